@@ -1,0 +1,211 @@
+//! Messages → [`ApiCall`]s: request and response paired, understood, and made fit to leave the host.
+//!
+//! An `ApiCall` has two faces. Its fields are facts that may leave (classes, counts, templates, hashes);
+//! [`Raw`] holds what was captured, for `detect` and `policy` only: it has no `Debug`, is never serialised, and
+//! `export` must not touch it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+use crate::capture::{FlowInfo, KernelTime, Process};
+pub use crate::decode::Anomaly;
+
+/// Names one call on one side, for ever: derived from the boot, the flow and the position of the request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u128);
+
+/// Relative to the process that `ApiCall::process` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallDirection {
+    /// The process serves the call.
+    Inbound,
+    /// The process makes the call.
+    Outbound,
+}
+
+/// Application protocol of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Http1,
+}
+
+/// How far a call has come. It passes `policy` at each of them, once, in this order (phases may be skipped only
+/// when the flow ends early: then the next is `Complete`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// The request's head is whole.
+    Head,
+    /// The request is whole, with as much of its body as is captured.
+    Request,
+    /// The call has ended, see [`CallState`]. The only phase that is exported.
+    Complete,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallState {
+    /// No response yet (only before `Phase::Complete`).
+    Pending,
+    /// The response is whole.
+    Answered,
+    /// The connection ended before the response did.
+    Closed,
+    /// The connection was reset before the response ended.
+    Reset,
+    /// Bytes were lost, so that the response cannot be told.
+    Gap,
+    /// No response within the configured time.
+    TimedOut,
+    /// The response turned the connection into something else (CONNECT, 101).
+    Switched,
+}
+
+/// How the caller authenticated, as far as the head tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthScheme {
+    None,
+    Basic,
+    Bearer,
+    Digest,
+    Negotiate,
+    /// AWS Signature Version 4.
+    SigV4,
+    /// An API key in a header (`X-Api-Key` and its kin).
+    ApiKey,
+    /// A session cookie.
+    Cookie,
+    /// An `Authorization` header with a scheme that is none of these.
+    Other,
+}
+
+/// A body, without its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BodyFacts {
+    /// Bytes on the wire after de-chunking, counted also where they were not captured.
+    pub bytes_total: u64,
+    /// Bytes held while the call was judged.
+    pub bytes_captured: u64,
+    /// Some of it was not captured (limit, gap).
+    pub truncated: bool,
+    /// Media type in lower case without parameters, if its name is a registered one that we ship; else empty.
+    pub media_type: SmolStr,
+}
+
+/// The request's facts that may leave.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Registered methods as they are, others as `OTHER`.
+    pub method: SmolStr,
+    /// Path with every segment that is not known vocabulary replaced: `/fhir/Patient/{id}`. Never a query.
+    pub path: String,
+    /// Host (with port if not the default), redacted like a path segment by segment of the name; empty if none.
+    pub host: String,
+    pub auth: AuthScheme,
+    /// W3C trace id (32 hex digits) of `traceparent`, else a request id header that is a UUID or hex as it is,
+    /// else a keyed hash of it.
+    pub trace_id: Option<SmolStr>,
+    pub body: BodyFacts,
+    /// Names of query parameters that are shipped vocabulary; count of all.
+    pub query_parameters: u32,
+    pub head_bytes: u32,
+    pub head_at: KernelTime,
+    pub ended_at: KernelTime,
+}
+
+/// The response's facts that may leave.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub body: BodyFacts,
+    pub head_at: KernelTime,
+    pub first_byte_at: KernelTime,
+    pub last_byte_at: KernelTime,
+}
+
+/// Captured values. For `detect` and `policy` alone; deliberately neither `Debug` nor `Serialize`.
+#[derive(Clone, Default)]
+pub struct Raw {
+    /// The method as sent.
+    pub method: Bytes,
+    /// The request target as sent.
+    pub target: Bytes,
+    /// The path of the target in normal form (percent-decoded unreserved characters, dot segments removed),
+    /// without query; `None` where the target is ambiguous or has no path.
+    pub path: Option<String>,
+    /// The query as sent, without `?`.
+    pub query: Bytes,
+    /// Host header or authority of the target, lower case, without port.
+    pub host: String,
+    /// Header fields in order, names in lower case.
+    pub request_headers: Vec<(Bytes, Bytes)>,
+    pub response_headers: Vec<(Bytes, Bytes)>,
+    pub request_body: Bytes,
+    pub response_body: Bytes,
+}
+
+/// One API call, seen from one process.
+#[derive(Clone)]
+pub struct ApiCall {
+    pub id: CallId,
+    pub direction: CallDirection,
+    pub protocol: Protocol,
+    pub process: Arc<Process>,
+    pub flow: Arc<FlowInfo>,
+    pub request: Request,
+    pub response: Option<Response>,
+    pub state: CallState,
+    pub anomalies: Vec<Anomaly>,
+    /// The target is not in normal form (percent-encoding of path characters, `//`, dot segments, `;`, absolute
+    /// form, over-long …): what `onAmbiguous` is about.
+    pub ambiguous: bool,
+    /// It was open while the kernel dropped records, or has a gap of its own.
+    pub loss_overlap: bool,
+    /// Position in the request's direction right after its head, in the other direction at that moment: where
+    /// withholding the response has to start. `None` for TLS objects without a carrier.
+    pub response_position: Option<u32>,
+    pub raw: Raw,
+}
+
+impl AuthScheme {
+    /// The name in policies and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuthScheme::None => "none",
+            AuthScheme::Basic => "basic",
+            AuthScheme::Bearer => "bearer",
+            AuthScheme::Digest => "digest",
+            AuthScheme::Negotiate => "negotiate",
+            AuthScheme::SigV4 => "sigv4",
+            AuthScheme::ApiKey => "api-key",
+            AuthScheme::Cookie => "cookie",
+            AuthScheme::Other => "other",
+        }
+    }
+}
+
+impl CallDirection {
+    /// The name in policies and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CallDirection::Inbound => "inbound",
+            CallDirection::Outbound => "outbound",
+        }
+    }
+}
+
+impl CallState {
+    /// The name in events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CallState::Pending => "pending",
+            CallState::Answered => "answered",
+            CallState::Closed => "closed",
+            CallState::Reset => "reset",
+            CallState::Gap => "gap",
+            CallState::TimedOut => "timed-out",
+            CallState::Switched => "switched",
+        }
+    }
+}

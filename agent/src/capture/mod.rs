@@ -1,0 +1,167 @@
+//! Kernel records → [`Segment`]s: what a process sent or received on a flow, in clear.
+//!
+//! First stage of the life of a call. It knows sockets, TLS objects and processes, and must not know a
+//! protocol: nothing here looks inside `Segment::bytes`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, as the kernel stamped them. Becomes wall-clock time once, in `export`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelTime(pub u64);
+
+impl KernelTime {
+    /// Nanoseconds since `earlier`, 0 if that is later.
+    pub fn since(self, earlier: KernelTime) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Whose bytes these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowId {
+    /// A TCP connection in clear, by its socket cookie.
+    Socket(u64),
+    /// A TLS object in a process: the plaintext side of a connection. `generation` tells reused addresses apart.
+    Tls { pid: u32, object: u64, generation: u32 },
+}
+
+/// Who made the system call or called the TLS library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub tid: u32,
+    pub uid: u32,
+    /// The thread's name, at most 15 bytes.
+    pub comm: SmolStr,
+    /// What `/proc/<pid>/exe` showed; empty where it could not be known.
+    pub exe: SmolStr,
+    pub cgroup_id: u64,
+    /// Path inside the cgroup2 hierarchy, empty if the cgroup was gone before it could be read.
+    pub cgroup_path: SmolStr,
+    /// 64 hex digits of the container runtime's id, from the cgroup path.
+    pub container: Option<SmolStr>,
+}
+
+/// Relative to the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    Received,
+    Sent,
+}
+
+/// Who opened the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SocketRole {
+    /// This side connected.
+    Client,
+    /// This side accepted.
+    Server,
+    /// Older than the agent, and no listener to tell it by.
+    #[default]
+    Unknown,
+}
+
+/// The library that a TLS flow was read in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// e.g. `openssl`.
+    pub library: SmolStr,
+    /// e.g. `3.0.17`; empty if the library does not say.
+    pub version: SmolStr,
+}
+
+/// What is known of a flow. Sent again, as a new `Arc`, when more becomes known.
+#[derive(Clone, Debug)]
+pub struct FlowInfo {
+    pub id: FlowId,
+    /// Cookie of the TCP socket that carries it; `None` for a TLS object that has no socket behind it.
+    pub carrier: Option<u64>,
+    pub local: Option<SocketAddr>,
+    pub remote: Option<SocketAddr>,
+    pub role: SocketRole,
+    /// Inode number of the network namespace, 0 if unknown.
+    pub netns: u32,
+    pub tls: Option<TlsInfo>,
+    /// The connection is older than the agent: its first bytes are in the middle of something.
+    pub joined_late: bool,
+    /// A cgroup program has seen this socket, so that its egress can be withheld.
+    pub enforceable: bool,
+}
+
+/// Why bytes that were moved are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// Beyond the configured limit of one operation.
+    Limit,
+    /// The ring was full.
+    Lost,
+    /// `sendfile` and its kin: they never pass through user memory.
+    Sendfile,
+    /// The process's memory could not be read (paged out, unmapped).
+    Unreadable,
+    /// Moved by something that no hook of ours saw (io_uring, splice, kTLS …).
+    Unseen,
+    /// Given up by the agent under overload.
+    Overload,
+}
+
+/// Consecutive bytes that one operation moved on one flow.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    pub at: KernelTime,
+    pub flow: FlowId,
+    pub process: Arc<Process>,
+    pub direction: Direction,
+    /// Offset of the first byte in this direction. For sockets it is TCP's own sequence number (32 bits, it
+    /// wraps; `flow` unwraps it); for TLS objects a count of plaintext bytes from the object's first use.
+    pub position: u64,
+    /// Where the other direction stood at this moment, in the same unit (sent segments: received end, and so on).
+    /// For sockets only: 0 for TLS objects.
+    pub other_position: u64,
+    /// Captured bytes; may be shorter than what was moved, see `missing`.
+    pub bytes: Bytes,
+    /// Bytes of the same operation that follow `bytes` and were not captured, and why.
+    pub missing: u32,
+    pub missing_reason: GapReason,
+}
+
+/// TCP's own account of a connection at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlowEnd {
+    /// Position after the last byte sent by the application, and the last byte it has read (unit as in `Segment`).
+    pub sent_end: u64,
+    pub received_end: u64,
+    /// Bytes over the connection's life, by TCP's counters (`bytes_acked`, `bytes_received`).
+    pub bytes_acked: u64,
+    pub bytes_received: u64,
+    /// It ended by RST or abort rather than by FIN.
+    pub reset: bool,
+}
+
+/// What capture hands on, in the order the kernel stamped it.
+#[derive(Clone, Debug)]
+pub enum Captured {
+    /// A flow appeared, or more is known of it. Always before its first segment.
+    Flow(Arc<FlowInfo>),
+    Segment(Segment),
+    /// No more segments of this flow will come.
+    Closed {
+        at: KernelTime,
+        flow: FlowId,
+        end: FlowEnd,
+    },
+    /// `records` were dropped by the kernel for want of room in the ring. Positions tell which flows lost bytes;
+    /// calls that were open at this moment overlap the loss.
+    Lost {
+        at: KernelTime,
+        records: u64,
+    },
+    /// Nothing happened; time passes (sent at least every second).
+    Tick {
+        at: KernelTime,
+    },
+}

@@ -1,0 +1,88 @@
+//! The command line: one file a command. Commands speak to a running agent through its control socket, or work
+//! on files alone; only `run` loads programs.
+//!
+//! Exit codes: 0 done · 1 it did not work, the message says what to do · 2 the command line or a file is wrong.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod doctor;
+mod mode;
+mod policy;
+mod run;
+mod status;
+mod watch;
+mod why;
+
+/// Where the configuration is if nobody says otherwise.
+pub const CONFIG_DEFAULT: &str = "/etc/apiward/agent.yaml";
+
+/// Sees every API call on this host, holds it against policy, and stops what must not happen.
+#[derive(Parser)]
+#[command(name = "apiward", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent.
+    Run(run::Args),
+    /// Show live calls of the local agent.
+    Watch(watch::Args),
+    /// Mode, coverage, losses and blind spots of the local agent.
+    Status(status::Args),
+    /// Switch between observing and enforcing.
+    Mode(mode::Args),
+    /// Check, explain and test policies.
+    Policy(policy::Args),
+    /// Why a call was judged as it was.
+    Why(why::Args),
+    /// What this kernel allows, what is missing, and what it costs.
+    Doctor(doctor::Args),
+}
+
+/// How a command prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For machines.
+    Json,
+}
+
+/// How a command finds the local agent.
+#[derive(clap::Args, Debug)]
+pub struct AgentArgs {
+    /// The agent's configuration file, which names its control socket.
+    #[arg(long, default_value = CONFIG_DEFAULT)]
+    pub config: PathBuf,
+    /// Table for people, JSON for machines.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Runs the command line and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Mode(args) => mode::run(args),
+        Command::Policy(args) => policy::run(args),
+        Command::Why(args) => why::run(args),
+        Command::Doctor(args) => doctor::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("apiward: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

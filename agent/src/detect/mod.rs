@@ -1,0 +1,35 @@
+//! An [`ApiCall`](crate::call::ApiCall) → [`Finding`]s about it. One file a detector.
+//!
+//! Pure: a call in, findings out. It must not know policy: what a finding leads to is decided after it.
+
+use smol_str::SmolStr;
+
+use crate::call::ApiCall;
+
+/// How much harm a finding stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Info,
+    Low,
+    Medium,
+    High,
+}
+
+/// A fact about a call that a person may want to act on. Never holds a captured value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable, kebab-case: `smuggling-shape`, `basic-auth-in-clear` …
+    pub kind: SmolStr,
+    pub severity: Severity,
+    /// One sentence for people; only shipped words and counts.
+    pub message: String,
+}
+
+/// Every detector, in the order they report.
+pub fn detect(call: &ApiCall) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    transport::detect(call, &mut findings);
+    findings
+}
+
+mod transport;

@@ -1,0 +1,3 @@
+//! Ended calls and the agent's own state → events on their way out: collector, OpenTelemetry, JSON lines.
+//!
+//! Only `wire` and its siblings touch the generated types. Kernel time becomes wall-clock time here, once.
