@@ -1,1 +1,4 @@
+//! What kernel and agent share: record layouts, limits, the gate.
 #![no_std]
+
+pub mod site;

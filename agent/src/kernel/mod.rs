@@ -1,1 +1,5 @@
-//! stub
+//! What only the kernel can tell or do: its types, its programs, its sockets. All of the agent's `unsafe` is here.
+//!
+//! It hands out typed handles and facts, and must not know a pipeline stage.
+
+pub mod btf;
