@@ -1066,6 +1066,9 @@ pub struct Status {
     pub cpu_ns: u64,
     #[prost(uint64, tag = "19")]
     pub rss_bytes: u64,
+    /// Names the set of policies in force.
+    #[prost(string, tag = "20")]
+    pub policy_digest: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PolicyStatus {
@@ -1177,6 +1180,9 @@ pub struct WhyRequest {
 pub struct WhyResponse {
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
+    /// Nothing found: why that may be.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod control_client {

@@ -6,3 +6,5 @@
 pub mod v1 {
     include!("apiward.v1.rs");
 }
+
+pub mod json;
