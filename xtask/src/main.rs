@@ -1,10 +1,56 @@
-//! The only build tool anyone has to know.
-mod codegen;
+//! The only build tool anyone has to know: `cargo xtask COMMAND`, one file a command.
+//!
+//! It drives programs that are on every development machine (cargo, apt-get, openssl …) and keeps everything it
+//! makes under `target/`, so that removing that folder undoes it. It must not know the product's internals: it
+//! meets the binaries where a user does, at their command lines.
 
-fn main() -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf();
-    codegen::generate(&root, &root.join("proto/src"))
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod build;
+mod codegen;
+mod ebpf;
+mod elf;
+mod setup;
+mod sh;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, runs, tests and packs Apiward."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing on this machine, and say so.
+    Setup(setup::Args),
+    /// Build the kernel programs, the agent and the collector.
+    Build(build::Args),
+    /// Regenerate the committed code from the .proto files.
+    Codegen(codegen::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build(args) => build::run(&args).map(drop),
+        Command::Codegen(args) => codegen::run(&args),
+    }
 }

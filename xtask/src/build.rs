@@ -1,0 +1,83 @@
+//! `cargo xtask build`: kernel programs first, then the binaries that embed them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::setup::Group;
+use crate::{ebpf, elf, setup, sh};
+
+/// Names the object to the agent's build script where it is not at the default place.
+const OBJECT_VARIABLE: &str = "APIWARD_BPF_OBJECT";
+
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Build in the development profile: faster to build, slower to run.
+    #[arg(long)]
+    pub debug: bool,
+}
+
+/// How the binaries are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Release,
+    /// The development profile, whose compiled dependencies the tests share.
+    Debug,
+}
+
+impl Profile {
+    /// The folder under the target directory.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Profile::Release => "release",
+            Profile::Debug => "debug",
+        }
+    }
+}
+
+/// The binaries that were built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    pub agent: PathBuf,
+    pub collector: PathBuf,
+    pub object: PathBuf,
+}
+
+/// The command: sets up, builds and prints the table of program sizes.
+pub fn run(args: &Args) -> Result<Built> {
+    let toolchain = setup::ensure(&[Group::Build])?;
+    let profile = if args.debug {
+        Profile::Debug
+    } else {
+        Profile::Release
+    };
+    let built = build(&toolchain, profile)?;
+    elf::print_table(&built.object)?;
+    println!("agent:     {}", built.agent.display());
+    println!("collector: {}", built.collector.display());
+    Ok(built)
+}
+
+/// Builds everything in one profile.
+pub fn build(toolchain: &ebpf::Toolchain, profile: Profile) -> Result<Built> {
+    let object = sh::step("building the kernel programs", || ebpf::build(toolchain))?;
+    sh::step("building agent and collector (minutes the first time)", || {
+        let mut command = sh::cargo();
+        command.args(["build", "--quiet", "-p", "apiward", "-p", "apiward-collector"]);
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
+        // At the default place the agent finds the object by itself, and a plain `cargo build` after this one
+        // sees no changed variable, so it compiles nothing again.
+        if sh::target_dir() != sh::root().join("target") {
+            command.env(OBJECT_VARIABLE, &object);
+        }
+        sh::run(&mut command)
+    })?;
+    let folder = sh::target_dir().join(profile.folder());
+    Ok(Built {
+        agent: folder.join("apiward"),
+        collector: folder.join("apiward-collector"),
+        object,
+    })
+}
