@@ -404,7 +404,7 @@ impl Btf {
                 start += u64::from(data >> 16 & 0xFF);
             }
         }
-        if width == 0 && start % 8 != 0 {
+        if width == 0 && !start.is_multiple_of(8) {
             return Err(BtfError::Malformed(
                 "a member that is no bit-field starts inside of a byte",
             ));

@@ -3,3 +3,4 @@
 //! It hands out typed handles and facts, and must not know a pipeline stage.
 
 pub mod btf;
+pub mod netlink;
