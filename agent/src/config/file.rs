@@ -1,0 +1,522 @@
+//! The configuration as written: every key optional, every value typed, nothing decided yet.
+//!
+//! [`KEYS`] is the reference: `docs/configuration.md` is rendered from it, and tests hold it against what the
+//! reader asks for and against the defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{Collector, Export, JsonlTarget, OnExit, Otlp, Remote, Secret, Tls};
+use crate::errors;
+use crate::policy::Mode;
+use crate::yaml::{Fields, Node, Place, Reader, Value, parse_cidr, quote};
+
+/// A key of the file, for the reference.
+pub struct Key {
+    /// With the keys above it; `export[]` stands for an item of a list.
+    pub path: &'static str,
+    /// What may be written.
+    pub kind: &'static str,
+    /// As it would be written; empty if there is none.
+    pub default: &'static str,
+    pub about: &'static str,
+}
+
+const fn key(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        about,
+    }
+}
+
+/// Every key, in the order of the reference.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("mode", "`observe`, `enforce`", "observe", "Whether denials are carried out. A policy enforces only where this and its own `mode` say `enforce`."),
+    key("policies", "list of globs", "[/etc/apiward/policies/*.yaml]", "Policy files. A pattern written here that matches no file is an error; the default may match none."),
+    key("export", "list", "[]", "Where events go. Each item has one key: `jsonl`, `collector` or `otlp`."),
+    key("export[].jsonl", "mapping", "", "One event a line, as JSON."),
+    key("export[].jsonl.path", "file, or `-`", "", "The file that lines are appended to (0600), or `-` for standard output."),
+    key("export[].collector", "mapping", "", "An Apiward collector."),
+    key("export[].collector.endpoint", "URL", "", "`https://host:port`, or `http://host:port` without TLS."),
+    key("export[].collector.agent_id", "name", "", "The agent's name there; without it, a random one that is made once and kept in `spool.dir`."),
+    key("export[].collector.tls", "mapping", "", "How the collector is verified, and what the agent shows it."),
+    key("export[].otlp", "mapping", "", "An OpenTelemetry collector: logs by OTLP over gRPC."),
+    key("export[].otlp.endpoint", "URL", "", "`https://host:port`, or `http://host:port` without TLS."),
+    key("export[].otlp.headers", "mapping", "", "Sent with every request, such as `authorization`. Values are secrets: they are shown nowhere."),
+    key("export[].otlp.tls", "mapping", "", "As for `collector`."),
+    key("export[].*.tls.ca", "PEM file", "", "Authorities that the server's certificate may come from. Without it nothing is trusted but what the file names."),
+    key("export[].*.tls.cert", "PEM file", "", "The agent's own certificate, for mutual TLS. Together with `key`."),
+    key("export[].*.tls.key", "PEM file", "", "The key of `cert`."),
+    key("export[].*.tls.server_name", "name", "", "The name in the server's certificate, if it is not the endpoint's host."),
+    key("spool", "mapping", "", "Events that no exporter has acknowledged yet."),
+    key("spool.dir", "directory", "/var/lib/apiward/spool", "Where they are kept (0700)."),
+    key("spool.bytes_max", "size", "256MiB", "What is beyond is dropped, oldest first, counted and reported. 1MiB to 64GiB."),
+    key("capture", "mapping", "", "What is seen, and how much of it."),
+    key("capture.scope", "mapping", "", "What is seen and enforced; without it, the whole host. A process is in scope if any list has it."),
+    key("capture.scope.cgroup", "list of directories", "[]", "cgroup2 directories, with all below them."),
+    key("capture.scope.netns", "list of files", "[]", "Network namespaces, such as `/run/netns/blue` or `/proc/1234/ns/net`."),
+    key("capture.scope.containers", "list of ids", "[]", "Container ids, at least their first 12 hex digits."),
+    key("capture.scope.exes", "list of globs", "[]", "Executables by path."),
+    key("capture.head_bytes_max", "size", "64KiB", "Longest head of a message. 1KiB to 1MiB."),
+    key("capture.body_bytes_max", "size", "64KiB", "What is kept of a body, each way, while its call is judged. 0 to 16MiB."),
+    key("capture.ring_bytes", "size", "8MiB", "The ring between kernel and agent; rounded up to a power of two. 256KiB to 256MiB."),
+    key("capture.flows_max", "number", "65536", "Connections followed at a time; what is beyond is counted. 64 to 1048576."),
+    key("capture.call_timeout", "duration", "5m", "A call without a response ends as `timed-out` after this. 1s to 1d."),
+    key("exempt", "mapping", "", "What is neither captured nor enforced, besides the agent's own connections."),
+    key("exempt.exes", "list of files", "[]", "Executables by path; resolved to their inodes, so that a process cannot rename itself into the list."),
+    key("exempt.cgroups", "list of directories", "[]", "cgroup2 directories, with all below them."),
+    key("exempt.defaults", "`true`, `false`", "true", "Exempt sshd and kubelet too, so that a policy cannot lock the administrator out."),
+    key("trusted_proxies", "list of CIDRs", "[]", "Peers whose Forwarded and X-Forwarded-For headers are believed. Networks alone: a policy cannot widen it."),
+    key("remote", "`none`, `observe`, `policies`, `enforce`", "none", "The most that a collector may change: nothing; the mode to observe; also policies; also the mode to enforce."),
+    key("redact", "mapping", "", "What is hidden in what leaves the host."),
+    key("redact.paths", "`template`, `raw`", "template", "`template` shows path segments that are known words and `{id}` for the others. `raw`, which shows paths as sent, is written `paths: { raw: { reason: TEXT, until: DATE } }`, and is audited."),
+    key("redact.paths.raw", "mapping", "", "Show paths as they were sent, for a time."),
+    key("redact.paths.raw.reason", "text", "", "Why; it goes into the audit."),
+    key("redact.paths.raw.until", "date", "", "The last day (UTC), as `2026-12-31`; at most 90 days ahead. After it, paths are templates again."),
+    key("redact.literals", "list of words", "[]", "Path segments that may be shown, besides the words of FHIR, REST and the policies' own paths."),
+    key("on_exit", "`release`", "release", "What becomes of enforcement when the agent ends: `release` takes it away. (`keep` comes with the gate in the kernel.)"),
+    key("control", "socket", "/run/apiward/control.sock", "The local socket that `apiward status`, `watch` and `mode` speak to (0600)."),
+    key("metrics", "mapping, or `off`", "", "Prometheus metrics."),
+    key("metrics.listen", "address, or `off`", "127.0.0.1:9464", "Where they are served."),
+];
+
+/// As written: `None` is "not written".
+#[derive(Default)]
+pub(super) struct File {
+    pub mode: Option<Mode>,
+    pub policies: Option<Vec<String>>,
+    pub export: Option<Vec<Export>>,
+    pub spool_dir: Option<PathBuf>,
+    pub spool_bytes_max: Option<u64>,
+    pub scope_cgroups: Vec<PathBuf>,
+    pub scope_netns: Vec<PathBuf>,
+    pub scope_containers: Vec<String>,
+    pub scope_exes: Vec<String>,
+    pub head_bytes_max: Option<u64>,
+    pub body_bytes_max: Option<u64>,
+    pub ring_bytes: Option<u64>,
+    pub flows_max: Option<i64>,
+    pub call_timeout: Option<Duration>,
+    pub exempt_exes: Vec<PathBuf>,
+    pub exempt_cgroups: Vec<PathBuf>,
+    pub exempt_defaults: Option<bool>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub remote: Option<Remote>,
+    pub raw: Option<RawPaths>,
+    pub literals: Vec<String>,
+    pub on_exit: Option<OnExit>,
+    pub control: Option<PathBuf>,
+    pub metrics: Option<Option<SocketAddr>>,
+}
+
+/// `redact.paths.raw` as written.
+pub(super) struct RawPaths {
+    pub reason: String,
+    pub until: jiff::civil::Date,
+    pub until_place: Place,
+}
+
+const MODES: &[(&str, Mode)] = &[("observe", Mode::Observe), ("enforce", Mode::Enforce)];
+
+const REMOTES: &[(&str, Remote)] = &[
+    ("none", Remote::None),
+    ("observe", Remote::Observe),
+    ("policies", Remote::Policies),
+    ("enforce", Remote::Enforce),
+];
+
+/// The file's one document; problems are noted in the reader.
+pub(super) fn read(reader: &Reader, text: &str) -> File {
+    let documents = reader.documents(text);
+    if let Some(second) = documents.get(1) {
+        reader.problem(
+            errors::WRONG_SHAPE,
+            second.place,
+            "a second document stands in this file",
+            "keep one; policies go into files of their own",
+        );
+    }
+    match documents.first() {
+        Some(document) => root(reader, document).unwrap_or_default(),
+        None => File::default(),
+    }
+}
+
+fn root(reader: &Reader, document: &Node) -> Option<File> {
+    let fields = reader.fields(document, "")?;
+    let mut file = File {
+        mode: fields.word("mode", MODES),
+        policies: fields.texts("policies", "a file name or a glob").map(owned),
+        remote: fields.word("remote", REMOTES),
+        control: path(&fields, "control", "an absolute path for the socket"),
+        ..File::default()
+    };
+    if let Some(node) = fields.take("export") {
+        file.export = Some(
+            reader
+                .items(node)
+                .iter()
+                .filter_map(|item| export(reader, item))
+                .collect(),
+        );
+    }
+    if let Some(spool) = fields.mapping("spool") {
+        file.spool_dir = path(&spool, "dir", "an absolute directory");
+        file.spool_bytes_max = spool.bytes("bytes_max", 1 << 20..=64 << 30);
+        spool.finish();
+    }
+    if let Some(capture) = fields.mapping("capture") {
+        self::capture(&capture, &mut file);
+        capture.finish();
+    }
+    if let Some(exempt) = fields.mapping("exempt") {
+        file.exempt_exes = paths(&exempt, "exes", "the absolute path of an executable");
+        file.exempt_cgroups = paths(&exempt, "cgroups", "an absolute cgroup2 directory");
+        file.exempt_defaults = exempt.bool("defaults");
+        exempt.finish();
+    }
+    if let Some(node) = fields.take("trusted_proxies") {
+        file.trusted_proxies = cidrs(reader, node);
+    }
+    if let Some(redact) = fields.mapping("redact") {
+        file.literals = redact
+            .texts("literals", "a path segment")
+            .map(owned)
+            .unwrap_or_default();
+        for (literal, place) in redact.texts("literals", "a path segment").unwrap_or_default() {
+            if literal.contains('/') {
+                reader.problem(
+                    errors::BAD_VALUE,
+                    place,
+                    format!("{} is more than one path segment", quote(literal)),
+                    "write the segments one by one, without `/`",
+                );
+            }
+        }
+        file.raw = raw_paths(&redact);
+        redact.finish();
+    }
+    on_exit(&fields, &mut file);
+    file.metrics = metrics(&fields);
+    fields.finish();
+    Some(file)
+}
+
+fn capture(capture: &Fields<'_>, file: &mut File) {
+    if let Some(scope) = capture.mapping("scope") {
+        file.scope_cgroups = paths(&scope, "cgroup", "an absolute cgroup2 directory");
+        file.scope_netns = paths(&scope, "netns", "an absolute path such as `/run/netns/blue`");
+        file.scope_containers = containers(&scope);
+        file.scope_exes = scope
+            .texts("exes", "a glob of executables")
+            .map(owned)
+            .unwrap_or_default();
+        for (glob, place) in scope.texts("exes", "a glob of executables").unwrap_or_default() {
+            if globset::Glob::new(glob).is_err() {
+                scope.reader().problem(
+                    errors::BAD_VALUE,
+                    place,
+                    format!("{} is not a glob", quote(glob)),
+                    "write a path in which `*`, `**`, `?` and `[…]` stand for what varies",
+                );
+            }
+        }
+        scope.finish();
+    }
+    file.head_bytes_max = capture.bytes("head_bytes_max", 1 << 10..=1 << 20);
+    file.body_bytes_max = capture.bytes("body_bytes_max", 0..=16 << 20);
+    file.ring_bytes = capture.bytes("ring_bytes", 256 << 10..=256 << 20);
+    file.flows_max = capture.number("flows_max", 64..=1 << 20);
+    file.call_timeout = capture.duration(
+        "call_timeout",
+        Duration::from_secs(1)..=Duration::from_secs(86_400),
+    );
+}
+
+fn containers(scope: &Fields<'_>) -> Vec<String> {
+    let mut ids = Vec::new();
+    for (id, place) in scope.texts("containers", "a container id").unwrap_or_default() {
+        if (12..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            ids.push(id.to_ascii_lowercase());
+        } else {
+            scope.reader().problem(
+                errors::BAD_VALUE,
+                place,
+                format!("{} is not a container id", quote(id)),
+                "write 12 to 64 hex digits, as the container runtime lists them",
+            );
+        }
+    }
+    ids
+}
+
+fn raw_paths(redact: &Fields<'_>) -> Option<RawPaths> {
+    let node = redact.take("paths")?;
+    let reader = redact.reader();
+    if let Value::Scalar { text, .. } = &node.value {
+        if text == "raw" {
+            reader.problem(
+                errors::MISSING_KEY,
+                node.place,
+                "raw paths need a reason and an end",
+                "write `paths: { raw: { reason: TEXT, until: 2026-12-31 } }`",
+            );
+        } else {
+            reader.word(node, &[("template", ())]);
+        }
+        return None;
+    }
+    let paths = reader.fields(node, "redact.paths")?;
+    let raw = paths.mapping("raw");
+    let read = raw.as_ref().and_then(|raw| {
+        let reason = raw.require("reason", "why raw paths are needed");
+        let reason = reason.and_then(|node| reader.text(node, "why raw paths are needed"));
+        let until = raw.require("until", "the last day, such as `2026-12-31`")?;
+        let date = reader.parse(until, "a date such as `2026-12-31`", |text| text.parse().ok());
+        Some(RawPaths {
+            reason: reason?.into(),
+            until: date?,
+            until_place: until.place,
+        })
+    });
+    if let Some(raw) = raw {
+        raw.finish();
+    }
+    paths.finish();
+    read
+}
+
+fn on_exit(fields: &Fields<'_>, file: &mut File) {
+    let Some(node) = fields.take("on_exit") else {
+        return;
+    };
+    if let Value::Scalar { text, .. } = &node.value
+        && text == "keep"
+    {
+        fields.reader().problem(
+            errors::NOT_IN_THIS_BUILD,
+            node.place,
+            "`keep` is not in this build: it comes with the gate in the kernel",
+            "write `release`",
+        );
+        return;
+    }
+    file.on_exit = fields.reader().word(node, &[("release", OnExit::Release)]);
+}
+
+fn metrics(fields: &Fields<'_>) -> Option<Option<SocketAddr>> {
+    let node = fields.take("metrics")?;
+    let reader = fields.reader();
+    if let Value::Scalar { .. } = &node.value {
+        return reader.word(node, &[("off", ())]).map(|()| None);
+    }
+    let metrics = reader.fields(node, "metrics")?;
+    let listen = metrics.take("listen").and_then(|node| {
+        reader.parse(
+            node,
+            "an address such as `127.0.0.1:9464`, or `off`",
+            |text| match text {
+                "off" => Some(None),
+                address => address.parse().ok().map(Some),
+            },
+        )
+    });
+    metrics.finish();
+    listen
+}
+
+fn export(reader: &Reader, item: &Node) -> Option<Export> {
+    let fields = reader.fields(item, "export[]")?;
+    let before = reader.problems_len();
+    let mut found = Vec::new();
+    if let Some(jsonl) = fields.mapping("jsonl") {
+        if let Some(node) = jsonl.require("path", "a file, or `-` for standard output") {
+            let target = reader
+                .text(node, "a file, or `-` for standard output")
+                .map(|text| match text {
+                    "-" => JsonlTarget::Stdout,
+                    file => JsonlTarget::File(PathBuf::from(file)),
+                });
+            found.extend(target.map(Export::Jsonl));
+        }
+        jsonl.finish();
+    }
+    if let Some(collector) = fields.mapping("collector") {
+        let endpoint = endpoint(&collector);
+        let tls = collector.mapping("tls").and_then(self::tls);
+        let agent_id = agent_id(&collector);
+        found.extend(endpoint.map(|endpoint| {
+            Export::Collector(Collector {
+                endpoint,
+                tls,
+                agent_id,
+            })
+        }));
+        collector.finish();
+    }
+    if let Some(otlp) = fields.mapping("otlp") {
+        let endpoint = endpoint(&otlp);
+        let tls = otlp.mapping("tls").and_then(self::tls);
+        let headers = headers(&otlp);
+        found.extend(endpoint.map(|endpoint| {
+            Export::Otlp(Otlp {
+                endpoint,
+                tls,
+                headers,
+            })
+        }));
+        otlp.finish();
+    }
+    fields.finish();
+    if found.len() != 1 && reader.problems_len() == before {
+        reader.problem(
+            errors::WRONG_SHAPE,
+            item.place,
+            format!("an item of `export` names {} exporters", found.len()),
+            "give each exporter an item of its own: `- jsonl: {…}`, `- collector: {…}` or `- otlp: {…}`",
+        );
+    }
+    found.pop()
+}
+
+/// `scheme://host:port`; the scheme follows from `tls` where it is not written.
+fn endpoint(fields: &Fields<'_>) -> Option<String> {
+    let wanted = "`https://host:port` or `http://host:port`";
+    let node = fields.require("endpoint", wanted)?;
+    let has_tls = fields.take("tls").is_some();
+    let endpoint = fields
+        .reader()
+        .parse(node, wanted, |text| super::parse_endpoint(text, has_tls))?;
+    if has_tls && endpoint.starts_with("http://") {
+        fields.reader().problem(
+            errors::BAD_VALUE,
+            node.place,
+            "`tls` is configured, but the endpoint says `http`",
+            "write `https://host:port`, or remove `tls`",
+        );
+        return None;
+    }
+    Some(endpoint)
+}
+
+fn tls(fields: Fields<'_>) -> Option<Tls> {
+    let tls = Tls {
+        ca: path(&fields, "ca", "an absolute path of a PEM file"),
+        cert: path(&fields, "cert", "an absolute path of a PEM file"),
+        key: path(&fields, "key", "an absolute path of a PEM file"),
+        server_name: fields
+            .text("server_name", "the name in the server's certificate")
+            .map(str::to_owned),
+    };
+    if tls.cert.is_some() != tls.key.is_some() {
+        fields.reader().problem(
+            errors::MISSING_KEY,
+            fields.place(),
+            "`cert` and `key` belong together, one of them is missing",
+            "write both, or none",
+        );
+    }
+    fields.finish();
+    Some(tls)
+}
+
+fn agent_id(fields: &Fields<'_>) -> Option<String> {
+    let wanted = "1 to 64 letters, digits, `.`, `_` and `-`";
+    let node = fields.take("agent_id")?;
+    fields.reader().parse(node, wanted, |text| {
+        let fits = (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        fits.then(|| text.to_owned())
+    })
+}
+
+/// Header names are lower case in gRPC (HTTP/2); values never come up in a message.
+fn headers(fields: &Fields<'_>) -> Vec<(String, Secret)> {
+    let Some(node) = fields.take("headers") else {
+        return Vec::new();
+    };
+    let reader = fields.reader();
+    let Value::Mapping(entries) = &node.value else {
+        reader.problem(
+            errors::WRONG_SHAPE,
+            node.place,
+            "`headers` is not a mapping",
+            "write `name: value` lines",
+        );
+        return Vec::new();
+    };
+    let mut headers = Vec::new();
+    for entry in entries {
+        let name = entry.key.to_ascii_lowercase();
+        let name_fits = (1..=128).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && !name.ends_with("-bin");
+        if !name_fits {
+            reader.problem(
+                errors::BAD_VALUE,
+                entry.key_place,
+                format!("{} cannot be a header's name here", quote(&entry.key)),
+                "write letters, digits, `-`, `_` and `.`, not ending in `-bin`",
+            );
+            continue;
+        }
+        match &entry.value.value {
+            Value::Scalar { text, .. } if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => {
+                headers.push((name, Secret::new(text.clone())));
+            }
+            _ => reader.problem(
+                errors::BAD_VALUE,
+                entry.value.place,
+                format!("the value of the header {} cannot be sent", quote(&name)),
+                "write one line of printable ASCII",
+            ),
+        }
+    }
+    headers
+}
+
+/// Networks of a list; used by policies too.
+pub fn cidrs(reader: &Reader, node: &Node) -> Vec<IpNet> {
+    let wanted = "a network such as `10.0.0.0/8` or `fd00::/8`, or an address";
+    reader
+        .items(node)
+        .iter()
+        .filter_map(|item| reader.parse(item, wanted, parse_cidr))
+        .collect()
+}
+
+fn path(fields: &Fields<'_>, key: &'static str, wanted: &str) -> Option<PathBuf> {
+    let node = fields.take(key)?;
+    fields.reader().parse(node, wanted, absolute)
+}
+
+fn paths(fields: &Fields<'_>, key: &'static str, wanted: &str) -> Vec<PathBuf> {
+    let Some(node) = fields.take(key) else {
+        return Vec::new();
+    };
+    let reader = fields.reader();
+    reader
+        .items(node)
+        .iter()
+        .filter_map(|item| reader.parse(item, wanted, absolute))
+        .collect()
+}
+
+/// Relative paths would mean something else in every directory that the agent is started from.
+fn absolute(text: &str) -> Option<PathBuf> {
+    (text.starts_with('/') && !text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+fn owned(texts: Vec<(&str, Place)>) -> Vec<String> {
+    texts.into_iter().map(|(text, _)| text.to_owned()).collect()
+}
