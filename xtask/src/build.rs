@@ -1,6 +1,7 @@
 //! `cargo xtask build`: kernel programs first, then the binaries that embed them.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -67,11 +68,7 @@ pub fn build(toolchain: &ebpf::Toolchain, profile: Profile) -> Result<Built> {
         if profile == Profile::Release {
             command.arg("--release");
         }
-        // At the default place the agent finds the object by itself, and a plain `cargo build` after this one
-        // sees no changed variable, so it compiles nothing again.
-        if sh::target_dir() != sh::root().join("target") {
-            command.env(OBJECT_VARIABLE, &object);
-        }
+        name_object(&mut command);
         sh::run(&mut command)
     })?;
     let folder = sh::target_dir().join(profile.folder());
@@ -80,4 +77,13 @@ pub fn build(toolchain: &ebpf::Toolchain, profile: Profile) -> Result<Built> {
         collector: folder.join("apiward-collector"),
         object,
     })
+}
+
+/// Tells the agent's build script where the kernel programs are, if it would not find them by itself. At the
+/// default place it does, and a plain `cargo build` after ours sees no changed variable, so it compiles nothing
+/// again.
+pub fn name_object(command: &mut Command) {
+    if sh::target_dir() != sh::root().join("target") {
+        command.env(OBJECT_VARIABLE, ebpf::object_path());
+    }
 }

@@ -15,6 +15,8 @@ mod ebpf;
 mod elf;
 mod setup;
 mod sh;
+mod test;
+mod tidy;
 
 #[derive(Parser)]
 #[command(
@@ -33,6 +35,10 @@ enum Command {
     Setup(setup::Args),
     /// Build the kernel programs, the agent and the collector.
     Build(build::Args),
+    /// Run every test and check; ends with the counts.
+    Test(test::Args),
+    /// Check the import rules and what else no compiler checks.
+    Tidy,
     /// Regenerate the committed code from the .proto files.
     Codegen(codegen::Args),
 }
@@ -51,6 +57,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args).map(drop),
+        Command::Test(args) => test::run(&args),
+        Command::Tidy => tidy::run(),
         Command::Codegen(args) => codegen::run(&args),
     }
 }
