@@ -3,4 +3,5 @@
 //! Only `wire` and its siblings touch the generated types. Kernel time becomes wall-clock time here, once.
 
 pub mod clock;
+pub mod spool;
 pub mod wire;
