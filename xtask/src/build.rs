@@ -1,6 +1,6 @@
 //! `cargo xtask build`: kernel programs first, then the binaries that embed them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -44,6 +44,17 @@ pub struct Built {
     pub object: PathBuf,
 }
 
+impl Built {
+    /// The binaries of a folder, whoever put them there.
+    pub fn in_folder(folder: &Path) -> Built {
+        Built {
+            agent: folder.join("apiward"),
+            collector: folder.join("apiward-collector"),
+            object: ebpf::object_path(),
+        }
+    }
+}
+
 /// The command: sets up, builds and prints the table of program sizes.
 pub fn run(args: &Args) -> Result<Built> {
     let toolchain = setup::ensure(&[Group::Build])?;
@@ -61,7 +72,7 @@ pub fn run(args: &Args) -> Result<Built> {
 
 /// Builds everything in one profile.
 pub fn build(toolchain: &ebpf::Toolchain, profile: Profile) -> Result<Built> {
-    let object = sh::step("building the kernel programs", || ebpf::build(toolchain))?;
+    sh::step("building the kernel programs", || ebpf::build(toolchain))?;
     sh::step("building agent and collector (minutes the first time)", || {
         let mut command = sh::cargo();
         command.args(["build", "--quiet", "-p", "apiward", "-p", "apiward-collector"]);
@@ -71,12 +82,7 @@ pub fn build(toolchain: &ebpf::Toolchain, profile: Profile) -> Result<Built> {
         name_object(&mut command);
         sh::run(&mut command)
     })?;
-    let folder = sh::target_dir().join(profile.folder());
-    Ok(Built {
-        agent: folder.join("apiward"),
-        collector: folder.join("apiward-collector"),
-        object,
-    })
+    Ok(Built::in_folder(&sh::target_dir().join(profile.folder())))
 }
 
 /// Tells the agent's build script where the kernel programs are, if it would not find them by itself. At the

@@ -10,9 +10,13 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod build;
+mod cgroup;
+mod children;
 mod codegen;
+mod demo;
 mod ebpf;
 mod elf;
+mod run;
 mod setup;
 mod sh;
 mod test;
@@ -35,6 +39,8 @@ enum Command {
     Setup(setup::Args),
     /// Build the kernel programs, the agent and the collector.
     Build(build::Args),
+    /// Start collector and agent here, and show live calls.
+    Run(run::Args),
     /// Run every test and check; ends with the counts.
     Test(test::Args),
     /// Check the import rules and what else no compiler checks.
@@ -57,6 +63,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args).map(drop),
+        Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Codegen(args) => codegen::run(&args),
