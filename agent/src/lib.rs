@@ -12,4 +12,5 @@ pub mod export;
 pub mod flow;
 pub mod kernel;
 pub mod policy;
+pub mod telemetry;
 pub mod yaml;

@@ -1,7 +1,571 @@
 //! Ended calls and the agent's own state → events on their way out: collector, OpenTelemetry, JSON lines.
 //!
 //! Only `wire` and its siblings touch the generated types. Kernel time becomes wall-clock time here, once.
+//!
+//! Two threads. `apiward-export` takes batches from the pipeline's queue, writes them to the spool and the JSON
+//! lines, and shows them to whoever watches. `apiward-io` runs everything that waits for a network: it reads the
+//! spool, never the queue. So a slow collector costs disk, a slow disk costs the queue, and the pipeline waits for
+//! neither: what does not fit is counted, and the count is an event.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub mod clock;
+pub mod command;
+pub mod facts;
+pub mod jsonl;
+mod recent;
 pub mod spool;
 pub mod wire;
+
+/// The event of the contract; what it is made of is `wire`'s business.
+pub use apiward_proto::v1::Event;
+use command::Command;
+use facts::Facts;
+use recent::Recent;
+use spool::Spool;
+
+/// Events between the pipeline and the export thread (about 2 KiB each); more are dropped and counted.
+pub const QUEUE_EVENTS_MAX: usize = 8192;
+
+/// Batches in the same queue.
+const QUEUE_BATCHES_MAX: usize = 1024;
+
+/// Events taken together: one write to the spool, one to each file.
+const BATCH_EVENTS_MAX: usize = 2048;
+
+/// Events that a watcher may be behind before it misses some.
+const WATCH_EVENTS_MAX: usize = 4096;
+
+/// How long the export thread waits for a batch before it looks after the disk.
+const IDLE: Duration = Duration::from_millis(250);
+
+/// How long the pipeline may take to say how things stand.
+const FACTS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where events go, and how.
+#[derive(Debug, Default)]
+pub struct Settings {
+    pub jsonl: Vec<jsonl::Target>,
+    /// Needed by collectors and OTLP; not opened without them.
+    pub spool: Option<spool::Settings>,
+    /// Names of the spool's consumers.
+    pub consumers: Vec<String>,
+}
+
+/// Counters that outlive a stage. `export` says what happened; who keeps and shows it is not its business.
+pub trait Meter: Send + Sync + fmt::Debug {
+    /// Something was given up. `name` is stable, kebab-case, and names where.
+    fn lost(&self, name: &'static str, count: u64);
+    /// Every loss counter, by name.
+    fn losses(&self) -> BTreeMap<String, u64>;
+    /// An event went out.
+    fn event(&self, kind: &'static str);
+    /// A call went out with this action and guarantee (empty for none).
+    fn verdict(&self, action: &str, guarantee: &str);
+    /// How many wait in a queue.
+    fn queue(&self, name: &str, depth: u64);
+    /// Bytes in the spool, on disk and in memory.
+    fn spool_bytes(&self, bytes: u64);
+}
+
+/// The exporters' handle. Clones are the same exporters.
+#[derive(Clone, Debug)]
+pub struct Exports {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: SyncSender<Job>,
+    /// Events in `queue`.
+    queued: AtomicUsize,
+    /// Events that found it full, since the last batch.
+    overflowed: AtomicU64,
+    live: broadcast::Sender<Arc<Event>>,
+    recent: Mutex<Recent>,
+    spool: Option<Spool>,
+    agent_id: String,
+    exporters: Mutex<Vec<Arc<Exporter>>>,
+    meter: Arc<dyn Meter>,
+    commands: mpsc::Sender<Command>,
+    started_ns: u64,
+    runtime: tokio::runtime::Handle,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Events(Vec<Event>),
+    Stop(SyncSender<()>),
+}
+
+/// One exporter's account, for the status.
+#[derive(Debug)]
+pub struct Exporter {
+    name: String,
+    /// Its name as a consumer of the spool; `None` if it does not read from there.
+    consumer: Option<String>,
+    /// State and detail: `connected`, `connecting`, `failing`, `ok`.
+    state: Mutex<(&'static str, String)>,
+    sent: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Exporter {
+    /// Says how it is. Returns whether that is another state than before.
+    pub fn set_state(&self, state: &'static str, detail: impl Into<String>) -> bool {
+        let mut now = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = now.0 != state;
+        *now = (state, detail.into());
+        changed
+    }
+
+    /// Counts events that were sent.
+    pub fn add_sent(&self, events: u64) {
+        self.sent.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Counts events that this exporter had to give up.
+    pub fn add_dropped(&self, events: u64) {
+        self.dropped.fetch_add(events, Ordering::Relaxed);
+    }
+}
+
+/// What [`Exports::start`] gives.
+pub struct Started {
+    pub exports: Exports,
+    /// What the pipeline has to carry out between two batches.
+    pub commands: mpsc::Receiver<Command>,
+}
+
+/// Why the exporters cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
+    #[error("the exporters' threads cannot be started: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+impl Exports {
+    /// Opens the spool and starts both threads. Nothing is sent anywhere yet: see the exporters' own `start`.
+    pub fn start(settings: Settings, meter: Arc<dyn Meter>) -> Result<Started, StartError> {
+        let mut opened = spool::Report::default();
+        let spool = match settings.spool {
+            Some(spool_settings) => {
+                let consumers: Vec<&str> = settings.consumers.iter().map(String::as_str).collect();
+                let (spool, report) = Spool::open(spool_settings, &consumers)?;
+                opened = report;
+                Some(spool)
+            }
+            None => None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_name("apiward-blocking")
+            .max_blocking_threads(2)
+            .build()?;
+        let (queue, jobs) = sync_channel(QUEUE_BATCHES_MAX);
+        let (commands, commands_receiver) = mpsc::channel(command::COMMAND_QUEUE_LEN_MAX);
+        let agent_id = spool.as_ref().map_or_else(
+            || format!("{:032x}", rand::random::<u128>()),
+            |spool| spool.agent_id().to_owned(),
+        );
+        let exports = Exports {
+            shared: Arc::new(Shared {
+                queue,
+                queued: AtomicUsize::new(0),
+                overflowed: AtomicU64::new(0),
+                live: broadcast::Sender::new(WATCH_EVENTS_MAX),
+                recent: Mutex::new(Recent::default()),
+                spool,
+                agent_id,
+                exporters: Mutex::new(Vec::new()),
+                meter,
+                commands,
+                started_ns: clock::wall_ns(),
+                runtime: runtime.handle().clone(),
+                stop: watch::Sender::new(false),
+            }),
+        };
+        let writers = settings
+            .jsonl
+            .into_iter()
+            .map(|target| {
+                let writer = jsonl::Writer::new(target);
+                let exporter = exports.add_exporter(&writer.name(), None);
+                (writer, exporter)
+            })
+            .collect();
+        let mut worker = Worker {
+            exports: exports.clone(),
+            writers,
+            own: Vec::new(),
+            ticked_at: Instant::now(),
+        };
+        worker.note(opened);
+        std::thread::Builder::new()
+            .name("apiward-export".to_owned())
+            .spawn(move || worker.run(jobs))?;
+        let mut stop = exports.shared.stop.subscribe();
+        std::thread::Builder::new()
+            .name("apiward-io".to_owned())
+            .spawn(move || {
+                // The sender lives as long as any exporter does: an error means that all of them are gone.
+                runtime.block_on(async move {
+                    let _ = stop.wait_for(|&stop| stop).await;
+                });
+                runtime.shutdown_timeout(Duration::from_millis(200));
+            })?;
+        Ok(Started {
+            exports,
+            commands: commands_receiver,
+        })
+    }
+
+    /// Hands a batch on. Never waits: what does not fit is counted, and reported as a loss.
+    pub fn send(&self, events: Vec<Event>) {
+        let count = events.len();
+        if count == 0 {
+            return;
+        }
+        let shared = &self.shared;
+        let fits = shared.queued.fetch_add(count, Ordering::Relaxed) + count <= QUEUE_EVENTS_MAX;
+        let sent = fits
+            && match shared.queue.try_send(Job::Events(events)) {
+                Ok(()) => true,
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+            };
+        if !sent {
+            shared.queued.fetch_sub(count, Ordering::Relaxed);
+            shared.overflowed.fetch_add(count as u64, Ordering::Relaxed);
+            shared.meter.lost("export-queue", count as u64);
+        }
+    }
+
+    /// Takes an exporter into the status.
+    pub fn add_exporter(&self, name: &str, consumer: Option<&str>) -> Arc<Exporter> {
+        let exporter = Arc::new(Exporter {
+            name: name.to_owned(),
+            consumer: consumer.map(str::to_owned),
+            state: Mutex::new((
+                if consumer.is_some() { "connecting" } else { "ok" },
+                String::new(),
+            )),
+            sent: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        });
+        self.exporters().push(exporter.clone());
+        exporter
+    }
+
+    /// Where everything runs that waits for a network; also for the metrics' listener.
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.shared.runtime
+    }
+
+    /// Turns true when the exporters stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.shared.stop.subscribe()
+    }
+
+    /// The agent's name: kept in the spool's directory, made up for this run without one.
+    pub fn agent_id(&self) -> &str {
+        &self.shared.agent_id
+    }
+
+    /// The spool, if anything needs one.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.shared.spool.as_ref()
+    }
+
+    /// Hands a command to the pipeline. A full queue gives it back.
+    pub fn command(&self, command: Command) -> Result<(), Command> {
+        self.shared
+            .commands
+            .try_send(command)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(command) | mpsc::error::TrySendError::Closed(command) => {
+                    command
+                }
+            })
+    }
+
+    /// How things stand, as the pipeline says it. `None` if it does not answer.
+    async fn facts(&self) -> Option<Facts> {
+        let (reply, facts) = oneshot::channel();
+        self.command(Command::Facts { reply }).ok()?;
+        tokio::time::timeout(FACTS_TIMEOUT, facts).await.ok()?.ok()
+    }
+
+    /// The whole status: the pipeline's part, and what is known here.
+    pub async fn status(&self) -> apiward_proto::v1::Status {
+        let facts = self.facts().await;
+        let answered = facts.is_some();
+        let mut status = facts.unwrap_or_default().into_status();
+        if !answered {
+            status.mode = String::new();
+            status.degraded.push(
+                "the agent's pipeline does not answer: it is starting, stopping, or overloaded".to_owned(),
+            );
+        }
+        let shared = &self.shared;
+        status.agent_id = shared.agent_id.clone();
+        status.version = env!("CARGO_PKG_VERSION").to_owned();
+        status.started_ns = shared.started_ns;
+        status.losses = shared.meter.losses();
+        let stats = shared.spool.as_ref().map(Spool::stats).unwrap_or_default();
+        for exporter in self.exporters().iter() {
+            let (state, detail) = exporter
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let place = exporter.consumer.as_ref().and_then(|consumer| {
+                stats
+                    .consumers
+                    .iter()
+                    .find(|(name, _, _)| name == consumer)
+                    .map(|(_, acked, waiting)| (*acked, *waiting))
+            });
+            let (acknowledged, waiting) = place.unwrap_or_default();
+            if state == "failing" {
+                status
+                    .degraded
+                    .push(format!("exporter {}: {detail}", exporter.name));
+            }
+            status.exporters.push(apiward_proto::v1::Exporter {
+                name: exporter.name.clone(),
+                state: state.to_owned(),
+                detail,
+                sent: exporter.sent.load(Ordering::Relaxed),
+                acknowledged,
+                waiting,
+                dropped: exporter.dropped.load(Ordering::Relaxed),
+            });
+        }
+        if let Some(error) = stats.degraded {
+            status.degraded.push(format!(
+                "the spool cannot be written ({error}): make room, or move `spool.dir`; events wait in memory"
+            ));
+        }
+        let (cpu_ns, rss_bytes) = own_cost();
+        status.cpu_ns = cpu_ns;
+        status.rss_bytes = rss_bytes;
+        status
+    }
+
+    /// Live events from now on; a watcher that is too slow is told how many it missed.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.shared.live.subscribe()
+    }
+
+    /// Recent events about a trace id, an event id or a pid; newest first.
+    pub fn find_recent(&self, subject: &str, len_max: usize) -> Vec<Event> {
+        self.shared
+            .recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .find(subject, len_max)
+    }
+
+    /// Counts and reports a loss that happened in an exporter.
+    pub fn report_loss(&self, name: &'static str, loss: wire::Loss<'_>) {
+        self.shared.meter.lost(name, loss.events.max(loss.records));
+        self.send(vec![wire::flow_loss(loss)]);
+    }
+
+    /// Writes out what is queued, gives the exporters `grace` to deliver what is spooled, and ends them. What is
+    /// not delivered by then stays in the spool for the next start.
+    pub fn shutdown(&self, grace: Duration) {
+        let until = Instant::now() + grace;
+        let (done, wait) = sync_channel(1);
+        if self.shared.queue.send(Job::Stop(done)).is_ok() {
+            let _ = wait.recv_timeout(grace.max(Duration::from_secs(1)));
+        }
+        if let Some(spool) = &self.shared.spool {
+            let connected = || {
+                self.exporters().iter().any(|exporter| {
+                    exporter.consumer.is_some()
+                        && exporter.state.lock().unwrap_or_else(PoisonError::into_inner).0 == "connected"
+                })
+            };
+            let waiting = || spool.stats().consumers.iter().any(|(_, _, waiting)| *waiting > 0);
+            while Instant::now() < until && connected() && waiting() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if let Err(error) = spool.close() {
+                tracing::warn!(%error, "the spool could not be closed cleanly; nothing is lost unless power fails");
+            }
+        }
+        self.shared.stop.send_replace(true);
+    }
+
+    fn exporters(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Exporter>>> {
+        self.shared
+            .exporters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// CPU time in nanoseconds and resident bytes of this process; 0 where the system does not say.
+fn own_cost() -> (u64, u64) {
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let cpu_ns = (cpu.tv_sec as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(cpu.tv_nsec as u64);
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    (cpu_ns, pages * rustix::param::page_size() as u64)
+}
+
+/// The export thread.
+struct Worker {
+    exports: Exports,
+    writers: Vec<(jsonl::Writer, Arc<Exporter>)>,
+    /// Events about the export itself; they go out with the next batch.
+    own: Vec<Event>,
+    ticked_at: Instant,
+}
+
+impl Worker {
+    fn run(mut self, jobs: Receiver<Job>) {
+        let mut batch = Vec::new();
+        loop {
+            let mut stop = None;
+            match jobs.recv_timeout(IDLE) {
+                Ok(Job::Events(events)) => batch = events,
+                Ok(Job::Stop(done)) => stop = Some(done),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while stop.is_none() && batch.len() < BATCH_EVENTS_MAX {
+                match jobs.try_recv() {
+                    Ok(Job::Events(mut events)) => batch.append(&mut events),
+                    Ok(Job::Stop(done)) => stop = Some(done),
+                    Err(_) => break,
+                }
+            }
+            self.exports
+                .shared
+                .queued
+                .fetch_sub(batch.len(), Ordering::Relaxed);
+            self.process(&mut batch);
+            if let Some(done) = stop {
+                // What the last batch led to.
+                self.process(&mut batch);
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    fn process(&mut self, batch: &mut Vec<Event>) {
+        let shared = self.exports.shared.clone();
+        let overflowed = shared.overflowed.swap(0, Ordering::Relaxed);
+        if overflowed > 0 {
+            batch.push(wire::flow_loss(wire::Loss {
+                reason: "export-queue",
+                events: overflowed,
+                detail: "events came faster than they could be written".to_owned(),
+                ..Default::default()
+            }));
+        }
+        batch.append(&mut self.own);
+        self.tick();
+        if batch.is_empty() {
+            return;
+        }
+        if let Some(spool) = &shared.spool {
+            let report = spool.append(batch);
+            self.note(report);
+        }
+        for (writer, exporter) in &mut self.writers {
+            let (written, lost) = (writer.written, writer.lost);
+            writer.write(batch);
+            exporter.add_sent(writer.written - written);
+            if writer.lost > lost {
+                exporter.add_dropped(writer.lost - lost);
+                shared.meter.lost("jsonl", writer.lost - lost);
+            }
+            let changed = match &writer.error {
+                Some(error) => exporter.set_state("failing", error.clone()),
+                None => exporter.set_state("ok", ""),
+            };
+            if changed {
+                self.own.push(match &writer.error {
+                    Some(error) => wire::agent_state("degraded", format!("{}: {error}", exporter.name)),
+                    None => wire::agent_state("recovered", exporter.name.clone()),
+                });
+            }
+        }
+        let watched = shared.live.receiver_count() > 0;
+        let mut recent = shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in batch.drain(..) {
+            shared.meter.event(apiward_proto::json::kind_name(&event));
+            if let Some(apiward_proto::v1::event::Kind::Call(call)) = &event.kind
+                && let Some(verdict) = &call.verdict
+            {
+                shared.meter.verdict(&verdict.action, &verdict.guarantee);
+            }
+            recent.push(&event);
+            if watched {
+                let _ = shared.live.send(Arc::new(event));
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.ticked_at.elapsed() < IDLE {
+            return;
+        }
+        self.ticked_at = Instant::now();
+        let shared = &self.exports.shared;
+        shared
+            .meter
+            .queue("export", shared.queued.load(Ordering::Relaxed) as u64);
+        if let Some(spool) = &shared.spool {
+            let report = spool.tick();
+            let stats = spool.stats();
+            shared.meter.spool_bytes(stats.bytes + stats.memory_bytes);
+            for (consumer, _, waiting) in &stats.consumers {
+                shared.meter.queue(consumer, *waiting);
+            }
+            self.note(report);
+        }
+    }
+
+    /// What the spool had to report becomes events.
+    fn note(&mut self, report: spool::Report) {
+        if report.events_lost > 0 {
+            self.exports.shared.meter.lost("spool", report.events_lost);
+            self.own.push(wire::flow_loss(wire::Loss {
+                reason: "spool",
+                events: report.events_lost,
+                detail: report.detail.to_owned(),
+                ..Default::default()
+            }));
+        }
+        if let Some(error) = report.degraded {
+            tracing::warn!(error, "the spool cannot be written; events wait in memory");
+            self.own
+                .push(wire::agent_state("degraded", format!("spool: {error}")));
+        }
+        if report.recovered {
+            self.own.push(wire::agent_state("recovered", "spool"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -238,5 +238,4 @@ fn flow_id(flow: &FlowInfo) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
 mod tests;

@@ -1,0 +1,193 @@
+//! What somebody asks of the running agent, and the only way to answer: with a record of it.
+//!
+//! The control socket, a collector or a signal makes a [`Command`]; the pipeline's owner carries it out between
+//! two batches, so that a change is never half in force. A request can be answered only by consuming its
+//! [`Asked`], which writes the audit event first, and one that is dropped unanswered is recorded as refused:
+//! no change of what the agent does, accepted or refused, leaves no trace.
+
+use tokio::sync::oneshot;
+
+use super::Exports;
+use super::facts::Facts;
+use super::wire::{self, Change};
+use crate::policy::Mode;
+
+/// Commands that wait for the pipeline; more are refused, and the caller told to try again.
+pub const COMMAND_QUEUE_LEN_MAX: usize = 16;
+
+/// Something to do between two batches.
+#[derive(Debug)]
+pub enum Command {
+    /// Switch the agent's mode.
+    SetMode { mode: Mode, asked: Asked },
+    /// Read the configured policy files again.
+    ReloadPolicies { asked: Asked },
+    /// Put these policies in the place of the configured ones.
+    PushPolicies { files: Vec<PolicyText>, asked: Asked },
+    /// Say how things stand.
+    Facts { reply: oneshot::Sender<Facts> },
+}
+
+/// A policy file that came over the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyText {
+    pub name: String,
+    pub text: String,
+}
+
+/// What was said to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub accepted: bool,
+    /// For people: what is in force now, or why not and what to do.
+    pub message: String,
+}
+
+/// A request to change something: who asks, and why. Consumed by the answer.
+#[derive(Debug)]
+pub struct Asked {
+    what: &'static str,
+    who: String,
+    reason: String,
+    /// Present until it is answered.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    exports: Exports,
+    reply: Option<oneshot::Sender<Answer>>,
+}
+
+impl Asked {
+    /// A request that somebody waits for. `what` is `mode`, `policy`, `scope`, `redaction` or `configuration`.
+    pub fn new(
+        exports: &Exports,
+        what: &'static str,
+        who: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        let mut asked = Asked::unattended(exports, what, who, reason);
+        if let Some(open) = &mut asked.open {
+            open.reply = Some(reply);
+        }
+        (asked, answer)
+    }
+
+    /// A request that nobody waits for: a signal, the start.
+    pub fn unattended(
+        exports: &Exports,
+        what: &'static str,
+        who: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        let open = Open {
+            exports: exports.clone(),
+            reply: None,
+        };
+        Asked {
+            what,
+            who: who.into(),
+            reason: reason.into(),
+            open: Some(open),
+        }
+    }
+
+    /// It was done. `old` and `new` name what was and is in force: modes, or digests of policies.
+    pub fn accept(mut self, old: impl Into<String>, new: impl Into<String>, message: impl Into<String>) {
+        let reason = std::mem::take(&mut self.reason);
+        self.close(true, old.into(), new.into(), reason, message.into());
+    }
+
+    /// It was not done; `old` stays in force. `why` tells the caller what to do instead.
+    pub fn refuse(mut self, old: impl Into<String>, why: impl Into<String>) {
+        let (old, why) = (old.into(), why.into());
+        self.close(false, old.clone(), old, why.clone(), why);
+    }
+
+    fn close(
+        &mut self,
+        accepted: bool,
+        old_digest: String,
+        new_digest: String,
+        reason: String,
+        message: String,
+    ) {
+        let Some(open) = self.open.take() else { return };
+        let who = std::mem::take(&mut self.who);
+        let what = self.what;
+        tracing::info!(
+            what,
+            accepted,
+            who,
+            old_digest,
+            new_digest,
+            reason,
+            "a change was asked for"
+        );
+        let change = Change {
+            what,
+            accepted,
+            who,
+            old_digest,
+            new_digest,
+            reason,
+        };
+        open.exports.send(vec![wire::audit(change)]);
+        if let Some(reply) = open.reply {
+            // The caller may have gone away; the record stands.
+            let _ = reply.send(Answer { accepted, message });
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let why = "the agent stopped, or was too busy, before it could answer";
+        self.close(
+            false,
+            String::new(),
+            String::new(),
+            why.to_owned(),
+            why.to_owned(),
+        );
+    }
+}
+
+/// The most that a collector may change on this host. Each includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ceiling {
+    #[default]
+    None,
+    /// The mode, to `observe`.
+    Observe,
+    /// Also policies.
+    Policies,
+    /// Also the mode, to `enforce`.
+    Enforce,
+}
+
+impl Ceiling {
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ceiling::None => "none",
+            Ceiling::Observe => "observe",
+            Ceiling::Policies => "policies",
+            Ceiling::Enforce => "enforce",
+        }
+    }
+
+    /// Ok if a collector may do what needs `needed`; else what to tell it.
+    pub fn permit(self, needed: Ceiling) -> Result<(), String> {
+        if self >= needed {
+            return Ok(());
+        }
+        Err(format!(
+            "this agent's configuration says `remote: {}`; it would need `remote: {}`",
+            self.as_str(),
+            needed.as_str()
+        ))
+    }
+}

@@ -1,0 +1,249 @@
+//! Events as JSON lines, into a file or to standard output.
+//!
+//! A line is whole or not there: what a full disk cut off is taken back, or ended with a line feed where it cannot
+//! be. A file that was moved away (log rotation) is opened anew. Whatever could not be written is counted, and
+//! tried no second time: the spool is for what must arrive, this is for what is looked at.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use apiward_proto::v1;
+
+/// Where the lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Stdout,
+    /// Appended to; made for its owner alone.
+    File(PathBuf),
+}
+
+/// Bytes collected before they are written.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// How often a file is looked at, and a refusing one tried again.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// Writes lines to one target.
+#[derive(Debug)]
+pub struct Writer {
+    target: Target,
+    out: Option<Out>,
+    /// The last write was cut off and could not be taken back.
+    mid_line: bool,
+    buffer: Vec<u8>,
+    /// Lines in `buffer`.
+    buffered: u64,
+    looked_at: Instant,
+    pub written: u64,
+    pub lost: u64,
+    /// Why nothing can be written at the moment.
+    pub error: Option<String>,
+}
+
+#[derive(Debug)]
+enum Out {
+    Stdout(io::Stdout),
+    File(File),
+}
+
+impl Writer {
+    /// Opens the target. A file that cannot be opened now is tried again, and `error` says so.
+    pub fn new(target: Target) -> Self {
+        let mut writer = Writer {
+            target,
+            out: None,
+            mid_line: false,
+            buffer: Vec::with_capacity(WRITE_BYTES + 4096),
+            buffered: 0,
+            looked_at: Instant::now(),
+            written: 0,
+            lost: 0,
+            error: None,
+        };
+        writer.open();
+        writer
+    }
+
+    /// For the status: `jsonl /var/log/apiward.jsonl`, `jsonl stdout`.
+    pub fn name(&self) -> String {
+        match &self.target {
+            Target::Stdout => "jsonl stdout".to_owned(),
+            Target::File(path) => format!("jsonl {}", path.display()),
+        }
+    }
+
+    /// Writes a line for each event, and everything out before it returns.
+    pub fn write(&mut self, events: &[v1::Event]) {
+        self.look();
+        for event in events {
+            apiward_proto::json::line(event, &mut self.buffer);
+            self.buffered += 1;
+            if self.buffer.len() >= WRITE_BYTES {
+                self.flush();
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let lines = std::mem::take(&mut self.buffered);
+        if lines == 0 {
+            return;
+        }
+        match self.write_out() {
+            Ok(()) => {
+                self.written += lines;
+                self.error = None;
+            }
+            Err(error) => {
+                self.lost += lines;
+                self.error = Some(error.to_string());
+                self.out = None;
+            }
+        }
+        self.buffer.clear();
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        let Some(out) = &mut self.out else {
+            return Err(io::Error::other(self.error.clone().unwrap_or_default()));
+        };
+        if self.mid_line {
+            self.buffer.insert(0, b'\n');
+        }
+        let result = match out {
+            Out::Stdout(stdout) => {
+                let mut lock = stdout.lock();
+                lock.write_all(&self.buffer).and_then(|()| lock.flush())
+            }
+            Out::File(file) => {
+                let length = file
+                    .metadata()
+                    .ok()
+                    .filter(|found| found.is_file())
+                    .map(|found| found.len());
+                let result = file.write_all(&self.buffer);
+                // Not for what is no regular file (a pipe, /dev/null): there the length means nothing.
+                if result.is_err() && length.is_some_and(|length| file.set_len(length).is_ok()) {
+                    return result;
+                }
+                result
+            }
+        };
+        self.mid_line = result.is_err();
+        result
+    }
+
+    fn look(&mut self) {
+        if self.looked_at.elapsed() < LOOK_AFTER {
+            return;
+        }
+        self.looked_at = Instant::now();
+        let moved = match (&self.out, &self.target) {
+            (None, _) => true,
+            (Some(Out::File(file)), Target::File(path)) => match (file.metadata(), std::fs::metadata(path)) {
+                (Ok(open), Ok(there)) => (open.dev(), open.ino()) != (there.dev(), there.ino()),
+                (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
+                (Err(_), _) => true,
+            },
+            _ => false,
+        };
+        if moved {
+            self.open();
+        }
+    }
+
+    fn open(&mut self) {
+        self.out = match &self.target {
+            Target::Stdout => Some(Out::Stdout(io::stdout())),
+            Target::File(path) => {
+                match OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .mode(0o600)
+                    .open(path)
+                {
+                    Ok(file) => Some(Out::File(file)),
+                    Err(error) => {
+                        self.error = Some(error.to_string());
+                        None
+                    }
+                }
+            }
+        };
+        if self.out.is_some() {
+            self.error = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::wire;
+
+    fn lines(path: &std::path::Path) -> Vec<serde_json::Value> {
+        std::fs::read_to_string(path)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn one_event_one_line_and_the_file_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let mut writer = Writer::new(Target::File(path.clone()));
+        writer.write(&[
+            wire::agent_state("started", "a\nb"),
+            wire::agent_state("stopping", ""),
+        ]);
+        let found = lines(&path);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0]["agent_state"]["detail"], "a\nb");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!((writer.written, writer.lost), (2, 0));
+    }
+
+    #[test]
+    fn a_rotated_file_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let mut writer = Writer::new(Target::File(path.clone()));
+        writer.write(&[wire::agent_state("one", "")]);
+        std::fs::rename(&path, dir.path().join("events.jsonl.1")).unwrap();
+        writer.looked_at -= LOOK_AFTER;
+        writer.write(&[wire::agent_state("two", "")]);
+        assert_eq!(lines(&path).len(), 1);
+        assert_eq!(lines(&path)[0]["agent_state"]["state"], "two");
+    }
+
+    #[test]
+    fn a_full_disk_is_counted_and_said() {
+        let mut writer = Writer::new(Target::File("/dev/full".into()));
+        writer.write(&[wire::agent_state("one", ""), wire::agent_state("two", "")]);
+        assert_eq!((writer.written, writer.lost), (0, 2));
+        assert!(writer.error.is_some());
+        // It goes on as soon as there is room again.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        writer.target = Target::File(path.clone());
+        writer.looked_at -= LOOK_AFTER;
+        writer.write(&[wire::agent_state("three", "")]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 1);
+        assert_eq!(writer.error, None);
+    }
+
+    #[test]
+    fn a_missing_directory_does_not_stop_the_agent() {
+        let mut writer = Writer::new(Target::File("/nowhere/at/all/events.jsonl".into()));
+        writer.write(&[wire::agent_state("one", "")]);
+        assert_eq!(writer.lost, 1);
+        assert!(writer.error.is_some());
+    }
+}
