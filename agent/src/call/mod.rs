@@ -4,11 +4,22 @@
 //! [`Raw`] holds what was captured, for `detect` and `policy` only: it has no `Debug`, is never serialised, and
 //! `export` must not touch it.
 
+mod body;
+mod calls;
+mod conversation;
+mod facts;
+mod open;
+mod options;
+pub mod redact;
+mod target;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
 
+pub use self::calls::Calls;
+pub use self::options::{Limits, Options, Stats};
 use crate::capture::{FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 
@@ -131,8 +142,9 @@ pub struct Raw {
     pub method: Bytes,
     /// The request target as sent.
     pub target: Bytes,
-    /// The path of the target in normal form (percent-decoded unreserved characters, dot segments removed),
-    /// without query; `None` where the target is ambiguous or has no path.
+    /// The path of the target in normal form (unreserved characters decoded, dot segments and empty segments
+    /// removed), without query; also where the target is ambiguous. `None` where it has no path, or one with
+    /// invalid escapes.
     pub path: Option<String>,
     /// The query as sent, without `?`.
     pub query: Bytes,
@@ -162,8 +174,8 @@ pub struct ApiCall {
     pub ambiguous: bool,
     /// It was open while the kernel dropped records, or has a gap of its own.
     pub loss_overlap: bool,
-    /// Position in the request's direction right after its head, in the other direction at that moment: where
-    /// withholding the response has to start. `None` for TLS objects without a carrier.
+    /// Where the response's direction stood (TCP's sequence number) when the request's head was whole: where
+    /// withholding the response has to start. `None` where it is not known, as for TLS objects.
     pub response_position: Option<u32>,
     pub raw: Raw,
 }

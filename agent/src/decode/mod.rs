@@ -3,6 +3,125 @@
 //! Pure: bytes and time in, messages out. A decoder says *message / need more / skip / anomaly*, never a lone
 //! failure, and a gap is an input like any other.
 
+pub mod http1;
+pub(crate) mod scan;
+pub mod sniff;
+
+use bytes::Bytes;
+
+/// What a decoder may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A message's head (and, counted apart, its trailers).
+    pub head_bytes_max: usize,
+    /// Header fields of one head; further ones are dropped and named.
+    pub headers_max: usize,
+    /// A chunk-size line with its extensions.
+    pub chunk_line_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head_bytes_max: 64 * 1024,
+            headers_max: 256,
+            chunk_line_bytes_max: 4096,
+        }
+    }
+}
+
+/// Which half of the conversation a direction carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Requests,
+    Responses,
+}
+
+/// What a response answers: it decides whether a body follows (RFC 9112 §6.3). Ignored by request decoders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerTo {
+    #[default]
+    Ordinary,
+    Head,
+    Connect,
+}
+
+/// First line of a head. Deliberately without `Debug`: it is captured bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StartLine {
+    Request { method: Bytes, target: Bytes },
+    Response { status: u16 },
+}
+
+/// Where a message's body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No body.
+    None,
+    /// That many bytes.
+    Length(u64),
+    Chunked,
+    /// At the connection's end.
+    Close,
+    /// The message is the last one: what follows is another protocol (CONNECT, 101).
+    Switched,
+    /// Invalid or contradictory: nobody can tell. What follows counts as body until something that is plainly a
+    /// new message begins.
+    Unknown,
+}
+
+/// A message's head. Deliberately without `Debug`: it is captured bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Head {
+    pub line: StartLine,
+    /// In order, names in lower case; values without surrounding white space.
+    pub headers: Vec<(Bytes, Bytes)>,
+    pub framing: Framing,
+    pub anomalies: Vec<Anomaly>,
+    /// Bytes of the head, from its first line to the empty line.
+    pub bytes: u32,
+    /// The version is HTTP/1.0.
+    pub http10: bool,
+    /// The sender closes after this message (or is a 1.0 peer that did not ask to keep the connection).
+    pub close: bool,
+    /// `Connection: upgrade` with an `Upgrade` field: the other side may switch protocols.
+    pub upgrade: bool,
+    /// `Expect: 100-continue`: the body may never come.
+    pub expect_continue: bool,
+}
+
+/// What a decoder says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A message begins.
+    Head(Head),
+    /// Bytes of its body, de-chunked.
+    Body(Bytes),
+    /// So many bytes of its body were not captured.
+    Missed(u64),
+    /// Seen after the head, in the body's framing.
+    Anomaly(Anomaly),
+    /// The message is whole, as far as it was captured.
+    End,
+    /// The message in progress cannot be followed further, for this reason.
+    Broken(Broken),
+    /// So many bytes belong to no message.
+    Skipped(u64),
+}
+
+/// Why a message ended without being whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Bytes are missing where the framing was.
+    Gap,
+    /// The framing is invalid.
+    Invalid,
+    /// The connection ended.
+    Ended,
+    /// A new message began in its place.
+    Overtaken,
+}
+
 /// Something in a message that RFC 9112 calls invalid, or that two parsers may read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Anomaly {
@@ -30,6 +149,14 @@ pub enum Anomaly {
     HeadTooLong,
     TooManyHeaders,
     UnsolicitedResponse,
+    /// The data of a chunk is not followed by CRLF.
+    InvalidChunkEnd,
+    /// Bytes between messages that begin none.
+    Garbage,
+    /// A message after one that announced `Connection: close`.
+    DataAfterClose,
+    /// Whitespace between the request line and the first field (RFC 9112 §2.2).
+    SpaceAfterStartLine,
 }
 
 impl Anomaly {
@@ -60,6 +187,10 @@ impl Anomaly {
             Anomaly::HeadTooLong => "head-too-long",
             Anomaly::TooManyHeaders => "too-many-headers",
             Anomaly::UnsolicitedResponse => "unsolicited-response",
+            Anomaly::InvalidChunkEnd => "invalid-chunk-end",
+            Anomaly::Garbage => "garbage",
+            Anomaly::DataAfterClose => "data-after-close",
+            Anomaly::SpaceAfterStartLine => "space-after-start-line",
         }
     }
 
@@ -79,6 +210,8 @@ impl Anomaly {
                 | Anomaly::ObsoleteFolding
                 | Anomaly::SpaceBeforeColon
                 | Anomaly::InvalidChunkSize
+                | Anomaly::InvalidChunkEnd
+                | Anomaly::SpaceAfterStartLine
         )
     }
 }

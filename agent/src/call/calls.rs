@@ -1,0 +1,145 @@
+//! The table of conversations: items in, calls out. What happens inside one is `conversation`'s.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::conversation::{Context, Conversation, Ended};
+use super::redact::Redactor;
+use super::{ApiCall, Options, Phase, Stats};
+use crate::capture::{FlowId, KernelTime};
+use crate::flow::Item;
+
+enum Known {
+    Http(Box<Conversation>),
+    /// Some other protocol: remembered, so that its bytes are not looked at again.
+    Other,
+}
+
+/// All conversations of the host.
+pub struct Calls {
+    options: Options,
+    conversations: HashMap<FlowId, Known>,
+    redactor: Redactor,
+    stats: Stats,
+    bodies_bytes: usize,
+    calls_open: usize,
+    lost_at: Option<KernelTime>,
+    /// Reused by ticks, which walk the table in pieces of their own choosing.
+    scratch: VecDeque<FlowId>,
+}
+
+impl Calls {
+    /// An empty table.
+    pub fn new(options: Options) -> Self {
+        let mut redactor = Redactor::new(options.key, options.earning);
+        redactor.set_literals(&options.literals);
+        Calls {
+            conversations: HashMap::new(),
+            redactor,
+            stats: Stats::default(),
+            bodies_bytes: 0,
+            calls_open: 0,
+            lost_at: None,
+            scratch: VecDeque::new(),
+            options,
+        }
+    }
+
+    /// Replaces the words that policies and configuration name, and that may thus be shown: path segments (whole
+    /// path patterns are taken apart) and hosts.
+    pub fn set_literals(&mut self, literals: &[String]) {
+        self.redactor.set_literals(literals);
+    }
+
+    /// Changes how much of a body is kept, from the next bytes on.
+    pub fn set_body_bytes_max(&mut self, body_bytes_max: usize) {
+        self.options.limits.body_bytes_max = body_bytes_max;
+    }
+
+    /// Takes one item in; `out` gets every call at each phase it reaches.
+    pub fn on(&mut self, item: Item, out: &mut dyn FnMut(Phase, &mut ApiCall)) {
+        let mut context = Context {
+            limits: &self.options.limits,
+            boot_id: &self.options.boot_id,
+            redactor: &mut self.redactor,
+            stats: &mut self.stats,
+            bodies_bytes: &mut self.bodies_bytes,
+            calls_open: &mut self.calls_open,
+            lost_at: self.lost_at,
+            out,
+        };
+        match item {
+            Item::Piece(piece) => {
+                let full = self.conversations.len() >= self.options.limits.flows_max;
+                let known = match self.conversations.entry(piece.flow.id) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(_) if full => {
+                        context.stats.flows_given_up += 1;
+                        return;
+                    }
+                    Entry::Vacant(entry) => {
+                        entry.insert(Known::Http(Box::new(Conversation::new(piece.flow.clone()))))
+                    }
+                };
+                if let Known::Http(conversation) = known {
+                    conversation.piece(piece, &mut context);
+                    if conversation.is_over() {
+                        *known = Known::Other;
+                    }
+                }
+            }
+            Item::Info(flow) => {
+                if let Some(Known::Http(conversation)) = self.conversations.get_mut(&flow.id) {
+                    conversation.info(flow);
+                }
+            }
+            Item::End { flow, at, reset } => {
+                if let Some(Known::Http(mut conversation)) = self.conversations.remove(&flow.id) {
+                    conversation.info(flow);
+                    conversation.end(at, if reset { Ended::Reset } else { Ended::Closed }, &mut context);
+                }
+            }
+            Item::Evicted { flow, at } => {
+                if let Some(Known::Http(mut conversation)) = self.conversations.remove(&flow.id) {
+                    conversation.end(at, Ended::Forgotten, &mut context);
+                }
+            }
+            Item::Lost { at, .. } => self.lost_at = Some(at),
+            Item::Tick { at } => {
+                for (id, known) in &mut self.conversations {
+                    if let Known::Http(conversation) = known {
+                        conversation.tick(at, &mut context);
+                        if conversation.is_over() {
+                            self.scratch.push_back(*id);
+                        }
+                    }
+                }
+                for id in self.scratch.drain(..) {
+                    self.conversations.insert(id, Known::Other);
+                }
+            }
+        }
+    }
+
+    /// Calls that have not ended.
+    pub fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
+        self.conversations.values().flat_map(|known| match known {
+            Known::Http(conversation) => Some(conversation.open_calls()).into_iter().flatten(),
+            Known::Other => None.into_iter().flatten(),
+        })
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            calls_open: self.calls_open as u64,
+            words_not_learnt: self.redactor.not_learnt,
+            ..self.stats
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! A call that has not ended, with what is gathered for it.
+
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+use super::body::Body;
+use super::conversation::Context;
+use super::facts::{self, Told};
+use super::{ApiCall, CallDirection, CallId, CallState, Phase, Protocol, Response};
+use crate::capture::{Direction, FlowId, KernelTime};
+use crate::decode::{Anomaly, AnswerTo, Head};
+use crate::flow::Piece;
+
+/// How far the answer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Awaited,
+    Begun,
+    Done(CallState),
+}
+
+pub(super) struct Open {
+    pub call: ApiCall,
+    pub answer_to: AnswerTo,
+    pub answer: Answer,
+    /// The answer hands the connection to another protocol.
+    pub switching: bool,
+    /// The request asks for that.
+    pub may_switch: bool,
+    pub request_done: bool,
+    pub request_body: Body,
+    pub response_body: Body,
+    request_media_type: SmolStr,
+    response_media_type: SmolStr,
+    /// Where the request's head begins.
+    pub position: u64,
+    /// Its answer may have been lost.
+    pub gap: bool,
+    /// It was reported; what is left only keeps the order.
+    pub reported: bool,
+    /// Bytes of its bodies in the shared budget.
+    kept_bytes: usize,
+}
+
+impl Open {
+    pub(super) fn new(
+        told: Told,
+        anomalies: Vec<Anomaly>,
+        direction: CallDirection,
+        piece: &Piece,
+        position: u64,
+        upgrade: bool,
+        cx: &Context<'_>,
+    ) -> Self {
+        let socket = matches!(piece.flow.id, FlowId::Socket(_));
+        Open {
+            call: ApiCall {
+                id: call_id(cx.boot_id, piece, position),
+                direction,
+                protocol: Protocol::Http1,
+                process: piece.process.clone(),
+                flow: piece.flow.clone(),
+                request: told.request,
+                response: None,
+                state: CallState::Pending,
+                anomalies,
+                ambiguous: told.ambiguous,
+                loss_overlap: false,
+                response_position: (socket && piece.other_position != 0)
+                    .then_some(piece.other_position as u32),
+                raw: told.raw,
+            },
+            may_switch: upgrade || told.answer_to == AnswerTo::Connect,
+            answer_to: told.answer_to,
+            answer: Answer::Awaited,
+            switching: false,
+            request_done: false,
+            request_body: Body::default(),
+            response_body: Body::default(),
+            request_media_type: told.media_type,
+            response_media_type: SmolStr::default(),
+            position,
+            gap: false,
+            reported: false,
+            kept_bytes: 0,
+        }
+    }
+
+    pub(super) fn note(&mut self, anomaly: Anomaly) {
+        if !self.call.anomalies.contains(&anomaly) {
+            self.call.anomalies.push(anomaly);
+            self.call.ambiguous |= super::redact::is_ambiguous(anomaly);
+        }
+    }
+
+    pub(super) fn add_request_body(&mut self, bytes: Bytes, cx: &mut Context<'_>) {
+        let kept = add(&mut self.request_body, bytes, self.reported, cx);
+        self.kept_bytes += kept;
+    }
+
+    pub(super) fn add_response_body(&mut self, bytes: Bytes, cx: &mut Context<'_>) {
+        let kept = add(&mut self.response_body, bytes, self.reported, cx);
+        self.kept_bytes += kept;
+    }
+
+    /// The request is whole, or as much of it as will come.
+    pub(super) fn end_request(&mut self, at: KernelTime, cut: bool, cx: &mut Context<'_>) {
+        if cut {
+            self.request_body.cut();
+        }
+        self.request_done = true;
+        if self.reported {
+            return;
+        }
+        self.call.request.ended_at = at;
+        self.call.request.body = self.request_body.facts(self.request_media_type.clone());
+        self.call.raw.request_body = self.request_body.bytes();
+        (cx.out)(Phase::Request, &mut self.call);
+    }
+
+    pub(super) fn begin_answer(&mut self, status: u16, head: &Head, started_at: KernelTime, at: KernelTime) {
+        self.answer = Answer::Begun;
+        for anomaly in &head.anomalies {
+            self.note_of_response(*anomaly);
+        }
+        self.response_media_type = facts::media_type(&head.headers);
+        self.call.response = Some(Response {
+            status,
+            body: Default::default(),
+            head_at: at,
+            first_byte_at: started_at,
+            last_byte_at: at,
+        });
+    }
+
+    /// A response's oddities are named on the call, but do not make the request ambiguous.
+    fn note_of_response(&mut self, anomaly: Anomaly) {
+        if !self.call.anomalies.contains(&anomaly) {
+            self.call.anomalies.push(anomaly);
+        }
+    }
+
+    pub(super) fn set_response_headers(&mut self, headers: Vec<(Bytes, Bytes)>) {
+        if !self.reported {
+            self.call.raw.response_headers = headers;
+        }
+    }
+
+    pub(super) fn answered_at(&mut self, at: KernelTime) {
+        if let Some(response) = &mut self.call.response {
+            response.last_byte_at = response.last_byte_at.max(at);
+        }
+    }
+
+    /// Hands the call on for the last time, and lets go of what it holds.
+    pub(super) fn report(&mut self, state: CallState, cx: &mut Context<'_>) {
+        if self.reported {
+            return;
+        }
+        self.reported = true;
+        let call = &mut self.call;
+        call.state = state;
+        call.loss_overlap |= self.gap || cx.lost_at.is_some_and(|lost_at| lost_at >= call.request.head_at);
+        if !self.request_done {
+            call.request.body = self.request_body.facts(self.request_media_type.clone());
+            call.request.body.truncated = true;
+            call.raw.request_body = self.request_body.bytes();
+        }
+        if let Some(response) = &mut call.response {
+            response.body = self.response_body.facts(self.response_media_type.clone());
+            call.raw.response_body = self.response_body.bytes();
+        }
+        let counter = match state {
+            CallState::Answered => &mut cx.stats.answered,
+            CallState::Closed | CallState::Pending => &mut cx.stats.closed,
+            CallState::Reset => &mut cx.stats.reset,
+            CallState::Gap => &mut cx.stats.gap,
+            CallState::TimedOut => &mut cx.stats.timed_out,
+            CallState::Switched => &mut cx.stats.switched,
+        };
+        *counter += 1;
+        (cx.out)(Phase::Complete, call);
+        *cx.bodies_bytes = cx.bodies_bytes.saturating_sub(self.kept_bytes);
+        *cx.calls_open = cx.calls_open.saturating_sub(1);
+        self.kept_bytes = 0;
+        self.request_body = Body::default();
+        self.response_body = Body::default();
+        self.call.raw = Default::default();
+    }
+}
+
+/// Adds within the shared budget; what it has no room for is counted.
+fn add(body: &mut Body, bytes: Bytes, reported: bool, cx: &mut Context<'_>) -> usize {
+    if reported {
+        return 0;
+    }
+    let budget = cx.limits.bodies_bytes_max.saturating_sub(*cx.bodies_bytes);
+    let wanted = bytes
+        .len()
+        .min(cx.limits.body_bytes_max.saturating_sub(body.captured()));
+    let kept = body.add(bytes, cx.limits.body_bytes_max, budget);
+    cx.stats.body_bytes_given_up += (wanted - kept) as u64;
+    *cx.bodies_bytes += kept;
+    kept
+}
+
+/// The same call has the same name for every agent that sees it from this side.
+fn call_id(boot_id: &[u8; 16], piece: &Piece, position: u64) -> CallId {
+    let mut name = [0u8; 16 + 1 + 16 + 1 + 8];
+    name[..16].copy_from_slice(boot_id);
+    match piece.flow.id {
+        FlowId::Socket(cookie) => name[17..25].copy_from_slice(&cookie.to_le_bytes()),
+        FlowId::Tls {
+            pid,
+            object,
+            generation,
+        } => {
+            name[16] = 1;
+            name[17..21].copy_from_slice(&pid.to_le_bytes());
+            name[21..29].copy_from_slice(&object.to_le_bytes());
+            name[29..33].copy_from_slice(&generation.to_le_bytes());
+        }
+    }
+    name[33] = u8::from(piece.direction == Direction::Sent);
+    name[34..].copy_from_slice(&position.to_le_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::hash(&name).as_bytes()[..16]);
+    CallId(u128::from_be_bytes(id))
+}

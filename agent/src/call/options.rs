@@ -1,0 +1,87 @@
+//! What the stage is told, what it may hold, and what it counts.
+
+use crate::call::redact::Earning;
+use crate::decode;
+
+/// Bounds; what is beyond one is counted in [`Stats`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub decode: decode::Limits,
+    /// Captured bytes of one body, each way (`capture.body_bytes_max`).
+    pub body_bytes_max: usize,
+    /// Captured bytes of all bodies of open calls together.
+    pub bodies_bytes_max: usize,
+    /// Calls open on one flow (pipelining).
+    pub flow_calls_max: usize,
+    /// Calls open altogether.
+    pub calls_max: usize,
+    /// Flows with state of their own.
+    pub flows_max: usize,
+    /// Bytes of one flow that wait for the other direction.
+    pub flow_waiting_bytes_max: usize,
+    /// How long (record time) a response may wait for its request's record.
+    pub waiting_ns: u64,
+    /// A call without an answer for so long has timed out.
+    pub answer_ns: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            decode: decode::Limits::default(),
+            body_bytes_max: 64 * 1024,
+            bodies_bytes_max: 16 * 1024 * 1024,
+            flow_calls_max: 256,
+            calls_max: 65_536,
+            flows_max: 65_536,
+            flow_waiting_bytes_max: 128 * 1024,
+            waiting_ns: 200_000_000,
+            answer_ns: 300_000_000_000,
+        }
+    }
+}
+
+/// What [`Calls`](super::Calls) needs to know.
+#[derive(Clone)]
+pub struct Options {
+    pub limits: Limits,
+    /// Key of the hashes that leave the host.
+    pub key: [u8; 32],
+    /// The kernel's boot id: part of every call's name.
+    pub boot_id: [u8; 16],
+    pub earning: Earning,
+    /// Path segments and hosts that policies and configuration name, and that may thus be shown.
+    pub literals: Vec<String>,
+}
+
+/// Counters since the start, except `open`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub calls: u64,
+    pub calls_open: u64,
+    pub answered: u64,
+    pub closed: u64,
+    pub reset: u64,
+    pub gap: u64,
+    pub timed_out: u64,
+    pub switched: u64,
+    /// Calls given up because too many were open.
+    pub calls_given_up: u64,
+    /// Responses for which no request was seen.
+    pub responses_unpaired: u64,
+    /// Bytes of HTTP flows that could not be told to belong to a message.
+    pub bytes_skipped: u64,
+    /// Body bytes that were not kept because all bodies together were too many.
+    pub body_bytes_given_up: u64,
+    /// Bytes that waited for the other direction and were given up.
+    pub waiting_bytes_given_up: u64,
+    /// Times a direction lost step.
+    pub out_of_step: u64,
+    pub flows_http2: u64,
+    /// Flows of some other protocol.
+    pub flows_other: u64,
+    /// Flows not followed for want of room.
+    pub flows_given_up: u64,
+    /// Unknown words and hosts that were not learnt for want of room.
+    pub words_not_learnt: u64,
+}

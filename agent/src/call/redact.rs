@@ -1,0 +1,501 @@
+//! Values → what may leave the host: templates, classes and keyed hashes. The agent guards health data and must
+//! not become the leak itself, so the default is to hide, and a word has to be known to be shown.
+//!
+//! A path segment is shown if it is made of shipped vocabulary, is a literal of a policy or of the configuration, or
+//! has *earned* it: alphabetic, short, one of few at its place, and seen very often from several distinct callers.
+//! Everything else is `{id}` (it has the shape of an identifier) or `{name}`. Hosts likewise, because `Host` is a
+//! header and a header can hold anything.
+//!
+//! It must not know policies, only the literals they contain.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::decode::Anomaly;
+
+/// When an unknown word may be shown after all.
+#[derive(Clone, Copy, Debug)]
+pub struct Earning {
+    /// Times a path word must have been seen.
+    pub seen_min: u32,
+    /// Distinct callers (remote addresses inbound, executables outbound) that must have used it.
+    pub callers_min: usize,
+    /// More distinct unknown words than that at one place are values, not vocabulary.
+    pub siblings_max: usize,
+    /// Distinct flows that must have carried a host name.
+    pub host_flows_min: usize,
+    /// Candidates remembered; beyond it nothing new is learnt.
+    pub candidates_max: usize,
+}
+
+impl Default for Earning {
+    fn default() -> Self {
+        Earning {
+            seen_min: 1000,
+            callers_min: 8,
+            siblings_max: 12,
+            host_flows_min: 3,
+            candidates_max: 4096,
+        }
+    }
+}
+
+const WORD_BYTES_MAX: usize = 24;
+const HOST_BYTES_MAX: usize = 253;
+
+static VOCABULARY: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    include_str!("vocabulary.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_ascii_whitespace)
+        .collect()
+});
+
+static MEDIA_TYPES: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("media_types.txt").split_ascii_whitespace().collect());
+
+#[derive(Default)]
+struct Candidate {
+    seen: u32,
+    /// Hashes, at most as many as are needed.
+    witnesses: Vec<u64>,
+}
+
+impl Candidate {
+    fn witness(&mut self, witness: u64, needed: usize) {
+        self.seen = self.seen.saturating_add(1);
+        if self.witnesses.len() < needed && !self.witnesses.contains(&witness) {
+            self.witnesses.push(witness);
+        }
+    }
+}
+
+/// Turns values into what may leave. Holds what was learnt, the literals and the key; has no `Debug`.
+pub struct Redactor {
+    key: [u8; 32],
+    earning: Earning,
+    literals: HashSet<String>,
+    hasher: RandomState,
+    /// Unknown words by the template of the path before them.
+    words: HashMap<String, HashMap<String, Candidate>>,
+    words_count: usize,
+    hosts: HashMap<String, Candidate>,
+    /// Candidates that were not remembered for want of room.
+    pub(super) not_learnt: u64,
+}
+
+impl Redactor {
+    /// `key` makes hashes of this agent its own: without it they cannot be recomputed from a guess.
+    pub fn new(key: [u8; 32], earning: Earning) -> Self {
+        Redactor {
+            key,
+            earning,
+            literals: HashSet::new(),
+            hasher: RandomState::new(),
+            words: HashMap::new(),
+            words_count: 0,
+            hosts: HashMap::new(),
+            not_learnt: 0,
+        }
+    }
+
+    /// Replaces the words (path segments, hosts) that policies and configuration name and that may thus be shown.
+    pub fn set_literals(&mut self, literals: &[String]) {
+        self.literals = literals
+            .iter()
+            .flat_map(|literal| literal.split('/'))
+            .filter(|segment| !segment.is_empty() && !segment.contains(['*', '{', '}']))
+            .map(str::to_owned)
+            .collect();
+    }
+
+    /// Hash of a caller, for telling callers apart without remembering them.
+    pub(super) fn witness(&self, caller: impl std::hash::Hash) -> u64 {
+        self.hasher.hash_one(caller)
+    }
+
+    /// `/fhir/Patient/123` → `/fhir/Patient/{id}`
+    pub fn path(&mut self, path: &str, caller: u64) -> String {
+        let mut template = String::with_capacity(path.len() + 8);
+        for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+            if self.shows(segment, &template, caller) {
+                template.push('/');
+                template.push_str(segment);
+            } else {
+                template.push_str(if is_id(segment) { "/{id}" } else { "/{name}" });
+            }
+        }
+        template
+    }
+
+    fn shows(&mut self, segment: &str, before: &str, caller: u64) -> bool {
+        segment.is_empty()
+            || is_vocabulary(segment)
+            || self.literals.contains(segment)
+            || self.word_earned(segment, before, caller)
+    }
+
+    fn word_earned(&mut self, word: &str, before: &str, caller: u64) -> bool {
+        if word.len() > WORD_BYTES_MAX
+            || word.len() < 2
+            || !word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || byte == b'-' || byte == b'_')
+        {
+            return false;
+        }
+        let earning = self.earning;
+        if let Some(siblings) = self.words.get_mut(before) {
+            let crowded = siblings.len() > earning.siblings_max;
+            if let Some(candidate) = siblings.get_mut(word) {
+                candidate.witness(caller, earning.callers_min);
+                return !crowded
+                    && candidate.seen >= earning.seen_min
+                    && candidate.witnesses.len() >= earning.callers_min;
+            }
+            if crowded {
+                // Known to be a place of values; nothing there will ever be shown.
+                return false;
+            }
+        }
+        if self.words_count >= earning.candidates_max {
+            self.not_learnt += 1;
+            return false;
+        }
+        self.words_count += 1;
+        let candidate = self
+            .words
+            .entry(before.to_owned())
+            .or_default()
+            .entry(word.to_owned())
+            .or_default();
+        candidate.witness(caller, earning.callers_min);
+        false
+    }
+
+    /// `Host` or authority in lower case without port → itself, or `host-` and 8 hex digits. `flow` tells flows apart.
+    pub fn host(&mut self, host: &str, flow: u64) -> SmolStr {
+        if host.is_empty() || host == "localhost" || self.literals.contains(host) {
+            return SmolStr::new(host);
+        }
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        if bare.parse::<IpAddr>().is_ok() || self.host_earned(host, flow) {
+            return SmolStr::new(host);
+        }
+        let hash = self.hash(b"host", host.as_bytes());
+        format_smolstr!("host-{}", &hash[..8])
+    }
+
+    fn host_earned(&mut self, host: &str, flow: u64) -> bool {
+        let labels: Vec<&str> = host.split('.').collect();
+        let dns = host.len() <= HOST_BYTES_MAX && labels.iter().all(|label| is_dns_label(label));
+        if !dns || labels.iter().any(|label| is_id(label)) {
+            return false;
+        }
+        // A name with a domain is corroborated by flows; a bare word could be anything, and has to be vocabulary.
+        if labels.len() < 2
+            || !labels[labels.len() - 1]
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic())
+        {
+            return is_vocabulary(host);
+        }
+        let needed = self.earning.host_flows_min;
+        if let Some(candidate) = self.hosts.get_mut(host) {
+            candidate.witness(flow, needed);
+            return candidate.witnesses.len() >= needed;
+        }
+        if self.hosts.len() >= self.earning.candidates_max {
+            self.not_learnt += 1;
+            return false;
+        }
+        let candidate = self.hosts.entry(host.to_owned()).or_default();
+        candidate.witness(flow, needed);
+        needed <= 1
+    }
+
+    /// A request id: a UUID or a long hex number as it is, anything else as a keyed hash.
+    pub fn request_id(&self, id: &[u8]) -> SmolStr {
+        match std::str::from_utf8(id) {
+            Ok(text) if is_uuid(text) || is_hex_id(text) => SmolStr::new(text.to_ascii_lowercase()),
+            _ => format_smolstr!("h:{}", &self.hash(b"request-id", id)[..16]),
+        }
+    }
+
+    fn hash(&self, domain: &[u8], value: &[u8]) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(domain);
+        hasher.update(&[0]);
+        hasher.update(value);
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`.
+pub(super) fn trace_id(traceparent: &[u8]) -> Option<SmolStr> {
+    let text = std::str::from_utf8(traceparent).ok()?;
+    let mut parts = text.split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let lengths = (version.len(), trace.len(), parent.len(), flags.len());
+    let hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (lengths == (2, 32, 16, 2) && hex(version) && hex(trace) && hex(parent) && hex(flags))
+        .then(|| SmolStr::new(trace.to_ascii_lowercase()))
+}
+
+/// The media type of a `Content-Type`, if it is one that we ship.
+pub(super) fn media_type(content_type: Option<&Bytes>) -> SmolStr {
+    let Some(value) = content_type else {
+        return SmolStr::default();
+    };
+    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+    let Ok(name) = std::str::from_utf8(value[..end].trim_ascii()) else {
+        return SmolStr::default();
+    };
+    if let Some(known) = MEDIA_TYPES.get(name) {
+        return SmolStr::new_static(known);
+    }
+    MEDIA_TYPES
+        .get(name.to_ascii_lowercase().as_str())
+        .map(|known| SmolStr::new_static(known))
+        .unwrap_or_default()
+}
+
+/// A segment made of shipped words alone: `Patient`, `user-profile`, `getUsers`, `v2.1`, `$export`, `index.html`.
+fn is_vocabulary(segment: &str) -> bool {
+    if VOCABULARY.contains(segment) {
+        return true;
+    }
+    if segment.len() > 64 {
+        return false;
+    }
+    let segment = segment.strip_prefix('$').unwrap_or(segment);
+    is_version(segment)
+        || (is_known_word(segment)
+            || segment
+                .split(['-', '_', '.', ':'])
+                .all(|part| is_version(part) || is_known_word(part) || is_camel_vocabulary(part)))
+}
+
+fn is_known_word(word: &str) -> bool {
+    if word.is_empty()
+        || !word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        return false;
+    }
+    if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return VOCABULARY.contains(word.to_ascii_lowercase().as_str());
+    }
+    VOCABULARY.contains(word)
+}
+
+fn is_camel_vocabulary(part: &str) -> bool {
+    let mut start = 0;
+    let bytes = part.as_bytes();
+    let mut parts = 0;
+    for at in 1..=bytes.len() {
+        let boundary =
+            at == bytes.len() || (bytes[at].is_ascii_uppercase() && bytes[at - 1].is_ascii_lowercase());
+        if boundary {
+            // Boundaries are ASCII, so the range is on character borders.
+            if !part.get(start..at).is_some_and(is_known_word) {
+                return false;
+            }
+            start = at;
+            parts += 1;
+        }
+    }
+    parts > 0
+}
+
+/// `v1`, `v2.1`: an API version.
+fn is_version(part: &str) -> bool {
+    part.strip_prefix(['v', 'V']).is_some_and(|number| {
+        (1..=3).contains(&number.len())
+            && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+            && number.as_bytes()[0].is_ascii_digit()
+    })
+}
+
+/// It has the shape of an identifier: digits, escapes, an address, or too long and mixed for a word.
+fn is_id(segment: &str) -> bool {
+    segment
+        .bytes()
+        .any(|byte| byte.is_ascii_digit() || matches!(byte, b'@' | b'%' | b'=' | b'+' | b'|' | b','))
+        || segment.len() > 32
+        || (segment.len() >= 8 && segment.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// Long enough that no word is spelled in it, and not a decimal number that names somebody.
+fn is_hex_id(text: &str) -> bool {
+    (16..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && (text.len() >= 32 || text.bytes().any(|byte| byte.is_ascii_alphabetic()))
+}
+
+fn is_dns_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.len() <= 63
+        && label
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// Anomalies that make a request ambiguous for a rule that requires prevention (design, "The gate").
+pub(super) fn is_ambiguous(anomaly: Anomaly) -> bool {
+    anomaly.is_framing()
+        || matches!(
+            anomaly,
+            Anomaly::BareCarriageReturn
+                | Anomaly::InvalidHeaderName
+                | Anomaly::InvalidHeaderValue
+                | Anomaly::InvalidMethod
+                | Anomaly::InvalidTarget
+                | Anomaly::InvalidVersion
+                | Anomaly::DuplicateHost
+                | Anomaly::HeadTooLong
+                | Anomaly::TooManyHeaders
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redactor() -> Redactor {
+        Redactor::new(
+            [7; 32],
+            Earning {
+                seen_min: 20,
+                callers_min: 3,
+                siblings_max: 3,
+                ..Earning::default()
+            },
+        )
+    }
+
+    #[test]
+    fn paths_become_templates() {
+        let mut redactor = redactor();
+        redactor.set_literals(&["/vendor/sync/{id}".into(), "hospital.example".into()]);
+        for (path, template) in [
+            ("/", "/"),
+            ("/fhir/Patient/123", "/fhir/Patient/{id}"),
+            ("/fhir/Patient/123/", "/fhir/Patient/{id}/"),
+            ("/fhir/Patient/smith", "/fhir/Patient/{name}"),
+            ("/fhir/Patient/$everything", "/fhir/Patient/$everything"),
+            ("/fhir/Patient/_search", "/fhir/Patient/_search"),
+            ("/fhir/r4/MedicationRequest", "/fhir/r4/MedicationRequest"),
+            ("/fhir/Group/1/$export", "/fhir/Group/{id}/$export"),
+            (
+                "/api/v1/users/8b0a5f62-8a3e-4c6b-9d19-4d43cdb4f4c7",
+                "/api/v1/users/{id}",
+            ),
+            ("/api/v2.1/user-profiles", "/api/v2.1/user-profiles"),
+            ("/api/getUsers", "/api/getUsers"),
+            ("/index.html", "/index.html"),
+            ("/smith.html", "/{name}"),
+            ("/users/jane.doe@example.org", "/users/{id}"),
+            ("/users/Jane%20Doe", "/users/{id}"),
+            ("/2024-02-30/report", "/{id}/report"),
+            ("/vendor/sync/5", "/vendor/sync/{id}"),
+            ("/deadbeefcafe", "/{id}"),
+            ("/.well-known/jwks.json", "/.well-known/jwks.json"),
+        ] {
+            assert_eq!(redactor.path(path, 1), template, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_earned_by_many_callers_and_never_by_one() {
+        let mut redactor = redactor();
+        for _ in 0..1000 {
+            assert_eq!(redactor.path("/zebulon", 1), "/{name}");
+        }
+        for caller in 0..3 {
+            redactor.path("/zebulon", caller);
+        }
+        assert_eq!(redactor.path("/zebulon", 1), "/zebulon");
+        // A fourth and fifth unknown word show that this is a place of values.
+        for word in ["one", "two", "three", "four"] {
+            redactor.path(&format!("/x{word}"), 1);
+        }
+        assert_eq!(redactor.path("/zebulon", 1), "/{name}");
+    }
+
+    #[test]
+    fn hosts_are_shown_when_corroborated() {
+        let mut redactor = redactor();
+        redactor.set_literals(&["hospital.example".into()]);
+        for host in ["127.0.0.1", "[::1]", "localhost", "hospital.example", ""] {
+            assert_eq!(redactor.host(host, 1), host);
+        }
+        for _ in 0..10 {
+            assert!(redactor.host("vendor.example", 1).starts_with("host-"));
+        }
+        redactor.host("vendor.example", 2);
+        assert_eq!(redactor.host("vendor.example", 3), "vendor.example");
+        for flow in 0..10 {
+            for hidden in [
+                "zebulon",
+                "a b",
+                "patient-12345.vendor.example",
+                "under_score.example",
+            ] {
+                assert!(redactor.host(hidden, flow).starts_with("host-"), "{hidden}");
+            }
+        }
+    }
+
+    #[test]
+    fn request_ids_leave_only_as_uuid_or_hex() {
+        let redactor = redactor();
+        for shown in [
+            "8b0a5f62-8a3e-4c6b-9d19-4d43cdb4f4c7",
+            "4bf92f3577b34da6",
+            "0af7651916cd43dd8448eb211c80319c",
+        ] {
+            assert_eq!(redactor.request_id(shown.as_bytes()), shown);
+        }
+        for hidden in ["Zebulon", "ada", "1234567890", "1234567890123456", "decade", ""] {
+            let id = redactor.request_id(hidden.as_bytes());
+            assert!(id.starts_with("h:") && id.len() == 18, "{hidden}");
+        }
+        let other = Redactor::new([8; 32], Earning::default());
+        assert_ne!(redactor.request_id(b"Zebulon"), other.request_id(b"Zebulon"));
+    }
+
+    #[test]
+    fn trace_and_media_type() {
+        let parent = b"00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(
+            trace_id(parent).as_deref(),
+            Some("0af7651916cd43dd8448eb211c80319c")
+        );
+        assert_eq!(trace_id(b"00-Zebulon-b7ad6b7169203331-01"), None);
+        assert_eq!(
+            media_type(Some(&Bytes::from_static(b"Application/JSON; charset=utf-8"))),
+            "application/json"
+        );
+        assert_eq!(media_type(Some(&Bytes::from_static(b"application/zebulon"))), "");
+    }
+}

@@ -1,0 +1,410 @@
+//! HTTP/1 (RFC 9112): one direction's bytes → [`Event`]s.
+//!
+//! Pull-driven: the caller owns the chunk and takes one event at a time, because what a response means depends on
+//! the request it answers, and one chunk can hold many responses. A head that lies whole in one chunk is parsed
+//! where it lies; else its bytes are gathered and each is looked at once, however small the pieces are.
+//!
+//! It must not know the other direction, nor what a call is.
+
+mod chunked;
+mod head;
+
+use bytes::{Buf, Bytes};
+
+use super::scan::head_end;
+use super::sniff::{Sniffed, begins_message, skip_empty_lines, sniff};
+use super::{Anomaly, AnswerTo, Broken, Event, Framing, Head, Limits, Role};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Between messages, or in a head of which `buffer` holds what has come.
+    Start,
+    /// A body of known length.
+    Length {
+        left: u64,
+    },
+    /// A body that ends with the connection.
+    Close,
+    /// A body whose end nobody can tell.
+    Unknown,
+    /// A line with a chunk's size.
+    ChunkSize,
+    ChunkData {
+        left: u64,
+    },
+    /// The CRLF after a chunk's data.
+    ChunkEnd,
+    /// Trailer fields and the empty line, so many bytes of them so far.
+    Trailers {
+        bytes: usize,
+    },
+    /// The message is whole; `End` comes next.
+    Ending,
+    /// The framing is invalid; `Broken` comes next.
+    Breaking,
+    /// Out of step: skips until something that is plainly a message begins.
+    Resync,
+    /// Another protocol from here on.
+    Opaque,
+}
+
+/// What a gap did to a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapEffect {
+    /// The message in progress goes on behind it; no message was lost.
+    Within,
+    /// Messages may have been lost.
+    OutOfStep,
+}
+
+/// Decoder of one direction.
+pub struct Decoder {
+    role: Role,
+    state: State,
+    /// The chunk that `next` is called for is a new one, and the other direction moved since the one before.
+    fresh_turn: bool,
+    /// The request in progress was answered before its body began.
+    declined: bool,
+    /// The message before announced the connection's end.
+    close_seen: bool,
+    /// Bytes that began no message came since the last one.
+    garbage_seen: bool,
+    noted_bare_line_feed: bool,
+    noted_extension: bool,
+    expects_continue: bool,
+    body_began: bool,
+    /// How far `buffer` was searched for the end of a head.
+    scanned: usize,
+    /// The beginning of something whose end has not come.
+    buffer: Vec<u8>,
+}
+
+impl Decoder {
+    /// `in_step` is false for a direction that is joined in the middle.
+    pub fn new(role: Role, in_step: bool) -> Self {
+        Decoder {
+            role,
+            state: if in_step { State::Start } else { State::Resync },
+            fresh_turn: false,
+            declined: false,
+            close_seen: false,
+            garbage_seen: false,
+            noted_bare_line_feed: false,
+            noted_extension: false,
+            expects_continue: false,
+            body_began: false,
+            scanned: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Which half it decodes.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// A new chunk begins. `turn`: the other direction moved since the last chunk of this one, or nobody knows; only
+    /// then may something that looks like a message be one after a loss.
+    pub fn chunk(&mut self, turn: bool) {
+        self.fresh_turn = turn;
+    }
+
+    /// At a message boundary, with nothing begun.
+    pub fn is_between(&self) -> bool {
+        self.state == State::Start && self.buffer.is_empty()
+    }
+
+    /// The next bytes begin a message, or go on with its head.
+    pub fn is_at_head(&self) -> bool {
+        self.state == State::Start
+    }
+
+    /// Out of step: skips until a message plainly begins.
+    pub fn is_out_of_step(&self) -> bool {
+        self.state == State::Resync
+    }
+
+    /// The direction carries something else from here on.
+    pub fn is_opaque(&self) -> bool {
+        self.state == State::Opaque
+    }
+
+    /// Another protocol takes over.
+    pub fn switch(&mut self) {
+        self.state = State::Opaque;
+        self.buffer = Vec::new();
+    }
+
+    /// Nothing that comes next can be told from the middle of a message: skips until one plainly begins.
+    pub fn lose_step(&mut self) {
+        if self.state != State::Opaque {
+            self.reset_message();
+            self.state = State::Resync;
+        }
+    }
+
+    /// The request was answered before its body began, so the body may never come (`Expect: 100-continue`).
+    pub fn decline_body(&mut self) {
+        self.declined = self.expects_continue && !self.body_began;
+    }
+
+    /// Takes the next event out of `input`. `None`: all of it was used, and more is needed. Call it until then,
+    /// also when `input` is empty.
+    pub fn next(&mut self, input: &mut Bytes, answer_to: AnswerTo, limits: &Limits) -> Option<Event> {
+        loop {
+            let fresh_turn = !input.is_empty() && std::mem::take(&mut self.fresh_turn);
+            match self.state {
+                State::Ending => return Some(self.finish(Event::End)),
+                State::Breaking => return Some(self.break_off(Broken::Invalid)),
+                _ if input.is_empty() => return None,
+                State::Start => return self.start(input, answer_to, limits),
+                State::Length { .. } | State::ChunkData { .. } | State::Unknown
+                    if fresh_turn
+                        && (self.declined || self.state == State::Unknown)
+                        && begins_message(input, self.role) =>
+                {
+                    self.declined = false;
+                    self.reset_message();
+                    self.state = State::Start;
+                    return Some(Event::Broken(Broken::Overtaken));
+                }
+                State::Length { left } => {
+                    let take = left.min(input.len() as u64);
+                    self.body_began = true;
+                    self.state = match left - take {
+                        0 => State::Ending,
+                        left => State::Length { left },
+                    };
+                    return Some(Event::Body(input.split_to(take as usize)));
+                }
+                State::Close | State::Unknown => {
+                    self.body_began = true;
+                    return Some(Event::Body(std::mem::take(input)));
+                }
+                State::ChunkData { left } => {
+                    let take = left.min(input.len() as u64);
+                    self.body_began = true;
+                    self.state = match left - take {
+                        0 => State::ChunkEnd,
+                        left => State::ChunkData { left },
+                    };
+                    return Some(Event::Body(input.split_to(take as usize)));
+                }
+                State::ChunkSize | State::ChunkEnd | State::Trailers { .. } => {
+                    if let Some(event) = self.chunk_framing(input, limits) {
+                        return Some(event);
+                    }
+                }
+                State::Resync => {
+                    if fresh_turn && begins_message(input, self.role) {
+                        self.state = State::Start;
+                        continue;
+                    }
+                    let skipped = input.len() as u64;
+                    input.clear();
+                    return Some(Event::Skipped(skipped));
+                }
+                State::Opaque => {
+                    input.clear();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Bytes are missing here; `bytes` is `None` where their number is not known.
+    pub fn gap(&mut self, bytes: Option<u64>, out: &mut dyn FnMut(Event)) -> GapEffect {
+        match (self.state, bytes) {
+            (State::Opaque, _) => GapEffect::Within,
+            (State::Close | State::Unknown, bytes) => {
+                self.body_began = true;
+                out(Event::Missed(bytes.unwrap_or(0)));
+                GapEffect::Within
+            }
+            (State::Length { left }, Some(bytes)) if bytes <= left => {
+                self.body_began = true;
+                self.state = if bytes == left {
+                    State::Ending
+                } else {
+                    State::Length { left: left - bytes }
+                };
+                out(Event::Missed(bytes));
+                GapEffect::Within
+            }
+            (State::Length { left }, Some(_)) => {
+                out(Event::Missed(left));
+                out(self.finish(Event::End));
+                self.state = State::Resync;
+                GapEffect::OutOfStep
+            }
+            (State::ChunkData { left }, Some(bytes)) if bytes <= left => {
+                self.state = if bytes == left {
+                    State::ChunkEnd
+                } else {
+                    State::ChunkData { left: left - bytes }
+                };
+                out(Event::Missed(bytes));
+                GapEffect::Within
+            }
+            (State::Ending, _) => {
+                out(self.finish(Event::End));
+                self.state = State::Resync;
+                GapEffect::OutOfStep
+            }
+            (State::Start | State::Resync, _) => {
+                self.buffer = Vec::new();
+                self.scanned = 0;
+                self.state = State::Resync;
+                GapEffect::OutOfStep
+            }
+            _ => {
+                out(self.break_off(Broken::Gap));
+                GapEffect::OutOfStep
+            }
+        }
+    }
+
+    /// The connection ended.
+    pub fn end(&mut self) -> Option<Event> {
+        let event = match self.state {
+            State::Close | State::Unknown | State::Ending => Some(self.finish(Event::End)),
+            State::Length { .. }
+            | State::ChunkSize
+            | State::ChunkData { .. }
+            | State::ChunkEnd
+            | State::Trailers { .. }
+            | State::Breaking => Some(self.break_off(Broken::Ended)),
+            State::Start | State::Resync | State::Opaque => None,
+        };
+        self.switch();
+        event
+    }
+
+    fn start(&mut self, input: &mut Bytes, answer_to: AnswerTo, limits: &Limits) -> Option<Event> {
+        if self.buffer.is_empty() {
+            let skip = input.len() - skip_empty_lines(input).len();
+            input.advance(skip);
+            if input.is_empty() {
+                return None;
+            }
+            match self.accept(input) {
+                Some(true) => {
+                    if let Ok(end) = head_end(input, 0)
+                        && end <= limits.head_bytes_max
+                    {
+                        let head = input.split_to(end);
+                        return Some(self.head(&head, answer_to, limits, false));
+                    }
+                }
+                Some(false) => return self.garbage(input),
+                None => {}
+            }
+            self.scanned = 0;
+        }
+        self.gather(input, answer_to, limits)
+    }
+
+    /// Adds to the head in `buffer` until it is whole.
+    fn gather(&mut self, input: &mut Bytes, answer_to: AnswerTo, limits: &Limits) -> Option<Event> {
+        let before = self.buffer.len();
+        let room = limits.head_bytes_max.saturating_sub(before).min(input.len());
+        self.buffer.extend_from_slice(&input[..room]);
+        // Cheap once a registered method is there; bounded by the sniffer's own limit before that.
+        match self.accept(&self.buffer) {
+            Some(true) => {}
+            Some(false) => return self.garbage(input),
+            None => {
+                input.advance(room);
+                return None;
+            }
+        }
+        match head_end(&self.buffer, self.scanned) {
+            Ok(end) => {
+                input.advance(end - before);
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.truncate(end);
+                self.scanned = 0;
+                Some(self.head(&buffer, answer_to, limits, false))
+            }
+            Err(from) => {
+                self.scanned = from;
+                input.advance(room);
+                if self.buffer.len() < limits.head_bytes_max {
+                    return None;
+                }
+                let buffer = std::mem::take(&mut self.buffer);
+                self.scanned = 0;
+                Some(self.head(&buffer, answer_to, limits, true))
+            }
+        }
+    }
+
+    /// Whether these bytes can begin a message of this direction; `None`: too few to tell.
+    fn accept(&self, bytes: &[u8]) -> Option<bool> {
+        match sniff(bytes) {
+            Sniffed::More => None,
+            Sniffed::Requests => Some(self.role == Role::Requests),
+            Sniffed::Responses => Some(self.role == Role::Responses),
+            Sniffed::Http2 | Sniffed::Other => Some(false),
+        }
+    }
+
+    /// What stands where a message should begin is none.
+    fn garbage(&mut self, input: &mut Bytes) -> Option<Event> {
+        let skipped = (self.buffer.len() + input.len()) as u64;
+        self.buffer = Vec::new();
+        self.scanned = 0;
+        input.clear();
+        self.garbage_seen = true;
+        self.state = State::Resync;
+        Some(Event::Skipped(skipped))
+    }
+
+    fn head(&mut self, bytes: &[u8], answer_to: AnswerTo, limits: &Limits, cut: bool) -> Event {
+        let mut head: Head = head::parse(bytes, self.role, answer_to, limits);
+        if cut {
+            head.anomalies.push(Anomaly::HeadTooLong);
+            head.framing = Framing::Unknown;
+        }
+        if std::mem::take(&mut self.close_seen) {
+            head.anomalies.push(Anomaly::DataAfterClose);
+        }
+        if std::mem::take(&mut self.garbage_seen) {
+            head.anomalies.push(Anomaly::Garbage);
+        }
+        self.noted_bare_line_feed = head.anomalies.contains(&Anomaly::BareLineFeed);
+        self.noted_extension = false;
+        self.body_began = false;
+        self.declined = false;
+        self.expects_continue = head.expect_continue;
+        self.close_seen = head.close;
+        self.state = match head.framing {
+            Framing::None | Framing::Switched => State::Ending,
+            Framing::Length(left) => State::Length { left },
+            Framing::Chunked => State::ChunkSize,
+            Framing::Close => State::Close,
+            Framing::Unknown => State::Unknown,
+        };
+        Event::Head(head)
+    }
+
+    fn reset_message(&mut self) {
+        self.buffer = Vec::new();
+        self.scanned = 0;
+    }
+
+    fn finish(&mut self, event: Event) -> Event {
+        self.reset_message();
+        self.state = State::Start;
+        event
+    }
+
+    fn break_off(&mut self, why: Broken) -> Event {
+        self.reset_message();
+        self.state = State::Resync;
+        Event::Broken(why)
+    }
+}
+
+#[cfg(test)]
+mod tests;

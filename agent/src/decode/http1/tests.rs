@@ -1,0 +1,1 @@
+//! One direction, event by event.

@@ -1,0 +1,178 @@
+//! Which protocol, and which half of it, a direction carries: told by its first bytes alone, because ports lie.
+//!
+//! The same test tells where a message may begin after a loss. There it must be strict: a body may hold anything,
+//! also something that begins like a request.
+
+use super::scan::{is_tchar, registered_method};
+
+/// Longest method that is taken for one.
+const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of an unknown method's request line to wait for before giving up.
+const LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// What the first bytes of a direction are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sniffed {
+    /// HTTP/1 requests.
+    Requests,
+    /// HTTP/1 responses.
+    Responses,
+    /// An HTTP/2 connection preface (RFC 9113 §3.4).
+    Http2,
+    /// None of these.
+    Other,
+    /// Too few bytes to tell.
+    More,
+}
+
+/// Looks at the first bytes of a direction, or of a message.
+pub fn sniff(bytes: &[u8]) -> Sniffed {
+    let bytes = skip_empty_lines(bytes);
+    if bytes.is_empty() {
+        return Sniffed::More;
+    }
+    if begins(bytes, b"HTTP/") {
+        return match bytes.get(5) {
+            None => Sniffed::More,
+            Some(byte) if byte.is_ascii_digit() => Sniffed::Responses,
+            Some(_) => Sniffed::Other,
+        };
+    }
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+    if begins(bytes, PREFACE) {
+        return if bytes.len() < PREFACE.len() {
+            Sniffed::More
+        } else {
+            Sniffed::Http2
+        };
+    }
+    let method_end = match bytes.iter().position(|byte| !is_tchar(*byte)) {
+        Some(end) => end,
+        None if bytes.len() <= METHOD_BYTES_MAX => return Sniffed::More,
+        None => return Sniffed::Other,
+    };
+    if method_end == 0 || method_end > METHOD_BYTES_MAX || bytes[method_end] != b' ' {
+        return Sniffed::Other;
+    }
+    let target = &bytes[method_end + 1..];
+    match target.first() {
+        None => return Sniffed::More,
+        Some(byte) if byte.is_ascii_graphic() => {}
+        Some(_) => return Sniffed::Other,
+    }
+    if registered_method(&bytes[..method_end]).is_some() {
+        return Sniffed::Requests;
+    }
+    match memchr::memchr(b'\n', target) {
+        Some(end) if ends_in_version(&target[..end]) => Sniffed::Requests,
+        Some(_) => Sniffed::Other,
+        None if bytes.len() < LINE_BYTES_MAX => Sniffed::More,
+        None => Sniffed::Other,
+    }
+}
+
+/// A whole, valid first line stands here: strict enough to begin again in the middle of a stream.
+pub fn begins_message(bytes: &[u8], role: super::Role) -> bool {
+    let Some(end) = memchr::memchr(b'\n', bytes) else {
+        return false;
+    };
+    let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    match role {
+        super::Role::Responses => {
+            line.len() >= 12
+                && line.starts_with(b"HTTP/1.")
+                && line[7].is_ascii_digit()
+                && line[8] == b' '
+                && line[9..12].iter().all(u8::is_ascii_digit)
+                && line.get(12).is_none_or(|byte| *byte == b' ')
+        }
+        super::Role::Requests => {
+            let Some(method_end) = memchr::memchr(b' ', line) else {
+                return false;
+            };
+            registered_method(&line[..method_end]).is_some() && {
+                let target = &line[method_end + 1..];
+                ends_in_version(target)
+                    && target.len() > 9
+                    && target[..target.len() - 9].iter().all(u8::is_ascii_graphic)
+            }
+        }
+    }
+}
+
+fn ends_in_version(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    line.len() > 9 && {
+        let version = &line[line.len() - 9..];
+        version.starts_with(b" HTTP/1.") && version[8].is_ascii_digit()
+    }
+}
+
+/// Empty lines before a message are ignored (RFC 9112 §2.2).
+pub fn skip_empty_lines(bytes: &[u8]) -> &[u8] {
+    let skip = bytes
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
+    &bytes[skip..]
+}
+
+/// One is the beginning of the other.
+fn begins(bytes: &[u8], with: &[u8]) -> bool {
+    let length = bytes.len().min(with.len());
+    bytes[..length] == with[..length]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Role;
+
+    #[test]
+    fn first_bytes_tell() {
+        for (bytes, expected) in [
+            ("", Sniffed::More),
+            ("\r\n", Sniffed::More),
+            ("G", Sniffed::More),
+            ("GET", Sniffed::More),
+            ("GET ", Sniffed::More),
+            ("GET /", Sniffed::Requests),
+            ("\r\nGET /", Sniffed::Requests),
+            ("OPTIONS *", Sniffed::Requests),
+            ("CONNECT a:1", Sniffed::Requests),
+            ("FROB /", Sniffed::More),
+            ("FROB / HTTP/1.1\r\n", Sniffed::Requests),
+            ("FROB / \r\n", Sniffed::Other),
+            ("H", Sniffed::More),
+            ("HTTP/", Sniffed::More),
+            ("HTTP/1", Sniffed::Responses),
+            ("HTTP/x", Sniffed::Other),
+            ("HEAD /", Sniffed::Requests),
+            ("PRI * HTTP/2.0\r\n\r\nSM", Sniffed::Http2),
+            ("PRI * HT", Sniffed::More),
+            ("\u{16}\u{3}\u{1}", Sniffed::Other),
+            ("220 mail ready\r\n", Sniffed::Other),
+            ("*1\r\n$4\r\nPING\r\n", Sniffed::Other),
+        ] {
+            assert_eq!(sniff(bytes.as_bytes()), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_beginning_takes_a_whole_valid_line() {
+        for (bytes, role, expected) in [
+            ("GET / HTTP/1.1\r\n", Role::Requests, true),
+            ("GET / HTTP/1.1\n", Role::Requests, true),
+            ("GET / HTTP/1.1", Role::Requests, false),
+            ("GET /\r\n", Role::Requests, false),
+            ("GET a b HTTP/1.1\r\n", Role::Requests, false),
+            ("get / HTTP/1.1\r\n", Role::Requests, false),
+            ("HTTP/1.1 200 OK\r\n", Role::Responses, true),
+            ("HTTP/1.1 200\r\n", Role::Responses, true),
+            ("HTTP/1.1 2000\r\n", Role::Responses, false),
+            ("HTTP/1.1 200 OK\r\n", Role::Requests, false),
+        ] {
+            assert_eq!(begins_message(bytes.as_bytes(), role), expected, "{bytes:?}");
+        }
+    }
+}

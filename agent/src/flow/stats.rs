@@ -1,0 +1,75 @@
+//! What was counted: the stage's counters, and losses by process for those who have to be told.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::capture::{GapReason, Process};
+
+/// Counters since the start, except where they say *open* or *held*.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub segments: u64,
+    pub bytes_seen: u64,
+    /// Bytes that had been seen before.
+    pub bytes_duplicate: u64,
+    /// Bytes known to be missing, for whatever reason.
+    pub bytes_missing: u64,
+    pub gaps: u64,
+    /// Holes that were declared early because too much waited behind them.
+    pub holes_forced: u64,
+    /// Records that the kernel had no room for.
+    pub records_lost: u64,
+    pub flows_total: u64,
+    pub flows_open: u64,
+    pub flows_evicted: u64,
+    /// Flows whose first record was not their announcement.
+    pub flows_unannounced: u64,
+    pub held_bytes: u64,
+}
+
+/// Bytes that a process moved and that were not seen.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// `None` where nothing of the flow was seen, or where too many processes lose at once.
+    pub process: Option<Arc<Process>>,
+    pub reason: GapReason,
+    pub bytes: u64,
+    pub gaps: u64,
+}
+
+pub(super) struct Losses {
+    by: HashMap<(u32, GapReason), Loss>,
+    losses_max: usize,
+}
+
+impl Losses {
+    pub(super) fn new(losses_max: usize) -> Self {
+        Losses {
+            by: HashMap::new(),
+            losses_max,
+        }
+    }
+
+    pub(super) fn add(&mut self, process: Option<&Arc<Process>>, reason: GapReason, bytes: u64) {
+        let mut process = process;
+        let mut key = (process.map_or(0, |process| process.pid), reason);
+        if self.by.len() >= self.losses_max && !self.by.contains_key(&key) {
+            // The bytes still count; only whose they were is given up.
+            process = None;
+            key = (0, reason);
+        }
+        let loss = self.by.entry(key).or_insert_with(|| Loss {
+            process: process.cloned(),
+            reason,
+            bytes: 0,
+            gaps: 0,
+        });
+        loss.bytes += bytes;
+        loss.gaps += 1;
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Loss> {
+        self.by.drain().map(|(_, loss)| loss).collect()
+    }
+}

@@ -1,0 +1,1 @@
+//! Reassembly: whatever the order of records, the stream is the same.
