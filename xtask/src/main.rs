@@ -14,8 +14,11 @@ mod cgroup;
 mod children;
 mod codegen;
 mod demo;
+mod dist;
 mod ebpf;
 mod elf;
+mod image;
+mod manifests;
 mod run;
 mod setup;
 mod sh;
@@ -43,6 +46,10 @@ enum Command {
     Run(run::Args),
     /// Run every test and check; ends with the counts.
     Test(test::Args),
+    /// Make everything that is shipped, in dist/.
+    Dist(dist::Args),
+    /// Make the container image (an OCI archive) from the static binaries.
+    Image(image::Args),
     /// Check the import rules and what else no compiler checks.
     Tidy,
     /// Regenerate the committed code from the .proto files.
@@ -65,6 +72,8 @@ fn run(command: Command) -> Result<()> {
         Command::Build(args) => build::run(&args).map(drop),
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Dist(args) => dist::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Tidy => tidy::run(),
         Command::Codegen(args) => codegen::run(&args),
     }

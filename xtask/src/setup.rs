@@ -40,6 +40,8 @@ pub enum Group {
     Vm,
     Bench,
     Image,
+    /// Rendering and validating the Kubernetes manifests.
+    Manifests,
 }
 
 /// How the presence of a need is known.
@@ -113,13 +115,13 @@ const NEEDS: &[Need] = &[
     ),
     program(Group::Image, "buildah", "buildah", "writes the container image"),
     program(
-        Group::Image,
+        Group::Manifests,
         "kubectl",
         "kubernetes-client",
         "renders the manifests",
     ),
     Need {
-        group: Group::Image,
+        group: Group::Manifests,
         probe: Probe::AnyFile(&[
             "/usr/lib/python3.11/ensurepip",
             "/usr/lib/python3.12/ensurepip",
@@ -158,6 +160,7 @@ pub fn run(args: &Args) -> Result<()> {
         (args.vm, Group::Vm),
         (args.bench, Group::Bench),
         (args.image, Group::Image),
+        (args.image, Group::Manifests),
     ] {
         if wanted {
             groups.push(group);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::Group;
-use crate::{build, codegen, ebpf, elf, setup, sh, tidy};
+use crate::{build, codegen, ebpf, elf, manifests, setup, sh, tidy};
 
 /// Tells the integration tests where the binaries are.
 const BINARIES_VARIABLE: &str = "APIWARD_BIN_DIR";
@@ -84,6 +84,12 @@ pub fn run(args: &Args) -> Result<()> {
         if !args.unit && object.is_some() {
             report.tests("integration tests", args, &["--package", "apiward-tests"]);
         }
+    }
+    if !filtered {
+        report.check("manifests", || {
+            setup::ensure_packages(&[Group::Manifests])?;
+            manifests::check().map(drop)
+        });
     }
     report.finish()
 }
