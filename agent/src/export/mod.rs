@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub mod clock;
+pub mod collector;
 pub mod command;
 pub mod facts;
 pub mod jsonl;
+pub mod net;
 mod recent;
 pub mod spool;
 pub mod wire;
