@@ -3,4 +3,6 @@
 //! It hands out typed handles and facts, and must not know a pipeline stage.
 
 pub mod btf;
+pub mod elf;
 pub mod netlink;
+pub mod site;

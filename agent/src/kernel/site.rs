@@ -1,0 +1,600 @@
+//! Where to probe a TLS library, so that every way to the plaintext is seen at the least cost.
+//!
+//! A probe costs several times more on an instruction that the kernel must single-step than on one that it
+//! emulates, and a return probe costs an extra trap. Libraries of the OpenSSL family funnel `SSL_read`,
+//! `SSL_read_ex` and BIO_f_ssl through one inner function, `(ssl, buffer, length, &count)`, and the same for peeking
+//! and writing. Where the machine code proves which one that is, the probes go to the `call` of it, where all
+//! arguments are in their registers, and to an emulated instruction behind it, where the result is; every
+//! other `call` of it anywhere in the file gets the same. Where it cannot be proved: entry and return probes
+//! on the exported functions, at the higher price. Never a guess.
+//!
+//! The proof: in `SSL_x_ex`, the four arguments arrive at the call untouched; in `SSL_x`, a call of the same function
+//! has the first two untouched, the third extended from 32 bits, and an address of its own frame as the fourth;
+//! nothing but direct calls in the whole file leads to that function.
+//!
+//! It must not know what is done at a site.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use apiward_common::site::{Kind, Op, Reg, ResultIn, SiteCookie};
+use iced_x86::Register;
+
+use super::elf::{Elf, ElfError, Symbol};
+use code::{Call, Destination, Function, Trap, Value};
+pub use identify::{Family, TlsLibrary, UnknownTls, identify, scan, unknown_tls};
+
+mod code;
+mod identify;
+
+/// Functions without a size are decoded up to the next one, and at most this far.
+const FUNCTION_BYTES_MAX: usize = 64 << 10;
+/// Call sites of one inner function; OpenSSL has three of each. More would be another kind of program.
+const CALL_SITES_MAX: usize = 32;
+
+/// Why no plan could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    #[error("it has no functions of the OpenSSL family")]
+    NotTls,
+    #[error("its machine code is not x86-64")]
+    Machine,
+}
+
+/// What a probe at a site costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// One trap: the kernel emulates the instruction (`push`, `nop`, `call`, `jmp`, conditional jump).
+    Emulated,
+    /// Two traps: the instruction is single-stepped.
+    Stepped,
+    /// Those of the entry, and one more at the return.
+    Return,
+}
+
+/// One probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// What the program at the site is told; `library` is 0 until the loader sets it.
+    pub cookie: SiteCookie,
+    /// Where in the file: what a uprobe is attached by.
+    pub file_offset: u64,
+    pub cost: Cost,
+    /// For people: `SSL_read+0x1e call (emulated)`.
+    pub why: String,
+}
+
+/// Which probes a library gets, and why.
+#[derive(Clone, Debug)]
+pub struct LibraryPlan {
+    pub library: TlsLibrary,
+    pub sites: Vec<Site>,
+    /// Exported ways to the plaintext that no site sees. While there is one, `prevented` cannot be claimed.
+    pub uncovered: Vec<String>,
+    /// One sentence an operation, for `status` and `doctor`.
+    pub explanations: Vec<String>,
+}
+
+/// An exported function of the OpenSSL API, and how it passes its arguments.
+struct Export {
+    name: &'static str,
+    op: Op,
+    buf: Option<Reg>,
+    len: Option<Reg>,
+    out: Option<Reg>,
+    result: ResultIn,
+}
+
+const fn counted(name: &'static str, op: Op) -> Export {
+    let (buf, len) = (Some(Reg::Rsi), Some(Reg::Rdx));
+    Export {
+        name,
+        op,
+        buf,
+        len,
+        out: None,
+        result: ResultIn::Count32,
+    }
+}
+
+const fn flagged(name: &'static str, op: Op, out: Reg) -> Export {
+    let (buf, len) = (Some(Reg::Rsi), Some(Reg::Rdx));
+    Export {
+        name,
+        op,
+        buf,
+        len,
+        out: Some(out),
+        result: ResultIn::Flag,
+    }
+}
+
+const fn bare(name: &'static str, op: Op) -> Export {
+    Export {
+        name,
+        op,
+        buf: None,
+        len: None,
+        out: None,
+        result: ResultIn::Count32,
+    }
+}
+
+/// All ways to the plaintext, and what else the agent has to see of a TLS object. The order matters: what comes
+/// first can cover what comes later.
+const EXPORTS: &[Export] = &[
+    counted("SSL_read", Op::Read),
+    flagged("SSL_read_ex", Op::Read, Reg::Rcx),
+    counted("SSL_peek", Op::Peek),
+    flagged("SSL_peek_ex", Op::Peek, Reg::Rcx),
+    // OpenSSL 3.3: (ssl, buffer, length, flags, &written)
+    flagged("SSL_write_ex2", Op::Write, Reg::R8),
+    counted("SSL_write", Op::Write),
+    flagged("SSL_write_ex", Op::Write, Reg::Rcx),
+    flagged("SSL_read_early_data", Op::ReadEarly, Reg::Rcx),
+    flagged("SSL_write_early_data", Op::WriteEarly, Reg::Rcx),
+    // (ssl, file descriptor, offset, size, flags)
+    Export {
+        name: "SSL_sendfile",
+        op: Op::Sendfile,
+        buf: None,
+        len: Some(Reg::Rcx),
+        out: None,
+        result: ResultIn::Count64,
+    },
+    bare("SSL_do_handshake", Op::Handshake),
+    bare("SSL_connect", Op::Handshake),
+    bare("SSL_accept", Op::Handshake),
+    bare("SSL_free", Op::Free),
+];
+
+impl Export {
+    fn cookie(&self, kind: Kind) -> SiteCookie {
+        SiteCookie {
+            op: self.op,
+            kind,
+            result: self.result,
+            ssl: Some(Reg::Rdi),
+            buf: self.buf,
+            len: self.len,
+            out: self.out,
+            library: 0,
+        }
+    }
+}
+
+/// The plan for the file at `path`.
+pub fn plan(path: &Path) -> Result<LibraryPlan, PlanError> {
+    let elf = &Elf::open(path)?;
+    let library = identify::identify_at(elf, path)?.ok_or(PlanError::NotTls)?;
+    if !elf.is_x86_64() {
+        return Err(PlanError::Machine);
+    }
+    let exports = elf.functions(|name| name == "BIO_f_ssl" || EXPORTS.iter().any(|e| e.name == name))?;
+    let mut planner = Planner {
+        elf,
+        starts: function_starts(elf)?,
+        slots: elf.import_slots(|name| EXPORTS.iter().any(|e| e.name == name))?,
+        exports: exports
+            .into_iter()
+            .map(|symbol| (symbol.name.clone(), symbol))
+            .collect(),
+        calls: HashMap::new(),
+        plan: LibraryPlan {
+            library,
+            sites: Vec::new(),
+            uncovered: Vec::new(),
+            explanations: Vec::new(),
+        },
+    };
+    planner.run()?;
+    Ok(planner.plan)
+}
+
+/// Where functions are known to start. Between two of them there may be more, and padding: decoded in a straight
+/// line from the one before, compilers' code stays in step.
+fn function_starts(elf: &Elf) -> Result<Vec<u64>, ElfError> {
+    let mut starts = elf.function_starts()?;
+    starts.extend(elf.function_addresses()?);
+    starts.extend(elf.section_start(".text"));
+    starts.sort_unstable();
+    starts.dedup();
+    Ok(starts)
+}
+
+/// The inner function that all forms of an operation share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inner {
+    vaddr: u64,
+    out: Reg,
+}
+
+struct Planner<'a> {
+    elf: &'a Elf,
+    /// Where functions start, ascending.
+    starts: Vec<u64>,
+    slots: HashMap<u64, String>,
+    exports: BTreeMap<String, Symbol>,
+    /// By name of the exported function.
+    calls: HashMap<String, Vec<Call>>,
+    plan: LibraryPlan,
+}
+
+impl Planner<'_> {
+    fn run(&mut self) -> Result<(), PlanError> {
+        let mut inner = Vec::new();
+        for (op, what) in [(Op::Read, "reads"), (Op::Peek, "peeks"), (Op::Write, "writes")] {
+            if !self.exports_of(op).is_empty() {
+                inner.push((op, what, self.inner_function(op)?));
+            }
+        }
+        let targets: Vec<u64> = inner
+            .iter()
+            .filter_map(|(_, _, found)| found.map(|f| f.vaddr))
+            .collect();
+        let references = if targets.is_empty() {
+            Vec::new()
+        } else {
+            self.elf.references(&targets)?
+        };
+        for (op, what, found) in inner {
+            let proved = match found {
+                None => Err("no inner function that all its forms share could be proved".to_owned()),
+                Some(found) => {
+                    let distances: Vec<u64> = references
+                        .iter()
+                        .filter(|(_, target)| targets[*target] == found.vaddr)
+                        .map(|(at, _)| *at)
+                        .collect();
+                    self.call_sites(op, found, &distances)?
+                }
+            };
+            match proved {
+                Ok(sites) => {
+                    let count = sites.iter().filter(|s| s.cookie.kind == Kind::Enter).count();
+                    let stepped = sites.iter().filter(|s| s.cost == Cost::Stepped).count();
+                    self.plan.explanations.push(format!(
+                        "{what}: probes around the {count} calls of the inner function{}",
+                        if stepped > 0 {
+                            format!(", {stepped} of them single-stepped")
+                        } else {
+                            String::new()
+                        }
+                    ));
+                    self.plan.sites.extend(sites);
+                }
+                Err(why) => {
+                    self.plan
+                        .explanations
+                        .push(format!("{what}: entry and return probes, as {why}"));
+                    self.functions_of(op)?;
+                    // It reads and writes by the inner functions, and never peeks.
+                    if op != Op::Peek && self.exports.contains_key("BIO_f_ssl") {
+                        self.plan.uncovered.push(format!("BIO_f_ssl ({what})"));
+                    }
+                }
+            }
+        }
+        for op in [Op::ReadEarly, Op::WriteEarly, Op::Sendfile, Op::Handshake] {
+            self.functions_of(op)?;
+        }
+        self.free()
+    }
+
+    fn exports_of(&self, op: Op) -> Vec<&'static Export> {
+        EXPORTS
+            .iter()
+            .filter(|e| e.op == op && self.exports.contains_key(e.name))
+            .collect()
+    }
+
+    /// The function that contains `vaddr`, decoded.
+    fn function_at(&self, vaddr: u64) -> Result<Option<Function>, ElfError> {
+        let at = self.starts.partition_point(|start| *start <= vaddr);
+        let Some(start) = at
+            .checked_sub(1)
+            .and_then(|index| self.starts.get(index))
+            .copied()
+        else {
+            return Ok(None);
+        };
+        let end = self.starts.get(at).copied().unwrap_or(u64::MAX);
+        let len = (end - start).min(FUNCTION_BYTES_MAX as u64) as usize;
+        Ok(Some(Function::decode(start, self.elf.code(start, len)?)))
+    }
+
+    /// An exported function, decoded.
+    fn exported(&self, name: &str) -> Result<Option<Function>, ElfError> {
+        let Some(symbol) = self.exports.get(name) else {
+            return Ok(None);
+        };
+        let code = self.elf.code(symbol.vaddr, self.extent(symbol) as usize)?;
+        Ok(Some(Function::decode(symbol.vaddr, code)))
+    }
+
+    /// Bytes of an exported function: as its symbol says, else up to the next function.
+    fn extent(&self, symbol: &Symbol) -> u64 {
+        let next = self
+            .starts
+            .get(self.starts.partition_point(|start| *start <= symbol.vaddr));
+        let len = match (symbol.size, next) {
+            (0, None) => u64::MAX,
+            (0, Some(next)) => next - symbol.vaddr,
+            (size, _) => size,
+        };
+        len.min(FUNCTION_BYTES_MAX as u64)
+    }
+
+    fn calls_of(&mut self, name: &str) -> Result<&[Call], ElfError> {
+        if !self.calls.contains_key(name) {
+            let calls = self
+                .exported(name)?
+                .map(|function| function.calls())
+                .unwrap_or_default();
+            self.calls.insert(name.to_owned(), calls);
+        }
+        Ok(self.calls.get(name).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// See the proof in the module's documentation; this is its first two parts.
+    fn inner_function(&mut self, op: Op) -> Result<Option<Inner>, ElfError> {
+        let mut by_form: [Vec<Inner>; 2] = Default::default();
+        for export in self.exports_of(op) {
+            let form = usize::from(export.result == ResultIn::Flag);
+            let found: Vec<Inner> = self
+                .calls_of(export.name)?
+                .iter()
+                .filter_map(|c| inner_of(c, export))
+                .collect();
+            by_form[form].extend(found);
+        }
+        let [counted, flagged] = by_form;
+        let mut shared: Vec<Inner> = counted
+            .into_iter()
+            .filter(|inner| flagged.contains(inner))
+            .collect();
+        shared.sort_unstable_by_key(|inner| inner.vaddr);
+        shared.dedup();
+        // An exported function is no inner one: SSL_write_ex may just call SSL_write_ex2.
+        shared.retain(|inner| !self.exports.values().any(|symbol| symbol.vaddr == inner.vaddr));
+        Ok(match shared[..] {
+            [one] => Some(one),
+            _ => None,
+        })
+    }
+
+    /// The last part of the proof, and the probes around every call.
+    fn call_sites(
+        &self,
+        op: Op,
+        inner: Inner,
+        distances: &[u64],
+    ) -> Result<Result<Vec<Site>, String>, ElfError> {
+        if distances.is_empty() || distances.len() > CALL_SITES_MAX {
+            return Ok(Err(format!(
+                "its inner function is called from {} places",
+                distances.len()
+            )));
+        }
+        if self.elf.is_address_in_data(inner.vaddr)? {
+            return Ok(Err(
+                "its inner function may also be called through a pointer".to_owned()
+            ));
+        }
+        let cookie = |kind| SiteCookie {
+            op,
+            kind,
+            result: ResultIn::Flag,
+            ssl: Some(Reg::Rdi),
+            buf: Some(Reg::Rsi),
+            len: Some(Reg::Rdx),
+            out: Some(inner.out),
+            library: 0,
+        };
+        let mut sites = Vec::new();
+        for distance in distances {
+            let Some(function) = self.function_at(*distance)? else {
+                return Ok(Err(format!("the code at {distance:#x} cannot be told")));
+            };
+            let Some(instruction) = function.covering(*distance) else {
+                return Ok(Err(format!("the code at {distance:#x} cannot be told")));
+            };
+            if !code::refers_to(instruction, inner.vaddr) {
+                // Four bytes of something else, padding mostly, that happen to be the distance.
+                continue;
+            }
+            let address = instruction.ip();
+            if !instruction.is_call_near() {
+                return Ok(Err(format!(
+                    "its inner function is also reached without a call, at {address:#x}"
+                )));
+            }
+            let exit = function.exit_after(address).unwrap_or_default();
+            for (kind, at) in [(Kind::Enter, address), (Kind::Exit, exit)] {
+                match self.site(&function, at, cookie(kind)) {
+                    Some(site) => sites.push(site),
+                    None => {
+                        return Ok(Err(format!(
+                            "there is no place for a probe at the call at {address:#x}"
+                        )));
+                    }
+                }
+            }
+        }
+        if sites.is_empty() {
+            return Ok(Err("no call of its inner function was found".to_owned()));
+        }
+        Ok(Ok(sites))
+    }
+
+    /// Entry and return probes on the exported functions of an operation, except on those that only call one that
+    /// has its probes already: its bytes would be seen twice.
+    fn functions_of(&mut self, op: Op) -> Result<(), ElfError> {
+        // What early data ends up in, once the handshake allows.
+        let through = match op {
+            Op::ReadEarly => Op::Read,
+            Op::WriteEarly => Op::Write,
+            other => other,
+        };
+        for export in self.exports_of(op) {
+            if let Some(by) = self.covered_by(export, through)? {
+                self.plan
+                    .explanations
+                    .push(format!("{}: seen in {by}, which it calls", export.name));
+                continue;
+            }
+            let Some(function) = self.exported(export.name)? else {
+                continue;
+            };
+            let Some(enter) = self.site(&function, function.start, export.cookie(Kind::Enter)) else {
+                self.plan.uncovered.push(export.name.to_owned());
+                continue;
+            };
+            self.plan.sites.push(Site {
+                cookie: export.cookie(Kind::Uretprobe),
+                cost: Cost::Return,
+                why: format!("{} return", export.name),
+                ..enter.clone()
+            });
+            self.plan.sites.push(enter);
+        }
+        Ok(())
+    }
+
+    /// The function with probes through which everything that `export` moves goes.
+    fn covered_by(&mut self, export: &Export, through: Op) -> Result<Option<String>, ElfError> {
+        let probed: Vec<u64> = self
+            .plan
+            .sites
+            .iter()
+            .filter(|s| s.cookie.op == through && s.cookie.kind == Kind::Enter)
+            .map(|s| s.file_offset)
+            .collect();
+        let Some(function) = self.exported(export.name)? else {
+            return Ok(None);
+        };
+        let calls = function.destinations();
+        let names = self.exports_of(through);
+        for destination in calls {
+            let Some(name) = self.name_of(destination)? else {
+                continue;
+            };
+            if name == export.name || !names.iter().any(|e| e.name == name) {
+                continue;
+            }
+            // Probed at its entry, or inside of it, or by way of a third one in the same manner.
+            let Some(symbol) = self.exports.get(&name) else {
+                continue;
+            };
+            let Some(from) = self.elf.file_offset(symbol.vaddr) else {
+                continue;
+            };
+            if probed
+                .iter()
+                .any(|at| (from..from.saturating_add(self.extent(symbol))).contains(at))
+            {
+                return Ok(Some(name));
+            }
+            let further = EXPORTS.iter().find(|e| e.name == name && e.op == through);
+            if let Some(further) = further.filter(|f| f.name != export.name)
+                && export.op != through
+                && let Some(by) = self.covered_by(further, through)?
+            {
+                return Ok(Some(by));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The exported function that a call leads to, directly or through the linkage table.
+    fn name_of(&self, destination: Destination) -> Result<Option<String>, ElfError> {
+        let slot = match destination {
+            Destination::Direct(vaddr) => {
+                if let Some(symbol) = self.exports.values().find(|s| s.vaddr == vaddr) {
+                    return Ok(Some(symbol.name.clone()));
+                }
+                match self.elf.code(vaddr, 16) {
+                    Ok(code) => code::stub_slot(vaddr, &code),
+                    Err(_) => None,
+                }
+            }
+            Destination::Slot(vaddr) => Some(vaddr),
+            Destination::Indirect => None,
+        };
+        Ok(slot.and_then(|slot| self.slots.get(&slot).cloned()))
+    }
+
+    fn free(&mut self) -> Result<(), PlanError> {
+        for export in self.exports_of(Op::Free) {
+            let Some(function) = self.exported(export.name)? else {
+                continue;
+            };
+            let at = function.cheap_entry(Register::RDI);
+            self.plan
+                .sites
+                .extend(self.site(&function, at, export.cookie(Kind::Enter)));
+        }
+        Ok(())
+    }
+
+    /// A probe at `vaddr`; `None` where the kernel would refuse it.
+    fn site(&self, function: &Function, vaddr: u64, cookie: SiteCookie) -> Option<Site> {
+        let (cost, how) = match function.trap_at(vaddr) {
+            (Trap::Emulated, name) => (Cost::Emulated, format!("{name} (emulated)")),
+            (Trap::Stepped, _) => (Cost::Stepped, "(single-stepped)".to_owned()),
+            (Trap::Refused, _) => return None,
+        };
+        let symbol = self.exports.values().find(|s| s.vaddr == function.start);
+        let place = match symbol {
+            Some(symbol) => format!("{}+{:#x}", symbol.name, vaddr - function.start),
+            None => format!("{vaddr:#x}"),
+        };
+        let why = format!("{place} {how}");
+        Some(Site {
+            cookie,
+            file_offset: self.elf.file_offset(vaddr)?,
+            cost,
+            why,
+        })
+    }
+}
+
+/// Whether a call in `export` hands its arguments on to an inner function, and in which form.
+fn inner_of(call: &Call, export: &Export) -> Option<Inner> {
+    let Destination::Direct(vaddr) = call.destination else {
+        return None;
+    };
+    let [ssl, buf, len, fourth, fifth, _] = call.arguments;
+    if ssl != Value::Entry(Register::RDI) || buf != Value::Entry(Register::RSI) {
+        return None;
+    }
+    let out = match export.out {
+        None => Value::Stack,
+        Some(Reg::Rcx) => Value::Entry(Register::RCX),
+        Some(Reg::R8) => Value::Entry(Register::R8),
+        Some(_) => return None,
+    };
+    let len_fits = match export.result {
+        ResultIn::Flag => len == Value::Entry(Register::RDX),
+        _ => len == Value::Low(Register::RDX),
+    };
+    // Flags come before the count since OpenSSL 3.3: zero, or those of SSL_write_ex2.
+    let flags = match export.out {
+        Some(Reg::R8) => Value::Entry(Register::RCX),
+        _ => Value::Zero,
+    };
+    if !len_fits {
+        None
+    } else if fourth == out && export.out != Some(Reg::R8) {
+        Some(Inner { vaddr, out: Reg::Rcx })
+    } else if fourth == flags && fifth == out {
+        Some(Inner { vaddr, out: Reg::R8 })
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
