@@ -6,6 +6,48 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+mod address;
+pub mod document;
+mod engine;
+mod expression;
+mod glob;
+mod host;
+mod index;
+pub mod model;
+mod path;
+pub mod rate;
+mod set;
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Counters, Engine};
+pub use set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
+
+/// Whether a condition holds, where it may be that nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    No,
+    Unknown,
+    Yes,
+}
+
+impl Fit {
+    /// Both conditions.
+    fn and(self, other: Fit) -> Fit {
+        match (self, other) {
+            (Fit::No, _) | (_, Fit::No) => Fit::No,
+            (Fit::Yes, Fit::Yes) => Fit::Yes,
+            _ => Fit::Unknown,
+        }
+    }
+}
+
+impl From<bool> for Fit {
+    fn from(holds: bool) -> Self {
+        if holds { Fit::Yes } else { Fit::No }
+    }
+}
+
 /// What a rule asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Action {

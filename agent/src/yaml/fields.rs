@@ -69,6 +69,15 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
+    /// A key that is known, but not for use: it is not suggested for others.
+    pub fn take_hidden(&self, key: &'static str) -> Option<&'n Entry> {
+        let found = self.entries.iter().find(|entry| entry.key == key);
+        if found.is_some() {
+            self.asked.borrow_mut().push(key);
+        }
+        found
+    }
+
     /// The value of a key that has to be there.
     pub fn require(&self, key: &'static str, wanted: &str) -> Option<&'n Node> {
         let found = self.take(key);

@@ -1,0 +1,444 @@
+//! Calls against policies: the first rule that matches, in order, decides.
+//!
+//! A call comes at each [`Phase`]; the answer is final as soon as no earlier rule can change it. A rule that has to
+//! wait for the body or the response makes the rules after it wait too, if the rest of it matches. A policy that
+//! only observes never stands between a call and a policy that enforces: the denials of those that enforce count
+//! first, and only then the first match of all.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use ipnet::IpNet;
+use smol_str::SmolStr;
+
+use super::address::{self, Client, contains};
+use super::index::Scratch;
+use super::rate::{Buckets, By, Key};
+use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
+use super::{Action, DecidedBy, Fit, Mode, Verdict};
+use crate::call::{ApiCall, CallId, Phase};
+use crate::capture::Process;
+use crate::detect::Finding;
+
+/// Most calls that were counted by a rate and wait for a later phase; beyond, the oldest may be counted twice.
+pub const CHARGED_LEN_MAX: usize = 65_536;
+
+/// What the engine had to give up or could not decide, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// A `when` failed: the rule did not match, and an alert was raised if no other rule did.
+    pub expressions_failed: u64,
+    /// Rate keys forgotten to make room, each of which got a fresh allowance.
+    pub rate_keys_evicted: u64,
+    /// Rate keys held now.
+    pub rate_keys_len: u64,
+    /// A rate by peer or client met a call whose peer is not known; it was not counted.
+    pub rate_unkeyed: u64,
+    /// Waiting calls forgotten, see [`CHARGED_LEN_MAX`].
+    pub charged_evicted: u64,
+}
+
+/// Judges calls. One for each thread that judges; rates are its own.
+pub struct Engine {
+    set: Arc<PolicySet>,
+    mode: Mode,
+    trusted_proxies: Vec<IpNet>,
+    /// Ready-made answers, by rule and by policy: judging allocates nothing.
+    verdicts: Vec<Verdict>,
+    by_policy: Vec<PolicyVerdicts>,
+    default: Verdict,
+    rates: Vec<Option<Buckets>>,
+    charged: Charged,
+    scratch: Scratch,
+    counters: Counters,
+}
+
+struct PolicyVerdicts {
+    ambiguous: Verdict,
+    unseen_alert: Verdict,
+    unseen_cut: Verdict,
+}
+
+/// Calls that a rate has counted already and that come again at a later phase.
+#[derive(Default)]
+struct Charged {
+    known: HashSet<(CallId, u32)>,
+    order: VecDeque<(CallId, u32)>,
+    /// Counted in this walk.
+    now: Vec<u32>,
+}
+
+impl Charged {
+    /// The call will come again: remember what has counted it. Returns how many were forgotten.
+    fn keep(&mut self, call: CallId) -> u64 {
+        let mut evicted = 0;
+        for rule in self.now.drain(..) {
+            if self.known.insert((call, rule)) {
+                self.order.push_back((call, rule));
+            }
+            if self.order.len() > CHARGED_LEN_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+                evicted += 1;
+            }
+        }
+        evicted
+    }
+}
+
+/// How a rule's conditions on head and connection stand to a call.
+enum Stand {
+    No,
+    Yes,
+    /// All else fits, and what is missing is not known.
+    Unseen,
+    /// All else fits, and the target may be any path.
+    Ambiguous,
+}
+
+impl Engine {
+    /// An engine over a set. `trusted_proxies` are the agent's; policies may add their own.
+    pub fn new(set: Arc<PolicySet>, mode: Mode, trusted_proxies: Vec<IpNet>) -> Engine {
+        let mut engine = Engine {
+            set: Arc::default(),
+            mode,
+            trusted_proxies,
+            verdicts: Vec::new(),
+            by_policy: Vec::new(),
+            default: default_verdict(mode),
+            rates: Vec::new(),
+            charged: Charged::default(),
+            scratch: Scratch::default(),
+            counters: Counters::default(),
+        };
+        engine.replace(set);
+        engine
+    }
+
+    /// Takes another set from the next call on. Rules of the same policy and name keep what their rates have counted.
+    pub fn replace(&mut self, set: Arc<PolicySet>) {
+        let mut before: HashMap<(SmolStr, SmolStr), Buckets> = HashMap::new();
+        for (rule, buckets) in self.set.rules.iter().zip(self.rates.drain(..)) {
+            if let Some(buckets) = buckets {
+                before.insert(
+                    (self.set.policies[rule.policy].name.clone(), rule.name.clone()),
+                    buckets,
+                );
+            }
+        }
+        self.rates = set
+            .rules
+            .iter()
+            .map(|rule| {
+                let key = (set.policies[rule.policy].name.clone(), rule.name.clone());
+                rule.rate.map(|_| before.remove(&key).unwrap_or_default())
+            })
+            .collect();
+        // Positions mean other rules now.
+        self.charged = Charged::default();
+        self.set = set;
+        self.prepare();
+    }
+
+    /// Changes the agent's mode from the next call on.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
+        self.prepare();
+    }
+
+    /// The agent's mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The set in force.
+    pub fn set(&self) -> &Arc<PolicySet> {
+        &self.set
+    }
+
+    /// What was given up or could not be decided.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters;
+        for buckets in self.rates.iter().flatten() {
+            counters.rate_keys_evicted += buckets.evicted;
+            counters.rate_keys_len += buckets.len() as u64;
+        }
+        counters
+    }
+
+    /// Judges a call at a phase. `None`: not decided yet, ask again at the next phase. `Some` is final, also if it is
+    /// the default (allow, without a policy's name). At [`Phase::Complete`] it is always `Some`.
+    pub fn evaluate(&mut self, call: &ApiCall, findings: &[Finding], phase: Phase) -> Option<Verdict> {
+        let set = self.set.clone();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        set.index.find(call, &mut scratch);
+        let result = self.judge(&set, &scratch.bits, call, findings, phase);
+        self.scratch = scratch;
+        if result.is_none() {
+            self.counters.charged_evicted += self.charged.keep(call.id);
+        }
+        self.charged.now.clear();
+        result
+    }
+
+    fn judge(
+        &mut self,
+        set: &PolicySet,
+        bits: &[u64],
+        call: &ApiCall,
+        findings: &[Finding],
+        phase: Phase,
+    ) -> Option<Verdict> {
+        let peer = address::peer(call);
+        // The first match of all, if it is from a policy that only observes; then only those that enforce are asked.
+        let mut observed: Option<Verdict> = None;
+        // Such a policy may still match, later.
+        let mut observed_waits = false;
+        // What to say if no rule matches.
+        let mut doubt: Option<Verdict> = None;
+        for (word, bits) in bits.iter().enumerate() {
+            let mut left = *bits;
+            while left != 0 {
+                let position = word * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let rule = &set.rules[position];
+                let policy = &set.policies[rule.policy];
+                let enforces = policy.mode == Mode::Enforce;
+                if !enforces && (observed.is_some() || observed_waits) {
+                    continue;
+                }
+                let stand = self.stand(rule, policy, call, peer);
+                if matches!(stand, Stand::No) {
+                    continue;
+                }
+                if let Some(when) = &rule.when {
+                    if when.needs > phase {
+                        if enforces {
+                            return None;
+                        }
+                        observed_waits = true;
+                        continue;
+                    }
+                    match when.holds(call, findings) {
+                        Ok(true) => {}
+                        Ok(false) => continue,
+                        Err(_) => {
+                            self.counters.expressions_failed += 1;
+                            doubt.get_or_insert_with(|| Verdict {
+                                action: Action::Alert,
+                                require: None,
+                                ..self.verdicts[position].clone()
+                            });
+                            continue;
+                        }
+                    }
+                }
+                let verdict = match stand {
+                    Stand::No => continue,
+                    Stand::Unseen => match policy.on_unseen {
+                        OnUnseen::Allow => continue,
+                        OnUnseen::Alert => {
+                            doubt.get_or_insert_with(|| self.by_policy[rule.policy].unseen_alert.clone());
+                            continue;
+                        }
+                        OnUnseen::Cut => self.by_policy[rule.policy].unseen_cut.clone(),
+                    },
+                    Stand::Yes | Stand::Ambiguous => {
+                        if !self.beyond_rate(position, rule, policy, call, peer) {
+                            continue;
+                        }
+                        match stand {
+                            Stand::Ambiguous => self.by_policy[rule.policy].ambiguous.clone(),
+                            _ => self.verdicts[position].clone(),
+                        }
+                    }
+                };
+                if !enforces {
+                    observed = Some(verdict);
+                    continue;
+                }
+                if matches!(verdict.action, Action::Deny | Action::Kill) {
+                    return Some(verdict);
+                }
+                return match observed {
+                    Some(observed) => Some(observed),
+                    None if observed_waits => None,
+                    None => Some(verdict),
+                };
+            }
+        }
+        match observed {
+            None if observed_waits => None,
+            Some(observed) => Some(observed),
+            None => Some(doubt.unwrap_or_else(|| self.default.clone())),
+        }
+    }
+
+    /// The conditions that the index has not settled.
+    fn stand(&self, rule: &Rule, policy: &Policy, call: &ApiCall, peer: Option<IpAddr>) -> Stand {
+        let matches = &rule.matches;
+        let denies = matches!(rule.action, Action::Deny | Action::Kill);
+        let ambiguous =
+            call.ambiguous && !matches.paths.is_empty() && policy.on_ambiguous == OnAmbiguous::Deny;
+        // A path that may be read differently proves nothing.
+        if ambiguous && !denies {
+            return Stand::No;
+        }
+        if !matches.auth.is_empty() && !matches.auth.contains(&call.request.auth) {
+            return Stand::No;
+        }
+        if matches
+            .hosts
+            .as_ref()
+            .is_some_and(|hosts| !hosts.has(&call.raw.host))
+        {
+            return Stand::No;
+        }
+        let mut fit = Fit::Yes;
+        if let Some(peers) = &matches.peers {
+            fit = fit.and(peer.map_or(Fit::Unknown, |peer| Fit::from(peers.has(peer))));
+        }
+        if fit != Fit::No
+            && let Some(clients) = &matches.clients
+        {
+            fit = fit.and(
+                self.client(policy, call)
+                    .fit(clients, rule.action == Action::Allow),
+            );
+        }
+        let workloads = policy.workload.iter().chain(&matches.workload);
+        if fit == Fit::No || !workloads.into_iter().all(|workload| workload.has(&call.process)) {
+            return Stand::No;
+        }
+        match fit {
+            // Only a denial can fall under `onUnseen`; to allow or to alert needs a fact.
+            Fit::Unknown if denies => Stand::Unseen,
+            Fit::Yes if ambiguous => Stand::Ambiguous,
+            Fit::Yes => Stand::Yes,
+            _ => Stand::No,
+        }
+    }
+
+    fn client(&self, policy: &Policy, call: &ApiCall) -> Client {
+        address::client(call, |address| {
+            contains(&self.trusted_proxies, address) || contains(&policy.trusted_proxies, address)
+        })
+    }
+
+    /// Counts the call where the rule has a rate. `true`: the rule applies.
+    fn beyond_rate(
+        &mut self,
+        position: usize,
+        rule: &Rule,
+        policy: &Policy,
+        call: &ApiCall,
+        peer: Option<IpAddr>,
+    ) -> bool {
+        let Some(rate) = &rule.rate else { return true };
+        if !self.charged.known.is_empty() && self.charged.known.contains(&(call.id, position as u32)) {
+            return false;
+        }
+        let key = match rate.by {
+            By::Peer => peer.map(Key::Address),
+            By::Client => self.client(policy, call).key(peer).map(Key::Address),
+            By::Workload => Some(Key::workload(&call.process)),
+        };
+        let (Some(key), Some(buckets)) = (key, &mut self.rates[position]) else {
+            self.counters.rate_unkeyed += 1;
+            return false;
+        };
+        let beyond = buckets.charge(rate, &key, call.request.head_at);
+        if !beyond {
+            self.charged.now.push(position as u32);
+        }
+        beyond
+    }
+
+    /// What the policies say of traffic of a process that cannot be read at all (unknown TLS, memory BIO, gaps). The
+    /// first policy whose workload it is, and that says more than `allow`. `None`: nothing.
+    pub fn evaluate_unseen(&self, process: &Process) -> Option<Verdict> {
+        self.set
+            .policies
+            .iter()
+            .zip(&self.by_policy)
+            .find_map(|(policy, verdicts)| {
+                if !policy
+                    .workload
+                    .as_ref()
+                    .is_none_or(|workload| workload.has(process))
+                {
+                    return None;
+                }
+                match policy.on_unseen {
+                    OnUnseen::Allow => None,
+                    OnUnseen::Alert => Some(verdicts.unseen_alert.clone()),
+                    OnUnseen::Cut => Some(verdicts.unseen_cut.clone()),
+                }
+            })
+    }
+
+    /// Makes the answers ready.
+    fn prepare(&mut self) {
+        let set = &self.set;
+        self.default = default_verdict(self.mode);
+        self.verdicts = set
+            .rules
+            .iter()
+            .map(|rule| Verdict {
+                action: rule.action,
+                mode: self.mode_of(&set.policies[rule.policy]),
+                policy: set.policies[rule.policy].name.clone(),
+                rule: rule.name.clone(),
+                decided_by: DecidedBy::Pipeline,
+                require: rule.require,
+                matched: rule.dimensions().into(),
+                source: rule.source.clone(),
+            })
+            .collect();
+        self.by_policy = set
+            .policies
+            .iter()
+            .map(|policy| {
+                let of = |action, rule: &'static str| Verdict {
+                    action,
+                    mode: self.mode_of(policy),
+                    policy: policy.name.clone(),
+                    rule: SmolStr::new_static(rule),
+                    decided_by: DecidedBy::Pipeline,
+                    require: None,
+                    matched: Arc::default(),
+                    source: policy.source.clone(),
+                };
+                PolicyVerdicts {
+                    ambiguous: of(Action::Deny, "onAmbiguous"),
+                    unseen_alert: of(Action::Alert, "onUnseen"),
+                    unseen_cut: of(Action::Deny, "onUnseen"),
+                }
+            })
+            .collect();
+    }
+
+    /// Enforced only where both say so.
+    fn mode_of(&self, policy: &Policy) -> Mode {
+        match (self.mode, policy.mode) {
+            (Mode::Enforce, Mode::Enforce) => Mode::Enforce,
+            _ => Mode::Observe,
+        }
+    }
+}
+
+fn default_verdict(mode: Mode) -> Verdict {
+    Verdict {
+        action: Action::Allow,
+        mode,
+        policy: SmolStr::default(),
+        rule: SmolStr::default(),
+        decided_by: DecidedBy::Pipeline,
+        require: None,
+        matched: Arc::default(),
+        source: Arc::from(""),
+    }
+}

@@ -1,0 +1,186 @@
+//! Which rules a call may match, found for all rules at once: a bit set for each of direction, method and path,
+//! and their intersection. What is left is looked at rule by rule.
+//!
+//! The paths of all rules are one trie, walked once a call. Nothing is allocated while calls are judged.
+
+use hashbrown::HashMap;
+use smol_str::SmolStr;
+
+use super::Action;
+use super::path::{Segment, split};
+use super::set::{OnAmbiguous, Policy, Rule};
+use crate::call::{ApiCall, CallDirection};
+
+/// Rules, by position.
+type Bits = Vec<u64>;
+
+/// The index over a set of rules.
+pub(super) struct Index {
+    words: usize,
+    inbound: Bits,
+    outbound: Bits,
+    /// Rules without methods.
+    any_method: Bits,
+    /// Methods that rules name, with the rules that do, and those without methods.
+    methods: Vec<(SmolStr, Bits)>,
+    /// Rules without paths.
+    any_path: Bits,
+    /// Rules with paths of policies that deny what is ambiguous.
+    ambiguous: Bits,
+    nodes: Vec<Node>,
+}
+
+/// A node of the trie.
+#[derive(Default)]
+struct Node {
+    literals: HashMap<SmolStr, u32>,
+    /// Any one segment.
+    one: Option<u32>,
+    /// Patterns that end here.
+    ends: Vec<u32>,
+    /// Patterns that go on with `**`.
+    rest: Vec<u32>,
+}
+
+/// Memory that is used again for every call.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// The rules found.
+    pub bits: Vec<u64>,
+    active: Vec<u32>,
+    next: Vec<u32>,
+}
+
+impl Index {
+    pub(super) fn build(policies: &[Policy], rules: &[Rule]) -> Index {
+        let words = rules.len().div_ceil(64);
+        let empty = || vec![0u64; words];
+        let mut index = Index {
+            words,
+            inbound: empty(),
+            outbound: empty(),
+            any_method: empty(),
+            methods: Vec::new(),
+            any_path: empty(),
+            ambiguous: empty(),
+            nodes: vec![Node::default()],
+        };
+        for (position, rule) in rules.iter().enumerate() {
+            for direction in rule.directions() {
+                match direction {
+                    CallDirection::Inbound => set(&mut index.inbound, position),
+                    CallDirection::Outbound => set(&mut index.outbound, position),
+                }
+            }
+            if rule.matches.methods.is_empty() {
+                set(&mut index.any_method, position);
+            }
+            for method in &rule.matches.methods {
+                let found = index.methods.iter().position(|(name, _)| name == method);
+                let at = found.unwrap_or_else(|| {
+                    index.methods.push((method.clone(), empty()));
+                    index.methods.len() - 1
+                });
+                set(&mut index.methods[at].1, position);
+            }
+            if rule.matches.paths.is_empty() {
+                set(&mut index.any_path, position);
+            } else if policies[rule.policy].on_ambiguous == OnAmbiguous::Deny
+                && matches!(rule.action, Action::Deny | Action::Kill)
+            {
+                set(&mut index.ambiguous, position);
+            }
+            for path in &rule.matches.paths {
+                index.insert(&path.segments, path.rest, position as u32);
+            }
+        }
+        for (_, bits) in &mut index.methods {
+            for (word, any) in bits.iter_mut().zip(&index.any_method) {
+                *word |= any;
+            }
+        }
+        index
+    }
+
+    fn insert(&mut self, segments: &[Segment], rest: bool, rule: u32) {
+        let mut at = 0;
+        for segment in segments {
+            let fresh = self.nodes.len() as u32;
+            let node = &mut self.nodes[at];
+            let next = match segment {
+                Segment::Literal(literal) => *node.literals.entry(literal.clone()).or_insert(fresh),
+                Segment::One => *node.one.get_or_insert(fresh),
+            };
+            if next == fresh {
+                self.nodes.push(Node::default());
+            }
+            at = next as usize;
+        }
+        let node = &mut self.nodes[at];
+        let list = if rest { &mut node.rest } else { &mut node.ends };
+        list.push(rule);
+    }
+
+    /// Puts the rules whose direction, method and path fit into `scratch.bits`. For an ambiguous target also those
+    /// that deny it whatever its path.
+    pub(super) fn find(&self, call: &ApiCall, scratch: &mut Scratch) {
+        scratch.bits.clear();
+        scratch.bits.extend_from_slice(&self.any_path);
+        if let Some(path) = &call.raw.path {
+            self.walk(path, scratch);
+        }
+        let direction = match call.direction {
+            CallDirection::Inbound => &self.inbound,
+            CallDirection::Outbound => &self.outbound,
+        };
+        let method = self
+            .methods
+            .iter()
+            .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(&call.raw.method))
+            .map_or(&self.any_method, |(_, bits)| bits);
+        for word in 0..self.words {
+            if call.ambiguous {
+                scratch.bits[word] |= self.ambiguous[word];
+            }
+            scratch.bits[word] &= direction[word] & method[word];
+        }
+    }
+
+    /// All patterns at once, one segment at a time; a node is reached in one way only, so the work is bounded by the
+    /// size of the trie.
+    fn walk(&self, path: &str, scratch: &mut Scratch) {
+        let Scratch { bits, active, next } = scratch;
+        active.clear();
+        active.push(0);
+        for segment in split(path) {
+            next.clear();
+            for at in active.iter() {
+                let node = &self.nodes[*at as usize];
+                node.rest.iter().for_each(|rule| set(bits, *rule as usize));
+                if let Some(to) = node.literals.get(segment) {
+                    next.push(*to);
+                }
+                if let Some(to) = node.one
+                    && !segment.is_empty()
+                {
+                    next.push(to);
+                }
+            }
+            std::mem::swap(active, next);
+            if active.is_empty() {
+                return;
+            }
+        }
+        for at in active.iter() {
+            let node = &self.nodes[*at as usize];
+            node.rest
+                .iter()
+                .chain(&node.ends)
+                .for_each(|rule| set(bits, *rule as usize));
+        }
+    }
+}
+
+fn set(bits: &mut [u64], position: usize) {
+    bits[position / 64] |= 1 << (position % 64);
+}

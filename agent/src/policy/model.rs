@@ -1,0 +1,372 @@
+//! What an expression can read of a call. [`FIELDS`] is the reference, and what the documentation lists.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::common::types::{CelBool, CelInt, CelList, CelMap, CelMapKey, CelString};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use smol_str::SmolStr;
+
+use crate::call::{
+    ApiCall, AuthScheme, BodyFacts, CallDirection, CallId, CallState, Phase, Protocol, Raw, Request, Response,
+};
+use crate::capture::{FlowId, FlowInfo, KernelTime, Process, SocketRole};
+use crate::detect::{Finding, Severity};
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Int,
+    Bool,
+    /// Of text.
+    List,
+    /// Text by text; a header that came several times has its values joined by `, `.
+    Map,
+    /// Of maps with the keys `kind` and `severity`.
+    Findings,
+}
+
+/// One field.
+pub struct Field {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// When it is known.
+    pub phase: Phase,
+    pub about: &'static str,
+}
+
+impl Kind {
+    /// The type's name in CEL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Text => "string",
+            Kind::Int => "int",
+            Kind::Bool => "bool",
+            Kind::List => "list(string)",
+            Kind::Map => "map(string, string)",
+            Kind::Findings => "list(map)",
+        }
+    }
+}
+
+impl Field {
+    /// How to use it, for messages.
+    pub(super) fn hint(&self) -> String {
+        match self.kind {
+            Kind::Map => format!("write `{}[\"name\"]`", self.name),
+            Kind::Findings => "write `findings.exists(f, f.kind == \"…\")`".into(),
+            _ => format!(
+                "write `{}` alone, it is of type {}",
+                self.name,
+                self.kind.as_str()
+            ),
+        }
+    }
+}
+
+const fn field(name: &'static str, kind: Kind, phase: Phase, about: &'static str) -> Field {
+    Field {
+        name,
+        kind,
+        phase,
+        about,
+    }
+}
+
+/// Every field.
+#[rustfmt::skip]
+pub const FIELDS: &[Field] = &[
+    field("call.direction", Kind::Text, Phase::Head, "`inbound` or `outbound`"),
+    field("call.ambiguous", Kind::Bool, Phase::Head, "the target is not in normal form"),
+    field("call.anomalies", Kind::List, Phase::Request, "names of what is invalid or ambiguous in the message"),
+    field("call.state", Kind::Text, Phase::Complete, "how it ended: `answered`, `closed`, `reset`, `gap`, `timed-out`, `switched`"),
+    field("call.process.pid", Kind::Int, Phase::Head, "process id"),
+    field("call.process.uid", Kind::Int, Phase::Head, "user id"),
+    field("call.process.comm", Kind::Text, Phase::Head, "the thread's name, which a process can choose"),
+    field("call.process.exe", Kind::Text, Phase::Head, "executable; empty if not known"),
+    field("call.process.cgroup", Kind::Text, Phase::Head, "cgroup2 path; empty if not known"),
+    field("call.process.container", Kind::Text, Phase::Head, "container id; empty if none"),
+    field("call.peer.address", Kind::Text, Phase::Head, "the other end; IPv4-mapped as IPv4; empty if not known"),
+    field("call.peer.port", Kind::Int, Phase::Head, "0 if not known"),
+    field("call.tls.used", Kind::Bool, Phase::Head, "it was read inside a TLS library"),
+    field("call.tls.library", Kind::Text, Phase::Head, "such as `openssl`; empty in clear text"),
+    field("call.tls.version", Kind::Text, Phase::Head, "the library's version; empty in clear text"),
+    field("call.request.method", Kind::Text, Phase::Head, "as sent"),
+    field("call.request.path", Kind::Text, Phase::Head, "in normal form, without query; empty if it has none"),
+    field("call.request.target", Kind::Text, Phase::Head, "as sent"),
+    field("call.request.query", Kind::Text, Phase::Head, "as sent, without `?`"),
+    field("call.request.query_parameters", Kind::Int, Phase::Head, "how many"),
+    field("call.request.host", Kind::Text, Phase::Head, "lower case, without port; empty if none"),
+    field("call.request.auth", Kind::Text, Phase::Head, "`none`, `basic`, `bearer` … as in `auth`"),
+    field("call.request.headers", Kind::Map, Phase::Head, "by name in lower case"),
+    field("call.request.head_bytes", Kind::Int, Phase::Head, "length of the head"),
+    field("call.request.body.bytes_total", Kind::Int, Phase::Request, "length of the body, captured or not"),
+    field("call.request.body.bytes_captured", Kind::Int, Phase::Request, "how much of it can be looked at"),
+    field("call.request.body.truncated", Kind::Bool, Phase::Request, "some of it was not captured"),
+    field("call.request.body.media_type", Kind::Text, Phase::Request, "lower case, without parameters; empty if unknown"),
+    field("call.request.body.text", Kind::Text, Phase::Request, "what was captured of it; bytes that are no UTF-8 replaced"),
+    field("call.response.status", Kind::Int, Phase::Complete, "0 without a response"),
+    field("call.response.headers", Kind::Map, Phase::Complete, "by name in lower case"),
+    field("call.response.body.bytes_total", Kind::Int, Phase::Complete, "length of the body, captured or not"),
+    field("call.response.body.truncated", Kind::Bool, Phase::Complete, "some of it was not captured"),
+    field("call.response.body.media_type", Kind::Text, Phase::Complete, "lower case, without parameters; empty if unknown"),
+    field("call.response.body.text", Kind::Text, Phase::Complete, "what was captured of it; bytes that are no UTF-8 replaced"),
+    field("call.response.duration_ms", Kind::Int, Phase::Complete, "from the request's head to the response's last byte"),
+    field("findings", Kind::Findings, Phase::Request, "what detectors found in the request: `kind` and `severity` (`info`, `low`, `medium`, `high`)"),
+];
+
+/// Resolves names while an expression runs.
+pub(super) struct Model<'a> {
+    pub call: &'a ApiCall,
+    pub findings: &'a [Finding],
+}
+
+impl VariableResolver for Model<'_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        if name == "findings" {
+            return Some(CowVal::owned(findings(self.findings)));
+        }
+        let name = name.strip_prefix("call.")?;
+        let call = self.call;
+        let value = match name {
+            "direction" => text(call.direction.as_str()),
+            "ambiguous" => bool(call.ambiguous),
+            "anomalies" => {
+                let names = call
+                    .anomalies
+                    .iter()
+                    .map(|anomaly| boxed(anomaly.as_str()))
+                    .collect::<Vec<_>>();
+                CowVal::owned(CelList::from(names))
+            }
+            "state" => text(call.state.as_str()),
+            "peer.address" => match super::address::peer(call) {
+                Some(address) => CowVal::owned(CelString::from(address.to_string())),
+                None => text(""),
+            },
+            "peer.port" => int(call.flow.remote.map_or(0, |remote| u64::from(remote.port()))),
+            "tls.used" => bool(call.flow.tls.is_some()),
+            "tls.library" => text(call.flow.tls.as_ref().map_or("", |tls| tls.library.as_str())),
+            "tls.version" => text(call.flow.tls.as_ref().map_or("", |tls| tls.version.as_str())),
+            _ => {
+                if let Some(name) = name.strip_prefix("process.") {
+                    process(&call.process, name)?
+                } else if let Some(name) = name.strip_prefix("request.") {
+                    request(call, name)?
+                } else {
+                    response(call, name.strip_prefix("response.")?)?
+                }
+            }
+        };
+        Some(value)
+    }
+}
+
+fn process<'b>(process: &'b Process, name: &str) -> Option<CowVal<'b, 'b>> {
+    Some(match name {
+        "pid" => int(u64::from(process.pid)),
+        "uid" => int(u64::from(process.uid)),
+        "comm" => text(&process.comm),
+        "exe" => text(&process.exe),
+        "cgroup" => text(&process.cgroup_path),
+        "container" => text(process.container.as_deref().unwrap_or_default()),
+        _ => return None,
+    })
+}
+
+fn request<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
+    let (request, raw) = (&call.request, &call.raw);
+    Some(match name {
+        "method" => lossy(&raw.method),
+        "path" => text(raw.path.as_deref().unwrap_or_default()),
+        "target" => lossy(&raw.target),
+        "query" => lossy(&raw.query),
+        "query_parameters" => int(u64::from(request.query_parameters)),
+        "host" => text(&raw.host),
+        "auth" => text(request.auth.as_str()),
+        "headers" => headers(&raw.request_headers),
+        "head_bytes" => int(u64::from(request.head_bytes)),
+        "body.text" => lossy(&raw.request_body),
+        _ => body(&request.body, name)?,
+    })
+}
+
+fn response<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
+    let response = call.response.as_ref();
+    Some(match name {
+        "status" => int(response.map_or(0, |response| u64::from(response.status))),
+        "headers" => headers(&call.raw.response_headers),
+        "duration_ms" => int(response.map_or(0, |response| {
+            response.last_byte_at.since(call.request.head_at) / 1_000_000
+        })),
+        "body.text" => lossy(&call.raw.response_body),
+        _ => match response {
+            Some(response) => body(&response.body, name)?,
+            None => match name {
+                "body.bytes_total" => int(0),
+                "body.truncated" => bool(false),
+                "body.media_type" => text(""),
+                _ => return None,
+            },
+        },
+    })
+}
+
+fn body<'b>(body: &'b BodyFacts, name: &str) -> Option<CowVal<'b, 'b>> {
+    Some(match name {
+        "body.bytes_total" => int(body.bytes_total),
+        "body.bytes_captured" => int(body.bytes_captured),
+        "body.truncated" => bool(body.truncated),
+        "body.media_type" => text(&body.media_type),
+        _ => return None,
+    })
+}
+
+fn headers<'b>(headers: &'b [(bytes::Bytes, bytes::Bytes)]) -> CowVal<'b, 'b> {
+    let mut joined: HashMap<String, String> = HashMap::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value);
+        joined
+            .entry(String::from_utf8_lossy(name).into_owned())
+            .and_modify(|all| {
+                all.push_str(", ");
+                all.push_str(&value);
+            })
+            .or_insert_with(|| value.into_owned());
+    }
+    let map: HashMap<CelMapKey<'b>, Box<dyn Val + 'b>> = joined
+        .into_iter()
+        .map(|(name, value)| {
+            let value: Box<dyn Val + 'b> = Box::new(CelString::from(value));
+            (CelMapKey::from(name), value)
+        })
+        .collect();
+    CowVal::owned(CelMap::from(map))
+}
+
+fn findings<'b>(findings: &'b [Finding]) -> CelList<'b> {
+    let list: Vec<Box<dyn Val + 'b>> = findings
+        .iter()
+        .map(|finding| {
+            let map: HashMap<CelMapKey<'b>, Box<dyn Val + 'b>> = HashMap::from([
+                (CelMapKey::from("kind"), boxed(&finding.kind)),
+                (CelMapKey::from("severity"), boxed(severity(finding.severity))),
+            ]);
+            Box::new(CelMap::from(map)) as Box<dyn Val + 'b>
+        })
+        .collect();
+    CelList::from(list)
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+    }
+}
+
+fn boxed(text: &str) -> Box<dyn Val + '_> {
+    Box::new(CelString::from(text))
+}
+
+fn text(text: &str) -> CowVal<'_, '_> {
+    CowVal::owned(CelString::from(text))
+}
+
+/// Lossy: an expression compares text, and bytes that are none match nothing that a policy can say.
+fn lossy(bytes: &[u8]) -> CowVal<'_, '_> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => self::text(text),
+        Err(_) => CowVal::owned(CelString::from(String::from_utf8_lossy(bytes).into_owned())),
+    }
+}
+
+fn int<'b>(value: u64) -> CowVal<'b, 'b> {
+    CowVal::owned(CelInt::from(i64::try_from(value).unwrap_or(i64::MAX)))
+}
+
+fn bool<'b>(value: bool) -> CowVal<'b, 'b> {
+    CowVal::owned(CelBool::from(value))
+}
+
+/// A call without anything special, to try expressions on, and for test cases to start from.
+pub(super) fn example() -> (ApiCall, Vec<Finding>) {
+    let header = |name: &'static str, value: &'static str| (name.into(), value.into());
+    let body = || BodyFacts {
+        bytes_total: 2,
+        bytes_captured: 2,
+        truncated: false,
+        media_type: SmolStr::new_static("application/json"),
+    };
+    let call = ApiCall {
+        id: CallId(1),
+        direction: CallDirection::Inbound,
+        protocol: Protocol::Http1,
+        process: Arc::new(Process {
+            pid: 4242,
+            tid: 4242,
+            uid: 1000,
+            comm: SmolStr::new_static("server"),
+            exe: SmolStr::new_static("/usr/bin/server"),
+            cgroup_id: 1,
+            cgroup_path: SmolStr::new_static("/system.slice/server.service"),
+            container: None,
+        }),
+        flow: Arc::new(FlowInfo {
+            id: FlowId::Socket(1),
+            carrier: Some(1),
+            local: Some(([127, 0, 0, 1], 8080).into()),
+            remote: Some(([192, 0, 2, 1], 40_000).into()),
+            role: SocketRole::Server,
+            netns: 0,
+            tls: None,
+            joined_late: false,
+            enforceable: true,
+        }),
+        request: Request {
+            method: SmolStr::new_static("GET"),
+            path: "/".into(),
+            host: "example.org".into(),
+            auth: AuthScheme::None,
+            trace_id: None,
+            body: body(),
+            query_parameters: 0,
+            head_bytes: 40,
+            head_at: KernelTime(1),
+            ended_at: KernelTime(1),
+        },
+        response: Some(Response {
+            status: 200,
+            body: body(),
+            head_at: KernelTime(2),
+            first_byte_at: KernelTime(2),
+            last_byte_at: KernelTime(2),
+        }),
+        state: CallState::Answered,
+        anomalies: Vec::new(),
+        ambiguous: false,
+        loss_overlap: false,
+        response_position: None,
+        raw: Raw {
+            method: "GET".into(),
+            target: "/".into(),
+            path: Some("/".into()),
+            query: "".into(),
+            host: "example.org".into(),
+            request_headers: vec![header("host", "example.org")],
+            response_headers: vec![header("content-type", "application/json")],
+            request_body: "{}".into(),
+            response_body: "{}".into(),
+        },
+    };
+    let finding = Finding {
+        kind: SmolStr::new_static("example"),
+        severity: Severity::Info,
+        message: String::new(),
+    };
+    (call, vec![finding])
+}

@@ -1,0 +1,255 @@
+//! Policies, compiled: every rule of every file in the order in which they apply.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use smol_str::SmolStr;
+
+use super::address::Networks;
+use super::expression::Expression;
+use super::glob::Glob;
+use super::host::Hosts;
+use super::index::Index;
+use super::path::PathPattern;
+use super::rate::Rate;
+use super::{Action, Guarantee, Mode, document};
+use crate::call::{AuthScheme, CallDirection, Phase};
+use crate::capture::Process;
+use crate::errors;
+use crate::yaml::{Place, Problem, Problems};
+
+/// Most rules of all policies together.
+pub const RULES_MAX: usize = 4_096;
+
+/// Policies that are in force together. Never changed: a new set takes its place.
+pub struct PolicySet {
+    pub(super) policies: Vec<Policy>,
+    /// By priority of the policy, then by file and place.
+    pub(super) rules: Vec<Rule>,
+    pub(super) index: Index,
+    digest: String,
+    literals: Vec<SmolStr>,
+}
+
+/// One policy.
+pub struct Policy {
+    pub name: SmolStr,
+    /// Its own mode; what is in force depends on the agent's too.
+    pub mode: Mode,
+    /// Higher ones apply first.
+    pub priority: i32,
+    /// File and line.
+    pub source: Arc<str>,
+    /// How many rules it has.
+    pub rules_len: usize,
+    pub on_ambiguous: OnAmbiguous,
+    pub on_unseen: OnUnseen,
+    pub(super) workload: Option<Workload>,
+    pub(super) trusted_proxies: Vec<IpNet>,
+}
+
+/// What becomes of a target that two parsers may read differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnAmbiguous {
+    /// It is judged in the normal form that the agent makes of it.
+    #[default]
+    Agent,
+    /// A denial by path denies it, whatever its path; rules that allow by path do not match it.
+    Deny,
+}
+
+/// What becomes of what cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnseen {
+    #[default]
+    Allow,
+    Alert,
+    Cut,
+}
+
+/// One rule.
+pub struct Rule {
+    /// Position of its policy in [`PolicySet::policies`].
+    pub policy: usize,
+    pub name: SmolStr,
+    pub place: Place,
+    /// File and line.
+    pub source: Arc<str>,
+    pub action: Action,
+    pub require: Option<Guarantee>,
+    pub rate: Option<Rate>,
+    pub(super) matches: Match,
+    pub(super) when: Option<Expression>,
+}
+
+/// The conditions that the head and the connection decide. All of them have to hold; what is not written holds.
+#[derive(Default)]
+pub(super) struct Match {
+    pub direction: Option<CallDirection>,
+    /// Upper case.
+    pub methods: Vec<SmolStr>,
+    pub paths: Vec<PathPattern>,
+    pub hosts: Option<Hosts>,
+    pub peers: Option<Networks>,
+    pub clients: Option<Networks>,
+    pub workload: Option<Workload>,
+    pub auth: Vec<AuthScheme>,
+}
+
+/// Which processes. Lists are alternatives; what is not known of a process does not match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Workload {
+    pub exes: Vec<Glob>,
+    pub uids: Vec<u32>,
+    /// Prefixes of container ids, lower case.
+    pub containers: Vec<SmolStr>,
+    pub cgroups: Vec<Glob>,
+}
+
+impl Workload {
+    pub(super) fn has(&self, process: &Process) -> bool {
+        let any = |globs: &[Glob], path: &str| {
+            globs.is_empty() || (!path.is_empty() && globs.iter().any(|glob| glob.matches(path)))
+        };
+        let container = || {
+            process.container.as_ref().is_some_and(|id| {
+                self.containers
+                    .iter()
+                    .any(|prefix| id.starts_with(prefix.as_str()))
+            })
+        };
+        any(&self.exes, &process.exe)
+            && (self.uids.is_empty() || self.uids.contains(&process.uid))
+            && (self.containers.is_empty() || container())
+            && any(&self.cgroups, &process.cgroup_path)
+    }
+}
+
+impl Rule {
+    /// The first phase at which it can be decided.
+    pub fn needs(&self) -> Phase {
+        self.when.as_ref().map_or(Phase::Head, |when| when.needs)
+    }
+
+    /// Names of the conditions that it has.
+    pub fn dimensions(&self) -> Vec<&'static str> {
+        let matches = &self.matches;
+        let all = [
+            (matches.direction.is_some(), "direction"),
+            (!matches.methods.is_empty(), "methods"),
+            (!matches.paths.is_empty(), "paths"),
+            (matches.hosts.is_some(), "hosts"),
+            (matches.peers.is_some(), "peers"),
+            (matches.clients.is_some(), "clients"),
+            (matches.workload.is_some(), "workload"),
+            (!matches.auth.is_empty(), "auth"),
+            (self.when.is_some(), "when"),
+            (self.rate.is_some(), "rate"),
+        ];
+        all.into_iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, name)| name)
+            .collect()
+    }
+
+    /// Directions of the calls that it matches.
+    pub fn directions(&self) -> &'static [CallDirection] {
+        match self.matches.direction {
+            Some(CallDirection::Inbound) => &[CallDirection::Inbound],
+            Some(CallDirection::Outbound) => &[CallDirection::Outbound],
+            None => &[CallDirection::Inbound, CallDirection::Outbound],
+        }
+    }
+}
+
+impl Default for PolicySet {
+    fn default() -> Self {
+        PolicySet::assemble(Vec::new(), Vec::new(), blake3::Hasher::new())
+    }
+}
+
+impl PolicySet {
+    /// Compiles files, given as names and texts. All errors of all files are told at once.
+    pub fn load<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<PolicySet, Problems> {
+        let mut problems = Vec::new();
+        let mut policies: Vec<(Policy, Vec<Rule>)> = Vec::new();
+        let mut hasher = blake3::Hasher::new();
+        let mut names: BTreeMap<SmolStr, Arc<str>> = BTreeMap::new();
+        for (name, text) in files {
+            let (name, text) = (name.as_ref(), text.as_ref());
+            hasher.update(blake3::hash(text.as_bytes()).as_bytes());
+            let (read, found) = document::read(name, text, &mut names);
+            policies.extend(read);
+            problems.extend(found);
+        }
+        let rules_len: usize = policies.iter().map(|(_, rules)| rules.len()).sum();
+        if rules_len > RULES_MAX {
+            problems.push(Problem {
+                id: errors::TOO_MANY_RULES,
+                file: files.last().map_or("", |(name, _)| name.as_ref()).into(),
+                place: None,
+                what: format!("there are {rules_len} rules in all files together, more than {RULES_MAX}"),
+                instead: "join rules that differ in one list only".into(),
+            });
+        }
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        // Stable: among equals, files and places keep their order.
+        policies.sort_by_key(|(policy, _)| std::cmp::Reverse(policy.priority));
+        let mut all_rules = Vec::with_capacity(rules_len);
+        let mut all_policies = Vec::with_capacity(policies.len());
+        for (position, (policy, rules)) in policies.into_iter().enumerate() {
+            all_rules.extend(rules.into_iter().map(|rule| Rule {
+                policy: position,
+                ..rule
+            }));
+            all_policies.push(policy);
+        }
+        Ok(PolicySet::assemble(all_policies, all_rules, hasher))
+    }
+
+    fn assemble(policies: Vec<Policy>, rules: Vec<Rule>, hasher: blake3::Hasher) -> PolicySet {
+        let mut literals: Vec<SmolStr> = rules
+            .iter()
+            .flat_map(|rule| rule.matches.paths.iter().flat_map(PathPattern::literals).cloned())
+            .collect();
+        literals.sort();
+        literals.dedup();
+        let index = Index::build(&policies, &rules);
+        let digest = hasher.finalize().to_hex()[..16].to_owned();
+        PolicySet {
+            policies,
+            rules,
+            index,
+            digest,
+            literals,
+        }
+    }
+
+    /// Literal path segments of all rules: words that redaction may show.
+    pub fn literals(&self) -> &[SmolStr] {
+        &self.literals
+    }
+
+    /// Names the texts it was made of.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The policies, in the order in which they apply.
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
+    /// The rules, in the order in which they apply.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The policy of a rule.
+    pub fn policy_of(&self, rule: &Rule) -> &Policy {
+        &self.policies[rule.policy]
+    }
+}

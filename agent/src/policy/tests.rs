@@ -1,0 +1,789 @@
+//! Rules against calls, through the engine; errors of policy files.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::call::{ApiCall, AuthScheme, CallDirection, CallId, Phase};
+use crate::capture::KernelTime;
+use crate::detect::Finding;
+
+/// A set of one policy with these lines below `spec`.
+pub(super) fn set(spec: &str) -> Arc<PolicySet> {
+    let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    let text =
+        format!("apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: {{ name: p }}\nspec:\n{indented}");
+    load(&[&text])
+}
+
+/// A set of several files.
+fn load(texts: &[&str]) -> Arc<PolicySet> {
+    let files: Vec<(String, &str)> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| (format!("{index}.yaml"), *text))
+        .collect();
+    Arc::new(PolicySet::load(&files).unwrap_or_else(|problems| panic!("{problems}")))
+}
+
+fn errors(text: &str) -> String {
+    match PolicySet::load(&[("p.yaml", text)]) {
+        Ok(_) => panic!("no errors"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+/// An inbound call from 192.0.2.1.
+pub(super) fn call(method: &str, path: &str) -> ApiCall {
+    let (mut call, _) = model::example();
+    call.request.method = method.into();
+    call.raw.method = Bytes::copy_from_slice(method.as_bytes());
+    call.raw.target = Bytes::copy_from_slice(path.as_bytes());
+    call.raw.path = Some(path.into());
+    call
+}
+
+fn from(mut call: ApiCall, peer: &str) -> ApiCall {
+    let ip: IpAddr = peer.parse().expect("an address");
+    Arc::make_mut(&mut call.flow).remote = Some(SocketAddr::new(ip, 40_000));
+    call
+}
+
+fn unknown_peer(mut call: ApiCall) -> ApiCall {
+    Arc::make_mut(&mut call.flow).remote = None;
+    call
+}
+
+fn header(mut call: ApiCall, name: &str, value: &str) -> ApiCall {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    call.raw.request_headers.push((bytes(name), bytes(value)));
+    call
+}
+
+fn to(mut call: ApiCall, host: &str) -> ApiCall {
+    call.direction = CallDirection::Outbound;
+    call.raw.host = host.into();
+    call
+}
+
+fn auth(mut call: ApiCall, scheme: AuthScheme) -> ApiCall {
+    call.request.auth = scheme;
+    call
+}
+
+fn at(mut call: ApiCall, id: u128, seconds: u64) -> ApiCall {
+    call.id = CallId(id);
+    call.request.head_at = KernelTime(seconds * 1_000_000_000);
+    call
+}
+
+fn engine(set: &Arc<PolicySet>) -> Engine {
+    Engine::new(
+        set.clone(),
+        Mode::Enforce,
+        vec!["10.9.0.0/16".parse().expect("a network")],
+    )
+}
+
+/// The rule that decides at the end, empty for the default.
+fn rule(engine: &mut Engine, call: &ApiCall) -> String {
+    engine
+        .evaluate(call, &[], Phase::Complete)
+        .expect("final")
+        .rule
+        .to_string()
+}
+
+/// One policy, one rule with this `match`, on one call.
+fn matched(matching: &str, call: &ApiCall) -> bool {
+    let set = set(&format!(
+        "mode: enforce\nrules: [{{ name: r, match: {matching}, action: deny }}]"
+    ));
+    rule(&mut engine(&set), call) == "r"
+}
+
+#[test]
+fn sets_may_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<PolicySet>();
+    fn sent<T: Send>() {}
+    sent::<Engine>();
+}
+
+#[test]
+fn methods_paths_and_direction() {
+    let get = call("GET", "/fhir/Patient/1");
+    assert!(matched("{ methods: [GET] }", &get));
+    assert!(matched("{ methods: get }", &get));
+    assert!(!matched("{ methods: [POST, PUT] }", &get));
+    assert!(
+        matched("{ methods: [GET] }", &call("gEt", "/")),
+        "some servers take it"
+    );
+    assert!(matched("{ paths: ['/fhir/{type}/{id}'] }", &get));
+    assert!(matched("{ paths: [/x, /fhir/**] }", &get));
+    assert!(!matched("{ paths: [/fhir/Patient] }", &get));
+    assert!(matched("{ direction: inbound, paths: [/fhir/**] }", &get));
+    assert!(!matched("{ direction: outbound }", &get));
+    let mut no_path = get.clone();
+    no_path.raw.path = None;
+    assert!(!matched("{ paths: [/**] }", &no_path), "nothing is guessed");
+    assert!(matched("{}", &no_path));
+}
+
+#[test]
+fn hosts() {
+    let a = to(call("POST", "/"), "api.hospital.example");
+    for (hosts, expected) in [
+        ("[api.hospital.example]", true),
+        ("[API.Hospital.Example.]", true),
+        ("['*.hospital.example']", true),
+        ("['*.example']", true),
+        ("['*.api.hospital.example']", false),
+        ("[hospital.example]", false),
+        ("{ not: ['*.hospital.example'] }", false),
+        ("{ not: [hospital.example] }", true),
+    ] {
+        assert_eq!(matched(&format!("{{ hosts: {hosts} }}"), &a), expected, "{hosts}");
+    }
+    assert!(!matched(
+        "{ hosts: ['*.hospital.example'] }",
+        &to(call("GET", "/"), "evilhospital.example")
+    ));
+    assert!(matched(
+        "{ hosts: { not: ['*.hospital.example'] } }",
+        &to(call("GET", "/"), "")
+    ));
+    assert!(matched(
+        "{ hosts: ['[2001:db8::1]'] }",
+        &to(call("GET", "/"), "[2001:db8::1]")
+    ));
+}
+
+#[test]
+fn peers() {
+    let get = call("GET", "/");
+    assert!(matched("{ peers: [10.0.0.0/8] }", &from(get.clone(), "10.1.2.3")));
+    assert!(
+        matched("{ peers: [10.0.0.0/8] }", &from(get.clone(), "::ffff:10.1.2.3")),
+        "IPv4-mapped is IPv4"
+    );
+    assert!(!matched(
+        "{ peers: [10.0.0.0/8] }",
+        &from(get.clone(), "11.1.2.3")
+    ));
+    assert!(matched(
+        "{ peers: { not: [10.0.0.0/8] } }",
+        &from(get.clone(), "11.1.2.3")
+    ));
+    assert!(matched(
+        "{ peers: ['fd00::/8', 192.0.2.1] }",
+        &from(get.clone(), "fd00::1")
+    ));
+    assert!(!matched(
+        "{ peers: [0.0.0.0/0, '::/0'] }",
+        &unknown_peer(get.clone())
+    ));
+    assert!(!matched("{ peers: { not: [10.0.0.0/8] } }", &unknown_peer(get)));
+}
+
+#[test]
+fn what_is_not_known_falls_under_on_unseen() {
+    let unknown = unknown_peer(call("GET", "/x"));
+    let spec = |unseen: &str, action: &str| {
+        set(&format!(
+            "mode: enforce\nonUnseen: {unseen}\nrules:\n  - {{ name: r, match: {{ paths: [/x], peers: {{ not: [10.0.0.0/8] }} }}, action: {action} }}"
+        ))
+    };
+    let verdict = |unseen, action, call: &ApiCall| {
+        let verdict = engine(&spec(unseen, action))
+            .evaluate(call, &[], Phase::Head)
+            .expect("final");
+        (verdict.rule.to_string(), verdict.action)
+    };
+    assert_eq!(verdict("allow", "deny", &unknown), (String::new(), Action::Allow));
+    assert_eq!(
+        verdict("alert", "deny", &unknown),
+        ("onUnseen".into(), Action::Alert)
+    );
+    assert_eq!(
+        verdict("cut", "deny", &unknown),
+        ("onUnseen".into(), Action::Deny)
+    );
+    assert_eq!(verdict("cut", "allow", &unknown), (String::new(), Action::Allow));
+    assert_eq!(
+        verdict("cut", "deny", &unknown_peer(call("GET", "/y"))),
+        (String::new(), Action::Allow)
+    );
+}
+
+#[test]
+fn clients_are_told_by_trusted_proxies_only() {
+    let get = || call("GET", "/");
+    let proxied = |value: &str| header(from(get(), "10.9.0.1"), "x-forwarded-for", value);
+    let is = |call: &ApiCall, client: &str| matched(&format!("{{ clients: [{client}] }}"), call);
+    assert!(
+        is(&from(get(), "192.0.2.7"), "192.0.2.7"),
+        "without a proxy it is the peer"
+    );
+    assert!(is(&proxied("203.0.113.9"), "203.0.113.9"));
+    assert!(is(&proxied("1.1.1.1, 203.0.113.9"), "203.0.113.9"), "right-most");
+    assert!(
+        !is(&proxied("1.1.1.1, 203.0.113.9"), "1.1.1.1"),
+        "what the client wrote"
+    );
+    assert!(
+        is(&proxied("203.0.113.9, 10.9.3.4"), "203.0.113.9"),
+        "past trusted proxies"
+    );
+    assert!(is(&proxied("10.9.3.4"), "10.9.3.4"), "a proxy's own call");
+    assert!(is(&proxied("203.0.113.9:5555"), "203.0.113.9"));
+    assert!(is(&proxied("::ffff:203.0.113.9"), "203.0.113.9"));
+    assert!(
+        is(
+            &header(proxied("1.1.1.1"), "x-forwarded-for", "203.0.113.9"),
+            "203.0.113.9"
+        ),
+        "two lines are one list"
+    );
+    let forged = header(from(get(), "192.0.2.7"), "x-forwarded-for", "10.0.0.1");
+    assert!(!is(&forged, "10.0.0.1"), "an untrusted peer is not believed");
+    assert!(is(&forged, "192.0.2.7"));
+    let forwarded = header(
+        from(get(), "10.9.0.1"),
+        "forwarded",
+        "for=1.1.1.1, for=\"[2001:db8::5]:443\";proto=https",
+    );
+    assert!(is(&forwarded, "2001:db8::5"));
+    for hidden in ["unknown", "_proxy", "x y", ""] {
+        assert!(!is(&proxied(hidden), "'::/0', 0.0.0.0/0"), "{hidden}");
+    }
+    // The client may have written the header that the proxy does not: a denial holds for either, an allowance for both.
+    let both = header(proxied("203.0.113.9"), "forwarded", "for=10.0.0.1");
+    assert!(is(&both, "203.0.113.9") && is(&both, "10.0.0.1"));
+    let allow =
+        set("mode: enforce\nrules:\n  - { name: a, match: { clients: [10.0.0.0/8] }, action: allow }");
+    assert_eq!(rule(&mut engine(&allow), &both), "");
+}
+
+#[test]
+fn workloads() {
+    let mut get = call("GET", "/");
+    let process = Arc::make_mut(&mut get.process);
+    process.exe = "/usr/sbin/nginx".into();
+    process.uid = 33;
+    process.container = Some("0123456789abcdef".repeat(4).into());
+    process.cgroup_path = "/kubepods.slice/pod1/c1".into();
+    for (workload, expected) in [
+        ("exe: /usr/sbin/nginx", true),
+        ("exe: [/bin/x, '/usr/*/nginx']", true),
+        ("exe: '/usr/*'", false),
+        ("uid: 33", true),
+        ("uid: [0, 34]", false),
+        ("container: 01234567", true),
+        ("container: 89abcdef", false),
+        ("cgroup: '/kubepods.slice/**'", true),
+        ("exe: /usr/sbin/nginx, uid: 0", false),
+    ] {
+        assert_eq!(
+            matched(&format!("{{ workload: {{ {workload} }} }}"), &get),
+            expected,
+            "{workload}"
+        );
+    }
+    Arc::make_mut(&mut get.process).exe = "".into();
+    assert!(
+        !matched("{ workload: { exe: '**' } }", &get),
+        "an unknown executable matches nothing"
+    );
+    let whole = set("mode: enforce\nworkload: { uid: 1 }\nrules: [{ name: r, action: deny }]");
+    assert_eq!(rule(&mut engine(&whole), &get), "");
+}
+
+#[test]
+fn auth_schemes() {
+    assert!(matched("{ auth: none }", &call("GET", "/")));
+    assert!(!matched(
+        "{ auth: none }",
+        &auth(call("GET", "/"), AuthScheme::Bearer)
+    ));
+    assert!(matched(
+        "{ auth: [basic, bearer] }",
+        &auth(call("GET", "/"), AuthScheme::Bearer)
+    ));
+}
+
+#[test]
+fn the_first_rule_wins_over_all_policies_by_priority() {
+    let policy = |name: &str, priority: i32, rules: &str| {
+        format!(
+            "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: {{ name: {name} }}\nspec:\n  mode: enforce\n  priority: {priority}\n  rules: [{rules}]\n"
+        )
+    };
+    let deny = "{ name: d, match: { paths: [/a/**] }, action: deny }";
+    let allow = "{ name: a, match: { paths: [/a/b] }, action: allow }";
+    let both = format!("{}---\n{}", policy("one", 0, deny), policy("two", 5, allow));
+    assert_eq!(rule(&mut engine(&load(&[&both])), &call("GET", "/a/b")), "a");
+    assert_eq!(rule(&mut engine(&load(&[&both])), &call("GET", "/a/c")), "d");
+    let same = [policy("one", 0, deny), policy("two", 0, allow)];
+    assert_eq!(
+        rule(&mut engine(&load(&[&same[0], &same[1]])), &call("GET", "/a/b")),
+        "d"
+    );
+    assert_eq!(
+        rule(&mut engine(&load(&[&same[1], &same[0]])), &call("GET", "/a/b")),
+        "a"
+    );
+}
+
+#[test]
+fn an_observing_policy_does_not_shield_from_an_enforcing_one() {
+    let policy = |name: &str, mode: &str, action: &str| {
+        format!(
+            "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: {{ name: {name} }}\nspec: {{ mode: {mode}, rules: [{{ name: {action}, action: {action} }}] }}\n"
+        )
+    };
+    let verdict = |first: &str, second: &str| {
+        let verdict = engine(&load(&[first, second]))
+            .evaluate(&call("GET", "/"), &[], Phase::Head)
+            .expect("final");
+        (verdict.policy.to_string(), verdict.action, verdict.mode)
+    };
+    let (observe, enforce) = (policy("o", "observe", "allow"), policy("e", "enforce", "deny"));
+    assert_eq!(
+        verdict(&observe, &enforce),
+        ("e".into(), Action::Deny, Mode::Enforce)
+    );
+    let (observe, enforce) = (policy("o", "observe", "deny"), policy("e", "enforce", "allow"));
+    assert_eq!(
+        verdict(&observe, &enforce),
+        ("o".into(), Action::Deny, Mode::Observe)
+    );
+    assert_eq!(
+        verdict(&enforce, &observe),
+        ("e".into(), Action::Allow, Mode::Enforce)
+    );
+}
+
+#[test]
+fn both_modes_have_to_enforce() {
+    let spec = |mode: &str| set(&format!("mode: {mode}\nrules: [{{ name: r, action: deny }}]"));
+    for (global, own, expected) in [
+        (Mode::Enforce, "enforce", Mode::Enforce),
+        (Mode::Enforce, "observe", Mode::Observe),
+        (Mode::Observe, "enforce", Mode::Observe),
+    ] {
+        let mut engine = Engine::new(spec(own), global, Vec::new());
+        let verdict = engine
+            .evaluate(&call("GET", "/"), &[], Phase::Head)
+            .expect("final");
+        assert_eq!((verdict.mode, verdict.action), (expected, Action::Deny));
+    }
+    let mut engine = Engine::new(spec("enforce"), Mode::Observe, Vec::new());
+    engine.set_mode(Mode::Enforce);
+    assert_eq!(
+        engine
+            .evaluate(&call("GET", "/"), &[], Phase::Head)
+            .expect("final")
+            .mode,
+        Mode::Enforce
+    );
+}
+
+#[test]
+fn what_has_to_wait_makes_later_rules_wait_only_where_it_may_match() {
+    let set = set("\
+mode: enforce
+rules:
+  - { name: small, match: { paths: [/up] }, when: call.request.body.bytes_total < 10, action: allow }
+  - { name: slow, match: { paths: [/slow] }, when: call.response.status == 200, action: alert }
+  - { name: rest, action: deny }");
+    let mut engine = engine(&set);
+    let mut at = |call: &ApiCall, phase| {
+        engine
+            .evaluate(call, &[], phase)
+            .map(|verdict| verdict.rule.to_string())
+    };
+    assert_eq!(at(&call("GET", "/"), Phase::Head).as_deref(), Some("rest"));
+    let up = call("PUT", "/up");
+    assert_eq!(at(&up, Phase::Head), None);
+    assert_eq!(at(&up, Phase::Request).as_deref(), Some("small"));
+    let mut big = up.clone();
+    big.request.body.bytes_total = 10;
+    assert_eq!(at(&big, Phase::Head), None);
+    assert_eq!(at(&big, Phase::Request).as_deref(), Some("rest"));
+    let slow = call("GET", "/slow");
+    assert_eq!(at(&slow, Phase::Request), None);
+    assert_eq!(at(&slow, Phase::Complete).as_deref(), Some("slow"));
+}
+
+#[test]
+fn rates_count_each_call_once() {
+    let set = set("\
+mode: enforce
+rules:
+  - { name: throttle, match: { paths: [/login] }, rate: { requests: 2, per: 1m, by: peer }, action: deny }
+  - { name: late, when: call.request.body.bytes_total > 100, action: alert }");
+    let mut engine = engine(&set);
+    let mut denied = Vec::new();
+    for id in 0..4 {
+        let login = at(call("POST", "/login"), id, 1);
+        let mut last = None;
+        for phase in [Phase::Head, Phase::Request, Phase::Complete] {
+            last = engine.evaluate(&login, &[], phase);
+            if last.is_some() {
+                break;
+            }
+        }
+        denied.push(last.expect("final").rule == "throttle");
+    }
+    assert_eq!(denied, [false, false, true, true]);
+    let other = at(from(call("POST", "/login"), "198.51.100.1"), 9, 1);
+    assert_eq!(rule(&mut engine, &other), "");
+    assert_eq!(
+        rule(&mut engine, &at(unknown_peer(call("POST", "/login")), 10, 1)),
+        ""
+    );
+    assert_eq!(engine.counters().rate_unkeyed, 1);
+    assert_eq!(engine.counters().rate_keys_len, 2);
+}
+
+#[test]
+fn rates_outlive_a_change_of_policies() {
+    let text = "mode: enforce\nrules:\n  - { name: throttle, rate: { requests: 1, per: 1m, by: client }, action: deny }";
+    let mut engine = engine(&set(text));
+    assert_eq!(rule(&mut engine, &at(call("GET", "/"), 1, 1)), "");
+    engine.replace(set(&format!(
+        "{text}\n  - {{ name: more, match: {{ paths: [/x] }}, action: alert }}"
+    )));
+    assert_eq!(rule(&mut engine, &at(call("GET", "/"), 2, 2)), "throttle");
+    engine.replace(set(&text.replace("throttle", "other")));
+    assert_eq!(
+        rule(&mut engine, &at(call("GET", "/"), 3, 3)),
+        "",
+        "another name, another allowance"
+    );
+}
+
+#[test]
+fn a_client_with_two_stories_is_counted_under_its_proxy() {
+    let set = set(
+        "mode: enforce\nrules:\n  - { name: t, rate: { requests: 1, per: 1m, by: client }, action: deny }",
+    );
+    let mut engine = engine(&set);
+    let forged = |id: u128| {
+        let call = header(
+            from(call("GET", "/"), "10.9.0.1"),
+            "x-forwarded-for",
+            "203.0.113.9",
+        );
+        at(header(call, "forwarded", &format!("for=1.1.1.{id}")), id, 1)
+    };
+    assert_eq!(rule(&mut engine, &forged(1)), "");
+    assert_eq!(rule(&mut engine, &forged(2)), "t");
+}
+
+#[test]
+fn ambiguous_targets() {
+    let spec = |ambiguous: &str| {
+        set(&format!(
+            "mode: enforce\nonAmbiguous: {ambiguous}\nrules:\n  - {{ name: public, match: {{ paths: [/public/**] }}, action: allow }}\n  - {{ name: admin, match: {{ methods: [GET], paths: [/admin/**] }}, action: deny }}"
+        ))
+    };
+    let mut tricky = call("GET", "/public/x");
+    tricky.ambiguous = true;
+    assert_eq!(rule(&mut engine(&spec("agent")), &tricky), "public");
+    assert_eq!(rule(&mut engine(&spec("deny")), &tricky), "onAmbiguous");
+    let mut post = tricky.clone();
+    post.raw.method = Bytes::from_static(b"POST");
+    assert_eq!(
+        rule(&mut engine(&spec("deny")), &post),
+        "",
+        "the rest of the denial has to fit"
+    );
+    tricky.raw.path = None;
+    assert_eq!(rule(&mut engine(&spec("deny")), &tricky), "onAmbiguous");
+    assert_eq!(rule(&mut engine(&spec("agent")), &tricky), "");
+}
+
+#[test]
+fn expressions_read_the_call() {
+    let mut put = header(call("PUT", "/fhir/Patient/1"), "x-purpose", "research");
+    put.raw.request_body = Bytes::from_static(br#"{"resourceType":"Patient"}"#);
+    let finding = Finding {
+        kind: "smuggling-shape".into(),
+        severity: crate::detect::Severity::High,
+        message: String::new(),
+    };
+    for (when, expected) in [
+        ("call.request.method == 'PUT'", true),
+        (
+            "call.request.path.startsWith('/fhir/') && call.peer.port > 1024",
+            true,
+        ),
+        ("call.request.headers['x-purpose'] == 'research'", true),
+        ("call.request.headers['x-missing'] == 'research'", false),
+        (
+            "has(call.request.headers.host) && !('x-missing' in call.request.headers)",
+            true,
+        ),
+        ("call.request.body.text.contains('Patient')", true),
+        ("call.request.body.text.matches('resource.ype')", true),
+        (
+            "call.process.uid == 1000 && call.process.exe.endsWith('/server')",
+            true,
+        ),
+        (
+            "findings.exists(f, f.kind == 'smuggling-shape' && f.severity == 'high')",
+            true,
+        ),
+        ("findings.exists(f, f.kind == 'other')", false),
+        ("call.tls.used || call.response.status in [200, 201]", true),
+        (
+            "call.peer.address == '192.0.2.1' && call.request.auth == 'none'",
+            true,
+        ),
+        ("'duplicate-host' in call.anomalies", false),
+        ("size(call.request.query) == 0 ? true : false", true),
+    ] {
+        let set = set(&format!(
+            "mode: enforce\nrules:\n  - name: r\n    when: \"{when}\"\n    action: deny"
+        ));
+        let verdict = engine(&set)
+            .evaluate(&put, std::slice::from_ref(&finding), Phase::Complete)
+            .expect("final");
+        assert_eq!(verdict.rule == "r", expected, "{when}");
+    }
+}
+
+#[test]
+fn a_failing_expression_raises_an_alert_and_does_not_match() {
+    let spec = "mode: enforce\nrules:\n  - { name: r, when: '100 / call.process.uid == 1', action: deny }";
+    let mut root = call("GET", "/");
+    Arc::make_mut(&mut root.process).uid = 0;
+    let mut engine = engine(&set(spec));
+    let verdict = engine.evaluate(&root, &[], Phase::Head).expect("final");
+    assert_eq!((verdict.rule.as_str(), verdict.action), ("r", Action::Alert));
+    assert_eq!(engine.counters().expressions_failed, 1);
+    let set = set(&format!("{spec}\n  - {{ name: rest, action: deny }}"));
+    assert_eq!(rule(&mut self::engine(&set), &root), "rest");
+}
+
+#[test]
+fn unseen_traffic_of_a_workload() {
+    let set =
+        set("mode: enforce\nonUnseen: cut\nworkload: { uid: 1000 }\nrules: [{ name: r, action: alert }]");
+    let engine = engine(&set);
+    let mut process = (*call("GET", "/").process).clone();
+    let verdict = engine.evaluate_unseen(&process).expect("a verdict");
+    assert_eq!(
+        (verdict.rule.as_str(), verdict.action),
+        ("onUnseen", Action::Deny)
+    );
+    process.uid = 0;
+    assert_eq!(engine.evaluate_unseen(&process), None);
+}
+
+#[test]
+fn verdicts_name_what_matched_and_where() {
+    let set = set(
+        "mode: enforce\nrules:\n  - { name: r, match: { direction: inbound, paths: [/**] }, action: kill, require: cut }",
+    );
+    let verdict = engine(&set)
+        .evaluate(&call("GET", "/"), &[], Phase::Head)
+        .expect("final");
+    insta::assert_snapshot!(format!("{verdict:?}"), @r#"Verdict { action: Kill, mode: Enforce, policy: "p", rule: "r", decided_by: Pipeline, require: Some(Cut), matched: ["direction", "paths"], source: "0.yaml:7" }"#);
+    assert_eq!(set.policies().len(), 1);
+    assert_eq!(set.policies()[0].rules_len, 1);
+}
+
+#[test]
+fn literals_are_the_words_of_all_paths() {
+    let set = set("rules:\n  - { name: a, match: { paths: ['/ward/{id}/bed', /ward/**] }, action: alert }");
+    let literals: Vec<&str> = set.literals().iter().map(|literal| literal.as_str()).collect();
+    assert_eq!(literals, ["bed", "ward"]);
+}
+
+#[test]
+fn all_errors_of_a_policy_are_told_at_once() {
+    let text = "\
+apiVersion: apiward.io/v2
+kind: ApiPolicy
+metadata: { name: Bad Name }
+spec:
+  mode: on
+  onAmbigous: deny
+  workload: { namespace: ehr, labels: { app: records }, exe: nginx }
+  trustedProxies: [10.0.0.0/8/8]
+  rules:
+    - name: a
+      match:
+        direction: inbund
+        methods: []
+        paths: [fhir, '/a/**/b', '/x*', '/a?b']
+        hosts: { not: ['http://x', 'x:80', '*.*.x'] }
+        peers: { nott: [10.0.0.0/8] }
+        auth: [none, magic]
+        path: /x
+      action: block
+    - name: a
+      match: { workload: {} }
+      rate: { requests: 0, per: 60 }
+      require: prevented
+      action: allow
+    - match: x
+      when: call.request.phi.count > 0
+---
+kind: Other
+---
+metadata: { name: x }
+spec: { rules: [ { name: y, action: deny, when: 'call.request.methd == 1 &&' } ] }
+";
+    insta::assert_snapshot!(errors(text), @r#"
+    p.yaml:1:13: `apiVersion` is `apiward.io/v2` — write `apiVersion: apiward.io/v1` [AW1101]
+    p.yaml:3:19: `Bad Name` cannot be used here — write 1 to 63 lower-case letters, digits, `-`, `_` and `.`, starting with a letter or digit [AW1004]
+    p.yaml:5:9: `on` cannot be used here — write `observe` or `enforce` [AW1004]
+    p.yaml:6:3: `onAmbigous` is not a key here — did you mean `onAmbiguous`? [AW1002]
+    p.yaml:7:15: `namespace` cannot be resolved by this build — select by `exe`, `uid`, `container` or `cgroup` [AW1103]
+    p.yaml:7:31: `labels` cannot be resolved by this build — select by `exe`, `uid`, `container` or `cgroup` [AW1103]
+    p.yaml:7:62: `nginx` is not a glob — start it with a slash or a wildcard: `/nginx` or `**/nginx` [AW1004]
+    p.yaml:8:20: `10.0.0.0/8/8` cannot be used here — write a network such as `10.0.0.0/8` or `fd00::/8`, or an address [AW1004]
+    p.yaml:12:20: `inbund` cannot be used here — did you mean `inbound`? Write `inbound` or `outbound` [AW1004]
+    p.yaml:13:18: `methods` is an empty list — write 1 to 1024 values, or remove `methods` [AW1004]
+    p.yaml:14:17: `fhir` is not a path — start it with a slash: `/fhir` [AW1004]
+    p.yaml:14:23: `/a/**/b` is not a path — end it at `**`, which stands for all the rest [AW1004]
+    p.yaml:14:34: `/x*` is not a path — let a wildcard stand for a whole segment: `/*/` or `/{id}/` [AW1004]
+    p.yaml:14:41: `/a?b` is not a path — leave out `?` and what follows: only the path is compared [AW1004]
+    p.yaml:15:24: `http://x` is not a host — write the host's name alone, without scheme and path [AW1004]
+    p.yaml:15:36: `x:80` is not a host — write the host without a port [AW1004]
+    p.yaml:15:44: `*.*.x` is not a host — write `*.` in front only: `*.example.com` [AW1004]
+    p.yaml:16:16: `not` is missing — add `not:` with a list [AW1007]
+    p.yaml:16:18: `nott` is not a key here — did you mean `not`? [AW1002]
+    p.yaml:17:22: `magic` cannot be used here — write `none`, `basic`, `bearer`, `digest`, `negotiate`, `sigv4`, `api-key`, `cookie` or `other` [AW1004]
+    p.yaml:18:9: `path` is not a key here — did you mean `paths`? [AW1002]
+    p.yaml:19:15: `block` cannot be used here — write `allow`, `alert`, `deny` or `kill` [AW1004]
+    p.yaml:20:7: the rule's name `a` is used twice, first in line 10 — give each rule of a policy a name of its own [AW1102]
+    p.yaml:21:26: `workload` is empty — write `exe`, `uid`, `container` or `cgroup`, or remove it [AW1007]
+    p.yaml:22:13: `by` is missing — add `by:` with `peer`, `client` or `workload` [AW1007]
+    p.yaml:22:25: 0 is out of range — write a whole number from 1 to 1000000 [AW1005]
+    p.yaml:22:33: `60` cannot be used here — write a duration from 1s to 1d [AW1004]
+    p.yaml:23:16: `require` has no meaning with `action: allow` — remove it, or write `action: deny` [AW1004]
+    p.yaml:25:7: `name` is missing — add `name:` with the rule's name [AW1007]
+    p.yaml:25:7: `action` is missing — add `action:` with `allow`, `alert`, `deny` or `kill` [AW1007]
+    p.yaml:25:14: a single value stands where keys with values should — write `key: value` lines [AW1003]
+    p.yaml:26:13: `call.request.phi.count` is not part of a call in this build — see docs/policy.md for what an expression can read [AW1104]
+    p.yaml:28:1: `apiVersion` is missing — add `apiVersion:` with `apiward.io/v1` [AW1007]
+    p.yaml:28:1: `metadata` is missing — add `metadata:` with the policy's name: `{ name: … }` [AW1007]
+    p.yaml:28:1: `spec` is missing — add `spec:` with the policy's rules [AW1007]
+    p.yaml:28:7: `kind` is `Other` — write `kind: ApiPolicy` [AW1101]
+    p.yaml:30:1: `apiVersion` is missing — add `apiVersion:` with `apiward.io/v1` [AW1007]
+    p.yaml:30:1: `kind` is missing — add `kind:` with `ApiPolicy` [AW1007]
+    p.yaml:31:49: the expression does not compile: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER} (line 1, character 27 of it) — write an expression in CEL [AW1104]
+    "#);
+}
+
+#[test]
+fn expressions_are_checked_when_they_are_loaded() {
+    let table = [
+        "call.request.phi.count > 0",
+        "call.request.methd == 'GET'",
+        "call.request",
+        "call.request.method.x == 'a'",
+        "request.method == 'GET'",
+        "call.request.method > 3",
+        "false && call.request.method > 3",
+        "call.request.method",
+        "call.request.method.frob()",
+        "frob(1) == 2",
+        "call.request.path.matches('(')",
+        "call.request.path.matches(call.request.query)",
+        "has(call.request.method)",
+        "has(call.response)",
+        "[1].all(a, [1].all(b, [1].all(c, true)))",
+        "1 +",
+        "",
+        "((((((((((((((((((((((((((1))))))))))))))))))))))))))",
+        "findings[0] == 1",
+        "call['request']",
+    ];
+    let told: Vec<String> = table
+        .iter()
+        .map(|when| {
+            let text = format!(
+                "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: {{ name: p }}\nspec: {{ rules: [{{ name: r, action: alert, when: \"{when}\" }}] }}"
+            );
+            match PolicySet::load(&[("p.yaml", text)]) {
+                Ok(_) => format!("{when}\n  fine"),
+                Err(problems) => {
+                    let told: Vec<String> =
+                        problems.0.iter().map(|p| format!("\n  {} — {} [{}]", p.what, p.instead, p.id)).collect();
+                    format!("{when}{}", told.concat())
+                }
+            }
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    call.request.phi.count > 0
+      `call.request.phi.count` is not part of a call in this build — see docs/policy.md for what an expression can read [AW1104]
+    call.request.methd == 'GET'
+      `call.request.methd` is not part of a call — did you mean `call.request.method`? [AW1104]
+    call.request
+      `call.request` is no value — write `call.request.method`, `call.request.path`, `call.request.target`, `call.request.query`, `call.request.query_parameters`, `call.request.host`, `call.request.auth`, `call.request.headers`, `call.request.head_bytes`, `call.request.body.bytes_total`, `call.request.body.bytes_captured`, `call.request.body.truncated`, `call.request.body.media_type` or `call.request.body.text` [AW1104]
+    call.request.method.x == 'a'
+      `call.request.method` has no field `x` — write `call.request.method` alone, it is of type string [AW1104]
+    request.method == 'GET'
+      `request.method` is not part of a call — did you mean `call.request.method`? [AW1104]
+    call.request.method > 3
+      the expression cannot work: found no matching overload for '_>_' applied to '(string, int)' — compare values of the same type; docs/policy.md lists the fields' types [AW1104]
+    false && call.request.method > 3
+      the expression cannot work: found no matching overload for '_>_' applied to '(string, int)' — compare values of the same type; docs/policy.md lists the fields' types [AW1104]
+    call.request.method
+      the expression gives a value of type string, not true or false — write a condition [AW1104]
+    call.request.method.frob()
+      the expression cannot work: Undeclared reference to 'frob' — compare values of the same type; docs/policy.md lists the fields' types [AW1104]
+    frob(1) == 2
+      the expression cannot work: Undeclared reference to 'frob' — compare values of the same type; docs/policy.md lists the fields' types [AW1104]
+    call.request.path.matches('(')
+      the pattern of `matches` is wrong: '(' not a valid regex: — compare values of the same type; docs/policy.md lists the fields' types [AW1104]
+    call.request.path.matches(call.request.query)
+      the pattern of `matches` is not written out — write it as a string: a pattern must not come from the call [AW1104]
+    has(call.request.method)
+      `has` asks for a field that is always there — use it for headers: `has(call.request.headers.host)` [AW1104]
+    has(call.response)
+      `has` asks for a field that is always there — use it for headers: `has(call.request.headers.host)` [AW1104]
+    [1].all(a, [1].all(b, [1].all(c, true)))
+      loops are nested deeper than 2 — split it over several rules [AW1104]
+    1 +
+      the expression does not compile: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER} (line 1, character 4 of it) — write an expression in CEL [AW1104]
+
+      the expression is empty — write a condition such as `call.request.body.bytes_total > 1000` [AW1104]
+    ((((((((((((((((((((((((((1))))))))))))))))))))))))))
+      brackets are nested too deeply — split it over several rules [AW1104]
+    findings[0] == 1
+      fine
+    call['request']
+      `call` is no value — write `call.direction`, `call.ambiguous`, `call.anomalies`, `call.state`, `call.process.pid`, `call.process.uid`, `call.process.comm`, `call.process.exe`, `call.process.cgroup`, `call.process.container`, `call.peer.address`, `call.peer.port`, `call.tls.used`, `call.tls.library`, `call.tls.version`, `call.request.method`, `call.request.path`, `call.request.target`, `call.request.query`, `call.request.query_parameters`, `call.request.host`, `call.request.auth`, `call.request.headers`, `call.request.head_bytes`, `call.request.body.bytes_total`, `call.request.body.bytes_captured`, `call.request.body.truncated`, `call.request.body.media_type`, `call.request.body.text`, `call.response.status`, `call.response.headers`, `call.response.body.bytes_total`, `call.response.body.truncated`, `call.response.body.media_type`, `call.response.body.text` or `call.response.duration_ms` [AW1104]
+    "#);
+}
+
+#[test]
+fn names_are_unique_over_files() {
+    let text = "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: { name: p }\nspec: { rules: [] }\n";
+    let problems = PolicySet::load(&[("a.yaml", text), ("b.yaml", text)])
+        .err()
+        .expect("errors");
+    insta::assert_snapshot!(problems, @r#"b.yaml:3:19: the policy's name `p` is used twice, first in a.yaml:1 — give each policy a name of its own [AW1102]"#);
+}
+
+#[test]
+fn many_rules_are_bounded() {
+    let rules: String = (0..5_000)
+        .map(|i| format!("    - {{ name: r{i}, action: alert }}\n"))
+        .collect();
+    let text = format!(
+        "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: {{ name: p }}\nspec:\n  rules:\n{rules}"
+    );
+    assert!(errors(&text).contains("[AW1105]"));
+}
