@@ -21,6 +21,8 @@ pub const EXPRESSION_BYTES_MAX: usize = 4_096;
 const NODES_MAX: usize = 512;
 /// Deepest nesting of `all`, `exists`, `map`, `filter`.
 const LOOPS_MAX: usize = 2;
+/// Most fields that a message lists.
+const FIELDS_SHOWN_MAX: usize = 6;
 /// Deepest nesting of brackets of any kind; beyond, parsing gets slow.
 const BRACKETS_MAX: usize = 24;
 
@@ -242,10 +244,14 @@ impl Check {
             .filter(|field| field.starts_with(&format!("{name}.")))
             .collect();
         if !within.is_empty() {
-            self.problem(
-                format!("`{name}` is no value"),
-                format!("write {}", one_of(&within)),
-            );
+            let instead = match within.get(..FIELDS_SHOWN_MAX) {
+                Some(some) => format!(
+                    "write one of its fields, such as {}; docs/policy.md lists all",
+                    one_of(some)
+                ),
+                None => format!("write {}", one_of(&within)),
+            };
+            self.problem(format!("`{name}` is no value"), instead);
         } else if let Some(near) = nearest(&name, FIELDS.iter().map(|field| field.name)) {
             self.problem(
                 format!("{} is not part of a call", quote(&name)),

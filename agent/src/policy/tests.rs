@@ -730,7 +730,7 @@ fn expressions_are_checked_when_they_are_loaded() {
     call.request.methd == 'GET'
       `call.request.methd` is not part of a call — did you mean `call.request.method`? [AW1104]
     call.request
-      `call.request` is no value — write `call.request.method`, `call.request.path`, `call.request.target`, `call.request.query`, `call.request.query_parameters`, `call.request.host`, `call.request.auth`, `call.request.headers`, `call.request.head_bytes`, `call.request.body.bytes_total`, `call.request.body.bytes_captured`, `call.request.body.truncated`, `call.request.body.media_type` or `call.request.body.text` [AW1104]
+      `call.request` is no value — write one of its fields, such as `call.request.method`, `call.request.path`, `call.request.target`, `call.request.query`, `call.request.query_parameters` or `call.request.host`; docs/policy.md lists all [AW1104]
     call.request.method.x == 'a'
       `call.request.method` has no field `x` — write `call.request.method` alone, it is of type string [AW1104]
     request.method == 'GET'
@@ -764,7 +764,7 @@ fn expressions_are_checked_when_they_are_loaded() {
     findings[0] == 1
       fine
     call['request']
-      `call` is no value — write `call.direction`, `call.ambiguous`, `call.anomalies`, `call.state`, `call.process.pid`, `call.process.uid`, `call.process.comm`, `call.process.exe`, `call.process.cgroup`, `call.process.container`, `call.peer.address`, `call.peer.port`, `call.tls.used`, `call.tls.library`, `call.tls.version`, `call.request.method`, `call.request.path`, `call.request.target`, `call.request.query`, `call.request.query_parameters`, `call.request.host`, `call.request.auth`, `call.request.headers`, `call.request.head_bytes`, `call.request.body.bytes_total`, `call.request.body.bytes_captured`, `call.request.body.truncated`, `call.request.body.media_type`, `call.request.body.text`, `call.response.status`, `call.response.headers`, `call.response.body.bytes_total`, `call.response.body.truncated`, `call.response.body.media_type`, `call.response.body.text` or `call.response.duration_ms` [AW1104]
+      `call` is no value — write one of its fields, such as `call.direction`, `call.ambiguous`, `call.anomalies`, `call.state`, `call.process.pid` or `call.process.uid`; docs/policy.md lists all [AW1104]
     "#);
 }
 
