@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub mod clock;
 pub mod collector;
 pub mod command;
+pub mod control;
 pub mod facts;
 pub mod jsonl;
 pub mod net;

@@ -259,7 +259,9 @@ async fn what_was_not_acknowledged_is_sent_again_and_falls_on_the_same_number() 
     drop(stop);
     collector.mute = false;
     let (_, _stop) = collector.serve(address).await;
-    collector.until(|store| store.repeated == 100 && !store.heartbeats.is_empty()).await;
+    collector
+        .until(|store| store.repeated == 100 && !store.heartbeats.is_empty())
+        .await;
     assert_eq!(numbers(&collector), (0..100).collect::<Vec<_>>());
     let store = collector.store.lock().unwrap();
     assert_eq!(store.hellos.len(), 2);
