@@ -24,6 +24,7 @@ mod setup;
 mod sh;
 mod test;
 mod tidy;
+mod vm;
 
 #[derive(Parser)]
 #[command(
@@ -46,6 +47,8 @@ enum Command {
     Run(run::Args),
     /// Run every test and check; ends with the counts.
     Test(test::Args),
+    /// Run the integration tests on other kernels.
+    Vm(vm::Args),
     /// Make everything that is shipped, in dist/.
     Dist(dist::Args),
     /// Make the container image (an OCI archive) from the static binaries.
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Build(args) => build::run(&args).map(drop),
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Dist(args) => dist::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Tidy => tidy::run(),

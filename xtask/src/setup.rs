@@ -98,6 +98,8 @@ const NEEDS: &[Need] = &[
         "the first process of the test machine",
     ),
     program(Group::Vm, "dpkg-deb", "dpkg", "unpacks kernels"),
+    program(Group::Vm, "depmod", "kmod", "finds the modules a module needs"),
+    program(Group::Vm, "xz", "xz-utils", "unpacks modules"),
     program(Group::Vm, "cpio", "cpio", "packs the test machine's files"),
     program(
         Group::Vm,

@@ -1,0 +1,249 @@
+//! `cargo xtask vm`: the integration tests on other kernels, by booting them.
+//!
+//! Stock Debian kernels, the newest of each series, in QEMU without hardware acceleration; the first process runs the
+//! same integration binary as `cargo xtask test` and prints one verdict. A test may skip what a kernel cannot do; a
+//! skip that this kernel does not justify is a failure, so that a broken probe cannot hide behind it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup::Group;
+use crate::{build, ebpf, setup, sh};
+
+mod boot;
+mod initramfs;
+mod kernels;
+
+/// The series of the matrix, and where Debian keeps them.
+const SERIES: [Series; 4] = [
+    Series {
+        name: "6.1",
+        suite: kernels::Suite::OldStableSecurity,
+    },
+    Series {
+        name: "6.12",
+        suite: kernels::Suite::OldStableSecurity,
+    },
+    Series {
+        name: "6.18",
+        suite: kernels::Suite::StableBackports,
+    },
+    Series {
+        name: "7",
+        suite: kernels::Suite::StableBackports,
+    },
+];
+
+/// What a test may need, and the first kernel that has it (Debian's configuration, not locked down). A test that
+/// skips prints `SKIPPED test: needs FEATURE`.
+const FEATURES: [(&str, Version); 6] = [
+    ("lsm", Version(5, 7)),
+    ("fentry", Version(5, 5)),
+    ("bpf_loop", Version(5, 17)),
+    ("cgroup_skb_pid", Version(6, 7)),
+    ("cgroup_kill", Version(5, 14)),
+    ("uprobe_write_registers", Version(6, 18)),
+];
+
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Only this series (6.1, 6.12, 6.18, 7); may be repeated.
+    #[arg(long)]
+    pub series: Vec<String>,
+    /// Minutes that one kernel may take; everything is ten times slower there.
+    #[arg(long, default_value_t = 20)]
+    pub minutes: u64,
+    /// Only tests whose name contains this.
+    pub filter: Option<String>,
+}
+
+/// Kernels that begin alike.
+#[derive(Clone, Copy, Debug)]
+struct Series {
+    name: &'static str,
+    suite: kernels::Suite,
+}
+
+/// Major and minor number of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32);
+
+/// How a kernel did.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    outcome: Result<boot::Outcome>,
+    took: Duration,
+}
+
+/// The command.
+pub fn run(args: &Args) -> Result<()> {
+    if std::env::consts::ARCH != "x86_64" {
+        bail!("the matrix is for x86-64: its kernels are");
+    }
+    for name in &args.series {
+        if !SERIES.iter().any(|series| series.name == name) {
+            bail!(
+                "no series {name}: there are {}",
+                SERIES.map(|series| series.name).join(", ")
+            );
+        }
+    }
+    let toolchain = setup::ensure(&[Group::Build, Group::Demo, Group::Vm])?;
+    let programs = build_programs(&toolchain)?;
+    let folder = sh::target_dir().join("vm");
+    let archive = sh::step("looking at which kernels there are", || {
+        kernels::Archive::open(&folder)
+    })?;
+    let base = sh::step("collecting the test machine's files", || {
+        initramfs::Base::new(&folder, &programs)
+    })?;
+    let mut lines = Vec::new();
+    for series in SERIES {
+        if !args.series.is_empty() && !args.series.iter().any(|name| name == series.name) {
+            continue;
+        }
+        let start = Instant::now();
+        let (name, outcome) = match archive.newest(series.name, series.suite) {
+            Ok(kernel) => {
+                sh::say(&format!("booting {}", kernel.version));
+                let log = folder.join(format!("{}.log", kernel.version));
+                let limit = Duration::from_secs(args.minutes * 60);
+                let outcome = base
+                    .with_kernel(&kernel, args.filter.as_deref())
+                    .and_then(|initrd| boot::boot(&kernel, &initrd, &log, limit));
+                (kernel.version, outcome)
+            }
+            // Told, and a failure: a matrix that shrinks by itself proves less every year.
+            Err(error) => (series.name.to_owned(), Err(error)),
+        };
+        lines.push(Line {
+            name,
+            outcome,
+            took: start.elapsed(),
+        });
+    }
+    report(&lines)
+}
+
+/// Builds the binaries and the integration tests; returns their paths, the tests' last.
+fn build_programs(toolchain: &ebpf::Toolchain) -> Result<Vec<PathBuf>> {
+    let built = build::build(toolchain, build::Profile::Debug)?;
+    sh::step("building the integration tests", || {
+        let mut command = sh::cargo();
+        build::name_object(&mut command);
+        command.args([
+            "test",
+            "--no-run",
+            "--quiet",
+            "--package",
+            "apiward-tests",
+            "--message-format",
+            "json",
+        ]);
+        let messages = sh::read(&mut command)?;
+        let tests = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .context("cargo did not say where the integration tests are")?;
+        Ok(vec![built.agent, built.collector, tests])
+    })
+}
+
+fn report(lines: &[Line]) -> Result<()> {
+    println!();
+    let mut failed = 0;
+    for line in lines {
+        let (verdict, good) = match &line.outcome {
+            Ok(outcome) => judge(&line.name, outcome),
+            Err(error) => (format!("FAILED: {error:#}"), false),
+        };
+        failed += usize::from(!good);
+        println!("{:<32} {:>12}  {verdict}", line.name, sh::seconds(line.took));
+    }
+    println!("\n{} passed, {failed} failed", lines.len() - failed);
+    if failed > 0 {
+        bail!(
+            "not every kernel passed; their consoles are in {}",
+            sh::target_dir().join("vm").display()
+        );
+    }
+    Ok(())
+}
+
+/// One line about a kernel, and whether it passed.
+fn judge(kernel: &str, outcome: &boot::Outcome) -> (String, bool) {
+    let unjustified: Vec<String> = outcome
+        .skips
+        .iter()
+        .filter(|skip| !is_justified(kernel, &skip.feature))
+        .map(|skip| format!("{} (needs {})", skip.test, skip.feature))
+        .collect();
+    let counts = format!("{} passed, {} skipped", outcome.passed, outcome.skips.len());
+    match outcome.code {
+        None => (
+            "FAILED: no verdict: it hung, crashed or ran out of time".to_owned(),
+            false,
+        ),
+        Some(0) if unjustified.is_empty() => (format!("ok: {counts}"), true),
+        Some(0) => (
+            format!(
+                "FAILED: skipped what this kernel can do: {}",
+                unjustified.join(", ")
+            ),
+            false,
+        ),
+        Some(code) => (format!("FAILED: the tests ended with {code}; {counts}"), false),
+    }
+}
+
+/// Whether a kernel lacks a feature. An unknown feature justifies nothing.
+fn is_justified(kernel: &str, feature: &str) -> bool {
+    let Some(version) = parse_version(kernel) else {
+        return false;
+    };
+    FEATURES
+        .iter()
+        .any(|(name, since)| *name == feature && version < *since)
+}
+
+fn parse_version(text: &str) -> Option<Version> {
+    let mut numbers = text.split(['.', '-', '+']);
+    Some(Version(
+        numbers.next()?.parse().ok()?,
+        numbers.next()?.parse().ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skip_needs_a_kernel_that_lacks_it() {
+        assert!(is_justified(
+            "6.12.117+deb12-cloud-amd64",
+            "uprobe_write_registers"
+        ));
+        assert!(!is_justified("7.3.4+deb13-cloud-amd64", "uprobe_write_registers"));
+        assert!(!is_justified("6.1.0-56-cloud-amd64", "lsm"));
+        assert!(!is_justified("6.1.0-56-cloud-amd64", "invented"));
+    }
+
+    #[test]
+    fn a_kernel_without_a_verdict_failed() {
+        assert!(!judge("6.1.0", &boot::Outcome::default()).1);
+        let good = boot::Outcome {
+            code: Some(0),
+            passed: 3,
+            ..Default::default()
+        };
+        assert_eq!(
+            judge("6.1.0", &good),
+            ("ok: 3 passed, 0 skipped".to_owned(), true)
+        );
+    }
+}
