@@ -2,8 +2,21 @@
 //!
 //! It acts on the decision and never decides again. The words are measured: `contained` only where the kernel's
 //! own counters say that no byte of the response got out.
+//!
+//! `enforcer` is the state machine: verdicts, results and ends in, things to do and outcomes out. `enforcement` lets a
+//! [`FlowGate`] do them. `actions` is what the host's kernel offers for that; the withholding itself is a map that
+//! the egress program looks into.
 
+use crate::capture::{FlowInfo, KernelTime, Process};
 use crate::policy::Guarantee;
+
+mod actions;
+mod enforcement;
+mod enforcer;
+
+pub use actions::{Actions, Withholding};
+pub use enforcement::Enforcement;
+pub use enforcer::{Answer, Do, Done, Enforcer, Limits, Stats};
 
 /// What became of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,4 +31,38 @@ pub struct Outcome {
     pub collateral: u32,
     /// Why it is weaker than the rule requires or than asked; empty if it is not.
     pub shortfall: String,
+}
+
+/// What the egress program has let through of one socket's payload, by its own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// TCP sequence number after the last payload byte that passed, retransmissions included.
+    pub passed_end: u32,
+    /// When it last let payload pass, 0 if never.
+    pub passed_at: KernelTime,
+}
+
+/// Why something could not be done to a flow or a process. The texts end up in [`Outcome::shortfall`]: no captured
+/// value may be in them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    #[error("it had ended before")]
+    Gone,
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What can be done to flows and processes: by the kernel in the agent, by a recording in the tests.
+pub trait FlowGate {
+    /// Lets no payload of the socket from sequence number `from` on leave the host, `None`: none at all from now on.
+    /// ACK, FIN and RST pass. Holds until [`FlowGate::release`].
+    fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), GateError>;
+    /// Forgets the socket, which is gone.
+    fn release(&mut self, cookie: u64);
+    /// What has passed so far; `None` if nobody counts.
+    fn egress(&mut self, cookie: u64) -> Option<Egress>;
+    /// Aborts the connection of this socket, and no other.
+    fn destroy(&mut self, flow: &FlowInfo, cookie: u64) -> Result<(), GateError>;
+    /// Kills the process, if it still is the one that was alive, with the same program, at `seen_at`.
+    fn kill(&mut self, process: &Process, seen_at: KernelTime) -> Result<(), GateError>;
 }

@@ -1,0 +1,518 @@
+//! Scenes: verdicts and ends in, a recording of what was done and the outcome out.
+
+#![allow(clippy::unwrap_used)]
+
+use super::super::{Enforcement, FlowGate};
+use super::*;
+use crate::call::{AuthScheme, BodyFacts, CallState, Protocol, Raw, Request};
+use crate::capture::SocketRole;
+
+/// Where the response would begin: close to where sequence numbers wrap.
+const FROM: u32 = u32::MAX - 10;
+const HEAD_AT: KernelTime = KernelTime(5_000_000_000);
+const COOKIE: u64 = 77;
+
+/// Does nothing, and says what it was told to do.
+struct Fake {
+    did: Vec<String>,
+    egress: Option<Egress>,
+    withhold: Result<(), GateError>,
+    destroy: Result<(), GateError>,
+    kill: Result<(), GateError>,
+}
+
+impl FlowGate for Fake {
+    fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), GateError> {
+        self.did.push(format!("withhold {cookie} from {from:?}"));
+        self.withhold.clone()
+    }
+    fn release(&mut self, cookie: u64) {
+        self.did.push(format!("release {cookie}"));
+    }
+    fn egress(&mut self, _: u64) -> Option<Egress> {
+        self.egress
+    }
+    fn destroy(&mut self, _: &FlowInfo, cookie: u64) -> Result<(), GateError> {
+        self.did.push(format!("destroy {cookie}"));
+        self.destroy.clone()
+    }
+    fn kill(&mut self, process: &Process, _: KernelTime) -> Result<(), GateError> {
+        self.did.push(format!("kill {}", process.pid));
+        self.kill.clone()
+    }
+}
+
+struct Scene {
+    enforcement: Enforcement<Fake>,
+    call: ApiCall,
+    verdict: Verdict,
+}
+
+fn flow(id: FlowId, carrier: Option<u64>) -> FlowInfo {
+    FlowInfo {
+        id,
+        carrier,
+        local: Some("127.0.0.1:80".parse().unwrap()),
+        remote: Some("127.0.0.1:40000".parse().unwrap()),
+        role: SocketRole::Server,
+        netns: 1,
+        tls: None,
+        joined_late: false,
+        enforceable: true,
+    }
+}
+
+fn call(id: u128, flow: FlowInfo) -> ApiCall {
+    let in_clear = matches!(flow.id, FlowId::Socket(_));
+    ApiCall {
+        id: CallId(id),
+        direction: CallDirection::Inbound,
+        protocol: Protocol::Http1,
+        process: Arc::new(Process {
+            pid: 4242,
+            tid: 4242,
+            uid: 0,
+            comm: "server".into(),
+            exe: "/usr/sbin/server".into(),
+            cgroup_id: 1,
+            cgroup_path: "/".into(),
+            container: None,
+        }),
+        flow: Arc::new(flow),
+        request: Request {
+            method: "GET".into(),
+            path: "/".into(),
+            host: String::new(),
+            auth: AuthScheme::None,
+            trace_id: None,
+            body: BodyFacts::default(),
+            query_parameters: 0,
+            head_bytes: 16,
+            head_at: HEAD_AT,
+            ended_at: HEAD_AT,
+        },
+        response: None,
+        state: CallState::Pending,
+        anomalies: Vec::new(),
+        ambiguous: false,
+        loss_overlap: false,
+        response_position: in_clear.then_some(FROM),
+        raw: Raw::default(),
+    }
+}
+
+fn passed(end: u32, at: u64) -> Option<Egress> {
+    Some(Egress {
+        passed_end: end,
+        passed_at: KernelTime(at),
+    })
+}
+
+fn end_at(sent_end: u32) -> FlowEnd {
+    FlowEnd {
+        sent_end: u64::from(sent_end),
+        reset: true,
+        ..FlowEnd::default()
+    }
+}
+
+impl Scene {
+    /// A denied inbound call in clear, with an egress program that counts and let nothing of the response pass.
+    fn new() -> Scene {
+        let gate = Fake {
+            did: Vec::new(),
+            egress: passed(FROM, 1),
+            withhold: Ok(()),
+            destroy: Ok(()),
+            kill: Ok(()),
+        };
+        let verdict = Verdict {
+            action: Action::Deny,
+            mode: Mode::Enforce,
+            policy: "p".into(),
+            rule: "r".into(),
+            decided_by: DecidedBy::Pipeline,
+            require: None,
+            matched: Arc::from([]),
+            source: "p.yaml:1".into(),
+        };
+        let limits = Limits {
+            denied_calls_max: 4,
+            dead_flows_max: 2,
+            ..Limits::default()
+        };
+        Scene {
+            enforcement: Enforcement::new(limits, gate),
+            call: call(1, flow(FlowId::Socket(COOKIE), Some(COOKIE))),
+            verdict,
+        }
+    }
+
+    fn gate(&mut self) -> &mut Fake {
+        self.enforcement.gate_mut()
+    }
+
+    fn judge(&mut self) {
+        self.enforcement
+            .on_verdict(HEAD_AT, Phase::Head, &self.call, &self.verdict, 2);
+    }
+
+    fn did(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.gate().did)
+    }
+
+    /// What is known right after the verdict.
+    fn outcome(&mut self) -> Outcome {
+        self.judge();
+        match self.enforcement.outcome(self.call.id) {
+            Answer::Ready(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is known when the flow ends.
+    fn outcome_at_end(&mut self, end: FlowEnd) -> Outcome {
+        self.judge();
+        assert_eq!(self.enforcement.outcome(self.call.id), Answer::Pending);
+        assert_eq!(self.enforcement.finished(), []);
+        self.enforcement.on_closed(self.call.flow.id, &end);
+        let [(id, outcome)] = self.enforcement.finished().try_into().unwrap();
+        assert_eq!(id, self.call.id);
+        outcome
+    }
+}
+
+fn plain(guarantee: Guarantee) -> Outcome {
+    Outcome {
+        guarantee,
+        would_be: None,
+        killed: false,
+        collateral: 2,
+        shortfall: String::new(),
+    }
+}
+
+#[test]
+fn a_response_that_never_left_is_contained() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.outcome(), plain(Guarantee::Contained));
+    assert_eq!(
+        scene.did(),
+        [format!("withhold 77 from Some({FROM})"), "destroy 77".into()]
+    );
+    assert_eq!(scene.enforcement.dead_flows(), 1);
+    scene.enforcement.on_closed(FlowId::Socket(COOKIE), &end_at(FROM));
+    assert_eq!(scene.did(), ["release 77"]);
+    assert_eq!(scene.enforcement.dead_flows(), 0);
+    assert_eq!(scene.enforcement.outcome(CallId(1)), Answer::None);
+}
+
+#[test]
+fn one_byte_of_it_makes_a_cut() {
+    for end in [FROM.wrapping_add(1), FROM.wrapping_add(20)] {
+        let mut scene = Scene::new();
+        scene.gate().egress = passed(end, 1);
+        assert_eq!(scene.outcome(), plain(Guarantee::Cut), "{end}");
+    }
+}
+
+#[test]
+fn where_nobody_counts_the_end_tells() {
+    for (sent_end, word) in [
+        (FROM, Guarantee::Contained),
+        (FROM.wrapping_add(1), Guarantee::Cut),
+        (7, Guarantee::Cut),
+    ] {
+        let mut scene = Scene::new();
+        scene.gate().egress = None;
+        assert_eq!(scene.outcome_at_end(end_at(sent_end)), plain(word), "{sent_end}");
+    }
+}
+
+#[test]
+fn in_tls_time_tells() {
+    for (at, word) in [
+        (HEAD_AT.0 - 1, Guarantee::Contained),
+        (HEAD_AT.0, Guarantee::Cut),
+        (0, Guarantee::Contained),
+    ] {
+        let mut scene = Scene::new();
+        let id = FlowId::Tls {
+            pid: 4242,
+            object: 1,
+            generation: 0,
+        };
+        scene.call = call(1, flow(id, Some(COOKIE)));
+        // Positions of ciphertext say nothing about plaintext.
+        scene.gate().egress = passed(FROM, at);
+        assert_eq!(scene.outcome(), plain(word), "{at}");
+        assert_eq!(scene.did(), ["withhold 77 from None", "destroy 77"]);
+        // The TLS object goes first; the socket stays withheld until it is gone itself.
+        scene.enforcement.on_closed(id, &FlowEnd::default());
+        assert_eq!(scene.did(), Vec::<String>::new());
+        scene
+            .enforcement
+            .on_closed(FlowId::Socket(COOKIE), &FlowEnd::default());
+        assert_eq!(scene.did(), ["release 77"]);
+    }
+    // Nobody counts: then nobody knows, and the weaker word it is.
+    let mut scene = Scene::new();
+    let id = FlowId::Tls {
+        pid: 4242,
+        object: 1,
+        generation: 0,
+    };
+    scene.call = call(1, flow(id, Some(COOKIE)));
+    scene.gate().egress = None;
+    assert_eq!(scene.outcome_at_end(end_at(0)), plain(Guarantee::Cut));
+}
+
+#[test]
+fn what_has_left_cannot_be_contained() {
+    let mut scene = Scene::new();
+    scene.call.direction = CallDirection::Outbound;
+    assert_eq!(scene.outcome(), plain(Guarantee::Cut));
+    assert_eq!(scene.did(), ["withhold 77 from None", "destroy 77"]);
+}
+
+#[test]
+fn observing_does_nothing_and_says_what_would_be() {
+    for (egress, would_be) in [
+        (passed(FROM, 1), Guarantee::Contained),
+        (passed(FROM.wrapping_add(1), 1), Guarantee::Cut),
+        (None, Guarantee::Cut),
+    ] {
+        let mut scene = Scene::new();
+        scene.verdict.mode = Mode::Observe;
+        scene.verdict.action = Action::Kill;
+        scene.gate().egress = egress;
+        let outcome = scene.outcome();
+        assert_eq!(
+            (outcome.guarantee, outcome.would_be),
+            (Guarantee::Observed, Some(would_be))
+        );
+        assert_eq!(
+            (outcome.killed, outcome.collateral, outcome.shortfall.as_str()),
+            (false, 0, "")
+        );
+        assert_eq!(scene.did(), Vec::<String>::new());
+        assert_eq!(scene.enforcement.dead_flows(), 0);
+    }
+}
+
+#[test]
+fn flows_that_cannot_be_held_are_left_alone_and_said_so() {
+    let tls = FlowId::Tls {
+        pid: 4242,
+        object: 1,
+        generation: 0,
+    };
+    let memory_bio = flow(tls, None);
+    let outside = FlowInfo {
+        enforceable: false,
+        ..flow(FlowId::Socket(COOKIE), Some(COOKIE))
+    };
+    let nowhere = FlowInfo {
+        remote: None,
+        ..flow(FlowId::Socket(COOKIE), Some(COOKIE))
+    };
+    for (flow, why) in [
+        (memory_bio, "memory BIO"),
+        (outside, "cgroup"),
+        (nowhere, "addresses"),
+    ] {
+        let mut scene = Scene::new();
+        scene.call = call(1, flow.clone());
+        let outcome = scene.outcome();
+        assert_eq!((outcome.guarantee, outcome.collateral), (Guarantee::Observed, 0));
+        assert!(outcome.shortfall.contains(why), "{}", outcome.shortfall);
+        assert_eq!(scene.did(), Vec::<String>::new());
+        assert_eq!(scene.enforcement.stats().not_enforced, 1);
+
+        scene.verdict.mode = Mode::Observe;
+        scene.call = call(2, flow.clone());
+        let outcome = scene.outcome();
+        assert_eq!(outcome.would_be, Some(Guarantee::Observed));
+        assert!(
+            outcome.shortfall.starts_with("it would not be enforced"),
+            "{}",
+            outcome.shortfall
+        );
+
+        // Who it was is no guess, though.
+        scene.verdict.mode = Mode::Enforce;
+        scene.verdict.action = Action::Kill;
+        scene.call = call(3, flow);
+        let outcome = scene.outcome();
+        assert_eq!((outcome.guarantee, outcome.killed), (Guarantee::Observed, true));
+        assert_eq!(scene.did(), ["kill 4242"]);
+    }
+}
+
+#[test]
+fn a_kill_comes_on_top() {
+    let mut scene = Scene::new();
+    scene.verdict.action = Action::Kill;
+    assert_eq!(
+        scene.outcome(),
+        Outcome {
+            killed: true,
+            ..plain(Guarantee::Contained)
+        }
+    );
+    assert_eq!(
+        scene.did(),
+        [
+            &format!("withhold 77 from Some({FROM})"),
+            "kill 4242",
+            "destroy 77"
+        ]
+    );
+
+    let mut scene = Scene::new();
+    scene.verdict.action = Action::Kill;
+    scene.gate().kill = Err(GateError::Failed("the pid runs another program now".into()));
+    let outcome = scene.outcome();
+    assert_eq!((outcome.guarantee, outcome.killed), (Guarantee::Contained, false));
+    insta::assert_snapshot!(outcome.shortfall, @"the process was not killed: the pid runs another program now");
+}
+
+#[test]
+fn a_reset_that_fails_is_no_cut() {
+    let unsupported = Err(GateError::Failed("this kernel cannot end sockets".into()));
+    // Withheld, and nothing of the response had passed: contained, reset or not.
+    let mut scene = Scene::new();
+    scene.gate().destroy = unsupported.clone();
+    scene.judge();
+    assert_eq!(scene.enforcement.outcome(CallId(1)), Answer::Pending);
+    scene.enforcement.on_tick(KernelTime(HEAD_AT.0 + 499_999_999));
+    assert_eq!(scene.enforcement.finished(), []);
+    scene.enforcement.on_tick(KernelTime(HEAD_AT.0 + 500_000_000));
+    assert_eq!(
+        scene.enforcement.finished(),
+        [(CallId(1), plain(Guarantee::Contained))]
+    );
+    assert_eq!(scene.enforcement.stats().told_early, 1);
+    // Withheld too late.
+    let mut scene = Scene::new();
+    scene.gate().destroy = unsupported.clone();
+    scene.gate().egress = passed(FROM.wrapping_add(5), 1);
+    scene.judge();
+    scene.enforcement.on_tick(KernelTime(u64::MAX));
+    let Answer::Ready(outcome) = scene.enforcement.outcome(CallId(1)) else {
+        panic!()
+    };
+    assert_eq!((outcome.guarantee, outcome.collateral), (Guarantee::Observed, 0));
+    insta::assert_snapshot!(outcome.shortfall, @"the connection was not reset: this kernel cannot end sockets");
+    // Neither withheld nor reset, and no numbers: nothing is claimed.
+    let mut scene = Scene::new();
+    scene.gate().destroy = unsupported;
+    scene.gate().withhold = Err(GateError::Failed("the map is full".into()));
+    scene.judge();
+    scene.enforcement.on_tick(KernelTime(u64::MAX));
+    let Answer::Ready(outcome) = scene.enforcement.outcome(CallId(1)) else {
+        panic!()
+    };
+    assert_eq!(outcome.guarantee, Guarantee::Observed);
+    insta::assert_snapshot!(outcome.shortfall, @"its payload was not withheld: the map is full; the connection was not reset: this kernel cannot end sockets");
+}
+
+#[test]
+fn a_connection_that_ended_by_itself_was_not_cut() {
+    let mut scene = Scene::new();
+    scene.gate().destroy = Err(GateError::Gone);
+    scene.gate().egress = None;
+    let end = FlowEnd {
+        reset: false,
+        ..end_at(FROM.wrapping_add(100))
+    };
+    let outcome = scene.outcome_at_end(end);
+    assert_eq!(outcome.guarantee, Guarantee::Observed);
+    insta::assert_snapshot!(outcome.shortfall, @"the connection had ended before it could be reset");
+}
+
+#[test]
+fn a_denial_sticks() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.outcome().guarantee, Guarantee::Contained);
+    scene.did();
+    // The next call of the flow was in the ring already; it is withheld, and reset, already.
+    scene.call = call(2, flow(FlowId::Socket(COOKIE), Some(COOKIE)));
+    scene.call.response_position = Some(FROM.wrapping_sub(100));
+    scene.gate().destroy = Err(GateError::Gone);
+    assert_eq!(
+        scene.outcome(),
+        plain(Guarantee::Cut),
+        "some of its response was on its way"
+    );
+    assert_eq!(scene.did(), ["destroy 77"]);
+    // A verdict at a later phase of a call that is denied already is no second denial.
+    scene.enforcement.on_verdict(
+        HEAD_AT,
+        Phase::Head,
+        &call(3, flow(FlowId::Socket(COOKIE), Some(COOKIE))),
+        &scene.verdict,
+        0,
+    );
+    scene.did();
+    scene.enforcement.on_verdict(
+        HEAD_AT,
+        Phase::Request,
+        &call(3, flow(FlowId::Socket(COOKIE), Some(COOKIE))),
+        &scene.verdict,
+        0,
+    );
+    assert_eq!(scene.did(), Vec::<String>::new());
+    assert_eq!(scene.enforcement.stats().denied, 3);
+    scene.enforcement.on_closed(FlowId::Socket(COOKIE), &end_at(FROM));
+    assert_eq!(scene.did(), ["release 77"]);
+}
+
+#[test]
+fn what_a_rule_requires_and_did_not_get_is_said() {
+    let mut scene = Scene::new();
+    scene.verdict.require = Some(Guarantee::Prevented);
+    insta::assert_snapshot!(scene.outcome().shortfall, @"the rule requires prevented");
+    let mut scene = Scene::new();
+    scene.verdict.require = Some(Guarantee::Contained);
+    assert_eq!(scene.outcome().shortfall, "");
+}
+
+#[test]
+fn others_verdicts_are_not_carried_out() {
+    for (action, by) in [
+        (Action::Allow, DecidedBy::Pipeline),
+        (Action::Alert, DecidedBy::Pipeline),
+        (Action::Deny, DecidedBy::Gate),
+    ] {
+        let mut scene = Scene::new();
+        (scene.verdict.action, scene.verdict.decided_by) = (action, by);
+        scene.judge();
+        assert_eq!(scene.did(), Vec::<String>::new());
+        assert_eq!(scene.enforcement.outcome(CallId(1)), Answer::None);
+    }
+}
+
+#[test]
+fn the_tables_are_bounded() {
+    let mut scene = Scene::new();
+    scene.gate().egress = None;
+    for cookie in 1..=10 {
+        scene.call = call(u128::from(cookie), flow(FlowId::Socket(cookie), Some(cookie)));
+        scene.judge();
+        assert_eq!(scene.enforcement.outcome(scene.call.id), Answer::Pending);
+    }
+    // Six had to be told early, eight had to be released.
+    assert_eq!(scene.enforcement.finished().len(), 6);
+    assert_eq!(scene.enforcement.dead_flows(), 2);
+    let stats = scene.enforcement.stats();
+    assert_eq!((stats.told_early, stats.dead_flows_evicted), (6, 8));
+    assert_eq!(
+        scene
+            .did()
+            .iter()
+            .filter(|did| did.starts_with("release"))
+            .count(),
+        8
+    );
+}
