@@ -130,7 +130,7 @@ fn parse_size(line: &[u8]) -> Option<Size> {
             odd: !rest.is_empty(),
         }),
         // A CR inside the line is where parsers disagree about its end.
-        Some(b';') if !trimmed.contains(&b'\r') => Some(Size {
+        Some(b';') if !rest.contains(&b'\r') => Some(Size {
             size,
             extension: true,
             odd: false,

@@ -179,7 +179,7 @@ fn request_line(line: &Bytes, anomalies: &mut Vec<Anomaly>) -> (StartLine, bool)
         }
         _ => (rest, None),
     };
-    if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         note(anomalies, Anomaly::InvalidTarget);
     }
     let http10 = version_is_10(version.as_deref().unwrap_or_default(), anomalies);
@@ -320,14 +320,15 @@ fn fields_that_matter(head: &mut Head, answer_to: AnswerTo) {
         }
     };
     head.framing = match &head.line {
-        StartLine::Request { .. } => {
+        StartLine::Request { method, .. } => {
             if hosts == 0 && !head.http10 {
                 note(anomalies, Anomaly::MissingHost);
             }
             if hosts > 1 {
                 note(anomalies, Anomaly::DuplicateHost);
             }
-            body
+            // What follows a CONNECT is the tunnel, or the next request (RFC 9110 §9.3.6).
+            if method.as_ref() == b"CONNECT" { Framing::None } else { body }
         }
         StartLine::Response { status } => match (*status, answer_to) {
             (101, _) => Framing::Switched,

@@ -69,6 +69,8 @@ pub struct Decoder {
     close_seen: bool,
     /// Bytes that began no message came since the last one.
     garbage_seen: bool,
+    /// The message in progress hands the connection to another protocol.
+    switching: bool,
     noted_bare_line_feed: bool,
     noted_extension: bool,
     expects_continue: bool,
@@ -89,6 +91,7 @@ impl Decoder {
             declined: false,
             close_seen: false,
             garbage_seen: false,
+            switching: false,
             noted_bare_line_feed: false,
             noted_extension: false,
             expects_continue: false,
@@ -378,6 +381,7 @@ impl Decoder {
         self.declined = false;
         self.expects_continue = head.expect_continue;
         self.close_seen = head.close;
+        self.switching = head.framing == Framing::Switched;
         self.state = match head.framing {
             Framing::None | Framing::Switched => State::Ending,
             Framing::Length(left) => State::Length { left },
@@ -395,7 +399,7 @@ impl Decoder {
 
     fn finish(&mut self, event: Event) -> Event {
         self.reset_message();
-        self.state = State::Start;
+        self.state = if self.switching { State::Opaque } else { State::Start };
         event
     }
 
@@ -406,5 +410,7 @@ impl Decoder {
     }
 }
 
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod tests;
