@@ -65,7 +65,9 @@ impl Bench {
     fn take(&mut self, captured: Captured) {
         let (calls, complete) = (&mut self.calls, &mut self.complete);
         self.flows.on(captured, &mut |item| {
-            calls.on(item, &mut |phase, _| *complete += u64::from(phase == Phase::Complete));
+            calls.on(item, &mut |phase, _| {
+                *complete += u64::from(phase == Phase::Complete)
+            });
         });
     }
 
@@ -83,7 +85,14 @@ impl Bench {
         })));
     }
 
-    fn segment(&mut self, cookie: u64, direction: Direction, position: u64, other_position: u64, bytes: Bytes) {
+    fn segment(
+        &mut self,
+        cookie: u64,
+        direction: Direction,
+        position: u64,
+        other_position: u64,
+        bytes: Bytes,
+    ) {
         self.now += 1_000;
         self.bytes += bytes.len() as u64;
         let segment = Segment {
@@ -115,23 +124,47 @@ fn run(name: &str, calls: u64, flows: u64, body: usize, piece: usize, keep_alive
     let start = Instant::now();
     for call in 0..calls {
         let cookie = if keep_alive { call % flows } else { call };
-        let (received, sent) = if keep_alive { positions[cookie as usize] } else { (1, 1) };
+        let (received, sent) = if keep_alive {
+            positions[cookie as usize]
+        } else {
+            (1, 1)
+        };
         if !keep_alive {
             bench.open(cookie);
         }
         // Every record has memory of its own, as capture gives it.
-        bench.segment(cookie, Direction::Received, received, sent, Bytes::copy_from_slice(&request));
+        bench.segment(
+            cookie,
+            Direction::Received,
+            received,
+            sent,
+            Bytes::copy_from_slice(&request),
+        );
         let received = received + request.len() as u64;
         let mut at = sent;
         for part in response.chunks(piece) {
-            bench.segment(cookie, Direction::Sent, at, received, Bytes::copy_from_slice(part));
+            bench.segment(
+                cookie,
+                Direction::Sent,
+                at,
+                received,
+                Bytes::copy_from_slice(part),
+            );
             at += part.len() as u64;
         }
         if keep_alive {
             positions[cookie as usize] = (received, at);
         } else {
-            let end = FlowEnd { sent_end: at, received_end: received, ..FlowEnd::default() };
-            bench.take(Captured::Closed { at: KernelTime(bench.now), flow: FlowId::Socket(cookie), end });
+            let end = FlowEnd {
+                sent_end: at,
+                received_end: received,
+                ..FlowEnd::default()
+            };
+            bench.take(Captured::Closed {
+                at: KernelTime(bench.now),
+                flow: FlowId::Socket(cookie),
+                end,
+            });
         }
     }
     let elapsed = start.elapsed().as_secs_f64();

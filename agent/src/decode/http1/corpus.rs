@@ -28,10 +28,16 @@ struct Case {
 
 fn corpus() -> Vec<Case> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus/llhttp");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     let mut cases = Vec::new();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "md"))
+    {
         let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
         if stem != "url" {
             read(&stem, &std::fs::read_to_string(file).unwrap(), &mut cases);
@@ -52,17 +58,28 @@ fn read(file: &str, text: &str, cases: &mut Vec<Case>) {
         } else if line.starts_with("<!-- meta") {
             meta = line;
         } else if let Some(kind) = line.strip_prefix("```") {
-            let block: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
+            let block: Vec<&str> = lines
+                .by_ref()
+                .take_while(|line| !line.starts_with("```"))
+                .collect();
             match kind {
                 "http" => input = Some(unescape(&block.join("\n"), true)),
                 "log" => {
                     let Some(input) = input.take() else { continue };
                     let count = seen.entry(title.to_owned()).or_default();
                     *count += 1;
-                    let number = if *count > 1 { format!(" #{count}") } else { String::new() };
+                    let number = if *count > 1 {
+                        format!(" #{count}")
+                    } else {
+                        String::new()
+                    };
                     cases.push(Case {
                         name: format!("{file}: {title}{number}"),
-                        role: if meta.contains("\"response") { Role::Responses } else { Role::Requests },
+                        role: if meta.contains("\"response") {
+                            Role::Responses
+                        } else {
+                            Role::Requests
+                        },
                         skip_body: meta.contains("skipBody"),
                         finish: meta.contains("-finish"),
                         input,
@@ -88,15 +105,17 @@ fn unescape(text: &str, crlf: bool) -> Vec<u8> {
             (b'\\', Some(b'n')) => (b'\n', 2),
             (b'\\', Some(b't')) => (b'\t', 2),
             (b'\\', Some(b'f')) => (0x0c, 2),
-            (b'\\', Some(b'x')) => match std::str::from_utf8(&bytes[at + 2..at + 4]).map(|hex| u8::from_str_radix(hex, 16)) {
-                Ok(Ok(code)) => {
-                    // As the corpus's own runner: a character, written as UTF-8.
-                    out.extend_from_slice(char::from(code).to_string().as_bytes());
-                    at += 4;
-                    continue;
+            (b'\\', Some(b'x')) => {
+                match std::str::from_utf8(&bytes[at + 2..at + 4]).map(|hex| u8::from_str_radix(hex, 16)) {
+                    Ok(Ok(code)) => {
+                        // As the corpus's own runner: a character, written as UTF-8.
+                        out.extend_from_slice(char::from(code).to_string().as_bytes());
+                        at += 4;
+                        continue;
+                    }
+                    _ => (b'\\', 1),
                 }
-                _ => (b'\\', 1),
-            },
+            }
             (byte, _) => (byte, 1),
         };
         out.push(byte);
@@ -106,7 +125,10 @@ fn unescape(text: &str, crlf: bool) -> Vec<u8> {
 }
 
 fn tidy(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+    String::from_utf8_lossy(value)
+        .split_ascii_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn head_line(text: &mut String, first: &str, headers: &[(String, String)]) {
@@ -126,13 +148,27 @@ fn expected(case: &Case) -> String {
     // Where the last head was written, until something of its body comes.
     let mut head_at = None;
     for line in case.log.lines() {
-        let Some((_, what)) = line.split_once(' ') else { continue };
-        if let Some(span) = what.strip_prefix("len=").and_then(|rest| rest.split_once(" span[")).map(|(_, span)| span) {
-            let Some((name, value)) = span.split_once("]=") else { continue };
+        let Some((_, what)) = line.split_once(' ') else {
+            continue;
+        };
+        if let Some(span) = what
+            .strip_prefix("len=")
+            .and_then(|rest| rest.split_once(" span["))
+            .map(|(_, span)| span)
+        {
+            let Some((name, value)) = span.split_once("]=") else {
+                continue;
+            };
             let value = match value {
                 "cr" => b"\r".to_vec(),
                 "lf" => b"\n".to_vec(),
-                quoted => unescape(quoted.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(quoted), false),
+                quoted => unescape(
+                    quoted
+                        .strip_prefix('"')
+                        .and_then(|value| value.strip_suffix('"'))
+                        .unwrap_or(quoted),
+                    false,
+                ),
             };
             match name {
                 "body" => {
@@ -157,7 +193,10 @@ fn expected(case: &Case) -> String {
                     format!("{} {}", get("method"), get("url"))
                 }
                 Role::Responses => {
-                    let status = what.split("status=").nth(1).and_then(|rest| rest.split(' ').next());
+                    let status = what
+                        .split("status=")
+                        .nth(1)
+                        .and_then(|rest| rest.split(' ').next());
                     status.unwrap_or_default().to_owned()
                 }
             };
@@ -201,7 +240,11 @@ fn flush(text: &mut String, body: &mut Vec<u8>) {
 fn actual(case: &Case, refuse: bool, piece_bytes: usize) -> String {
     let limits = Limits::default();
     let mut decoder = Decoder::new(case.role, true);
-    let answer_to = if case.skip_body { AnswerTo::Head } else { AnswerTo::Ordinary };
+    let answer_to = if case.skip_body {
+        AnswerTo::Head
+    } else {
+        AnswerTo::Ordinary
+    };
     let mut text = String::new();
     let mut body = Vec::new();
     let mut switching = false;
@@ -216,7 +259,10 @@ fn actual(case: &Case, refuse: bool, piece_bytes: usize) -> String {
         while let Some(event) = decoder.next(&mut input, answer_to, &limits) {
             match event {
                 Event::Head(head) => {
-                    let odd = head.anomalies.iter().any(|anomaly| *anomaly != Anomaly::MissingHost);
+                    let odd = head
+                        .anomalies
+                        .iter()
+                        .any(|anomaly| *anomaly != Anomaly::MissingHost);
                     if refuse && odd {
                         text.push_str("refused\n");
                         return text;
@@ -225,8 +271,11 @@ fn actual(case: &Case, refuse: bool, piece_bytes: usize) -> String {
                         StartLine::Request { method, target } => format!("{} {}", tidy(method), tidy(target)),
                         StartLine::Response { status } => status.to_string(),
                     };
-                    let headers: Vec<(String, String)> =
-                        head.headers.iter().map(|(name, value)| (tidy(name), tidy(value))).collect();
+                    let headers: Vec<(String, String)> = head
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (tidy(name), tidy(value)))
+                        .collect();
                     head_line(&mut text, &first, &headers);
                     switching = head.upgrade || first.starts_with("CONNECT ");
                 }
@@ -253,7 +302,9 @@ fn actual(case: &Case, refuse: bool, piece_bytes: usize) -> String {
             }
         }
     }
-    if case.finish && let Some(Event::End) = decoder.end() {
+    if case.finish
+        && let Some(Event::End) = decoder.end()
+    {
         text.push_str("end\n");
     }
     flush(&mut text, &mut body);
@@ -265,19 +316,30 @@ fn differences_are_listed() {
     let listed: BTreeMap<&str, &str> = DIFFERENCES
         .lines()
         .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-        .map(|line| line.split_once(" | ").unwrap_or_else(|| panic!("no reason is given: {line}")))
+        .map(|line| {
+            line.split_once(" | ")
+                .unwrap_or_else(|| panic!("no reason is given: {line}"))
+        })
         .collect();
     let mut differing = BTreeSet::new();
     let mut report = String::new();
     let cases = corpus();
-    assert!(cases.len() > 200, "the corpus is not whole: {} cases", cases.len());
+    assert!(
+        cases.len() > 200,
+        "the corpus is not whole: {} cases",
+        cases.len()
+    );
     for case in &cases {
         let expected = expected(case);
         let actual = actual(case, expected.contains("refused"), usize::MAX);
         if expected != actual {
             differing.insert(case.name.clone());
             if !listed.contains_key(case.name.as_str()) {
-                let _ = writeln!(report, "=== {}\n--- llhttp\n{expected}--- ours\n{actual}", case.name);
+                let _ = writeln!(
+                    report,
+                    "=== {}\n--- llhttp\n{expected}--- ours\n{actual}",
+                    case.name
+                );
             }
         }
     }

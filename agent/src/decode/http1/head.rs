@@ -328,7 +328,11 @@ fn fields_that_matter(head: &mut Head, answer_to: AnswerTo) {
                 note(anomalies, Anomaly::DuplicateHost);
             }
             // What follows a CONNECT is the tunnel, or the next request (RFC 9110 §9.3.6).
-            if method.as_ref() == b"CONNECT" { Framing::None } else { body }
+            if method.as_ref() == b"CONNECT" {
+                Framing::None
+            } else {
+                body
+            }
         }
         StartLine::Response { status } => match (*status, answer_to) {
             (101, _) => Framing::Switched,

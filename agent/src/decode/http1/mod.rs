@@ -399,7 +399,11 @@ impl Decoder {
 
     fn finish(&mut self, event: Event) -> Event {
         self.reset_message();
-        self.state = if self.switching { State::Opaque } else { State::Start };
+        self.state = if self.switching {
+            State::Opaque
+        } else {
+            State::Start
+        };
         event
     }
 
