@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod cgroup;
 mod children;
@@ -49,6 +50,8 @@ enum Command {
     Test(test::Args),
     /// Run the integration tests on other kernels.
     Vm(vm::Args),
+    /// Measure what the agent costs, as ratios in one run.
+    Bench(bench::Args),
     /// Make everything that is shipped, in dist/.
     Dist(dist::Args),
     /// Make the container image (an OCI archive) from the static binaries.
@@ -76,6 +79,7 @@ fn run(command: Command) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Dist(args) => dist::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Tidy => tidy::run(),

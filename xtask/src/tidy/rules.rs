@@ -130,7 +130,7 @@ fn contains_word(line: &str, word: &str) -> bool {
 }
 
 fn is_test_file(path: &str) -> bool {
-    path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
+    path.starts_with("tests/") || path.ends_with("tests.rs") || path.contains("/tests/")
 }
 
 /// `agent/src/call/redact.rs` → `["call", "redact"]`.
@@ -214,10 +214,16 @@ impl Check<'_> {
         }
     }
 
-    /// `#[path = "…"]` would pull a file past the table.
+    /// `#[path = "…"]` would pull a file past the table. Tests may stand beside their module by it.
     fn inlined_files(&mut self, tokens: &[Token<'_>]) {
-        for three in tokens.windows(3) {
-            if three[0].text == "[" && three[1].text == "path" && three[2].text == "=" {
+        let is_test = |at: usize| {
+            let before = &tokens[at.saturating_sub(10)..at];
+            before
+                .windows(4)
+                .any(|words| words.iter().map(|word| word.text).eq(["cfg", "(", "test", ")"]))
+        };
+        for (at, three) in tokens.windows(3).enumerate() {
+            if three[0].text == "[" && three[1].text == "path" && three[2].text == "=" && !is_test(at) {
                 self.complain(
                     three[1].line,
                     "`#[path]` hides where a module is: put the file where its name says",
@@ -525,6 +531,10 @@ mod tests {
         ));
         assert!(is_refused("collector/src/main.rs", "fn f() { todo!() }"));
         assert!(is_refused("collector/src/main.rs", "#[path = \"x.rs\"] mod y;"));
+        assert!(!is_refused(
+            "collector/src/main.rs",
+            "#[cfg(test)]\n#[path = \"x_tests.rs\"] mod tests;"
+        ));
     }
 
     #[test]
