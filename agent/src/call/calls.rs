@@ -142,4 +142,6 @@ impl Calls {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -137,7 +137,13 @@ pub(super) fn request(
         (CallDirection::Inbound, None) => 0,
         (CallDirection::Outbound, _) => redactor.witness(process.exe.as_str()),
     };
-    let mut shown_host = redactor.host(&host, redactor.witness(FlowKey(flow)));
+    let witness = match (direction, flow.remote) {
+        (_, Some(remote)) if remote.ip().to_canonical().is_loopback() => None,
+        (CallDirection::Inbound, Some(remote)) => Some(redactor.witness(remote.ip())),
+        (CallDirection::Outbound, Some(_)) => Some(redactor.witness(FlowKey(flow))),
+        (_, None) => None,
+    };
+    let mut shown_host = redactor.host(&host, witness);
     if let (Some(port), false) = (port, shown_host.is_empty()) {
         shown_host = format_smolstr!("{shown_host}:{port}");
     }

@@ -27,8 +27,9 @@ pub struct Earning {
     pub callers_min: usize,
     /// More distinct unknown words than that at one place are values, not vocabulary.
     pub siblings_max: usize,
-    /// Distinct flows that must have carried a host name.
-    pub host_flows_min: usize,
+    /// Distinct witnesses of a host name with a domain: remote addresses inbound, connections outbound. Loopback is
+    /// no witness: whoever is on this host can say anything there as often as he likes.
+    pub host_witnesses_min: usize,
     /// Candidates remembered; beyond it nothing new is learnt.
     pub candidates_max: usize,
 }
@@ -39,7 +40,7 @@ impl Default for Earning {
             seen_min: 1000,
             callers_min: 8,
             siblings_max: 12,
-            host_flows_min: 3,
+            host_witnesses_min: 10,
             candidates_max: 4096,
         }
     }
@@ -178,8 +179,9 @@ impl Redactor {
         false
     }
 
-    /// `Host` or authority in lower case without port → itself, or `host-` and 8 hex digits. `flow` tells flows apart.
-    pub fn host(&mut self, host: &str, flow: u64) -> SmolStr {
+    /// `Host` or authority in lower case without port → itself, or `host-` and 8 hex digits. `witness`: who says so,
+    /// if that counts.
+    pub fn host(&mut self, host: &str, witness: Option<u64>) -> SmolStr {
         if host.is_empty() || host == "localhost" || self.literals.contains(host) {
             return SmolStr::new(host);
         }
@@ -187,14 +189,14 @@ impl Redactor {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(host);
-        if bare.parse::<IpAddr>().is_ok() || self.host_earned(host, flow) {
+        if bare.parse::<IpAddr>().is_ok() || self.host_earned(host, witness) {
             return SmolStr::new(host);
         }
         let hash = self.hash(b"host", host.as_bytes());
         format_smolstr!("host-{}", &hash[..8])
     }
 
-    fn host_earned(&mut self, host: &str, flow: u64) -> bool {
+    fn host_earned(&mut self, host: &str, witness: Option<u64>) -> bool {
         let labels: Vec<&str> = host.split('.').collect();
         let dns = host.len() <= HOST_BYTES_MAX && labels.iter().all(|label| is_dns_label(label));
         if !dns || labels.iter().any(|label| is_id(label)) {
@@ -208,9 +210,15 @@ impl Redactor {
         {
             return is_vocabulary(host);
         }
-        let needed = self.earning.host_flows_min;
+        let needed = self.earning.host_witnesses_min;
+        let Some(witness) = witness else {
+            return self
+                .hosts
+                .get(host)
+                .is_some_and(|candidate| candidate.witnesses.len() >= needed);
+        };
         if let Some(candidate) = self.hosts.get_mut(host) {
-            candidate.witness(flow, needed);
+            candidate.witness(witness, needed);
             return candidate.witnesses.len() >= needed;
         }
         if self.hosts.len() >= self.earning.candidates_max {
@@ -218,7 +226,7 @@ impl Redactor {
             return false;
         }
         let candidate = self.hosts.entry(host.to_owned()).or_default();
-        candidate.witness(flow, needed);
+        candidate.witness(witness, needed);
         needed <= 1
     }
 
@@ -388,6 +396,7 @@ mod tests {
                 seen_min: 20,
                 callers_min: 3,
                 siblings_max: 3,
+                host_witnesses_min: 3,
                 ..Earning::default()
             },
         )
@@ -447,13 +456,15 @@ mod tests {
         let mut redactor = redactor();
         redactor.set_literals(&["hospital.example".into()]);
         for host in ["127.0.0.1", "[::1]", "localhost", "hospital.example", ""] {
-            assert_eq!(redactor.host(host, 1), host);
+            assert_eq!(redactor.host(host, None), host);
         }
         for _ in 0..10 {
-            assert!(redactor.host("vendor.example", 1).starts_with("host-"));
+            assert!(redactor.host("vendor.example", Some(1)).starts_with("host-"));
         }
-        redactor.host("vendor.example", 2);
-        assert_eq!(redactor.host("vendor.example", 3), "vendor.example");
+        redactor.host("vendor.example", Some(2));
+        assert!(redactor.host("vendor.example", None).starts_with("host-"));
+        assert_eq!(redactor.host("vendor.example", Some(3)), "vendor.example");
+        assert_eq!(redactor.host("vendor.example", None), "vendor.example");
         for flow in 0..10 {
             for hidden in [
                 "zebulon",
@@ -461,7 +472,7 @@ mod tests {
                 "patient-12345.vendor.example",
                 "under_score.example",
             ] {
-                assert!(redactor.host(hidden, flow).starts_with("host-"), "{hidden}");
+                assert!(redactor.host(hidden, Some(flow)).starts_with("host-"), "{hidden}");
             }
         }
     }

@@ -27,7 +27,7 @@ struct Scene {
     ended: Vec<ApiCall>,
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         limits: Limits::default(),
         key: [1; 32],
@@ -37,7 +37,7 @@ fn options() -> Options {
     }
 }
 
-fn process() -> Arc<Process> {
+pub(super) fn process() -> Arc<Process> {
     Arc::new(Process {
         pid: 7,
         tid: 7,
@@ -48,6 +48,20 @@ fn process() -> Arc<Process> {
         cgroup_path: "".into(),
         container: None,
     })
+}
+
+pub(super) fn info(id: FlowId) -> Captured {
+    Captured::Flow(Arc::new(FlowInfo {
+        id,
+        carrier: Some(1),
+        local: Some("127.0.0.1:80".parse().unwrap()),
+        remote: Some("127.0.0.1:4000".parse().unwrap()),
+        role: SocketRole::Server,
+        netns: 0,
+        tls: None,
+        joined_late: false,
+        enforceable: true,
+    }))
 }
 
 impl Scene {
@@ -68,16 +82,12 @@ impl Scene {
             told: String::new(),
             ended: Vec::new(),
         };
+        let Captured::Flow(flow) = info(id) else {
+            unreachable!()
+        };
         scene.take(Captured::Flow(Arc::new(FlowInfo {
-            id,
-            carrier: Some(1),
-            local: Some("127.0.0.1:80".parse().unwrap()),
-            remote: Some("127.0.0.1:4000".parse().unwrap()),
-            role: SocketRole::Server,
-            netns: 0,
-            tls: None,
             joined_late,
-            enforceable: true,
+            ..(*flow).clone()
         })));
         scene
     }
