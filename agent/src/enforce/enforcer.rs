@@ -488,7 +488,7 @@ impl Denied {
                 (Some(from), Some(egress)) => at_or_before(egress.passed_end, from),
                 // In TLS, plaintext positions are not the socket's: what counts is that nothing at all has left
                 // since before the application was given the head.
-                (None, Some(egress)) => egress.passed_at < self.head_at,
+                (None, Some(egress)) => egress.passed_at.is_some_and(|at| at < self.head_at),
                 // The application never wrote anything after the head.
                 (Some(from), None) => end.is_some_and(|end| end.sent_end as u32 == from),
                 (None, None) => false,

@@ -38,8 +38,8 @@ pub struct Outcome {
 pub struct Egress {
     /// TCP sequence number after the last payload byte that passed, retransmissions included.
     pub passed_end: u32,
-    /// When it last let payload pass, 0 if never.
-    pub passed_at: KernelTime,
+    /// When it last let payload pass, 0 if never; `None` if nobody takes the time.
+    pub passed_at: Option<KernelTime>,
 }
 
 /// Why something could not be done to a flow or a process. The texts end up in [`Outcome::shortfall`]: no captured
@@ -54,8 +54,8 @@ pub enum GateError {
 
 /// What can be done to flows and processes: by the kernel in the agent, by a recording in the tests.
 pub trait FlowGate {
-    /// Lets no payload of the socket from sequence number `from` on leave the host, `None`: none at all from now on.
-    /// ACK, FIN and RST pass. Holds until [`FlowGate::release`].
+    /// Lets no payload of the socket leave the host from sequence number `from` on; `None`: from what has passed by
+    /// now. ACK, FIN and RST pass. Holds until [`FlowGate::release`].
     fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), GateError>;
     /// Forgets the socket, which is gone.
     fn release(&mut self, cookie: u64);

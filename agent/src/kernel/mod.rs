@@ -4,5 +4,7 @@
 
 pub mod btf;
 pub mod elf;
+pub mod mapped;
 pub mod netlink;
+pub mod probe;
 pub mod site;

@@ -104,7 +104,7 @@ fn call(id: u128, flow: FlowInfo) -> ApiCall {
 fn passed(end: u32, at: u64) -> Option<Egress> {
     Some(Egress {
         passed_end: end,
-        passed_at: KernelTime(at),
+        passed_at: Some(KernelTime(at)),
     })
 }
 
@@ -255,7 +255,20 @@ fn in_tls_time_tells() {
             .on_closed(FlowId::Socket(COOKIE), &FlowEnd::default());
         assert_eq!(scene.did(), ["release 77"]);
     }
-    // Nobody counts: then nobody knows, and the weaker word it is.
+    // Nobody takes the time: then nobody knows, and the weaker word it is.
+    let mut scene = Scene::new();
+    let id = FlowId::Tls {
+        pid: 4242,
+        object: 1,
+        generation: 0,
+    };
+    scene.call = call(1, flow(id, Some(COOKIE)));
+    scene.gate().egress = Some(Egress {
+        passed_end: FROM,
+        passed_at: None,
+    });
+    assert_eq!(scene.outcome(), plain(Guarantee::Cut));
+    // Nobody counts.
     let mut scene = Scene::new();
     let id = FlowId::Tls {
         pid: 4242,
