@@ -131,7 +131,10 @@ fn install_compiler() -> Result<Compiler> {
          >= 1.89 with its library source in /usr/lib/rustlib/src (Debian: rustc-web cargo-web rust-web-src)",
     )?;
     debian_compiler().with_context(|| {
-        format!("{DEBIAN_RUSTC} and its source were installed, and are not usable: older than 1.{RUSTC_MINOR_MIN}?")
+        format!(
+            "{DEBIAN_RUSTC} is older than 1.{RUSTC_MINOR_MIN}, and this distribution has no newer one. Install a \
+             toolchain with rustup, then `rustup component add rust-src`"
+        )
     })
 }
 

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 
@@ -14,6 +14,9 @@ use crate::{ebpf, sh};
 
 /// Where a service policy is put while packages are installed, see [`NoServices`].
 const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Package lists older than this are fetched again before something is installed.
+const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(clap::Args, Default)]
 pub struct Args {
@@ -230,13 +233,13 @@ pub fn install(packages: &[&str]) -> Result<()> {
         &format!("installing {} (seconds to a few minutes)", packages.join(" ")),
         || {
             let _no_services = NoServices::new();
-            if !packages.iter().all(|package| is_known(package)) {
+            if !lists_are_current() || !packages.iter().all(|package| is_known(package)) {
                 update()?;
             }
             if apt(&["install", "-y", "-qq", "--no-install-recommends"], packages).is_ok() {
                 return Ok(());
             }
-            // Lists that are older than the archive name files that are gone from it.
+            // An archive changes under lists that are hours old, too.
             update()?;
             apt(&["install", "-y", "-qq", "--no-install-recommends"], packages).map_err(|error| {
                 error.context(format!(
@@ -245,6 +248,26 @@ pub fn install(packages: &[&str]) -> Result<()> {
             })
         },
     )
+}
+
+/// Whether the package lists are of today, and of the sources as they are now. Older ones name versions that are
+/// too old, or gone from the archive.
+fn lists_are_current() -> bool {
+    let modified = |path: &str| {
+        Path::new(path)
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
+    // The files in it carry the server's times; the folder's is when they were fetched.
+    let Some(fetched) = modified("/var/lib/apt/lists/partial").max(modified("/var/lib/apt/lists")) else {
+        return false;
+    };
+    let sources = modified("/etc/apt/sources.list").max(modified("/etc/apt/sources.list.d"));
+    let young = SystemTime::now()
+        .duration_since(fetched)
+        .is_ok_and(|age| age < LISTS_AGE_MAX);
+    young && sources.is_none_or(|sources| sources < fetched)
 }
 
 fn is_known(package: &str) -> bool {
