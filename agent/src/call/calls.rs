@@ -131,6 +131,11 @@ impl Calls {
         })
     }
 
+    /// Captured body bytes that open calls hold.
+    pub fn bodies_bytes(&self) -> usize {
+        self.bodies_bytes
+    }
+
     /// Counters since the start.
     pub fn stats(&self) -> Stats {
         Stats {

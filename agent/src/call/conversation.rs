@@ -370,7 +370,7 @@ impl Conversation {
                 let length = input.len();
                 decoder.chunk(turn);
                 loop {
-                    if decoder.is_between() {
+                    if decoder.is_between() || decoder.is_out_of_step() {
                         let lane = self.lane_mut(direction);
                         lane.message_position = piece.position + (length - input.len()) as u64;
                         lane.message_at = piece.at;
