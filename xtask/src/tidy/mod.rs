@@ -26,13 +26,23 @@ pub fn run() -> Result<()> {
     let mut files = Vec::new();
     list(sh::root(), "", &mut files)?;
     files.sort();
-    let mut complaints = Vec::new();
+    let mut texts = Vec::new();
     for file in &files {
         let text = std::fs::read_to_string(sh::root().join(file))
             .with_context(|| format!("{file} cannot be read"))?;
-        complaints.extend(rules::check_text(file, &text));
-        if file.ends_with(".rs") {
-            complaints.extend(rules::check_rust(file, &text));
+        texts.push((file.as_str(), text));
+    }
+    let is_rust = |file: &str| file.ends_with(".rs");
+    let tests: Vec<String> = texts
+        .iter()
+        .filter(|(file, _)| is_rust(file))
+        .flat_map(|(file, text)| rules::test_modules(file, text))
+        .collect();
+    let mut complaints = Vec::new();
+    for (file, text) in &texts {
+        complaints.extend(rules::check_text(file, text));
+        if is_rust(file) {
+            complaints.extend(rules::check_rust(file, text, &tests));
         }
     }
     complaints.sort();

@@ -55,9 +55,11 @@ pub struct Complaint {
 }
 
 /// Checks a Rust file. `path` is relative to the root, with `/`.
-pub fn check_rust(path: &str, text: &str) -> Vec<Complaint> {
+///
+/// `tests` are the modules that other files declare for tests, see [`test_modules`].
+pub fn check_rust(path: &str, text: &str, tests: &[String]) -> Vec<Complaint> {
     let tokens = lex(text);
-    let in_test = is_test_file(path);
+    let in_test = is_test_file(path) || tests.iter().any(|module| is_in_module(path, module));
     let named = paths(&tokens, &module_of(path), in_test);
     let mut check = Check {
         path,
@@ -79,6 +81,28 @@ pub fn check_rust(path: &str, text: &str) -> Vec<Complaint> {
         check.globals(&tokens);
     }
     check.complaints
+}
+
+/// The modules that a file declares by `#[cfg(test)] mod name;`, as paths without an ending.
+pub fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let tokens = lex(text);
+    let words: Vec<&str> = tokens.iter().map(|token| token.text).collect();
+    let folder = match path.rsplit_once('/') {
+        Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder,
+        _ => path.trim_end_matches(".rs"),
+    };
+    let declaration = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    words
+        .windows(declaration.len() + 2)
+        .filter(|window| window.starts_with(&declaration) && window.ends_with(&[";"]))
+        .map(|window| format!("{folder}/{}", window[declaration.len()]))
+        .collect()
+}
+
+/// Whether a file is this module or below it.
+fn is_in_module(path: &str, module: &str) -> bool {
+    path.strip_prefix(module)
+        .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
 /// Checks any text file: length, machine paths, notes to oneself.
@@ -412,7 +436,7 @@ mod tests {
 
     /// The messages of a file, by line.
     fn check(path: &str, code: &str) -> Vec<(usize, String)> {
-        check_rust(path, &format!("{DOC}{code}"))
+        check_rust(path, &format!("{DOC}{code}"), &[])
             .into_iter()
             .map(|c| (c.line, c.message))
             .collect()
@@ -501,6 +525,22 @@ mod tests {
     }
 
     #[test]
+    fn modules_for_tests_are_known_by_their_declaration() {
+        let declared = test_modules(
+            "agent/src/flow/mod.rs",
+            "mod a; #[cfg(test)] mod corpus; #[cfg(test)] mod b {}",
+        );
+        assert_eq!(declared, ["agent/src/flow/corpus"]);
+        assert_eq!(
+            test_modules("agent/src/flow/x.rs", "#[cfg(test)]\nmod t;"),
+            ["agent/src/flow/x/t"]
+        );
+        let code = format!("{DOC}use std::fs;");
+        assert_eq!(check_rust("agent/src/flow/corpus.rs", &code, &declared), []);
+        assert_eq!(check_rust("agent/src/flow/corpus2.rs", &code, &declared).len(), 1);
+    }
+
+    #[test]
     fn each_crate_stays_in_its_world() {
         for (path, code, refused) in [
             (
@@ -554,7 +594,7 @@ mod tests {
                 "`crate::export::Sink`: `export` comes after `call`; imports point upstream".to_owned()
             )]
         );
-        assert_eq!(check_rust("proto/src/lib.rs", "//! stub\n").len(), 1);
+        assert_eq!(check_rust("proto/src/lib.rs", "//! stub\n", &[]).len(), 1);
     }
 
     #[test]
