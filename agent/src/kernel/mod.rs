@@ -3,6 +3,7 @@
 //! It hands out typed handles and facts, and must not know a pipeline stage.
 
 pub mod btf;
+pub mod cost;
 pub mod elf;
 pub mod mapped;
 pub mod netlink;

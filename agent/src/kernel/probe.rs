@@ -127,11 +127,7 @@ pub fn probe() -> Vec<Feature> {
         feature(
             "ring-buffer",
             Need::Required,
-            if_root(&|| match is_map_supported(MapType::RingBuf) {
-                Ok(true) => Answer::Yes,
-                Ok(false) => Answer::No("not in this kernel".into()),
-                Err(error) => Answer::No(error.to_string()),
-            }),
+            if_root(&|| supported(is_map_supported(MapType::RingBuf))),
             "the kernel programs have no way to hand over what they see",
             "use Linux 5.8 or newer",
         ),
@@ -211,11 +207,20 @@ pub fn probe() -> Vec<Feature> {
     ]
 }
 
-fn supported<E: std::fmt::Display>(result: Result<bool, E>) -> Answer {
+fn supported<E: std::error::Error>(result: Result<bool, E>) -> Answer {
     match result {
         Ok(true) => Answer::Yes,
         Ok(false) => Answer::No("not in this kernel".into()),
-        Err(error) => Answer::No(error.to_string()),
+        Err(error) => {
+            // What failed is in the error, why is in its sources.
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(error) = source {
+                text = format!("{text}: {error}");
+                source = error.source();
+            }
+            Answer::No(text)
+        }
     }
 }
 
