@@ -75,7 +75,10 @@ pub fn build(toolchain: &ebpf::Toolchain, profile: Profile) -> Result<Built> {
     sh::step("building the kernel programs", || ebpf::build(toolchain))?;
     sh::step("building agent and collector (minutes the first time)", || {
         let mut command = sh::cargo();
-        command.args(["build", "--quiet", "-p", "apiward", "-p", "apiward-collector"]);
+        command
+            .arg("build")
+            .args(sh::cargo_progress())
+            .args(["-p", "apiward", "-p", "apiward-collector"]);
         if profile == Profile::Release {
             command.arg("--release");
         }

@@ -76,7 +76,9 @@ pub fn static_binaries() -> Result<build::Built> {
         command
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
-            .args(["build", "--quiet", "--release", "--locked", "--target", &target])
+            .arg("build")
+            .args(sh::cargo_progress())
+            .args(["--release", "--locked", "--target", &target])
             .args(["-p", "apiward", "-p", "apiward-collector"]);
         sh::run(&mut command)
     })?;

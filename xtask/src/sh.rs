@@ -33,6 +33,16 @@ pub fn cargo() -> Command {
     command
 }
 
+/// What makes cargo show its progress to somebody who waits, and not fill a log with it.
+pub fn cargo_progress() -> &'static [&'static str] {
+    use std::io::IsTerminal;
+    if std::io::stderr().is_terminal() {
+        &[]
+    } else {
+        &["--quiet"]
+    }
+}
+
 /// The file behind a program's name. The system's directories come first: wrappers of version managers (pyenv,
 /// nvm) fork shells, which a demo or a measurement must not contain.
 pub fn which(program: &str) -> Option<PathBuf> {

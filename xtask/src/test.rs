@@ -77,7 +77,12 @@ pub fn run(args: &Args) -> Result<()> {
     let compiled = report.check("compile", || {
         let mut command = sh::cargo();
         build::name_object(&mut command);
-        sh::run(command.args(["build", "--quiet", "--workspace", "--all-targets"]))
+        sh::run(
+            command
+                .arg("build")
+                .args(sh::cargo_progress())
+                .args(["--workspace", "--all-targets"]),
+        )
     });
     if compiled {
         report.tests("unit tests", args, &["--workspace", "--exclude", "apiward-tests"]);
