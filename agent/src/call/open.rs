@@ -146,6 +146,19 @@ impl Open {
         }
     }
 
+    /// When the request was made, as far as it has come.
+    pub(super) fn asked_at(&self) -> KernelTime {
+        self.call.request.ended_at.max(self.call.request.head_at)
+    }
+
+    /// When its answer moved last.
+    pub(super) fn last_at(&self) -> KernelTime {
+        self.call
+            .response
+            .as_ref()
+            .map_or(self.asked_at(), |response| response.last_byte_at)
+    }
+
     pub(super) fn answered_at(&mut self, at: KernelTime) {
         if let Some(response) = &mut self.call.response {
             response.last_byte_at = response.last_byte_at.max(at);

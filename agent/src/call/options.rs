@@ -23,6 +23,8 @@ pub struct Limits {
     pub waiting_ns: u64,
     /// A call without an answer for so long has timed out.
     pub answer_ns: u64,
+    /// An answered call whose request does not come to its end within that time is over all the same.
+    pub unfinished_ns: u64,
 }
 
 impl Default for Limits {
@@ -37,6 +39,7 @@ impl Default for Limits {
             flow_waiting_bytes_max: 128 * 1024,
             waiting_ns: 200_000_000,
             answer_ns: 300_000_000_000,
+            unfinished_ns: 5_000_000_000,
         }
     }
 }

@@ -102,6 +102,8 @@ struct Flow {
     sent: Lane,
     /// For eviction: the last record's time.
     touched: KernelTime,
+    /// A TLS object took the socket over: what TCP counts from then on is seen as that object's plaintext.
+    carries_tls: bool,
 }
 
 /// The table of flows.
@@ -172,6 +174,11 @@ impl Flows {
     }
 
     fn flow(&mut self, info: Arc<FlowInfo>, out: &mut dyn FnMut(Item)) {
+        if let (FlowId::Tls { .. }, Some(cookie)) = (info.id, info.carrier)
+            && let Some(below) = self.flows.get_mut(&FlowId::Socket(cookie))
+        {
+            below.carries_tls = true;
+        }
         match self.flows.get_mut(&info.id) {
             Some(flow) => {
                 flow.info = info.clone();
@@ -195,6 +202,7 @@ impl Flows {
             received: Lane::new(start),
             sent: Lane::new(start),
             touched: at,
+            carries_tls: false,
         };
         self.flows.insert(id, flow);
         self.clock.push_back((id, at));
@@ -329,7 +337,7 @@ impl Flows {
                 out,
             };
             lane.give_up_holes(&mut sink);
-            if end_position != 0 {
+            if end_position != 0 && !flow.carries_tls {
                 lane.finish(end_position, at, socket, end.reset, process.as_ref(), &mut sink);
             }
         }

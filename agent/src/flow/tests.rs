@@ -143,6 +143,29 @@ fn tcps_own_end_tells_what_went_by_unseen() {
 }
 
 #[test]
+fn a_socket_that_a_tls_object_took_over_lost_nothing() {
+    let mut flows = Flows::new(Limits::default());
+    let mut told = Told::default();
+    told.take(&mut flows, info(FlowId::Socket(1)));
+    told.take(&mut flows, Captured::Segment(segment(1, 0, b"abc")));
+    let object = FlowId::Tls {
+        pid: 1,
+        object: 2,
+        generation: 3,
+    };
+    told.take(
+        &mut flows,
+        Captured::Flow(Arc::new(FlowInfo {
+            carrier: Some(1),
+            ..unannounced(object)
+        })),
+    );
+    told.take(&mut flows, closed(3, 5000));
+    assert_eq!(told.0, "abc<end>");
+    assert!(flows.take_losses().is_empty());
+}
+
+#[test]
 fn a_reported_drop_explains_a_hole() {
     let mut flows = Flows::new(Limits::default());
     let mut told = Told::default();

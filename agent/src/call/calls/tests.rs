@@ -361,6 +361,19 @@ fn calls_without_an_answer_say_why() {
 }
 
 #[test]
+fn an_answer_before_the_requests_end_does_not_keep_the_call_open() {
+    let mut scene = Scene::server();
+    scene.received("PUT /api HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nabc");
+    scene
+        .sent("HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+        .later(1);
+    assert_eq!(scene.told, "");
+    scene.later(10);
+    assert_eq!(scene.told.trim_end(), "PUT /api [3/3 cut] -> 413 answered");
+    assert_eq!(scene.close(false), "PUT /api [3/3 cut] -> 413 answered");
+}
+
+#[test]
 fn close_delimited() {
     let mut scene = Scene::server();
     scene

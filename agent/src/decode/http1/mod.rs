@@ -38,6 +38,8 @@ enum State {
     Trailers {
         bytes: usize,
     },
+    /// A chunked body in which a gap swallowed chunk sizes: it goes on until its last chunk or the next message.
+    Blind,
     /// The message is whole; `End` comes next.
     Ending,
     /// The framing is invalid; `Broken` comes next.
@@ -198,6 +200,17 @@ impl Decoder {
                         return Some(event);
                     }
                 }
+                State::Blind => {
+                    if fresh_turn && begins_message(input, self.role) {
+                        return Some(self.finish(Event::End));
+                    }
+                    let bytes = input.len() as u64;
+                    if ends_chunked(input) {
+                        self.state = State::Ending;
+                    }
+                    input.clear();
+                    return Some(Event::Missed(bytes));
+                }
                 State::Resync => {
                     if fresh_turn && begins_message(input, self.role) {
                         self.state = State::Start;
@@ -219,7 +232,7 @@ impl Decoder {
     pub fn gap(&mut self, bytes: Option<u64>, out: &mut dyn FnMut(Event)) -> GapEffect {
         match (self.state, bytes) {
             (State::Opaque, _) => GapEffect::Within,
-            (State::Close | State::Unknown, bytes) => {
+            (State::Close | State::Unknown | State::Blind, bytes) => {
                 self.body_began = true;
                 out(Event::Missed(bytes.unwrap_or(0)));
                 GapEffect::Within
@@ -246,6 +259,12 @@ impl Decoder {
                 } else {
                     State::ChunkData { left: left - bytes }
                 };
+                out(Event::Missed(bytes));
+                GapEffect::Within
+            }
+            (State::ChunkData { .. }, Some(bytes)) => {
+                self.body_began = true;
+                self.state = State::Blind;
                 out(Event::Missed(bytes));
                 GapEffect::Within
             }
@@ -276,6 +295,7 @@ impl Decoder {
             | State::ChunkData { .. }
             | State::ChunkEnd
             | State::Trailers { .. }
+            | State::Blind
             | State::Breaking => Some(self.break_off(Broken::Ended)),
             State::Start | State::Resync | State::Opaque => None,
         };
@@ -412,6 +432,14 @@ impl Decoder {
         self.state = State::Resync;
         Event::Broken(why)
     }
+}
+
+/// The last chunk and an empty line stand at the end: as far as anybody can tell in a body whose chunk sizes are
+/// missing.
+fn ends_chunked(bytes: &[u8]) -> bool {
+    bytes
+        .strip_suffix(b"0\r\n\r\n")
+        .is_some_and(|before| before.is_empty() || before.ends_with(b"\r\n"))
 }
 
 #[cfg(test)]

@@ -290,6 +290,52 @@ fn a_gap_in_a_body_of_known_length_is_only_that() {
 }
 
 #[test]
+fn a_gap_over_chunk_sizes_costs_the_bytes_and_not_the_call() {
+    let limits = Limits::default();
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab";
+    for (rest, expected) in [
+        (
+            &["xyz\r\n0\r\n\r\n", "HTTP/1.1 204 No\r\n\r\n"][..],
+            "missed 10\nend\n204 None\nend\n",
+        ),
+        (
+            &["xyz\r\n", "0\r\n\r\n", "HTTP/1.1 204 No\r\n\r\n"],
+            "missed 5\nmissed 5\nend\n204 None\nend\n",
+        ),
+        (
+            &["xyz", "HTTP/1.1 204 No\r\n\r\n"],
+            "missed 3\nend\n204 None\nend\n",
+        ),
+        (&["xyz"], "missed 3\nbroken Ended\n"),
+    ] {
+        let mut text = String::new();
+        let (mut body, mut skipped) = (Vec::new(), 0);
+        let mut decoder = Decoder::new(Role::Responses, true);
+        for (index, piece) in [head].iter().chain(rest).enumerate() {
+            if index == 1 {
+                let effect = decoder.gap(Some(100), &mut |event| {
+                    describe(event, &mut text, &mut body, &mut skipped)
+                });
+                assert_eq!(effect, GapEffect::Within);
+            }
+            let mut input = Bytes::copy_from_slice(piece.as_bytes());
+            decoder.chunk(true);
+            while let Some(event) = decoder.next(&mut input, AnswerTo::Ordinary, &limits) {
+                describe(event, &mut text, &mut body, &mut skipped);
+            }
+        }
+        if let Some(event) = decoder.end() {
+            describe(event, &mut text, &mut body, &mut skipped);
+        }
+        assert_eq!(
+            text,
+            format!("200 Chunked\nbody ab\nmissed 100\n{expected}"),
+            "{rest:?}"
+        );
+    }
+}
+
+#[test]
 fn bodies_that_look_like_requests_are_bodies() {
     let inner = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = format!(

@@ -1,0 +1,253 @@
+//! The direction that carries the responses, and which call each of them answers.
+
+use std::collections::VecDeque;
+
+use super::{Context, Conversation, Ended, Side, is_loss, length_of};
+use crate::call::CallState;
+use crate::call::open::{Answer, Open};
+use crate::capture::KernelTime;
+use crate::decode::http1::GapEffect;
+use crate::decode::{Broken, Event, Framing, Head, Role, StartLine};
+use crate::flow::{Piece, What};
+
+impl Conversation {
+    pub(super) fn response_piece(&mut self, piece: Piece, cx: &mut Context<'_>) {
+        if !self.responses_waiting.is_empty() || (self.needs_request() && self.awaited().is_none()) {
+            self.wait(piece, Role::Responses, cx);
+            return;
+        }
+        self.feed_response(piece, cx);
+        self.after_response(cx);
+    }
+
+    /// What follows an answer: requests that waited for it, and calls that are over.
+    pub(super) fn after_response(&mut self, cx: &mut Context<'_>) {
+        self.settle(cx);
+        while !self.paused && !self.over {
+            let Some(piece) = self.requests_waiting.pop_front() else {
+                break;
+            };
+            let later = std::mem::take(&mut self.requests_waiting);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(length_of(&piece));
+            self.request_piece(piece, cx);
+            self.requests_waiting.extend(later);
+        }
+    }
+
+    /// The response direction stands where only a request tells what comes next.
+    pub(super) fn needs_request(&mut self) -> bool {
+        match self
+            .direction_of(Role::Responses)
+            .map(|direction| &self.lane_mut(direction).side)
+        {
+            Some(Side::Undecided { .. }) => true,
+            Some(Side::Http(decoder)) => decoder.is_between() || decoder.is_out_of_step(),
+            _ => false,
+        }
+    }
+
+    /// The first call that is not answered.
+    pub(super) fn awaited(&self) -> Option<usize> {
+        self.open
+            .iter()
+            .position(|open| !matches!(open.answer, Answer::Done(_)))
+    }
+
+    pub(super) fn release_responses(&mut self, cx: &mut Context<'_>) {
+        while !self.over && (self.awaited().is_some() || !self.needs_request()) {
+            let Some(piece) = self.responses_waiting.pop_front() else {
+                break;
+            };
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(length_of(&piece));
+            self.feed_response(piece, cx);
+        }
+        if self.responses_waiting.is_empty() {
+            self.responses_waiting = VecDeque::new();
+        }
+    }
+
+    pub(super) fn feed_response(&mut self, mut piece: Piece, cx: &mut Context<'_>) {
+        if matches!(self.lane_mut(piece.direction).side, Side::Undecided { .. }) {
+            if matches!(piece.what, What::Gap { .. }) {
+                self.responses_are_lost(cx);
+            }
+            match self.decide(piece, Some(Role::Responses), cx) {
+                Some((_, decided)) => piece = decided,
+                None => return,
+            }
+        }
+        let direction = piece.direction;
+        let lane = self.lane_mut(direction);
+        let turn = matches!(piece.what, What::Chunk(_)) && lane.turns(piece.other_position);
+        let Side::Http(mut decoder) = std::mem::replace(&mut lane.side, Side::Other) else {
+            return;
+        };
+        let mut rest = None;
+        match &mut piece.what {
+            What::Gap { bytes, reason } => {
+                let (bytes, reason) = (*bytes, *reason);
+                let mut events = Vec::new();
+                let effect = decoder.gap(bytes, &mut |event| events.push(event));
+                let awaited = self.awaited();
+                if let Some(index) = awaited.filter(|_| is_loss(reason)) {
+                    self.open[index].call.loss_overlap = true;
+                }
+                for event in events {
+                    self.response_event(event, Some(&piece), piece.at, Ended::Closed, cx);
+                }
+                if effect == GapEffect::OutOfStep {
+                    self.responses_are_lost(cx);
+                }
+            }
+            What::Chunk(bytes) => {
+                let mut input = std::mem::take(bytes);
+                let length = input.len();
+                decoder.chunk(turn);
+                loop {
+                    let between = decoder.is_between();
+                    let awaited = self.awaited();
+                    if between && awaited.is_none() && !input.is_empty() {
+                        let mut later = piece.clone();
+                        later.position += (length - input.len()) as u64;
+                        later.what = What::Chunk(input);
+                        rest = Some(later);
+                        break;
+                    }
+                    if between || decoder.is_out_of_step() {
+                        self.lane_mut(direction).message_at = piece.at;
+                    }
+                    let answer_to = awaited
+                        .map(|index| self.open[index].answer_to)
+                        .unwrap_or_default();
+                    let Some(event) = decoder.next(&mut input, answer_to, &cx.limits.decode) else {
+                        break;
+                    };
+                    self.response_event(event, Some(&piece), piece.at, Ended::Closed, cx);
+                    if self.over {
+                        return;
+                    }
+                }
+            }
+        }
+        self.lane_mut(direction).side = Side::Http(decoder);
+        if let Some(rest) = rest {
+            self.wait_first(rest, cx);
+        }
+    }
+
+    pub(super) fn response_event(
+        &mut self,
+        event: Event,
+        piece: Option<&Piece>,
+        at: KernelTime,
+        how: Ended,
+        cx: &mut Context<'_>,
+    ) {
+        if let Event::Head(head) = event {
+            if let Some(piece) = piece {
+                self.response_head(head, piece, cx);
+            }
+            return;
+        }
+        if let Event::Skipped(bytes) = event {
+            cx.stats.bytes_skipped += bytes;
+            return;
+        }
+        if self.response_ignored {
+            self.response_ignored = !matches!(event, Event::End | Event::Broken(_));
+            return;
+        }
+        let Some(open) = self.open.iter_mut().find(|open| open.answer == Answer::Begun) else {
+            return;
+        };
+        open.answered_at(at);
+        match event {
+            Event::Body(bytes) => open.add_response_body(bytes, cx),
+            Event::Missed(bytes) => open.response_body.miss(bytes),
+            Event::Anomaly(anomaly) => open.note(anomaly),
+            Event::End if open.switching => {
+                open.answer = Answer::Done(CallState::Switched);
+                self.switch(cx);
+            }
+            Event::End => open.answer = Answer::Done(CallState::Answered),
+            Event::Broken(why) => {
+                open.response_body.cut();
+                open.answer = Answer::Done(match (why, how) {
+                    (Broken::Gap, _) | (_, Ended::Forgotten) => CallState::Gap,
+                    (Broken::Ended, Ended::Reset) => CallState::Reset,
+                    (Broken::Ended, Ended::Closed) => CallState::Closed,
+                    (Broken::Invalid | Broken::Overtaken, _) => CallState::Answered,
+                });
+                open.call.loss_overlap |= why == Broken::Gap;
+            }
+            Event::Head(_) | Event::Skipped(_) => {}
+        }
+    }
+
+    pub(super) fn response_head(&mut self, head: Head, piece: &Piece, cx: &mut Context<'_>) {
+        let StartLine::Response { status } = head.line else {
+            return;
+        };
+        self.response_ignored = true;
+        if (100..200).contains(&status) && status != 101 {
+            return;
+        }
+        let Some(index) = self.pair(piece) else {
+            cx.stats.responses_unpaired += 1;
+            self.unsolicited = !self.requests_lost;
+            return;
+        };
+        self.response_ignored = false;
+        self.responses_lost = false;
+        self.requests_lost &= piece.other_position == 0;
+        for (at, open) in self.open.iter_mut().enumerate() {
+            if at >= index {
+                // Its answer is here, or yet to come.
+                open.gap = false;
+            } else if !matches!(open.answer, Answer::Done(_)) {
+                open.answer = Answer::Done(CallState::Gap);
+                open.call.loss_overlap = true;
+            }
+        }
+        let started_at = self.lane_mut(piece.direction).message_at;
+        let open = &mut self.open[index];
+        open.begin_answer(status, &head, started_at, piece.at);
+        open.switching = head.framing == Framing::Switched;
+        open.set_response_headers(head.headers);
+        let (declined, paused) = (
+            !open.request_done,
+            self.paused && open.may_switch && !open.switching,
+        );
+        if paused {
+            self.paused = false;
+        }
+        if declined && let Some(decoder) = self.decoder_mut(Role::Requests) {
+            decoder.decline_body();
+        }
+    }
+
+    /// The call that a response answers.
+    pub(super) fn pair(&self, piece: &Piece) -> Option<usize> {
+        let first = self.awaited()?;
+        // A response can only begin after its request did. Judged where something was lost, by positions.
+        let begun_before = |open: &Open| {
+            piece.other_position == 0
+                || (piece.other_position as u32)
+                    .wrapping_sub(open.position as u32)
+                    .cast_signed()
+                    > 0
+        };
+        if self.responses_lost {
+            return (first..self.open.len())
+                .rev()
+                .find(|index| begun_before(&self.open[*index]));
+        }
+        (!self.requests_lost || begun_before(&self.open[first])).then_some(first)
+    }
+
+    /// Another protocol takes the connection over.
+    pub(super) fn switch(&mut self, cx: &mut Context<'_>) {
+        self.abandon();
+        self.settle(cx);
+    }
+}
