@@ -19,7 +19,7 @@ const READY_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
 const WHY_ROOT: &str = "the agent needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE …): it loads programs \
-     into the kernel and reads what other processes send. Run `sudo -E cargo xtask run`";
+     into the kernel and reads what other processes send. Run `sudo -E env \"PATH=$PATH\" cargo xtask run`";
 
 #[derive(clap::Args, Default)]
 pub struct Args {

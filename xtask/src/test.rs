@@ -26,7 +26,7 @@ pub struct Args {
 
 /// Why the integration tests cannot run without root.
 const WHY_ROOT: &str = "the tests need root: they load kernel programs, make a cgroup and network namespaces of their own, \
-     and set up missing packages. Run `sudo -E cargo xtask test`; `cargo xtask test --unit` runs what needs no root";
+     and set up missing packages. Run `sudo -E env \"PATH=$PATH\" cargo xtask test`; `cargo xtask test --unit` runs what needs no root";
 
 /// The command.
 pub fn run(args: &Args) -> Result<()> {
@@ -45,9 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
         report.check("generated code is current", || {
             codegen::run(&codegen::Args { check: true })
         });
-        report.check("format", || {
-            sh::run(sh::cargo().args(["fmt", "--all", "--check"]))
-        });
+        report.check("format", check_format);
         report.check("tidy", tidy::run);
     }
     let mut object = None;
@@ -97,6 +95,24 @@ pub fn run(args: &Args) -> Result<()> {
         });
     }
     report.finish()
+}
+
+/// Workspaces of their own, which `cargo fmt --all` does not reach.
+const OTHER_WORKSPACES: [&str; 2] = ["agent-ebpf", "tests/fuzz"];
+
+fn check_format() -> Result<()> {
+    sh::run(sh::cargo().args(["fmt", "--all", "--check"]))?;
+    for folder in OTHER_WORKSPACES {
+        let manifest = sh::root().join(folder).join("Cargo.toml");
+        if manifest.exists() {
+            sh::run(
+                sh::cargo()
+                    .args(["fmt", "--check", "--manifest-path"])
+                    .arg(manifest),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// What ran, how long it took, and how it ended.
