@@ -1,4 +1,13 @@
-//! What kernel and agent share: record layouts, limits, the gate.
+//! What kernel and agent share: record layouts, limits, map values, the gate.
+//!
+//! `no_std`, no allocation, nothing but `core`: every line here also runs inside the kernel. Layouts are
+//! `repr(C)` without implicit padding, and assertions beside them hold their sizes.
 #![no_std]
 
+pub mod flow;
+pub mod gate;
+pub mod limits;
+pub mod offsets;
+pub mod record;
+pub mod scope;
 pub mod site;

@@ -1,0 +1,128 @@
+//! Map values that describe connections and TLS objects.
+
+/// What is known of a connection's encryption.
+pub mod tls {
+    /// Nothing said so yet.
+    pub const CLEAR: u8 = 0;
+    /// A probed library reads and writes it: its ciphertext is not shipped.
+    pub const BOUND: u8 = 1;
+    /// It starts like TLS, and no probed library has claimed it.
+    pub const UNKNOWN: u8 = 2;
+}
+
+/// Value of the map of flows, by socket cookie.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Flow {
+    pub withheld_bytes: u64,
+    /// First sequence numbers; valid if `started`.
+    pub sent_start: u32,
+    pub received_start: u32,
+    /// Highest sequence number behind payload that passed egress; valid if `egress_seen`.
+    pub egress_end: u32,
+    /// Seen from its establishment on.
+    pub started: u8,
+    /// [`crate::record::role`].
+    pub role: u8,
+    /// The agent has been told of it.
+    pub announced: u8,
+    /// [`tls`].
+    pub tls: u8,
+    /// A cgroup program has seen the socket, so it can be withheld.
+    pub enforceable: u8,
+    pub egress_seen: u8,
+    /// A TLS record was looked for at its start.
+    pub sniffed: u8,
+    pub reserved: [u8; 5],
+}
+
+/// Key of the map of TLS objects.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsKey {
+    pub object: u64,
+    pub pid: u32,
+    pub reserved: u32,
+}
+
+/// Value of the map of TLS objects.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsObject {
+    /// Cookie of the socket behind it; 0: none seen.
+    pub carrier: u64,
+    /// Plaintext bytes so far.
+    pub sent: u64,
+    pub received: u64,
+    /// Tells objects at a reused address apart.
+    pub generation: u32,
+    pub reserved: u32,
+}
+
+/// A thread inside a TLS library call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsCall {
+    pub object: u64,
+    pub buffer: u64,
+    /// Where the library writes how many bytes it moved; 0: it returns them.
+    pub moved: u64,
+    /// The loader's number of the library.
+    pub library: u32,
+    /// [`crate::site::Op`].
+    pub op: u8,
+    /// [`crate::site::ResultIn`].
+    pub result: u8,
+    pub reserved: [u8; 2],
+}
+
+/// Value of the map of withheld flows, by socket cookie.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Withhold {
+    /// First sequence number that must not leave.
+    pub from: u32,
+    pub reserved: u32,
+}
+
+/// Counters, one a CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Counters {
+    /// Attempts to write a record: the source of `Header::sequence`.
+    pub sequence: u64,
+    /// Records that found no room in the ring.
+    pub dropped_records: u64,
+    /// Payload bytes of those.
+    pub dropped_bytes: u64,
+    /// Operations on TCP sockets whose cookie is not known.
+    pub no_cookie: u64,
+    /// Operations on MPTCP sockets.
+    pub mptcp: u64,
+    /// System calls of 32-bit programs.
+    pub compat: u64,
+    /// Operations of exempt processes.
+    pub exempt: u64,
+    /// Buffers that could not be read.
+    pub unreadable: u64,
+}
+
+#[cfg(feature = "user")]
+mod user {
+    //! aya moves these between maps and memory: plain integers, no padding (see the size assertions).
+    unsafe impl aya::Pod for super::Flow {}
+    unsafe impl aya::Pod for super::TlsKey {}
+    unsafe impl aya::Pod for super::TlsObject {}
+    unsafe impl aya::Pod for super::TlsCall {}
+    unsafe impl aya::Pod for super::Withhold {}
+    unsafe impl aya::Pod for super::Counters {}
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<Flow>() == 32);
+    assert!(core::mem::size_of::<TlsKey>() == 16);
+    assert!(core::mem::size_of::<TlsObject>() == 32);
+    assert!(core::mem::size_of::<TlsCall>() == 32);
+    assert!(core::mem::size_of::<Withhold>() == 8);
+    assert!(core::mem::size_of::<Counters>() == 64);
+};

@@ -1,0 +1,36 @@
+//! Every bound that both sides rely on. The unit is the last word of the name.
+
+/// Largest payload of one data record. Longer operations become several records.
+pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
+/// Payload sizes that a record can be reserved with: the verifier wants constants.
+pub const CHUNK_CLASSES_BYTES: [usize; 4] = [256, 1024, 4096, CHUNK_BYTES_MAX];
+/// Records that one system call or library call may produce (chunks and buffers of a vector together).
+pub const CHUNKS_PER_OPERATION_MAX: u32 = 1024;
+/// Buffers of one `writev`/`sendmsg` that are followed; the kernel's own limit (UIO_MAXIOV).
+pub const VECTORS_MAX: u32 = 1024;
+/// Messages of one `sendmmsg`/`recvmmsg` that are followed.
+pub const MESSAGES_MAX: u32 = 64;
+/// Default size of the record ring.
+pub const RING_BYTES: u32 = 16 * 1024 * 1024;
+/// Connections that the kernel side tracks; the least recently used gives way.
+pub const FLOWS_MAX: u32 = 32 * 1024;
+/// TLS objects that the kernel side tracks; the least recently used gives way.
+pub const TLS_OBJECTS_MAX: u32 = 32 * 1024;
+/// Threads that are inside a TLS call at one moment.
+pub const TLS_CALLS_MAX: u32 = 8 * 1024;
+/// Flows whose egress is withheld at one moment.
+pub const WITHHELD_MAX: u32 = 8 * 1024;
+/// Cgroups, network namespaces and executables that a scope or an exemption can name.
+pub const SCOPE_ENTRIES_MAX: u32 = 1024;
+/// Path components of an executable that are read.
+pub const PATH_COMPONENTS_MAX: usize = 24;
+/// Bytes of an executable's path, components joined with `/`.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// A thread's name, with its closing zero.
+pub const COMM_BYTES: usize = 16;
+/// Bytes of a library's file name that are read.
+pub const NAME_BYTES: usize = 64;
+/// Longest file name, with its closing zero (NAME_MAX + 1).
+pub const NAME_BYTES_MAX: usize = 256;
+/// Processes whose executable's verdict is remembered in the kernel; the least recently used gives way.
+pub const PROCESSES_MAX: u32 = 8 * 1024;

@@ -1,0 +1,266 @@
+//! What the kernel programs write into the ring, and how the agent reads it back.
+//!
+//! A record is a [`Header`], a body by its kind, and for some kinds payload. The agent never casts: it takes
+//! fields from bytes with [`Reader`], which cannot read past the end, and counts what it does not understand.
+
+use crate::limits::COMM_BYTES;
+
+/// Kinds of record. 0 is never written, so that zeroed memory is not a record.
+pub mod kind {
+    pub const DATA: u8 = 1;
+    pub const FLOW_OPEN: u8 = 2;
+    pub const FLOW_CLOSE: u8 = 3;
+    pub const TLS_BIND: u8 = 4;
+    pub const TLS_CLOSE: u8 = 5;
+    pub const MAPPED: u8 = 6;
+    pub const EXEC: u8 = 7;
+    pub const FORK: u8 = 8;
+    pub const EXIT: u8 = 9;
+}
+
+/// First part of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// [`kind`].
+    pub kind: u8,
+    pub reserved: u8,
+    /// CPU whose sequence `sequence` counts.
+    pub cpu: u16,
+    /// Bytes of payload behind the body; the reserved room may be larger.
+    pub payload_bytes: u32,
+    /// Counts every attempt to write a record on this CPU: a hole is a loss.
+    pub sequence: u64,
+    /// Nanoseconds, `CLOCK_MONOTONIC`.
+    pub at: u64,
+    pub pid: u32,
+    pub tid: u32,
+    pub uid: u32,
+    pub reserved2: u32,
+    pub cgroup: u64,
+    pub comm: [u8; COMM_BYTES],
+}
+
+/// `Data::flags`: the process sent these bytes (else it received them).
+pub const SENT: u8 = 1;
+/// `Data::flags`: plaintext of a TLS object; `flow` is its address and `generation` is set.
+pub const TLS: u8 = 2;
+
+/// Body of [`kind::DATA`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Data {
+    /// Socket cookie, or the TLS object's address.
+    pub flow: u64,
+    /// Position of the first byte: TCP sequence number, or plaintext bytes counted from the object's first use.
+    pub position: u64,
+    /// Where the other direction stands; for TLS objects, the loader's number of the library.
+    pub other_position: u64,
+    /// Bytes of the operation from `position` on that this record stands for; more than the payload if some
+    /// could not be captured.
+    pub moved_bytes: u32,
+    pub generation: u32,
+    /// Carrier's cookie of a TLS object, 0 if none is known.
+    pub carrier: u64,
+    pub flags: u8,
+    /// [`missing`].
+    pub missing: u8,
+    pub reserved: [u8; 6],
+}
+
+/// `Data::missing`: why `moved_bytes` exceeds the payload.
+pub mod missing {
+    pub const NOTHING: u8 = 0;
+    pub const LIMIT: u8 = 1;
+    pub const UNREADABLE: u8 = 2;
+    pub const SENDFILE: u8 = 3;
+}
+
+/// Roles in [`FlowOpen`].
+pub mod role {
+    pub const UNKNOWN: u8 = 0;
+    pub const CLIENT: u8 = 1;
+    pub const SERVER: u8 = 2;
+}
+
+/// Body of [`kind::FLOW_OPEN`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FlowOpen {
+    pub cookie: u64,
+    /// IPv6, or IPv4 in the first four bytes; network order.
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    /// Host order.
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub netns: u32,
+    /// First sequence number each way; valid if `joined_late` is 0.
+    pub sent_start: u32,
+    pub received_start: u32,
+    /// 4 or 6.
+    pub family: u8,
+    /// [`role`].
+    pub role: u8,
+    pub joined_late: u8,
+    /// A cgroup program has seen the socket.
+    pub enforceable: u8,
+    /// [`crate::flow::tls`].
+    pub tls: u8,
+    pub reserved: [u8; 3],
+}
+
+/// Body of [`kind::FLOW_CLOSE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FlowClose {
+    pub cookie: u64,
+    pub bytes_acked: u64,
+    pub bytes_received: u64,
+    /// Payload bytes that the egress program dropped.
+    pub withheld_bytes: u64,
+    pub sent_end: u32,
+    pub received_end: u32,
+    /// Highest sequence number behind payload that left this host's egress hook; valid if `egress_seen`.
+    pub egress_end: u32,
+    /// The sequence number from which payload was withheld; valid if `withheld`.
+    pub withhold_from: u32,
+    pub sent_start: u32,
+    pub received_start: u32,
+    pub reset: u8,
+    pub egress_seen: u8,
+    pub withheld: u8,
+    /// [`crate::flow::tls`].
+    pub tls: u8,
+    pub enforceable: u8,
+    pub reserved: [u8; 3],
+}
+
+/// Body of [`kind::TLS_BIND`]: the TLS object is carried by this socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsBind {
+    pub object: u64,
+    pub cookie: u64,
+    pub generation: u32,
+    /// The loader's number of the library.
+    pub library: u32,
+}
+
+/// Body of [`kind::TLS_CLOSE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsClose {
+    pub object: u64,
+    pub sent_end: u64,
+    pub received_end: u64,
+    pub generation: u32,
+    pub reserved: u32,
+}
+
+/// Body of [`kind::MAPPED`]: a file that looks like a TLS library was mapped executable. Payload: its name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Mapped {
+    pub inode: u64,
+    /// `st_dev` as the kernel encodes it (major << 20 | minor).
+    pub device: u32,
+    pub reserved: u32,
+}
+
+/// Body of [`kind::EXEC`] and [`kind::FORK`]. Payload (exec): path components, last first, each closed by a
+/// zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessChange {
+    /// Executable's inode (exec).
+    pub inode: u64,
+    pub device: u32,
+    /// The new process (fork).
+    pub child: u32,
+    /// The path has more components than were read.
+    pub truncated: u32,
+    pub reserved: u32,
+    pub reserved2: u64,
+}
+
+/// Takes little-endian fields from bytes, in order; `None` once they do not suffice.
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes }
+    }
+
+    /// The next `count` bytes.
+    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        if count > self.bytes.len() {
+            return None;
+        }
+        let (taken, rest) = self.bytes.split_at(count);
+        self.bytes = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Some(out)
+    }
+}
+
+/// A field that can be read from bytes.
+trait Field: Sized {
+    fn read(reader: &mut Reader) -> Option<Self>;
+}
+
+macro_rules! integer_field {
+    ($($kind:ty),*) => {$(
+        impl Field for $kind {
+            fn read(reader: &mut Reader) -> Option<Self> {
+                reader.array().map(<$kind>::from_le_bytes)
+            }
+        }
+    )*};
+}
+
+integer_field!(u8, u16, u32, u64);
+
+impl<const N: usize> Field for [u8; N] {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        reader.array()
+    }
+}
+
+/// `Type::read(&mut reader)`: the fields in the order of the layout.
+macro_rules! layout {
+    ($kind:ident, $bytes:literal, $($field:ident),*) => {
+        impl $kind {
+            /// Size on the ring.
+            pub const BYTES: usize = $bytes;
+
+            /// `None` if there are too few bytes.
+            pub fn read(reader: &mut Reader) -> Option<Self> {
+                Some($kind { $($field: Field::read(reader)?),* })
+            }
+        }
+        const _: () = assert!(core::mem::size_of::<$kind>() == $bytes);
+    };
+}
+
+layout!(Header, 64, kind, reserved, cpu, payload_bytes, sequence, at, pid, tid, uid, reserved2, cgroup, comm);
+layout!(Data, 48, flow, position, other_position, moved_bytes, generation, carrier, flags, missing, reserved);
+layout!(
+    FlowOpen, 64, cookie, local, remote, local_port, remote_port, netns, sent_start, received_start, family,
+    role, joined_late, enforceable, tls, reserved
+);
+layout!(
+    FlowClose, 64, cookie, bytes_acked, bytes_received, withheld_bytes, sent_end, received_end, egress_end,
+    withhold_from, sent_start, received_start, reset, egress_seen, withheld, tls, enforceable, reserved
+);
+layout!(TlsBind, 24, object, cookie, generation, library);
+layout!(TlsClose, 32, object, sent_end, received_end, generation, reserved);
+layout!(Mapped, 16, inode, device, reserved);
+layout!(ProcessChange, 32, inode, device, child, truncated, reserved, reserved2);

@@ -1,0 +1,88 @@
+//! The only writer of the ring, and the only place where records are dropped and counted.
+
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use apiward_common::flow::Counters;
+use apiward_common::record::Header;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+
+use crate::maps::{COUNTERS, RING, SIGNALS};
+
+const NO_WAKEUP: u64 = 1;
+const FORCE_WAKEUP: u64 = 2;
+
+/// A record as it lies in the ring.
+#[repr(C)]
+pub struct Record<B: 'static, const PAYLOAD: usize> {
+    pub header: Header,
+    pub body: B,
+    pub payload: [u8; PAYLOAD],
+}
+
+/// Adds to a counter of this CPU and returns what it was. Atomically: since 6.13 a system-call tracepoint can be
+/// preempted by another task that runs the same program on the same CPU.
+#[inline(always)]
+pub fn count(field: impl Fn(*mut Counters) -> *mut u64, add: u64) -> u64 {
+    match COUNTERS.get_ptr_mut(0) {
+        // SAFETY: a map value of this type, aligned, alive as long as the program runs.
+        Some(counters) => unsafe { AtomicU64::from_ptr(field(counters)).fetch_add(add, Ordering::Relaxed) },
+        None => 0,
+    }
+}
+
+/// Reserves a record, lets `fill` write body and payload and say how many payload bytes there are, and submits
+/// it. `lost_bytes` is what the loss of this record would cost.
+#[inline(always)]
+pub fn emit<B: 'static, const PAYLOAD: usize>(
+    kind: u8,
+    lost_bytes: u64,
+    fill: impl FnOnce(&mut Record<B, PAYLOAD>) -> u32,
+) -> bool {
+    let sequence = count(|c| unsafe { &raw mut (*c).sequence }, 1);
+    let Some(mut entry) = RING.reserve::<Record<B, PAYLOAD>>(0) else {
+        count(|c| unsafe { &raw mut (*c).dropped_records }, 1);
+        count(|c| unsafe { &raw mut (*c).dropped_bytes }, lost_bytes);
+        return false;
+    };
+    let slot: &mut MaybeUninit<Record<B, PAYLOAD>> = &mut entry;
+    // SAFETY: every field is plain integers; header and body are written below, payload as far as `fill` says.
+    let record = unsafe { &mut *slot.as_mut_ptr() };
+    let who = bpf_get_current_pid_tgid();
+    record.header.kind = kind;
+    record.header.reserved = 0;
+    record.header.sequence = sequence;
+    // SAFETY: helpers without arguments.
+    unsafe {
+        record.header.cpu = bpf_get_smp_processor_id() as u16;
+        record.header.at = bpf_ktime_get_ns();
+        record.header.cgroup = bpf_get_current_cgroup_id();
+    }
+    record.header.pid = (who >> 32) as u32;
+    record.header.tid = who as u32;
+    record.header.uid = bpf_get_current_uid_gid() as u32;
+    record.header.reserved2 = 0;
+    record.header.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    record.header.payload_bytes = fill(record);
+    entry.submit(wakeup());
+    true
+}
+
+/// One wake-up for the first record after the agent went to sleep, none for the others: it drains on its own
+/// while there is work.
+#[inline(always)]
+fn wakeup() -> u64 {
+    if let Some(sleeping) = SIGNALS.get_ptr_mut(0) {
+        // SAFETY: a map value; a race costs one wake-up too many.
+        unsafe {
+            if *sleeping != 0 {
+                *sleeping = 0;
+                return FORCE_WAKEUP;
+            }
+        }
+    }
+    NO_WAKEUP
+}

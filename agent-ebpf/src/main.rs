@@ -1,0 +1,87 @@
+//! The kernel programs: entry points only. What they do stands in the modules; what they write into the ring is
+//! in `apiward_common::record`.
+#![no_std]
+#![no_main]
+
+mod emit;
+mod io;
+mod maps;
+mod process;
+mod scope;
+mod sock;
+mod tls;
+mod withhold;
+
+use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, uprobe, uretprobe};
+use aya_ebpf::programs::{BtfTracePointContext, ProbeContext, RetProbeContext, SkBuffContext};
+
+/// End of every system call: bytes that moved on sockets, libraries that were mapped. The arguments are still in
+/// the saved registers, so no entry program and no map between the two is needed.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn apiward_sys_exit(ctx: BtfTracePointContext) -> i32 {
+    io::system_call(&ctx);
+    0
+}
+
+/// A TCP connection began or ended.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn apiward_set_state(ctx: BtfTracePointContext) -> i32 {
+    sock::state_changed(&ctx);
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn apiward_exec(_ctx: BtfTracePointContext) -> i32 {
+    process::executed();
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn apiward_fork(ctx: BtfTracePointContext) -> i32 {
+    process::forked(&ctx);
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn apiward_exit(_ctx: BtfTracePointContext) -> i32 {
+    process::exited();
+    0
+}
+
+/// A TLS library is about to do something. The attach cookie says where its arguments are.
+#[uprobe]
+pub fn apiward_tls_enter(ctx: ProbeContext) -> u32 {
+    tls::enter(&ctx);
+    0
+}
+
+/// A TLS library has done it; at a site inside the function.
+#[uprobe]
+pub fn apiward_tls_exit(ctx: ProbeContext) -> u32 {
+    tls::exit(&ctx);
+    0
+}
+
+/// A TLS library has done it; where no such site could be proven.
+#[uretprobe]
+pub fn apiward_tls_return(ctx: RetProbeContext) -> u32 {
+    tls::exit(&ctx);
+    0
+}
+
+/// Payload that must not leave, does not.
+#[cgroup_skb]
+pub fn apiward_egress(ctx: SkBuffContext) -> i32 {
+    withhold::egress(&ctx)
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Helpers such as `bpf_get_attach_cookie` are for GPL-compatible programs; the project itself is Apache-2.0.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

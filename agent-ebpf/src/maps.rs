@@ -1,0 +1,45 @@
+//! Every map, and the constants that the agent fills in before loading.
+
+use apiward_common::flow::{Counters, Flow, TlsCall, TlsKey, TlsObject, Withhold};
+use apiward_common::limits::{
+    FLOWS_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
+};
+use apiward_common::offsets::Offsets;
+use apiward_common::scope::{FileKey, Settings};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::ZERO;
+#[unsafe(no_mangle)]
+pub static SETTINGS: Settings = Settings::ZERO;
+
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+/// Index 0: the agent sleeps and wants to be woken by the next record. Index 1: some flow is withheld.
+#[map]
+pub static SIGNALS: Array<u32> = Array::with_max_entries(2, 0);
+#[map]
+pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
+#[map]
+pub static WITHHELD: HashMap<u64, Withhold> = HashMap::with_max_entries(WITHHELD_MAX, 0);
+#[map]
+pub static TLS_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_MAX, 0);
+#[map]
+pub static TLS_OBJECTS: LruHashMap<TlsKey, TlsObject> = LruHashMap::with_max_entries(TLS_OBJECTS_MAX, 0);
+/// Libraries that are attached, or that the agent has refused: not reported again.
+#[map]
+pub static LIBRARIES: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries(SCOPE_ENTRIES_MAX, 0);
+/// Cgroup ids: 1 = in scope, 2 = exempt.
+#[map]
+pub static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(SCOPE_ENTRIES_MAX, 0);
+#[map]
+pub static NETNS: HashMap<u32, u32> = HashMap::with_max_entries(SCOPE_ENTRIES_MAX, 0);
+/// Executables: 1 = in scope, 2 = exempt.
+#[map]
+pub static EXES: HashMap<FileKey, u32> = HashMap::with_max_entries(SCOPE_ENTRIES_MAX, 0);
+/// What [`EXES`] says of a process, so that its executable is looked up once.
+#[map]
+pub static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(PROCESSES_MAX, 0);

@@ -1,0 +1,102 @@
+//! Decides, first, whether anything is looked at at all.
+
+use apiward_common::scope::{BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_task};
+
+use crate::emit::count;
+use crate::maps::{CGROUPS, EXES, NETNS, OFFSETS, PROCESSES, SETTINGS};
+use crate::sock::read;
+
+/// Said of a process whose executable is not listed.
+const NOT_LISTED: u32 = 0;
+
+/// The current task's cgroup or executable is in scope, and it is neither the agent nor exempt.
+#[inline(always)]
+pub fn task() -> bool {
+    let scope = SETTINGS.scope();
+    if (bpf_get_current_pid_tgid() >> 32) as u32 == SETTINGS.agent_pid() {
+        return false;
+    }
+    let mut inside = scope & (BY_CGROUP | BY_EXE) == 0;
+    if scope & BY_CGROUP != 0 && cgroup(SETTINGS.cgroup_levels(), IN_SCOPE) {
+        inside = true;
+    }
+    if !inside && scope & BY_EXE == 0 {
+        return false;
+    }
+    if SETTINGS.exempt_levels() != 0 && cgroup(SETTINGS.exempt_levels(), EXEMPT) {
+        count(|c| unsafe { &raw mut (*c).exempt }, 1);
+        return false;
+    }
+    if scope & BY_EXE != 0 || SETTINGS.exempt_exes() != 0 {
+        let listed = executable();
+        if listed & EXEMPT != 0 {
+            count(|c| unsafe { &raw mut (*c).exempt }, 1);
+            return false;
+        }
+        inside |= listed & IN_SCOPE != 0;
+    }
+    inside
+}
+
+/// The network namespace is in scope.
+#[inline(always)]
+pub fn netns(inode: u32) -> bool {
+    // SAFETY: only asks whether it is there.
+    SETTINGS.scope() & BY_NETNS == 0 || unsafe { NETNS.get(&inode) }.is_some()
+}
+
+#[inline(always)]
+fn cgroup(levels: u32, wanted: u32) -> bool {
+    for level in 0..=CGROUP_LEVEL_MAX {
+        if levels & (1 << level) == 0 {
+            continue;
+        }
+        // SAFETY: helper with an integer argument; 0 if there is no such level.
+        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
+        // SAFETY: the value is copied out at once.
+        if let Some(listed) = unsafe { CGROUPS.get(&id) } {
+            if *listed & wanted != 0 {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn executable() -> u32 {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: the value is copied out at once.
+    if let Some(known) = unsafe { PROCESSES.get(&pid) } {
+        return *known;
+    }
+    let listed = match current_exe() {
+        // SAFETY: the value is copied out at once.
+        Some(file) => unsafe { EXES.get(&file) }.copied().unwrap_or(NOT_LISTED),
+        None => NOT_LISTED,
+    };
+    let _ = PROCESSES.insert(&pid, &listed, 0);
+    listed
+}
+
+/// The executable of the current task.
+#[inline(always)]
+fn current_exe() -> Option<FileKey> {
+    // SAFETY: helper without arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let mm: u64 = read(task, OFFSETS.task_mm())?;
+    let file: u64 = read(mm, OFFSETS.mm_exe_file())?;
+    file_key(file)
+}
+
+/// Device and inode of an open file.
+#[inline(always)]
+pub fn file_key(file: u64) -> Option<FileKey> {
+    let inode: u64 = read(file, OFFSETS.file_inode())?;
+    let number: u64 = read(inode, OFFSETS.inode_ino())?;
+    let superblock: u64 = read(inode, OFFSETS.inode_sb())?;
+    let device: u32 = read(superblock, OFFSETS.sb_dev())?;
+    Some(FileKey { inode: number, device, reserved: 0 })
+}

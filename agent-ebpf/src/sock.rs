@@ -1,0 +1,249 @@
+//! Connections: from a file descriptor to its socket, what the socket says of itself, birth and death.
+
+use apiward_common::flow::{Flow, tls};
+use apiward_common::record::{FlowClose, FlowOpen, kind, role};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie};
+use aya_ebpf::programs::BtfTracePointContext;
+
+use crate::emit::{count, emit};
+use crate::maps::{FLOWS, OFFSETS, WITHHELD};
+
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const S_IFMT: u16 = 0o170000;
+const S_IFSOCK: u16 = 0o140000;
+const BPF_NOEXIST: u64 = 1;
+
+/// TCP states, as in `include/net/tcp_states.h`.
+mod state {
+    pub const ESTABLISHED: i32 = 1;
+    pub const SYN_SENT: i32 = 2;
+    pub const SYN_RECV: i32 = 3;
+    pub const FIN_WAIT1: i32 = 4;
+    pub const CLOSE: i32 = 7;
+    pub const CLOSE_WAIT: i32 = 8;
+}
+
+/// Reads a field of a kernel structure; `None` if the address is not readable.
+#[inline(always)]
+pub fn read<T>(base: u64, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address itself and fails cleanly.
+    unsafe { bpf_probe_read_kernel((base + offset as u64) as *const T) }.ok()
+}
+
+/// An open file of the current task.
+#[inline(always)]
+pub fn file_of(fd: u32) -> Option<u64> {
+    // SAFETY: helper without arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let files: u64 = read(task, OFFSETS.task_files())?;
+    let table: u64 = read(files, OFFSETS.files_fdt())?;
+    let most: u32 = read(table, OFFSETS.fdt_max_fds())?;
+    if fd >= most {
+        return None;
+    }
+    let array: u64 = read(table, OFFSETS.fdt_fd())?;
+    let file: u64 = read(array + fd as u64 * 8, 0)?;
+    if file == 0 { None } else { Some(file) }
+}
+
+/// A TCP socket that the current task has open.
+pub struct Tcp {
+    pub sk: u64,
+    pub cookie: u64,
+    pub netns: u32,
+}
+
+/// The TCP socket behind a descriptor; `None` for anything else.
+#[inline(always)]
+pub fn tcp_of(fd: u32) -> Option<Tcp> {
+    let file = file_of(fd)?;
+    let inode: u64 = read(file, OFFSETS.file_inode())?;
+    let mode: u16 = read(inode, OFFSETS.inode_mode())?;
+    if mode & S_IFMT != S_IFSOCK {
+        return None;
+    }
+    let socket: u64 = read(file, OFFSETS.file_private_data())?;
+    let sk: u64 = read(socket, OFFSETS.socket_sk())?;
+    let family: u16 = read(sk, OFFSETS.sk_family())?;
+    if family != AF_INET && family != AF_INET6 {
+        return None;
+    }
+    let protocol: u16 = read(sk, OFFSETS.sk_protocol())?;
+    if protocol != IPPROTO_TCP {
+        if protocol == IPPROTO_MPTCP {
+            count(|c| unsafe { &raw mut (*c).mptcp }, 1);
+        }
+        return None;
+    }
+    let cookie: u64 = read(sk, OFFSETS.sk_cookie())?;
+    if cookie == 0 {
+        count(|c| unsafe { &raw mut (*c).no_cookie }, 1);
+        return None;
+    }
+    let net: u64 = read(sk, OFFSETS.sk_net())?;
+    let netns: u32 = read(net, OFFSETS.net_inum())?;
+    Some(Tcp { sk, cookie, netns })
+}
+
+/// Sequence numbers after the last byte the application has sent and read.
+#[inline(always)]
+pub fn ends(sk: u64) -> Option<(u32, u32)> {
+    Some((read(sk, OFFSETS.tp_write_seq())?, read(sk, OFFSETS.tp_copied_seq())?))
+}
+
+/// The flow's entry; made now if the connection is older than the programs.
+#[inline(always)]
+pub fn flow_of(cookie: u64) -> Option<*mut Flow> {
+    if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
+        return Some(flow);
+    }
+    let fresh = new_flow();
+    let _ = FLOWS.insert(&cookie, &fresh, BPF_NOEXIST);
+    FLOWS.get_ptr_mut(&cookie)
+}
+
+#[inline(always)]
+fn new_flow() -> Flow {
+    Flow {
+        withheld_bytes: 0,
+        sent_start: 0,
+        received_start: 0,
+        egress_end: 0,
+        started: 0,
+        role: role::UNKNOWN,
+        announced: 0,
+        tls: tls::CLEAR,
+        enforceable: 0,
+        egress_seen: 0,
+        sniffed: 0,
+        reserved: [0; 5],
+    }
+}
+
+/// Tells the agent of a flow, before its first data record and again when it turns out to be TLS.
+#[inline(always)]
+pub fn announce(tcp: &Tcp, flow: *mut Flow) {
+    // SAFETY: a live map value; single bytes and words, races are benign.
+    let flow = unsafe { &mut *flow };
+    if flow.announced != 0 {
+        return;
+    }
+    let family: u16 = read(tcp.sk, OFFSETS.sk_family()).unwrap_or(0);
+    if emit::<FlowOpen, 0>(kind::FLOW_OPEN, 0, |record| {
+        let open = &mut record.body;
+        open.cookie = tcp.cookie;
+        open.local = [0; 16];
+        open.remote = [0; 16];
+        if family == AF_INET {
+            let local: [u8; 4] = read(tcp.sk, OFFSETS.sk_rcv_saddr()).unwrap_or([0; 4]);
+            let remote: [u8; 4] = read(tcp.sk, OFFSETS.sk_daddr()).unwrap_or([0; 4]);
+            open.local[0] = local[0];
+            open.local[1] = local[1];
+            open.local[2] = local[2];
+            open.local[3] = local[3];
+            open.remote[0] = remote[0];
+            open.remote[1] = remote[1];
+            open.remote[2] = remote[2];
+            open.remote[3] = remote[3];
+        } else {
+            open.local = read(tcp.sk, OFFSETS.sk_v6_rcv_saddr()).unwrap_or([0; 16]);
+            open.remote = read(tcp.sk, OFFSETS.sk_v6_daddr()).unwrap_or([0; 16]);
+        }
+        open.local_port = read(tcp.sk, OFFSETS.sk_num()).unwrap_or(0);
+        open.remote_port = u16::from_be(read(tcp.sk, OFFSETS.sk_dport()).unwrap_or(0));
+        open.netns = tcp.netns;
+        open.sent_start = flow.sent_start;
+        open.received_start = flow.received_start;
+        open.family = if family == AF_INET { 4 } else { 6 };
+        open.role = flow.role;
+        open.joined_late = (flow.started == 0) as u8;
+        open.enforceable = flow.enforceable;
+        open.tls = flow.tls;
+        open.reserved = [0; 3];
+        0
+    }) {
+        flow.announced = 1;
+    }
+}
+
+/// `inet_sock_set_state(sk, oldstate, newstate)`. No process can be told here: it may run in a softirq.
+#[inline(always)]
+pub fn state_changed(ctx: &BtfTracePointContext) {
+    let new: i32 = ctx.arg(2);
+    if new == state::ESTABLISHED {
+        established(ctx);
+    } else if new == state::CLOSE {
+        closed(ctx);
+    }
+}
+
+#[inline(always)]
+fn established(ctx: &BtfTracePointContext) {
+    let sk: u64 = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let protocol: u16 = read(sk, OFFSETS.sk_protocol()).unwrap_or(0);
+    if protocol != IPPROTO_TCP {
+        return;
+    }
+    let pointer: *mut core::ffi::c_void = ctx.arg(0);
+    // SAFETY: the tracepoint's own socket argument, which the verifier knows; also assigns the cookie.
+    let cookie = unsafe { bpf_get_socket_cookie(pointer) };
+    let Some((sent_start, received_start)) = ends(sk) else { return };
+    let mut flow = new_flow();
+    flow.started = 1;
+    flow.sent_start = sent_start;
+    flow.received_start = received_start;
+    flow.role = match old {
+        state::SYN_SENT => role::CLIENT,
+        state::SYN_RECV => role::SERVER,
+        _ => role::UNKNOWN,
+    };
+    // With TCP Fast Open bytes may have moved before: the entry that is there then is kept.
+    if FLOWS.insert(&cookie, &flow, BPF_NOEXIST).is_err() {
+        if let Some(known) = FLOWS.get_ptr_mut(&cookie) {
+            // SAFETY: a live map value.
+            unsafe { (*known).role = flow.role };
+        }
+    }
+}
+
+#[inline(always)]
+fn closed(ctx: &BtfTracePointContext) {
+    let sk: u64 = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let Some(cookie) = read::<u64>(sk, OFFSETS.sk_cookie()) else { return };
+    // SAFETY: copied out before anything else runs.
+    let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else { return };
+    let _ = FLOWS.remove(&cookie);
+    if flow.announced == 0 {
+        return;
+    }
+    // SAFETY: copied out at once.
+    let withhold = unsafe { WITHHELD.get(&cookie) }.copied();
+    let (sent_end, received_end) = ends(sk).unwrap_or((0, 0));
+    emit::<FlowClose, 0>(kind::FLOW_CLOSE, 0, |record| {
+        record.body = FlowClose {
+            cookie,
+            bytes_acked: read(sk, OFFSETS.tp_bytes_acked()).unwrap_or(0),
+            bytes_received: read(sk, OFFSETS.tp_bytes_received()).unwrap_or(0),
+            withheld_bytes: flow.withheld_bytes,
+            sent_end,
+            received_end,
+            egress_end: flow.egress_end,
+            withhold_from: withhold.map_or(0, |w| w.from),
+            sent_start: flow.sent_start,
+            received_start: flow.received_start,
+            reset: matches!(old, state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1) as u8,
+            egress_seen: flow.egress_seen,
+            withheld: withhold.is_some() as u8,
+            tls: flow.tls,
+            enforceable: flow.enforceable,
+            reserved: [0; 3],
+        };
+        0
+    });
+}

@@ -1,0 +1,176 @@
+//! TLS library calls: the plaintext they move, and the socket behind each TLS object.
+//!
+//! The socket is learnt where it is certain: a system call on a TCP socket, made by a thread while it is inside a
+//! library call on the object. An object whose calls never do that (memory BIO) has no carrier; none is guessed.
+
+use apiward_common::flow::{Flow, TlsCall, TlsKey, TlsObject, tls};
+use apiward_common::record::{SENT, TLS, TlsBind, TlsClose, kind, missing};
+use apiward_common::site::{self, Op, ResultIn};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::programs::ProbeContext;
+
+use crate::emit::emit;
+use crate::io::Operation;
+use crate::maps::{TLS_CALLS, TLS_OBJECTS};
+use crate::scope;
+use crate::sock::{Tcp, announce};
+
+/// General registers in the order of `struct pt_regs`: r15 … rdi, and one more to make masking enough.
+type Registers = [u64; 16];
+const RAX: u8 = 10;
+
+/// The verifier allows no variable offset into the context, so the registers are copied first.
+#[inline(always)]
+fn registers(ctx: *mut core::ffi::c_void) -> Option<Registers> {
+    // SAFETY: the context of a probe is `struct pt_regs`, longer than this.
+    unsafe { bpf_probe_read_kernel(ctx.cast::<Registers>().cast_const()) }.ok()
+}
+
+#[inline(always)]
+fn register(registers: &Registers, index: u8) -> u64 {
+    if index == site::REG_NONE {
+        return 0;
+    }
+    // SAFETY: masked to the array's length.
+    unsafe { core::ptr::read_volatile(registers.as_ptr().add((index & 15) as usize)) }
+}
+
+#[inline(always)]
+fn key(object: u64) -> TlsKey {
+    TlsKey { object, pid: (bpf_get_current_pid_tgid() >> 32) as u32, reserved: 0 }
+}
+
+#[inline(always)]
+pub fn enter(ctx: &ProbeContext) {
+    if !scope::task() {
+        return;
+    }
+    // SAFETY: the program's own context.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let Some(registers) = registers(ctx.as_ptr()) else { return };
+    let object = register(&registers, site::ssl_index(cookie));
+    let op = site::op_number(cookie);
+    if op == Op::Free as u8 {
+        freed(object);
+        return;
+    }
+    let call = TlsCall {
+        object,
+        buffer: register(&registers, site::buf_index(cookie)),
+        moved: register(&registers, site::out_index(cookie)),
+        library: site::library(cookie),
+        op,
+        result: site::result_number(cookie),
+        reserved: [0; 2],
+    };
+    let _ = TLS_CALLS.insert(&bpf_get_current_pid_tgid(), &call, 0);
+}
+
+/// The library call is over; `rax` holds what it, or its inner function, returned.
+#[inline(always)]
+pub fn exit(ctx: &impl EbpfContext) {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: copied out at once.
+    let Some(call) = TLS_CALLS.get_ptr(&thread).map(|call| unsafe { *call }) else { return };
+    let _ = TLS_CALLS.remove(&thread);
+    let Some(registers) = registers(ctx.as_ptr()) else { return };
+    let result = register(&registers, RAX);
+    let sent = call.op == Op::Write as u8 || call.op == Op::WriteEarly as u8 || call.op == Op::Sendfile as u8;
+    if !sent && call.op != Op::Read as u8 && call.op != Op::ReadEarly as u8 {
+        return;
+    }
+    let moved = if call.result == ResultIn::Count64 as u8 {
+        result as i64
+    } else if call.result == ResultIn::Flag as u8 {
+        if (result as i32) <= 0 {
+            return;
+        }
+        // SAFETY: the helper checks the address itself.
+        match unsafe { bpf_probe_read_user(call.moved as *const i64) } {
+            Ok(moved) => moved,
+            Err(_) => return,
+        }
+    } else {
+        result as i32 as i64
+    };
+    if moved <= 0 {
+        return;
+    }
+    let moved = moved as u64;
+    let Some(object) = object_of(call.object) else { return };
+    // SAFETY: a live map value; calls on one object are serialised by the application.
+    let object = unsafe { &mut *object };
+    let position = if sent { object.sent } else { object.received };
+    if sent {
+        object.sent += moved;
+    } else {
+        object.received += moved;
+    }
+    let mut operation = Operation::new(call.object, object.carrier, TLS | if sent { SENT } else { 0 });
+    operation.position = position;
+    operation.other_position = call.library as u64;
+    operation.generation = object.generation;
+    operation.left = moved;
+    operation.buffer(call.buffer, moved);
+    if call.op == Op::Sendfile as u8 {
+        operation.missing = missing::SENDFILE;
+    }
+    operation.ship();
+}
+
+#[inline(always)]
+fn object_of(object: u64) -> Option<*mut TlsObject> {
+    let key = key(object);
+    if let Some(known) = TLS_OBJECTS.get_ptr_mut(&key) {
+        return Some(known);
+    }
+    // SAFETY: helper without arguments. Steps of 1 µs: no object is freed and made again faster.
+    let generation = (unsafe { bpf_ktime_get_ns() } >> 10) as u32;
+    let fresh = TlsObject { carrier: 0, sent: 0, received: 0, generation, reserved: 0 };
+    let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
+    TLS_OBJECTS.get_ptr_mut(&key)
+}
+
+/// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object.
+#[inline(always)]
+pub fn carrier_used(tcp: &Tcp, flow: *mut Flow) {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: copied out at once.
+    let Some(call) = TLS_CALLS.get_ptr(&thread).map(|call| unsafe { *call }) else { return };
+    let Some(object) = object_of(call.object) else { return };
+    // SAFETY: live map values.
+    let (object, state) = unsafe { (&mut *object, &mut *flow) };
+    if object.carrier == tcp.cookie && state.tls == tls::BOUND {
+        return;
+    }
+    object.carrier = tcp.cookie;
+    let generation = object.generation;
+    state.tls = tls::BOUND;
+    state.announced = 0;
+    announce(tcp, flow);
+    emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
+        record.body =
+            TlsBind { object: call.object, cookie: tcp.cookie, generation, library: call.library };
+        0
+    });
+}
+
+#[inline(always)]
+fn freed(object: u64) {
+    let key = key(object);
+    // SAFETY: copied out at once.
+    let Some(known) = TLS_OBJECTS.get_ptr(&key).map(|known| unsafe { *known }) else { return };
+    let _ = TLS_OBJECTS.remove(&key);
+    emit::<TlsClose, 0>(kind::TLS_CLOSE, 0, |record| {
+        record.body = TlsClose {
+            object,
+            sent_end: known.sent,
+            received_end: known.received,
+            generation: known.generation,
+            reserved: 0,
+        };
+        0
+    });
+}

@@ -1,0 +1,74 @@
+//! At the egress of a cgroup: notes which sockets can be enforced and what left, and drops the payload that must
+//! not leave. ACK and RST pass, so that the connection can still be torn down.
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::programs::SkBuffContext;
+
+use crate::maps::{FLOWS, SIGNALS, WITHHELD};
+
+const PASS: i32 = 1;
+const DROP: i32 = 0;
+const IPPROTO_TCP: u8 = 6;
+
+#[inline(always)]
+pub fn egress(ctx: &SkBuffContext) -> i32 {
+    // SAFETY: the program's own context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
+    let Some(flow) = FLOWS.get_ptr_mut(&cookie) else { return PASS };
+    // SAFETY: a live map value; each field is one word or byte, and packets of a socket leave one by one.
+    let flow = unsafe { &mut *flow };
+    flow.enforceable = 1;
+    let Some((sequence, payload)) = payload(ctx) else { return PASS };
+    if payload == 0 {
+        return PASS;
+    }
+    let end = sequence.wrapping_add(payload);
+    if SIGNALS.get(1).copied().unwrap_or(0) != 0 {
+        // SAFETY: read at once.
+        if let Some(withhold) = unsafe { WITHHELD.get(&cookie) } {
+            if after(end, withhold.from) {
+                flow.withheld_bytes += payload as u64;
+                return DROP;
+            }
+        }
+    }
+    if flow.egress_seen == 0 || after(end, flow.egress_end) {
+        flow.egress_end = end;
+        flow.egress_seen = 1;
+    }
+    PASS
+}
+
+/// TCP sequence arithmetic (RFC 9293 §3.4).
+#[inline(always)]
+fn after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+/// Sequence number and payload bytes of a TCP segment; `None` for anything else. The length is the buffer's, not
+/// the IP header's: segmentation offload may leave that one at 0.
+#[inline(always)]
+fn payload(ctx: &SkBuffContext) -> Option<(u32, u32)> {
+    let first: u8 = ctx.load(0).ok()?;
+    let header = match first >> 4 {
+        4 => {
+            let protocol: u8 = ctx.load(9).ok()?;
+            if protocol != IPPROTO_TCP {
+                return None;
+            }
+            ((first & 0xf) as usize) * 4
+        }
+        6 => {
+            let next: u8 = ctx.load(6).ok()?;
+            if next != IPPROTO_TCP {
+                return None;
+            }
+            40
+        }
+        _ => return None,
+    };
+    let sequence = u32::from_be(ctx.load(header + 4).ok()?);
+    let offset: u8 = ctx.load(header + 12).ok()?;
+    let used = header as u32 + ((offset >> 4) as u32) * 4;
+    Some((sequence, ctx.len().saturating_sub(used)))
+}
