@@ -1,7 +1,7 @@
 //! The only writer of the ring, and the only place where records are dropped and counted.
 
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use apiward_common::flow::Counters;
 use apiward_common::record::Header;
@@ -29,7 +29,7 @@ pub struct Record<B: 'static, const PAYLOAD: usize> {
 pub fn count(field: impl Fn(*mut Counters) -> *mut u64, add: u64) -> u64 {
     match COUNTERS.get_ptr_mut(0) {
         // SAFETY: a map value of this type, aligned, alive as long as the program runs.
-        Some(counters) => unsafe { AtomicU64::from_ptr(field(counters)).fetch_add(add, Ordering::Relaxed) },
+        Some(counters) => unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(field(counters), add) },
         None => 0,
     }
 }

@@ -2,6 +2,9 @@
 //! in `apiward_common::record`.
 #![no_std]
 #![no_main]
+// `core` offers no `fetch_add` for this target, although the instruction exists.
+#![allow(internal_features)]
+#![feature(core_intrinsics)]
 
 mod emit;
 mod io;

@@ -215,6 +215,8 @@ pub fn build(toolchain: &Toolchain) -> Result<PathBuf> {
         // Type information, which aya needs to load maps and to relocate callbacks.
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
+        // 32-bit arithmetic and atomics that return a value (Linux 5.12).
+        "-Ctarget-cpu=v3".to_owned(),
         // The object is shipped inside the agent: it must not tell whose machine built it.
         format!("--remap-path-prefix={}=apiward", sh::root().display()),
     ];
