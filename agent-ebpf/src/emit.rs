@@ -4,13 +4,14 @@ use core::mem::MaybeUninit;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use apiward_common::flow::Counters;
+use apiward_common::limits::COMM_BYTES;
 use apiward_common::record::Header;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
 };
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 
-use crate::maps::{COUNTERS, RING, SIGNALS};
+use crate::maps::{COUNTERS, RING, SLEEPING};
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
@@ -24,12 +25,13 @@ pub struct Record<B: 'static, const PAYLOAD: usize> {
 }
 
 /// Adds to a counter of this CPU and returns what it was. Atomically: since 6.13 a system-call tracepoint can be
-/// preempted by another task that runs the same program on the same CPU.
+/// preempted by another task that runs the same program on the same CPU. Not relaxed: for that the compiler emits
+/// the instruction that returns nothing.
 #[inline(always)]
 pub fn count(field: impl Fn(*mut Counters) -> *mut u64, add: u64) -> u64 {
     match COUNTERS.get_ptr_mut(0) {
         // SAFETY: a map value of this type, aligned, alive as long as the program runs.
-        Some(counters) => unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(field(counters), add) },
+        Some(counters) => unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(field(counters), add) },
         None => 0,
     }
 }
@@ -65,7 +67,8 @@ pub fn emit<B: 'static, const PAYLOAD: usize>(
     record.header.tid = who as u32;
     record.header.uid = bpf_get_current_uid_gid() as u32;
     record.header.reserved2 = 0;
-    record.header.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    // SAFETY: room for the 16 bytes that the helper writes; it always terminates them.
+    unsafe { bpf_get_current_comm(record.header.comm.as_mut_ptr().cast(), COMM_BYTES as u32) };
     record.header.payload_bytes = fill(record);
     entry.submit(wakeup());
     true
@@ -75,7 +78,7 @@ pub fn emit<B: 'static, const PAYLOAD: usize>(
 /// while there is work.
 #[inline(always)]
 fn wakeup() -> u64 {
-    if let Some(sleeping) = SIGNALS.get_ptr_mut(0) {
+    if let Some(sleeping) = SLEEPING.get_ptr_mut(0) {
         // SAFETY: a map value; a race costs one wake-up too many.
         unsafe {
             if *sleeping != 0 {

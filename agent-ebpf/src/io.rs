@@ -13,7 +13,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
 use crate::maps::{LIBRARIES, OFFSETS, SETTINGS};
-use crate::sock::{Tcp, announce, ends, file_of, flow_of, read, tcp_of};
+use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, file_of, flow_of, read};
 use crate::{scope, tls};
 
 /// x86-64 system calls that move bytes on sockets, and `mmap`.
@@ -167,7 +167,10 @@ pub fn system_call(ctx: &BtfTracePointContext) {
             sent = false;
         }
     }
-    let Some(tcp) = tcp_of(fd) else { return };
+    let mut tcp = Tcp { sk: 0, cookie: 0, netns: 0, reserved: 0 };
+    if apiward_tcp_of(fd, &mut tcp) == 0 {
+        return;
+    }
     moved(&tcp, sent, shape, si, dx, result as u64);
 }
 
@@ -187,7 +190,7 @@ fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u6
         return;
     }
     let Some(flow) = flow_of(tcp.cookie) else { return };
-    tls::carrier_used(tcp, flow);
+    tls::apiward_carrier_used(tcp, flow);
     // SAFETY: a live map value.
     if unsafe { (*flow).tls } == tls_state::BOUND {
         return;
@@ -208,12 +211,12 @@ fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u6
     operation.other_position = other as u64;
     operation.left = bytes;
     sniff(flow, &operation);
-    announce(tcp, flow);
+    apiward_announce(tcp, flow);
     // SAFETY: a live map value.
     if unsafe { (*flow).tls } == tls_state::UNKNOWN {
         return;
     }
-    operation.ship();
+    apiward_ship(&operation);
 }
 
 /// Looks whether the flow's first operations start with a TLS record (RFC 8446 §5.1).
@@ -244,6 +247,7 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
 
 /// Bytes in user memory on their way into records.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Operation {
     flow: u64,
     carrier: u64,
@@ -262,6 +266,8 @@ pub struct Operation {
     pub left: u64,
     /// Bytes that may still be captured.
     budget: u64,
+    /// Bytes of the next record.
+    chunk_bytes: u64,
     pub generation: u32,
     flags: u8,
     pub missing: u8,
@@ -284,6 +290,7 @@ impl Operation {
             message_count: 0,
             left: 0,
             budget: SETTINGS.operation_bytes_max() as u64,
+            chunk_bytes: 0,
             generation: 0,
             flags,
             missing: missing::NOTHING,
@@ -315,46 +322,16 @@ impl Operation {
     /// Returns how many bytes the messages hold together: the system call returned their number.
     #[inline(always)]
     fn messages(&mut self, address: u64, count: u64) -> u64 {
-        let mut bytes = 0u64;
-        for index in 0..MESSAGES_MAX as u64 {
-            if index >= count {
-                break;
-            }
-            let length = (address + index * MMSGHDR_BYTES + MMSGHDR_LENGTH) as *const u32;
-            // SAFETY: the helper checks the address itself.
-            match unsafe { bpf_probe_read_user(length) } {
-                Ok(length) => bytes += length as u64,
-                Err(_) => break,
-            }
+        let mut lengths = Lengths { address: address + MMSGHDR_LENGTH, bytes: 0 };
+        let count = if count > MESSAGES_MAX as u64 { MESSAGES_MAX } else { count as u32 };
+        // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
+        unsafe {
+            bpf_loop(count, add_length as *mut core::ffi::c_void, (&raw mut lengths).cast(), 0);
         }
         self.message(address);
         self.messages = address + MMSGHDR_BYTES;
-        self.message_count = count.saturating_sub(1);
-        bytes
-    }
-
-    /// Writes the records of the operation.
-    #[inline(always)]
-    pub fn ship(&mut self) {
-        // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
-        unsafe {
-            bpf_loop(
-                CHUNKS_PER_OPERATION_MAX,
-                next_chunk as *mut core::ffi::c_void,
-                (self as *mut Operation).cast(),
-                0,
-            );
-        }
-        if self.left > 0 {
-            if self.missing == missing::NOTHING {
-                self.missing = missing::LIMIT;
-            }
-            let bytes = self.left;
-            emit::<Data, 0>(kind::DATA, bytes, |record| {
-                self.fill(&mut record.body, bytes, self.missing);
-                0
-            });
-        }
+        self.message_count = (count - 1) as u64;
+        lengths.bytes
     }
 
     #[inline(always)]
@@ -374,7 +351,9 @@ impl Operation {
     fn chunk<const CLASS: usize>(&self, bytes: u64) {
         emit::<Data, CLASS>(kind::DATA, bytes, |record| {
             self.fill(&mut record.body, bytes, missing::NOTHING);
-            let mut length = bytes as u32;
+            // Read again, so that the compiler keeps the comparison that the verifier wants to see.
+            // SAFETY: a reference is always readable.
+            let mut length = unsafe { core::ptr::read_volatile(&self.chunk_bytes) } as u32;
             if length > CLASS as u32 {
                 length = CLASS as u32;
             }
@@ -394,6 +373,57 @@ impl Operation {
             length
         });
     }
+}
+
+/// Writes the records of an operation. Global functions like this one are looked at by the verifier once, by
+/// themselves: in place, it would walk through them for every way that leads there, and give up.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_ship(operation: *const Operation) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(operation) = (unsafe { operation.as_ref() }) else { return 0 };
+    // `bpf_loop` wants its context on this function's own stack.
+    let mut operation = *operation;
+    // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
+    unsafe {
+        bpf_loop(
+            CHUNKS_PER_OPERATION_MAX,
+            next_chunk as *mut core::ffi::c_void,
+            (&raw mut operation).cast(),
+            0,
+        );
+    }
+    if operation.left > 0 {
+        if operation.missing == missing::NOTHING {
+            operation.missing = missing::LIMIT;
+        }
+        let bytes = operation.left;
+        emit::<Data, 0>(kind::DATA, bytes, |record| {
+            operation.fill(&mut record.body, bytes, operation.missing);
+            0
+        });
+    }
+    0
+}
+
+/// Lengths of the messages of one system call, added up.
+#[repr(C)]
+struct Lengths {
+    address: u64,
+    bytes: u64,
+}
+
+/// `bpf_loop` callback: 0 goes on, 1 ends.
+extern "C" fn add_length(_index: u32, lengths: *mut Lengths) -> i64 {
+    // SAFETY: the pointer that `messages` handed over; the helper checks the user address itself.
+    unsafe {
+        match bpf_probe_read_user((*lengths).address as *const u32) {
+            Ok(length) => (*lengths).bytes += length as u64,
+            Err(_) => return 1,
+        }
+        (*lengths).address += MMSGHDR_BYTES;
+    }
+    0
 }
 
 /// `bpf_loop` callback: 0 goes on, 1 ends.
@@ -416,6 +446,23 @@ extern "C" fn next_chunk(_index: u32, operation: *mut Operation) -> i64 {
     if bytes > CHUNK_BYTES_MAX as u64 {
         bytes = CHUNK_BYTES_MAX as u64;
     }
+    operation.chunk_bytes = bytes;
+    apiward_chunk(operation);
+    operation.base += bytes;
+    operation.base_left -= bytes;
+    operation.left -= bytes;
+    operation.budget -= bytes;
+    operation.position += bytes;
+    0
+}
+
+/// Writes one record of an operation.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_chunk(operation: *const Operation) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(operation) = (unsafe { operation.as_ref() }) else { return 0 };
+    let bytes = operation.chunk_bytes;
     const CLASSES: [usize; 4] = CHUNK_CLASSES_BYTES;
     if bytes <= CLASSES[0] as u64 {
         operation.chunk::<{ CLASSES[0] }>(bytes);
@@ -426,11 +473,6 @@ extern "C" fn next_chunk(_index: u32, operation: *mut Operation) -> i64 {
     } else {
         operation.chunk::<{ CLASSES[3] }>(bytes);
     }
-    operation.base += bytes;
-    operation.base_left -= bytes;
-    operation.left -= bytes;
-    operation.budget -= bytes;
-    operation.position += bytes;
     0
 }
 

@@ -18,9 +18,12 @@ pub static SETTINGS: Settings = Settings::ZERO;
 pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
-/// Index 0: the agent sleeps and wants to be woken by the next record. Index 1: some flow is withheld.
+/// The agent sleeps and wants to be woken by the next record.
 #[map]
-pub static SIGNALS: Array<u32> = Array::with_max_entries(2, 0);
+pub static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);
+/// Some flow is withheld: else the egress program asks no further.
+#[map]
+pub static SOME_WITHHELD: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
 #[map]

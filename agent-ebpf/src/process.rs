@@ -4,13 +4,16 @@
 use apiward_common::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX, PATH_COMPONENTS_MAX};
 use apiward_common::record::{ProcessChange, kind};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_loop, bpf_probe_read_kernel_str};
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::emit;
 use crate::maps::{OFFSETS, PROCESSES};
 use crate::scope;
 use crate::sock::read;
+
+/// Mounts that lie on top of each other at one place.
+const MOUNTS_MAX: u32 = 8;
 
 #[inline(always)]
 pub fn executed() {
@@ -30,29 +33,22 @@ pub fn executed() {
         record.body.inode = key.inode;
         record.body.device = key.device;
         record.body.child = 0;
-        record.body.truncated = 1;
         record.body.reserved = 0;
         record.body.reserved2 = 0;
-        let mut dentry = dentry;
-        // `f_path.mnt` points into `struct mount`.
-        let mut mount = mnt - OFFSETS.mount_mnt() as u64;
+        let mut walk = Walk {
+            dentry,
+            // `f_path.mnt` points into `struct mount`.
+            mount: mnt - OFFSETS.mount_mnt() as u64,
+            name: 0,
+            done: 0,
+        };
         let mut used = 0usize;
-        // Crossing a mount takes a round of its own.
-        for _ in 0..PATH_COMPONENTS_MAX * 2 {
-            let Some(parent) = read::<u64>(dentry, OFFSETS.dentry_parent()) else { break };
-            if parent == dentry {
-                let Some(above) = read::<u64>(mount, OFFSETS.mount_parent()) else { break };
-                if above == mount {
-                    record.body.truncated = 0;
-                    break;
-                }
-                let Some(point) = read::<u64>(mount, OFFSETS.mount_mountpoint()) else { break };
-                dentry = point;
-                mount = above;
-                continue;
+        for _ in 0..PATH_COMPONENTS_MAX {
+            // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
+            unsafe {
+                bpf_loop(MOUNTS_MAX, up as *mut core::ffi::c_void, (&raw mut walk).cast(), 0);
             }
-            let Some(name) = read::<u64>(dentry, OFFSETS.dentry_name()) else { break };
-            if used >= PATH_BYTES_MAX {
+            if walk.name == 0 || used >= PATH_BYTES_MAX {
                 break;
             }
             // SAFETY: `used` is below PATH_BYTES_MAX, so a name fits behind it; the helper checks the address.
@@ -60,17 +56,49 @@ pub fn executed() {
                 bpf_probe_read_kernel_str(
                     record.payload.as_mut_ptr().add(used).cast(),
                     NAME_BYTES_MAX as u32,
-                    name as *const core::ffi::c_void,
+                    walk.name as *const core::ffi::c_void,
                 )
             };
             if length <= 0 || length > NAME_BYTES_MAX as i64 {
                 break;
             }
             used += length as usize;
-            dentry = parent;
         }
+        record.body.truncated = (walk.done == 0) as u32;
         used as u32
     });
+}
+
+/// Where the walk from the file to the root is.
+#[repr(C)]
+struct Walk {
+    dentry: u64,
+    mount: u64,
+    /// The component that was found last; 0: none.
+    name: u64,
+    /// The root was reached.
+    done: u64,
+}
+
+/// `bpf_loop` callback: one step up, to the next component or across a mount. 1 once there is a component, or none.
+extern "C" fn up(_index: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: the pointer that `executed` handed over.
+    let walk = unsafe { &mut *walk };
+    walk.name = 0;
+    let Some(parent) = read::<u64>(walk.dentry, OFFSETS.dentry_parent()) else { return 1 };
+    if parent != walk.dentry {
+        walk.name = read(walk.dentry, OFFSETS.dentry_name()).unwrap_or(0);
+        walk.dentry = parent;
+        return 1;
+    }
+    let Some(above) = read::<u64>(walk.mount, OFFSETS.mount_parent()) else { return 1 };
+    if above == walk.mount {
+        walk.done = 1;
+        return 1;
+    }
+    walk.dentry = read(walk.mount, OFFSETS.mount_mountpoint()).unwrap_or(0);
+    walk.mount = above;
+    0
 }
 
 /// `sched_process_fork(parent, child)`; threads are left out.

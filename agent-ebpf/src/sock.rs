@@ -23,8 +23,12 @@ mod state {
     pub const SYN_SENT: i32 = 2;
     pub const SYN_RECV: i32 = 3;
     pub const FIN_WAIT1: i32 = 4;
+    pub const FIN_WAIT2: i32 = 5;
+    pub const TIME_WAIT: i32 = 6;
     pub const CLOSE: i32 = 7;
     pub const CLOSE_WAIT: i32 = 8;
+    pub const LAST_ACK: i32 = 9;
+    pub const CLOSING: i32 = 11;
 }
 
 /// Reads a field of a kernel structure; `None` if the address is not readable.
@@ -51,15 +55,31 @@ pub fn file_of(fd: u32) -> Option<u64> {
 }
 
 /// A TCP socket that the current task has open.
+#[repr(C)]
 pub struct Tcp {
     pub sk: u64,
     pub cookie: u64,
     pub netns: u32,
+    pub reserved: u32,
 }
 
-/// The TCP socket behind a descriptor; `None` for anything else.
+/// The TCP socket behind a descriptor: 1 if it is one, else 0. Global: see `io::apiward_ship`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_tcp_of(fd: u32, out: *mut Tcp) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(out) = (unsafe { out.as_mut() }) else { return 0 };
+    match tcp_of(fd) {
+        Some(tcp) => {
+            *out = tcp;
+            1
+        }
+        None => 0,
+    }
+}
+
 #[inline(always)]
-pub fn tcp_of(fd: u32) -> Option<Tcp> {
+fn tcp_of(fd: u32) -> Option<Tcp> {
     let file = file_of(fd)?;
     let inode: u64 = read(file, OFFSETS.file_inode())?;
     let mode: u16 = read(inode, OFFSETS.inode_mode())?;
@@ -86,13 +106,24 @@ pub fn tcp_of(fd: u32) -> Option<Tcp> {
     }
     let net: u64 = read(sk, OFFSETS.sk_net())?;
     let netns: u32 = read(net, OFFSETS.net_inum())?;
-    Some(Tcp { sk, cookie, netns })
+    Some(Tcp { sk, cookie, netns, reserved: 0 })
 }
 
-/// Sequence numbers after the last byte the application has sent and read.
+/// Sequence numbers after the last byte the application has sent and read. A FIN that has been read is not among
+/// them, although TCP counts it as a byte; one that was sent is, if `write_seq` has passed it.
 #[inline(always)]
 pub fn ends(sk: u64) -> Option<(u32, u32)> {
-    Some((read(sk, OFFSETS.tp_write_seq())?, read(sk, OFFSETS.tp_copied_seq())?))
+    const RCV_SHUTDOWN: u8 = 1;
+    let sent: u32 = read(sk, OFFSETS.tp_write_seq())?;
+    let received: u32 = read(sk, OFFSETS.tp_copied_seq())?;
+    let shutdown: u8 = read(sk, OFFSETS.sk_shutdown())?;
+    if shutdown & RCV_SHUTDOWN != 0 {
+        let next: u32 = read(sk, OFFSETS.tp_rcv_nxt())?;
+        if next == received {
+            return Some((sent, received.wrapping_sub(1)));
+        }
+    }
+    Some((sent, received))
 }
 
 /// The flow's entry; made now if the connection is older than the programs.
@@ -125,10 +156,19 @@ fn new_flow() -> Flow {
 }
 
 /// Tells the agent of a flow, before its first data record and again when it turns out to be TLS.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_announce(tcp: *const Tcp, flow: *mut Flow) -> i32 {
+    // SAFETY: the verifier holds callers to pointers of these sizes, or null. The flow is a map value; its fields
+    // are single bytes and words, and races are benign.
+    if let (Some(tcp), Some(flow)) = unsafe { (tcp.as_ref(), flow.as_mut()) } {
+        announce(tcp, flow);
+    }
+    0
+}
+
 #[inline(always)]
-pub fn announce(tcp: &Tcp, flow: *mut Flow) {
-    // SAFETY: a live map value; single bytes and words, races are benign.
-    let flow = unsafe { &mut *flow };
+fn announce(tcp: &Tcp, flow: &mut Flow) {
     if flow.announced != 0 {
         return;
     }
@@ -224,7 +264,13 @@ fn closed(ctx: &BtfTracePointContext) {
     }
     // SAFETY: copied out at once.
     let withhold = unsafe { WITHHELD.get(&cookie) }.copied();
-    let (sent_end, received_end) = ends(sk).unwrap_or((0, 0));
+    let (mut sent_end, received_end) = ends(sk).unwrap_or((0, 0));
+    if matches!(
+        old,
+        state::FIN_WAIT1 | state::FIN_WAIT2 | state::TIME_WAIT | state::LAST_ACK | state::CLOSING
+    ) {
+        sent_end = sent_end.wrapping_sub(1);
+    }
     emit::<FlowClose, 0>(kind::FLOW_CLOSE, 0, |record| {
         record.body = FlowClose {
             cookie,

@@ -12,10 +12,10 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_pro
 use aya_ebpf::programs::ProbeContext;
 
 use crate::emit::emit;
-use crate::io::Operation;
+use crate::io::{Operation, apiward_ship};
 use crate::maps::{TLS_CALLS, TLS_OBJECTS};
 use crate::scope;
-use crate::sock::{Tcp, announce};
+use crate::sock::{Tcp, apiward_announce};
 
 /// General registers in the order of `struct pt_regs`: r15 … rdi, and one more to make masking enough.
 type Registers = [u64; 16];
@@ -117,7 +117,7 @@ pub fn exit(ctx: &impl EbpfContext) {
     if call.op == Op::Sendfile as u8 {
         operation.missing = missing::SENDFILE;
     }
-    operation.ship();
+    apiward_ship(&operation);
 }
 
 #[inline(always)]
@@ -134,14 +134,24 @@ fn object_of(object: u64) -> Option<*mut TlsObject> {
 }
 
 /// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow) -> i32 {
+    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
+    if let (Some(tcp), Some(flow)) = unsafe { (tcp.as_ref(), flow.as_mut()) } {
+        carrier_used(tcp, flow);
+    }
+    0
+}
+
 #[inline(always)]
-pub fn carrier_used(tcp: &Tcp, flow: *mut Flow) {
+fn carrier_used(tcp: &Tcp, state: &mut Flow) {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: copied out at once.
     let Some(call) = TLS_CALLS.get_ptr(&thread).map(|call| unsafe { *call }) else { return };
     let Some(object) = object_of(call.object) else { return };
-    // SAFETY: live map values.
-    let (object, state) = unsafe { (&mut *object, &mut *flow) };
+    // SAFETY: a live map value.
+    let object = unsafe { &mut *object };
     if object.carrier == tcp.cookie && state.tls == tls::BOUND {
         return;
     }
@@ -149,7 +159,7 @@ pub fn carrier_used(tcp: &Tcp, flow: *mut Flow) {
     let generation = object.generation;
     state.tls = tls::BOUND;
     state.announced = 0;
-    announce(tcp, flow);
+    apiward_announce(tcp, state);
     emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
         record.body =
             TlsBind { object: call.object, cookie: tcp.cookie, generation, library: call.library };

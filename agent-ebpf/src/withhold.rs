@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::programs::SkBuffContext;
 
-use crate::maps::{FLOWS, SIGNALS, WITHHELD};
+use crate::maps::{FLOWS, SOME_WITHHELD, WITHHELD};
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -23,7 +23,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         return PASS;
     }
     let end = sequence.wrapping_add(payload);
-    if SIGNALS.get(1).copied().unwrap_or(0) != 0 {
+    if SOME_WITHHELD.get(0).copied().unwrap_or(0) != 0 {
         // SAFETY: read at once.
         if let Some(withhold) = unsafe { WITHHELD.get(&cookie) } {
             if after(end, withhold.from) {

@@ -3,9 +3,10 @@
 //! It hands out typed handles and facts, and must not know a pipeline stage.
 
 pub mod btf;
-pub mod cost;
+pub mod cgroup;
 pub mod elf;
-pub mod mapped;
+pub mod load;
 pub mod netlink;
 pub mod probe;
+pub mod ring;
 pub mod site;

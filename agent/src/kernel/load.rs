@@ -1,0 +1,385 @@
+//! Loads and attaches the kernel programs, and hands out their maps as typed handles.
+//!
+//! The agent never makes the host worse: a program that the verifier refuses is a capability that is missing,
+//! with the verifier's words, and the rest runs on. What cannot be done without is said in [`LoadError`].
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use apiward_common::flow::{Counters, Withhold};
+use apiward_common::offsets::Offsets;
+use apiward_common::scope::{BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use apiward_common::site::Kind;
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
+use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, UProbe};
+use aya::{Ebpf, EbpfLoader};
+
+use super::btf::{Btf, BtfError};
+use super::cgroup::{self, Cgroup, CgroupError};
+use super::ring::Ring;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/apiward.o"));
+
+/// Why the programs cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("this binary was built without the kernel programs: build it with `cargo xtask build`")]
+    NoPrograms,
+    #[error("the agent needs root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE): kernel programs see every process")]
+    NotPermitted,
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error("the kernel refuses the maps or the object: {0}. `apiward doctor` says what this kernel lacks")]
+    Object(#[from] aya::EbpfError),
+    #[error("the map {0} is missing from the object: rebuild with `cargo xtask build`")]
+    MapMissing(&'static str),
+    #[error("the map {name}: {source}")]
+    Map { name: &'static str, source: aya::maps::MapError },
+    #[error("{program} does not attach, and nothing can be seen without it: {reason}")]
+    Program { program: &'static str, reason: String },
+    #[error("scope: {0}")]
+    Scope(String),
+}
+
+/// What is looked at, and what never is.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    pub cgroups: Vec<Cgroup>,
+    /// Inode numbers of network namespaces.
+    pub netns: Vec<u32>,
+    /// Executables are limited: the files come by [`Maps::list_exe`].
+    pub by_exe: bool,
+    pub exempt_cgroups: Vec<Cgroup>,
+}
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub scope: Scope,
+    pub ring_bytes: u32,
+    /// Bytes of one operation that are captured.
+    pub operation_bytes_max: u32,
+}
+
+/// Something the programs can or cannot do here.
+#[derive(Clone, Debug)]
+pub struct Capability {
+    pub name: &'static str,
+    pub available: bool,
+    /// Why not, in the kernel's words; empty if it is.
+    pub reason: String,
+}
+
+/// Everything that is loaded. Dropping it detaches every program.
+pub struct Loaded {
+    pub ring: Ring,
+    pub maps: Maps,
+    pub probes: Probes,
+    pub capabilities: Vec<Capability>,
+}
+
+/// Loads and attaches. Nothing stays behind if it fails.
+pub fn load(options: &Options) -> Result<Loaded, LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NoPrograms);
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(LoadError::NotPermitted);
+    }
+    let types = Btf::from_kernel()?;
+    let offsets = Offsets::resolve(|structure, path| types.offset(structure, path))?;
+    let settings = settings(options)?;
+    let btf = aya::Btf::from_sys_fs()
+        .map_err(|error| LoadError::Scope(format!("the kernel's type information: {error}")))?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("OFFSETS", &offsets, true)
+        .override_global("SETTINGS", &settings, true)
+        .map_max_entries("RING", options.ring_bytes)
+        .load(OBJECT)?;
+    let mut maps = Maps::take(&mut ebpf)?;
+    maps.set_scope(&options.scope)?;
+    let ring = Ring::new(
+        take(&mut ebpf, "RING", RingBuf::try_from)?,
+        take(&mut ebpf, "SLEEPING", Array::try_from)?,
+    );
+    let mut capabilities = Vec::new();
+    for (program, hook, vital) in [
+        ("apiward_set_state", "inet_sock_set_state", true),
+        ("apiward_exec", "sched_process_exec", false),
+        ("apiward_fork", "sched_process_fork", false),
+        ("apiward_exit", "sched_process_exit", false),
+        ("apiward_sys_exit", "sys_exit", true),
+    ] {
+        let result = attach_tracepoint(&mut ebpf, program, hook, &btf);
+        if let (true, Err(reason)) = (vital, &result) {
+            return Err(LoadError::Program { program, reason: reason.clone() });
+        }
+        capabilities.push(capability(hook, result));
+    }
+    let egress = attach_egress(&mut ebpf, &options.scope);
+    capabilities.push(capability("egress-withhold", egress));
+    let uprobes = ["apiward_tls_enter", "apiward_tls_exit", "apiward_tls_return"]
+        .into_iter()
+        .try_for_each(|program| load_uprobe(&mut ebpf, program));
+    capabilities.push(capability("uprobe", uprobes));
+    Ok(Loaded { ring, maps, probes: Probes { ebpf }, capabilities })
+}
+
+fn settings(options: &Options) -> Result<Settings, LoadError> {
+    let scope = &options.scope;
+    let mut settings = Settings {
+        operation_bytes_max: options.operation_bytes_max,
+        agent_pid: std::process::id(),
+        exempt_exes: 1,
+        ..Settings::default()
+    };
+    let bit = |levels: &mut u32, cgroup: &Cgroup| {
+        if cgroup.level > CGROUP_LEVEL_MAX {
+            return Err(LoadError::Scope(format!(
+                "{} is deeper than {CGROUP_LEVEL_MAX} levels: name a cgroup above it",
+                cgroup.path.display()
+            )));
+        }
+        *levels |= 1 << cgroup.level;
+        Ok(())
+    };
+    for cgroup in &scope.cgroups {
+        bit(&mut settings.cgroup_levels, cgroup)?;
+    }
+    for cgroup in &scope.exempt_cgroups {
+        bit(&mut settings.exempt_levels, cgroup)?;
+    }
+    if !scope.cgroups.is_empty() {
+        settings.scope |= BY_CGROUP;
+    }
+    if !scope.netns.is_empty() {
+        settings.scope |= BY_NETNS;
+    }
+    if scope.by_exe {
+        settings.scope |= BY_EXE;
+    }
+    Ok(settings)
+}
+
+fn capability(name: &'static str, result: Result<(), String>) -> Capability {
+    Capability { name, available: result.is_ok(), reason: result.err().unwrap_or_default() }
+}
+
+/// The verifier's log stays in the words: nobody can help without it.
+fn words(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let tail: Vec<&str> = log.lines().rev().take(12).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            format!("{io_error}; the verifier's last words:\n{}", tail.join("\n"))
+        }
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(inner) = source {
+                text = format!("{text}: {inner}");
+                source = inner.source();
+            }
+            text
+        }
+    }
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| format!("{name} is missing from the object"))?;
+    program.try_into().map_err(|error: ProgramError| words(&error))
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<(), String> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    program.load(hook, btf).map_err(|error| words(&error))?;
+    program.attach().map(|_| ()).map_err(|error| words(&error))
+}
+
+fn attach_egress(ebpf: &mut Ebpf, scope: &Scope) -> Result<(), String> {
+    let directories: Vec<PathBuf> = if scope.cgroups.is_empty() {
+        vec![cgroup::root().map_err(|error| error.to_string())?]
+    } else {
+        scope.cgroups.iter().map(|cgroup| cgroup.path.clone()).collect()
+    };
+    let program: &mut CgroupSkb = program(ebpf, "apiward_egress")?;
+    program.load().map_err(|error| words(&error))?;
+    for directory in directories {
+        let cgroup = File::open(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        program
+            // A link is multi-program by its nature, and the kernel refuses the flag that would say so.
+            .attach(cgroup, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
+            .map_err(|error| words(&error))?;
+    }
+    Ok(())
+}
+
+fn load_uprobe(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
+    let program: &mut UProbe = program(ebpf, name)?;
+    program.load().map_err(|error| words(&error))
+}
+
+fn take<T>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    convert: impl FnOnce(Map) -> Result<T, aya::maps::MapError>,
+) -> Result<T, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::MapMissing(name))?;
+    convert(map).map_err(|source| LoadError::Map { name, source })
+}
+
+/// The maps that the agent reads and writes.
+pub struct Maps {
+    counters: PerCpuArray<MapData, Counters>,
+    some_withheld: Array<MapData, u32>,
+    withheld: HashMap<MapData, u64, Withhold>,
+    withheld_count: usize,
+    libraries: HashMap<MapData, FileKey, u32>,
+    cgroups: HashMap<MapData, u64, u32>,
+    netns: HashMap<MapData, u32, u32>,
+    exes: HashMap<MapData, FileKey, u32>,
+    processes: HashMap<MapData, u32, u32>,
+}
+
+impl Maps {
+    fn take(ebpf: &mut Ebpf) -> Result<Maps, LoadError> {
+        Ok(Maps {
+            counters: take(ebpf, "COUNTERS", PerCpuArray::try_from)?,
+            some_withheld: take(ebpf, "SOME_WITHHELD", Array::try_from)?,
+            withheld: take(ebpf, "WITHHELD", HashMap::try_from)?,
+            withheld_count: 0,
+            libraries: take(ebpf, "LIBRARIES", HashMap::try_from)?,
+            cgroups: take(ebpf, "CGROUPS", HashMap::try_from)?,
+            netns: take(ebpf, "NETNS", HashMap::try_from)?,
+            exes: take(ebpf, "EXES", HashMap::try_from)?,
+            processes: take(ebpf, "PROCESSES", HashMap::try_from)?,
+        })
+    }
+
+    fn set_scope(&mut self, scope: &Scope) -> Result<(), LoadError> {
+        let failed = |name| move |source| LoadError::Map { name, source };
+        for cgroup in &scope.cgroups {
+            self.cgroups.insert(cgroup.id, IN_SCOPE, 0).map_err(failed("CGROUPS"))?;
+        }
+        for cgroup in &scope.exempt_cgroups {
+            self.cgroups.insert(cgroup.id, EXEMPT, 0).map_err(failed("CGROUPS"))?;
+        }
+        for netns in &scope.netns {
+            self.netns.insert(netns, 1, 0).map_err(failed("NETNS"))?;
+        }
+        Ok(())
+    }
+
+    /// Sum over all CPUs.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        let Ok(values) = self.counters.get(&0, 0) else { return sum };
+        for value in values.iter() {
+            sum.sequence += value.sequence;
+            sum.dropped_records += value.dropped_records;
+            sum.dropped_bytes += value.dropped_bytes;
+            sum.no_cookie += value.no_cookie;
+            sum.mptcp += value.mptcp;
+            sum.compat += value.compat;
+            sum.exempt += value.exempt;
+            sum.unreadable += value.unreadable;
+        }
+        sum
+    }
+
+    /// From now on no payload of this flow at or behind `from` leaves.
+    pub fn withhold(&mut self, cookie: u64, from: u32) -> Result<(), aya::maps::MapError> {
+        let fresh = self.withheld.get(&cookie, 0).is_err();
+        self.withheld.insert(cookie, Withhold { from, reserved: 0 }, 0)?;
+        self.withheld_count += usize::from(fresh);
+        if self.withheld_count == 1 {
+            self.some_withheld.set(0, 1, 0)?;
+        }
+        Ok(())
+    }
+
+    /// The flow is gone.
+    pub fn release(&mut self, cookie: u64) {
+        if self.withheld.remove(&cookie).is_ok() {
+            self.withheld_count -= 1;
+            if self.withheld_count == 0 {
+                // Best effort: a flag that stays costs one look-up a packet.
+                let _ = self.some_withheld.set(0, 0, 0);
+            }
+        }
+    }
+
+    /// Puts an executable into the scope, or exempts it; processes that run it already are asked about again.
+    pub fn list_exe(&mut self, file: FileKey, exempt: bool) -> Result<(), aya::maps::MapError> {
+        let value = self.exes.get(&file, 0).unwrap_or(0) | if exempt { EXEMPT } else { IN_SCOPE };
+        self.exes.insert(file, value, 0)?;
+        let known: Vec<u32> = self.processes.keys().flatten().collect();
+        for pid in known {
+            // It may have ended meanwhile.
+            let _ = self.processes.remove(&pid);
+        }
+        Ok(())
+    }
+
+    /// This library is dealt with: its mappings need not be reported again.
+    pub fn library_known(&mut self, file: FileKey) {
+        // Best effort: at worst it is reported once more.
+        let _ = self.libraries.insert(file, 1, 0);
+    }
+
+    /// The library is detached: tell again when it is mapped.
+    pub fn library_forgotten(&mut self, file: FileKey) {
+        let _ = self.libraries.remove(&file);
+    }
+}
+
+/// Device and inode of a file, as the programs see them.
+pub fn file_key(metadata: &std::fs::Metadata) -> FileKey {
+    let device = metadata.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    FileKey { inode: metadata.ino(), device: major << 20 | minor, reserved: 0 }
+}
+
+/// The programs of the TLS probes, and their links: whoever drops this detaches everything.
+pub struct Probes {
+    ebpf: Ebpf,
+}
+
+/// An attached probe; detached by [`Probes::detach`].
+#[derive(Debug)]
+pub struct ProbeLink {
+    program: &'static str,
+    link: UProbeLinkId,
+}
+
+impl Probes {
+    /// Attaches one probe at a file offset, for all processes that map the file.
+    pub fn attach(&mut self, file: &Path, offset: u64, kind: Kind, cookie: u64) -> Result<ProbeLink, String> {
+        let name = match kind {
+            Kind::Enter => "apiward_tls_enter",
+            Kind::Exit => "apiward_tls_exit",
+            Kind::Uretprobe => "apiward_tls_return",
+        };
+        let program: &mut UProbe = program(&mut self.ebpf, name)?;
+        let point =
+            UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
+        let link =
+            program.attach(point, file, UProbeScope::AllProcesses).map_err(|error| words(&error))?;
+        Ok(ProbeLink { program: name, link })
+    }
+
+    /// Takes a probe away.
+    pub fn detach(&mut self, link: ProbeLink) -> Result<(), String> {
+        let program: &mut UProbe = program(&mut self.ebpf, link.program)?;
+        program.detach(link.link).map_err(|error| words(&error))
+    }
+}

@@ -1,0 +1,74 @@
+//! The ring of records: drained in batches, waited for by event.
+//!
+//! The kernel side wakes the agent only if it has said that it sleeps, and then once. While there is work the
+//! agent comes back on its own after a short pause, so that a busy host costs no wake-up per record.
+
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, MapData, RingBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Pauses without a record after which the agent goes to sleep until it is woken.
+const IDLE_PAUSES_MAX: u32 = 8;
+
+/// The agent's end of the ring.
+pub struct Ring {
+    ring: RingBuf<MapData>,
+    sleeping: Array<MapData, u32>,
+    idle_pauses: u32,
+}
+
+impl Ring {
+    pub(super) fn new(ring: RingBuf<MapData>, sleeping: Array<MapData, u32>) -> Self {
+        Ring { ring, sleeping, idle_pauses: 0 }
+    }
+
+    /// Hands every record that is there to `each`, at most `records_max`. Returns how many there were.
+    pub fn drain(&mut self, records_max: usize, mut each: impl FnMut(&[u8])) -> usize {
+        let mut records = 0;
+        while records < records_max {
+            match self.ring.next() {
+                Some(record) => each(&record),
+                None => break,
+            }
+            records += 1;
+        }
+        if records > 0 {
+            self.idle_pauses = 0;
+        }
+        records
+    }
+
+    /// Waits for records: for `pause` while there was work lately, else until the kernel wakes us or `limit` is
+    /// over. Returns whether it slept until it was woken or the limit came.
+    pub fn wait(&mut self, pause: Duration, limit: Duration) -> bool {
+        if self.idle_pauses < IDLE_PAUSES_MAX {
+            self.idle_pauses += 1;
+            std::thread::sleep(pause);
+            return false;
+        }
+        if self.sleeping.set(0, 1, 0).is_err() {
+            std::thread::sleep(pause);
+            return false;
+        }
+        // What was written before the flag was seen would not wake us: poll tells whether the ring has data, and
+        // does not sleep then.
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as i64 };
+            let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
+            match poll(&mut fds, Some(&timeout)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok(0) => break,
+                _ => {
+                    self.idle_pauses = 0;
+                    break;
+                }
+            }
+        }
+        // Best effort: a flag that stays costs one wake-up too many.
+        let _ = self.sleeping.set(0, 0, 0);
+        true
+    }
+}
