@@ -3,6 +3,9 @@
 //! First stage of the life of a call. It knows sockets, TLS objects and processes, and must not know a
 //! protocol: nothing here looks inside `Segment::bytes`.
 
+pub mod intake;
+mod processes;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -140,6 +143,12 @@ pub struct FlowEnd {
     pub bytes_received: u64,
     /// It ended by RST or abort rather than by FIN.
     pub reset: bool,
+    /// TCP sequence number behind the last payload that passed the egress hook; `None` if none was seen there.
+    pub egress_end: Option<u32>,
+    /// TCP sequence number from which payload was withheld; `None` if the flow was not denied.
+    pub withheld_from: Option<u32>,
+    /// Payload bytes that did not leave.
+    pub withheld_bytes: u64,
 }
 
 /// What capture hands on, in the order the kernel stamped it.

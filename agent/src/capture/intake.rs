@@ -1,0 +1,418 @@
+//! Records as the kernel wrote them → [`Captured`]. Bytes from the ring are taken field by field, never cast; what
+//! is not understood is counted and dropped.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use apiward_common::flow::tls as tls_state;
+use apiward_common::record::{
+    Data, FlowClose, FlowOpen, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind, TlsClose, kind, missing,
+    role,
+};
+use apiward_common::scope::FileKey;
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+use super::processes::{Processes, Task, path_from_components};
+use super::{
+    Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole, TlsInfo,
+};
+
+/// Flows known at once; the kernel side knows no more either.
+const FLOWS_MAX: usize = apiward_common::limits::FLOWS_MAX as usize;
+/// Executables whose unseen bytes are told apart.
+const BLIND_MAX: usize = 1024;
+/// CPUs whose sequences are followed.
+const CPUS_MAX: usize = 1024;
+
+/// What capture has to tell besides [`Captured`].
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A process mapped what looks like a TLS library that is not attached.
+    Mapped { at: KernelTime, pid: u32, file: FileKey, name: SmolStr },
+    /// A process runs another program.
+    Executed { at: KernelTime, pid: u32, file: FileKey, exe: SmolStr },
+}
+
+/// Bytes that are moved and cannot be seen, by executable.
+#[derive(Clone, Debug, Default)]
+pub struct Blind {
+    pub pid: u32,
+    pub bytes: u64,
+    pub flows: u64,
+}
+
+/// Why a flow cannot be seen at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlindReason {
+    /// TLS by something that is not probed.
+    UnknownTls,
+    /// A TLS object without a socket: calls are seen, without a peer.
+    MemoryBio,
+}
+
+impl BlindReason {
+    /// The name in events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BlindReason::UnknownTls => "unknown-tls",
+            BlindReason::MemoryBio => "memory-bio",
+        }
+    }
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub records: u64,
+    /// Records that made no sense.
+    pub records_invalid: u64,
+    /// Records that the kernel dropped.
+    pub records_lost: u64,
+    pub flows_evicted: u64,
+}
+
+/// A plaintext connection, or the TLS connection that carries objects.
+struct Flow {
+    info: Arc<FlowInfo>,
+    tls: u8,
+    process: Arc<Process>,
+    /// TLS objects that this socket carries.
+    objects: Vec<FlowId>,
+}
+
+/// Turns records into what the next stage understands.
+pub struct Intake {
+    processes: Processes,
+    flows: HashMap<u64, Flow>,
+    objects: HashMap<FlowId, Arc<FlowInfo>>,
+    /// Local ports that something listened on at the start, by namespace: tells the role of older connections.
+    listeners: std::collections::HashSet<(u32, u16)>,
+    libraries: Vec<TlsInfo>,
+    blind: HashMap<(SmolStr, BlindReason), Blind>,
+    next_sequence: Vec<u64>,
+    suspect: bool,
+    stats: Stats,
+}
+
+impl Intake {
+    /// `listeners` are (network namespace, port) pairs as of now.
+    pub fn new(listeners: impl IntoIterator<Item = (u32, u16)>) -> Self {
+        Intake {
+            processes: Processes::default(),
+            flows: HashMap::new(),
+            objects: HashMap::new(),
+            listeners: listeners.into_iter().collect(),
+            libraries: Vec::new(),
+            blind: HashMap::new(),
+            next_sequence: vec![0; CPUS_MAX],
+            suspect: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// What the loader's library number `index` stands for; numbers are given in order, from 1.
+    pub fn set_libraries(&mut self, libraries: Vec<TlsInfo>) {
+        self.libraries = libraries;
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// What cannot be seen, by executable.
+    pub fn blind(&self) -> impl Iterator<Item = (&(SmolStr, BlindReason), &Blind)> {
+        self.blind.iter()
+    }
+
+    /// A sequence had a hole since the last call: the kernel's drop counters are worth a look.
+    pub fn take_suspect(&mut self) -> bool {
+        std::mem::take(&mut self.suspect)
+    }
+
+    /// The kernel's own count says that `records` were dropped since it was asked last.
+    pub fn lost(&mut self, at: KernelTime, records: u64, out: &mut dyn FnMut(Captured)) {
+        self.stats.records_lost += records;
+        out(Captured::Lost { at, records });
+    }
+
+    /// Takes one record.
+    pub fn on(&mut self, record: &[u8], out: &mut dyn FnMut(Captured), notice: &mut dyn FnMut(Notice)) {
+        self.stats.records += 1;
+        if self.read(record, out, notice).is_none() {
+            self.stats.records_invalid += 1;
+        }
+    }
+
+    fn read(
+        &mut self,
+        record: &[u8],
+        out: &mut dyn FnMut(Captured),
+        notice: &mut dyn FnMut(Notice),
+    ) -> Option<()> {
+        let mut reader = Reader::new(record);
+        let header = Header::read(&mut reader)?;
+        self.follow(&header);
+        let at = KernelTime(header.at);
+        match header.kind {
+            kind::DATA => {
+                let data = Data::read(&mut reader)?;
+                let payload = reader.take(header.payload_bytes as usize)?;
+                self.data(&header, &data, payload, out)?;
+            }
+            kind::FLOW_OPEN => {
+                let open = FlowOpen::read(&mut reader)?;
+                self.open(&header, &open, out)?;
+            }
+            kind::FLOW_CLOSE => self.close(at, &FlowClose::read(&mut reader)?, out),
+            kind::TLS_BIND => self.bind(&header, &TlsBind::read(&mut reader)?, out),
+            kind::TLS_CLOSE => self.tls_close(&header, &TlsClose::read(&mut reader)?, out),
+            kind::MAPPED => {
+                let mapped = Mapped::read(&mut reader)?;
+                let name = reader.take(header.payload_bytes as usize)?;
+                let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+                notice(Notice::Mapped {
+                    at,
+                    pid: header.pid,
+                    file: FileKey { inode: mapped.inode, device: mapped.device, reserved: 0 },
+                    name: SmolStr::new(String::from_utf8_lossy(name)),
+                });
+            }
+            kind::EXEC => {
+                let change = ProcessChange::read(&mut reader)?;
+                let mut exe = path_from_components(reader.take(header.payload_bytes as usize)?);
+                if change.truncated != 0 {
+                    let whole = self.processes_proc_exe(header.pid);
+                    exe = if whole.is_empty() { SmolStr::new(format!("…{exe}")) } else { whole };
+                }
+                self.processes.executed(header.pid, exe.clone());
+                let file = FileKey { inode: change.inode, device: change.device, reserved: 0 };
+                notice(Notice::Executed { at, pid: header.pid, file, exe });
+            }
+            kind::FORK => {
+                let change = ProcessChange::read(&mut reader)?;
+                self.processes.forked(header.pid, change.child);
+            }
+            kind::EXIT => {
+                ProcessChange::read(&mut reader)?;
+                self.processes.exited(header.pid);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn processes_proc_exe(&mut self, pid: u32) -> SmolStr {
+        std::fs::read_link(format!("/proc/{pid}/exe"))
+            .map(|path| SmolStr::new(path.to_string_lossy()))
+            .unwrap_or_default()
+    }
+
+    /// A preempted program may be overtaken by another on its CPU, so a hole is a suspicion, not a count.
+    fn follow(&mut self, header: &Header) {
+        if let Some(next) = self.next_sequence.get_mut(usize::from(header.cpu)) {
+            if *next != 0 && header.sequence > *next {
+                self.suspect = true;
+            }
+            *next = (*next).max(header.sequence + 1);
+        }
+    }
+
+    fn process(&mut self, header: &Header) -> Arc<Process> {
+        let end = header.comm.iter().position(|byte| *byte == 0).unwrap_or(header.comm.len());
+        let comm = header.comm.get(..end).unwrap_or_default();
+        self.processes.of(Task {
+            pid: header.pid,
+            tid: header.tid,
+            uid: header.uid,
+            cgroup: header.cgroup,
+            comm,
+        })
+    }
+
+    fn data(&mut self, header: &Header, data: &Data, payload: &[u8], out: &mut dyn FnMut(Captured)) -> Option<()> {
+        let process = self.process(header);
+        let missing_bytes = data.moved_bytes.checked_sub(payload.len() as u32)?;
+        let flow = if data.flags & TLS != 0 {
+            let id = FlowId::Tls { pid: header.pid, object: data.flow, generation: data.generation };
+            self.object(id, data.carrier, data.other_position as u32, &process, out);
+            id
+        } else {
+            FlowId::Socket(data.flow)
+        };
+        out(Captured::Segment(Segment {
+            at: KernelTime(header.at),
+            flow,
+            process,
+            direction: if data.flags & SENT != 0 { Direction::Sent } else { Direction::Received },
+            position: data.position,
+            other_position: if data.flags & TLS != 0 { 0 } else { data.other_position },
+            bytes: Bytes::copy_from_slice(payload),
+            missing: missing_bytes,
+            missing_reason: match data.missing {
+                missing::SENDFILE => GapReason::Sendfile,
+                missing::UNREADABLE => GapReason::Unreadable,
+                _ => GapReason::Limit,
+            },
+        }));
+        Some(())
+    }
+
+    fn open(&mut self, header: &Header, open: &FlowOpen, out: &mut dyn FnMut(Captured)) -> Option<()> {
+        let process = self.process(header);
+        let role = match open.role {
+            role::CLIENT => SocketRole::Client,
+            role::SERVER => SocketRole::Server,
+            _ if open.joined_late == 0 => SocketRole::Unknown,
+            _ if self.listeners.contains(&(open.netns, open.local_port)) => SocketRole::Server,
+            _ => SocketRole::Client,
+        };
+        let info = Arc::new(FlowInfo {
+            id: FlowId::Socket(open.cookie),
+            carrier: Some(open.cookie),
+            local: Some(address(open.family, open.local, open.local_port)?),
+            remote: Some(address(open.family, open.remote, open.remote_port)?),
+            role,
+            netns: open.netns,
+            tls: None,
+            joined_late: open.joined_late != 0,
+            enforceable: open.enforceable != 0,
+        });
+        let objects = self.flows.remove(&open.cookie).map(|known| known.objects).unwrap_or_default();
+        if self.flows.len() >= FLOWS_MAX {
+            self.make_room();
+        }
+        let flow = Flow { info: info.clone(), tls: open.tls, process, objects };
+        self.flows.insert(open.cookie, flow);
+        if open.tls == tls_state::CLEAR {
+            out(Captured::Flow(info));
+        }
+        Some(())
+    }
+
+    /// The kernel's table is as large and forgets the least used: here everything goes, and comes back when used.
+    fn make_room(&mut self) {
+        self.stats.flows_evicted += self.flows.len() as u64;
+        self.flows.clear();
+        self.objects.clear();
+    }
+
+    /// The object's flow is known to the next stage, with its carrier if there is one.
+    fn object(
+        &mut self,
+        id: FlowId,
+        carrier: u64,
+        library: u32,
+        process: &Arc<Process>,
+        out: &mut dyn FnMut(Captured),
+    ) {
+        let carrier = (carrier != 0).then_some(carrier);
+        if let Some(known) = self.objects.get(&id)
+            && known.carrier == carrier
+        {
+            return;
+        }
+        let fresh = !self.objects.contains_key(&id);
+        let tls = self.libraries.get((library as usize).wrapping_sub(1)).cloned().unwrap_or_else(|| TlsInfo {
+            library: SmolStr::new_static("openssl"),
+            version: SmolStr::default(),
+        });
+        let below = carrier.and_then(|cookie| self.flows.get_mut(&cookie));
+        let mut info = FlowInfo {
+            id,
+            carrier,
+            local: None,
+            remote: None,
+            role: SocketRole::Unknown,
+            netns: 0,
+            tls: Some(tls),
+            // An object is followed from its first use after the probes came: its start may be missing.
+            joined_late: true,
+            enforceable: false,
+        };
+        if let Some(below) = below {
+            info.local = below.info.local;
+            info.remote = below.info.remote;
+            info.role = below.info.role;
+            info.netns = below.info.netns;
+            info.joined_late = below.info.joined_late;
+            info.enforceable = below.info.enforceable;
+            if !below.objects.contains(&id) {
+                below.objects.push(id);
+            }
+        }
+        if fresh && carrier.is_none() {
+            self.see_blind(process.exe.clone(), BlindReason::MemoryBio, process.pid, 0);
+        }
+        let info = Arc::new(info);
+        self.objects.insert(id, info.clone());
+        out(Captured::Flow(info));
+    }
+
+    fn bind(&mut self, header: &Header, bind: &TlsBind, out: &mut dyn FnMut(Captured)) {
+        let process = self.process(header);
+        let id = FlowId::Tls { pid: header.pid, object: bind.object, generation: bind.generation };
+        self.object(id, bind.cookie, bind.library, &process, out);
+    }
+
+    fn see_blind(&mut self, exe: SmolStr, reason: BlindReason, pid: u32, bytes: u64) {
+        if self.blind.len() >= BLIND_MAX && !self.blind.contains_key(&(exe.clone(), reason)) {
+            return;
+        }
+        let blind = self.blind.entry((exe, reason)).or_default();
+        blind.pid = pid;
+        blind.bytes += bytes;
+        blind.flows += 1;
+    }
+
+    fn close(&mut self, at: KernelTime, close: &FlowClose, out: &mut dyn FnMut(Captured)) {
+        let end = FlowEnd {
+            sent_end: u64::from(close.sent_end),
+            received_end: u64::from(close.received_end),
+            bytes_acked: close.bytes_acked,
+            bytes_received: close.bytes_received,
+            reset: close.reset != 0,
+            egress_end: (close.egress_seen != 0).then_some(close.egress_end),
+            withheld_from: (close.withheld != 0).then_some(close.withhold_from),
+            withheld_bytes: close.withheld_bytes,
+        };
+        let Some(flow) = self.flows.remove(&close.cookie) else { return };
+        if close.tls == tls_state::UNKNOWN {
+            let bytes = close.bytes_acked + close.bytes_received;
+            self.see_blind(flow.process.exe.clone(), BlindReason::UnknownTls, flow.process.pid, bytes);
+        }
+        if flow.tls == tls_state::CLEAR {
+            out(Captured::Closed { at, flow: flow.info.id, end });
+        }
+        for object in flow.objects {
+            // Positions of a TLS object are plaintext: TCP's say nothing of them. What TCP withheld still holds.
+            self.objects.remove(&object);
+            out(Captured::Closed { at, flow: object, end: FlowEnd { sent_end: 0, received_end: 0, ..end } });
+        }
+    }
+
+    fn tls_close(&mut self, header: &Header, close: &TlsClose, out: &mut dyn FnMut(Captured)) {
+        let id = FlowId::Tls { pid: header.pid, object: close.object, generation: close.generation };
+        let Some(info) = self.objects.get(&id) else { return };
+        // With a socket behind it the socket's end is the object's: only that knows what left the host.
+        if info.carrier.is_some_and(|cookie| self.flows.contains_key(&cookie)) {
+            return;
+        }
+        self.objects.remove(&id);
+        let end =
+            FlowEnd { sent_end: close.sent_end, received_end: close.received_end, ..FlowEnd::default() };
+        out(Captured::Closed { at: KernelTime(header.at), flow: id, end });
+    }
+}
+
+/// IPv4-mapped addresses are IPv4.
+fn address(family: u8, bytes: [u8; 16], port: u16) -> Option<SocketAddr> {
+    let ip = match family {
+        4 => IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])),
+        6 => Ipv6Addr::from(bytes).to_canonical(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
