@@ -15,6 +15,8 @@ pub mod tls {
 #[derive(Clone, Copy)]
 pub struct Flow {
     pub withheld_bytes: u64,
+    /// When payload last passed egress; valid if `egress_seen`.
+    pub egress_at: u64,
     /// First sequence numbers; valid if `started`.
     pub sent_start: u32,
     pub received_start: u32,
@@ -82,7 +84,8 @@ pub struct TlsCall {
 pub struct Withhold {
     /// First sequence number that must not leave.
     pub from: u32,
-    pub reserved: u32,
+    /// Not 0: no payload at all may leave, whatever `from` says.
+    pub everything: u32,
 }
 
 /// Counters, one a CPU.
@@ -119,7 +122,7 @@ mod user {
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<Flow>() == 32);
+    assert!(core::mem::size_of::<Flow>() == 40);
     assert!(core::mem::size_of::<TlsKey>() == 16);
     assert!(core::mem::size_of::<TlsObject>() == 32);
     assert!(core::mem::size_of::<TlsCall>() == 32);

@@ -119,6 +119,8 @@ pub struct FlowClose {
     pub bytes_received: u64,
     /// Payload bytes that the egress program dropped.
     pub withheld_bytes: u64,
+    /// When payload last passed it; valid if `egress_seen`.
+    pub egress_at: u64,
     pub sent_end: u32,
     pub received_end: u32,
     /// Highest sequence number behind payload that left this host's egress hook; valid if `egress_seen`.
@@ -257,7 +259,7 @@ layout!(
     role, joined_late, enforceable, tls, reserved
 );
 layout!(
-    FlowClose, 64, cookie, bytes_acked, bytes_received, withheld_bytes, sent_end, received_end, egress_end,
+    FlowClose, 72, cookie, bytes_acked, bytes_received, withheld_bytes, egress_at, sent_end, received_end, egress_end,
     withhold_from, sent_start, received_start, reset, egress_seen, withheld, tls, enforceable, reserved
 );
 layout!(TlsBind, 24, object, cookie, generation, library);

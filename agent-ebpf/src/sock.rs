@@ -141,6 +141,7 @@ pub fn flow_of(cookie: u64) -> Option<*mut Flow> {
 fn new_flow() -> Flow {
     Flow {
         withheld_bytes: 0,
+        egress_at: 0,
         sent_start: 0,
         received_start: 0,
         egress_end: 0,
@@ -277,6 +278,7 @@ fn closed(ctx: &BtfTracePointContext) {
             bytes_acked: read(sk, OFFSETS.tp_bytes_acked()).unwrap_or(0),
             bytes_received: read(sk, OFFSETS.tp_bytes_received()).unwrap_or(0),
             withheld_bytes: flow.withheld_bytes,
+            egress_at: flow.egress_at,
             sent_end,
             received_end,
             egress_end: flow.egress_end,

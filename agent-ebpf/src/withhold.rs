@@ -1,7 +1,7 @@
 //! At the egress of a cgroup: notes which sockets can be enforced and what left, and drops the payload that must
 //! not leave. ACK and RST pass, so that the connection can still be torn down.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::programs::SkBuffContext;
 
 use crate::maps::{FLOWS, SOME_WITHHELD, WITHHELD};
@@ -26,12 +26,14 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     if SOME_WITHHELD.get(0).copied().unwrap_or(0) != 0 {
         // SAFETY: read at once.
         if let Some(withhold) = unsafe { WITHHELD.get(&cookie) } {
-            if after(end, withhold.from) {
+            if withhold.everything != 0 || after(end, withhold.from) {
                 flow.withheld_bytes += payload as u64;
                 return DROP;
             }
         }
     }
+    // SAFETY: helper without arguments.
+    flow.egress_at = unsafe { bpf_ktime_get_ns() };
     if flow.egress_seen == 0 || after(end, flow.egress_end) {
         flow.egress_end = end;
         flow.egress_seen = 1;

@@ -374,7 +374,7 @@ impl Intake {
             bytes_acked: close.bytes_acked,
             bytes_received: close.bytes_received,
             reset: close.reset != 0,
-            egress_end: (close.egress_seen != 0).then_some(close.egress_end),
+            egress: (close.egress_seen != 0).then_some((close.egress_end, KernelTime(close.egress_at))),
             withheld_from: (close.withheld != 0).then_some(close.withhold_from),
             withheld_bytes: close.withheld_bytes,
         };

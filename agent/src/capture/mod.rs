@@ -4,6 +4,7 @@
 //! protocol: nothing here looks inside `Segment::bytes`.
 
 pub mod intake;
+pub mod libraries;
 mod processes;
 
 use std::net::SocketAddr;
@@ -143,8 +144,9 @@ pub struct FlowEnd {
     pub bytes_received: u64,
     /// It ended by RST or abort rather than by FIN.
     pub reset: bool,
-    /// TCP sequence number behind the last payload that passed the egress hook; `None` if none was seen there.
-    pub egress_end: Option<u32>,
+    /// TCP sequence number behind the last payload that passed the egress hook, and when that was; `None` if none
+    /// was seen there.
+    pub egress: Option<(u32, KernelTime)>,
     /// TCP sequence number from which payload was withheld; `None` if the flow was not denied.
     pub withheld_from: Option<u32>,
     /// Payload bytes that did not leave.

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use apiward_common::flow::{Counters, Withhold};
+use apiward_common::flow::{Counters, Flow, Withhold};
 use apiward_common::offsets::Offsets;
 use apiward_common::scope::{BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use apiward_common::site::Kind;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, UProbe};
@@ -38,7 +38,7 @@ pub enum LoadError {
     #[error("the map {0} is missing from the object: rebuild with `cargo xtask build`")]
     MapMissing(&'static str),
     #[error("the map {name}: {source}")]
-    Map { name: &'static str, source: aya::maps::MapError },
+    Map { name: &'static str, source: MapError },
     #[error("{program} does not attach, and nothing can be seen without it: {reason}")]
     Program { program: &'static str, reason: String },
     #[error("scope: {0}")]
@@ -78,6 +78,7 @@ pub struct Capability {
 pub struct Loaded {
     pub ring: Ring,
     pub maps: Maps,
+    pub egress: EgressMaps,
     pub probes: Probes,
     pub capabilities: Vec<Capability>,
 }
@@ -107,6 +108,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         take(&mut ebpf, "RING", RingBuf::try_from)?,
         take(&mut ebpf, "SLEEPING", Array::try_from)?,
     );
+    let egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = Vec::new();
     for (program, hook, vital) in [
         ("apiward_set_state", "inet_sock_set_state", true),
@@ -127,7 +129,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .into_iter()
         .try_for_each(|program| load_uprobe(&mut ebpf, program));
     capabilities.push(capability("uprobe", uprobes));
-    Ok(Loaded { ring, maps, probes: Probes { ebpf }, capabilities })
+    Ok(Loaded { ring, maps, egress: egress_maps, probes: Probes { ebpf }, capabilities })
 }
 
 fn settings(options: &Options) -> Result<Settings, LoadError> {
@@ -231,7 +233,7 @@ fn load_uprobe(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
 fn take<T>(
     ebpf: &mut Ebpf,
     name: &'static str,
-    convert: impl FnOnce(Map) -> Result<T, aya::maps::MapError>,
+    convert: impl FnOnce(Map) -> Result<T, MapError>,
 ) -> Result<T, LoadError> {
     let map = ebpf.take_map(name).ok_or(LoadError::MapMissing(name))?;
     convert(map).map_err(|source| LoadError::Map { name, source })
@@ -240,9 +242,6 @@ fn take<T>(
 /// The maps that the agent reads and writes.
 pub struct Maps {
     counters: PerCpuArray<MapData, Counters>,
-    some_withheld: Array<MapData, u32>,
-    withheld: HashMap<MapData, u64, Withhold>,
-    withheld_count: usize,
     libraries: HashMap<MapData, FileKey, u32>,
     cgroups: HashMap<MapData, u64, u32>,
     netns: HashMap<MapData, u32, u32>,
@@ -254,9 +253,6 @@ impl Maps {
     fn take(ebpf: &mut Ebpf) -> Result<Maps, LoadError> {
         Ok(Maps {
             counters: take(ebpf, "COUNTERS", PerCpuArray::try_from)?,
-            some_withheld: take(ebpf, "SOME_WITHHELD", Array::try_from)?,
-            withheld: take(ebpf, "WITHHELD", HashMap::try_from)?,
-            withheld_count: 0,
             libraries: take(ebpf, "LIBRARIES", HashMap::try_from)?,
             cgroups: take(ebpf, "CGROUPS", HashMap::try_from)?,
             netns: take(ebpf, "NETNS", HashMap::try_from)?,
@@ -296,30 +292,8 @@ impl Maps {
         sum
     }
 
-    /// From now on no payload of this flow at or behind `from` leaves.
-    pub fn withhold(&mut self, cookie: u64, from: u32) -> Result<(), aya::maps::MapError> {
-        let fresh = self.withheld.get(&cookie, 0).is_err();
-        self.withheld.insert(cookie, Withhold { from, reserved: 0 }, 0)?;
-        self.withheld_count += usize::from(fresh);
-        if self.withheld_count == 1 {
-            self.some_withheld.set(0, 1, 0)?;
-        }
-        Ok(())
-    }
-
-    /// The flow is gone.
-    pub fn release(&mut self, cookie: u64) {
-        if self.withheld.remove(&cookie).is_ok() {
-            self.withheld_count -= 1;
-            if self.withheld_count == 0 {
-                // Best effort: a flag that stays costs one look-up a packet.
-                let _ = self.some_withheld.set(0, 0, 0);
-            }
-        }
-    }
-
     /// Puts an executable into the scope, or exempts it; processes that run it already are asked about again.
-    pub fn list_exe(&mut self, file: FileKey, exempt: bool) -> Result<(), aya::maps::MapError> {
+    pub fn list_exe(&mut self, file: FileKey, exempt: bool) -> Result<(), MapError> {
         let value = self.exes.get(&file, 0).unwrap_or(0) | if exempt { EXEMPT } else { IN_SCOPE };
         self.exes.insert(file, value, 0)?;
         let known: Vec<u32> = self.processes.keys().flatten().collect();
@@ -339,6 +313,56 @@ impl Maps {
     /// The library is detached: tell again when it is mapped.
     pub fn library_forgotten(&mut self, file: FileKey) {
         let _ = self.libraries.remove(&file);
+    }
+}
+
+/// What the egress program is told, and what it tells.
+pub struct EgressMaps {
+    flows: HashMap<MapData, u64, Flow>,
+    some_withheld: Array<MapData, u32>,
+    withheld: HashMap<MapData, u64, Withhold>,
+    withheld_count: usize,
+}
+
+impl EgressMaps {
+    fn take(ebpf: &mut Ebpf) -> Result<EgressMaps, LoadError> {
+        Ok(EgressMaps {
+            flows: take(ebpf, "FLOWS", HashMap::try_from)?,
+            some_withheld: take(ebpf, "SOME_WITHHELD", Array::try_from)?,
+            withheld: take(ebpf, "WITHHELD", HashMap::try_from)?,
+            withheld_count: 0,
+        })
+    }
+
+    /// From now on no payload of this flow at or behind `from` leaves; with `None`, none at all.
+    pub fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), MapError> {
+        let fresh = self.withheld.get(&cookie, 0).is_err();
+        let value = Withhold { from: from.unwrap_or(0), everything: u32::from(from.is_none()) };
+        self.withheld.insert(cookie, value, 0)?;
+        self.withheld_count += usize::from(fresh);
+        self.some_withheld.set(0, 1, 0)
+    }
+
+    /// The flow is gone.
+    pub fn release(&mut self, cookie: u64) {
+        if self.withheld.remove(&cookie).is_ok() {
+            self.withheld_count = self.withheld_count.saturating_sub(1);
+            if self.withheld_count == 0 {
+                // Best effort: a flag that stays costs one look-up a packet.
+                let _ = self.some_withheld.set(0, 0, 0);
+            }
+        }
+    }
+
+    /// Sequence number behind the last payload that has passed, and when (ns, `CLOCK_MONOTONIC`; 0 if none has).
+    /// `None`: no egress program has seen the flow.
+    pub fn passed(&self, cookie: u64) -> Option<(u32, u64)> {
+        let flow = self.flows.get(&cookie, 0).ok()?;
+        match (flow.enforceable, flow.egress_seen) {
+            (0, _) => None,
+            (_, 0) => Some((flow.sent_start, 0)),
+            _ => Some((flow.egress_end, flow.egress_at)),
+        }
     }
 }
 
