@@ -252,17 +252,84 @@ macro_rules! layout {
     };
 }
 
-layout!(Header, 64, kind, reserved, cpu, payload_bytes, sequence, at, pid, tid, uid, reserved2, cgroup, comm);
-layout!(Data, 48, flow, position, other_position, moved_bytes, generation, carrier, flags, missing, reserved);
 layout!(
-    FlowOpen, 64, cookie, local, remote, local_port, remote_port, netns, sent_start, received_start, family,
-    role, joined_late, enforceable, tls, reserved
+    Header,
+    64,
+    kind,
+    reserved,
+    cpu,
+    payload_bytes,
+    sequence,
+    at,
+    pid,
+    tid,
+    uid,
+    reserved2,
+    cgroup,
+    comm
 );
 layout!(
-    FlowClose, 72, cookie, bytes_acked, bytes_received, withheld_bytes, egress_at, sent_end, received_end, egress_end,
-    withhold_from, sent_start, received_start, reset, egress_seen, withheld, tls, enforceable, reserved
+    Data,
+    48,
+    flow,
+    position,
+    other_position,
+    moved_bytes,
+    generation,
+    carrier,
+    flags,
+    missing,
+    reserved
+);
+layout!(
+    FlowOpen,
+    64,
+    cookie,
+    local,
+    remote,
+    local_port,
+    remote_port,
+    netns,
+    sent_start,
+    received_start,
+    family,
+    role,
+    joined_late,
+    enforceable,
+    tls,
+    reserved
+);
+layout!(
+    FlowClose,
+    72,
+    cookie,
+    bytes_acked,
+    bytes_received,
+    withheld_bytes,
+    egress_at,
+    sent_end,
+    received_end,
+    egress_end,
+    withhold_from,
+    sent_start,
+    received_start,
+    reset,
+    egress_seen,
+    withheld,
+    tls,
+    enforceable,
+    reserved
 );
 layout!(TlsBind, 24, object, cookie, generation, library);
 layout!(TlsClose, 32, object, sent_end, received_end, generation, reserved);
 layout!(Mapped, 16, inode, device, reserved);
-layout!(ProcessChange, 32, inode, device, child, truncated, reserved, reserved2);
+layout!(
+    ProcessChange,
+    32,
+    inode,
+    device,
+    child,
+    truncated,
+    reserved,
+    reserved2
+);

@@ -1,6 +1,5 @@
 //! What is looked at, decided before a byte is read.
 
-
 /// Global settings of the programs, written once before they are loaded.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -37,7 +36,14 @@ macro_rules! volatile {
     };
 }
 
-volatile!(operation_bytes_max, agent_pid, scope, cgroup_levels, exempt_levels, exempt_exes);
+volatile!(
+    operation_bytes_max,
+    agent_pid,
+    scope,
+    cgroup_levels,
+    exempt_levels,
+    exempt_exes
+);
 
 pub const BY_CGROUP: u32 = 1;
 pub const BY_NETNS: u32 = 2;
@@ -55,7 +61,6 @@ pub struct FileKey {
     pub device: u32,
     pub reserved: u32,
 }
-
 
 #[cfg(feature = "user")]
 mod user {

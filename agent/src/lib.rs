@@ -11,6 +11,8 @@ pub mod errors;
 pub mod export;
 pub mod flow;
 pub mod kernel;
+pub mod pipeline;
 pub mod policy;
+pub mod run;
 pub mod telemetry;
 pub mod yaml;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use apiward_common::flow::tls as tls_state;
 use apiward_common::record::{
-    Data, FlowClose, FlowOpen, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind, TlsClose, kind, missing,
-    role,
+    Data, FlowClose, FlowOpen, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind, TlsClose, kind,
+    missing, role,
 };
 use apiward_common::scope::FileKey;
 use bytes::Bytes;
@@ -16,7 +16,8 @@ use smol_str::SmolStr;
 
 use super::processes::{Processes, Task, path_from_components};
 use super::{
-    Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole, TlsInfo,
+    Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
+    TlsInfo,
 };
 
 /// Flows known at once; the kernel side knows no more either.
@@ -30,9 +31,19 @@ const CPUS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub enum Notice {
     /// A process mapped what looks like a TLS library that is not attached.
-    Mapped { at: KernelTime, pid: u32, file: FileKey, name: SmolStr },
+    Mapped {
+        at: KernelTime,
+        pid: u32,
+        file: FileKey,
+        name: SmolStr,
+    },
     /// A process runs another program.
-    Executed { at: KernelTime, pid: u32, file: FileKey, exe: SmolStr },
+    Executed {
+        at: KernelTime,
+        pid: u32,
+        file: FileKey,
+        exe: SmolStr,
+    },
 }
 
 /// Bytes that are moved and cannot be seen, by executable.
@@ -176,7 +187,11 @@ impl Intake {
                 notice(Notice::Mapped {
                     at,
                     pid: header.pid,
-                    file: FileKey { inode: mapped.inode, device: mapped.device, reserved: 0 },
+                    file: FileKey {
+                        inode: mapped.inode,
+                        device: mapped.device,
+                        reserved: 0,
+                    },
                     name: SmolStr::new(String::from_utf8_lossy(name)),
                 });
             }
@@ -185,11 +200,24 @@ impl Intake {
                 let mut exe = path_from_components(reader.take(header.payload_bytes as usize)?);
                 if change.truncated != 0 {
                     let whole = self.processes_proc_exe(header.pid);
-                    exe = if whole.is_empty() { SmolStr::new(format!("…{exe}")) } else { whole };
+                    exe = if whole.is_empty() {
+                        SmolStr::new(format!("…{exe}"))
+                    } else {
+                        whole
+                    };
                 }
                 self.processes.executed(header.pid, exe.clone());
-                let file = FileKey { inode: change.inode, device: change.device, reserved: 0 };
-                notice(Notice::Executed { at, pid: header.pid, file, exe });
+                let file = FileKey {
+                    inode: change.inode,
+                    device: change.device,
+                    reserved: 0,
+                };
+                notice(Notice::Executed {
+                    at,
+                    pid: header.pid,
+                    file,
+                    exe,
+                });
             }
             kind::FORK => {
                 let change = ProcessChange::read(&mut reader)?;
@@ -221,7 +249,11 @@ impl Intake {
     }
 
     fn process(&mut self, header: &Header) -> Arc<Process> {
-        let end = header.comm.iter().position(|byte| *byte == 0).unwrap_or(header.comm.len());
+        let end = header
+            .comm
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(header.comm.len());
         let comm = header.comm.get(..end).unwrap_or_default();
         self.processes.of(Task {
             pid: header.pid,
@@ -232,11 +264,21 @@ impl Intake {
         })
     }
 
-    fn data(&mut self, header: &Header, data: &Data, payload: &[u8], out: &mut dyn FnMut(Captured)) -> Option<()> {
+    fn data(
+        &mut self,
+        header: &Header,
+        data: &Data,
+        payload: &[u8],
+        out: &mut dyn FnMut(Captured),
+    ) -> Option<()> {
         let process = self.process(header);
         let missing_bytes = data.moved_bytes.checked_sub(payload.len() as u32)?;
         let flow = if data.flags & TLS != 0 {
-            let id = FlowId::Tls { pid: header.pid, object: data.flow, generation: data.generation };
+            let id = FlowId::Tls {
+                pid: header.pid,
+                object: data.flow,
+                generation: data.generation,
+            };
             self.object(id, data.carrier, data.other_position as u32, &process, out);
             id
         } else {
@@ -246,9 +288,17 @@ impl Intake {
             at: KernelTime(header.at),
             flow,
             process,
-            direction: if data.flags & SENT != 0 { Direction::Sent } else { Direction::Received },
+            direction: if data.flags & SENT != 0 {
+                Direction::Sent
+            } else {
+                Direction::Received
+            },
             position: data.position,
-            other_position: if data.flags & TLS != 0 { 0 } else { data.other_position },
+            other_position: if data.flags & TLS != 0 {
+                0
+            } else {
+                data.other_position
+            },
             bytes: Bytes::copy_from_slice(payload),
             missing: missing_bytes,
             missing_reason: match data.missing {
@@ -280,11 +330,20 @@ impl Intake {
             joined_late: open.joined_late != 0,
             enforceable: open.enforceable != 0,
         });
-        let objects = self.flows.remove(&open.cookie).map(|known| known.objects).unwrap_or_default();
+        let objects = self
+            .flows
+            .remove(&open.cookie)
+            .map(|known| known.objects)
+            .unwrap_or_default();
         if self.flows.len() >= FLOWS_MAX {
             self.make_room();
         }
-        let flow = Flow { info: info.clone(), tls: open.tls, process, objects };
+        let flow = Flow {
+            info: info.clone(),
+            tls: open.tls,
+            process,
+            objects,
+        };
         self.flows.insert(open.cookie, flow);
         if open.tls == tls_state::CLEAR {
             out(Captured::Flow(info));
@@ -315,10 +374,14 @@ impl Intake {
             return;
         }
         let fresh = !self.objects.contains_key(&id);
-        let tls = self.libraries.get((library as usize).wrapping_sub(1)).cloned().unwrap_or_else(|| TlsInfo {
-            library: SmolStr::new_static("openssl"),
-            version: SmolStr::default(),
-        });
+        let tls = self
+            .libraries
+            .get((library as usize).wrapping_sub(1))
+            .cloned()
+            .unwrap_or_else(|| TlsInfo {
+                library: SmolStr::new_static("openssl"),
+                version: SmolStr::default(),
+            });
         let below = carrier.and_then(|cookie| self.flows.get_mut(&cookie));
         let mut info = FlowInfo {
             id,
@@ -353,7 +416,11 @@ impl Intake {
 
     fn bind(&mut self, header: &Header, bind: &TlsBind, out: &mut dyn FnMut(Captured)) {
         let process = self.process(header);
-        let id = FlowId::Tls { pid: header.pid, object: bind.object, generation: bind.generation };
+        let id = FlowId::Tls {
+            pid: header.pid,
+            object: bind.object,
+            generation: bind.generation,
+        };
         self.object(id, bind.cookie, bind.library, &process, out);
     }
 
@@ -378,32 +445,65 @@ impl Intake {
             withheld_from: (close.withheld != 0).then_some(close.withhold_from),
             withheld_bytes: close.withheld_bytes,
         };
-        let Some(flow) = self.flows.remove(&close.cookie) else { return };
+        let Some(flow) = self.flows.remove(&close.cookie) else {
+            return;
+        };
         if close.tls == tls_state::UNKNOWN {
             let bytes = close.bytes_acked + close.bytes_received;
-            self.see_blind(flow.process.exe.clone(), BlindReason::UnknownTls, flow.process.pid, bytes);
+            self.see_blind(
+                flow.process.exe.clone(),
+                BlindReason::UnknownTls,
+                flow.process.pid,
+                bytes,
+            );
         }
         if flow.tls == tls_state::CLEAR {
-            out(Captured::Closed { at, flow: flow.info.id, end });
+            out(Captured::Closed {
+                at,
+                flow: flow.info.id,
+                end,
+            });
         }
         for object in flow.objects {
             // Positions of a TLS object are plaintext: TCP's say nothing of them. What TCP withheld still holds.
             self.objects.remove(&object);
-            out(Captured::Closed { at, flow: object, end: FlowEnd { sent_end: 0, received_end: 0, ..end } });
+            out(Captured::Closed {
+                at,
+                flow: object,
+                end: FlowEnd {
+                    sent_end: 0,
+                    received_end: 0,
+                    ..end
+                },
+            });
         }
     }
 
     fn tls_close(&mut self, header: &Header, close: &TlsClose, out: &mut dyn FnMut(Captured)) {
-        let id = FlowId::Tls { pid: header.pid, object: close.object, generation: close.generation };
+        let id = FlowId::Tls {
+            pid: header.pid,
+            object: close.object,
+            generation: close.generation,
+        };
         let Some(info) = self.objects.get(&id) else { return };
         // With a socket behind it the socket's end is the object's: only that knows what left the host.
-        if info.carrier.is_some_and(|cookie| self.flows.contains_key(&cookie)) {
+        if info
+            .carrier
+            .is_some_and(|cookie| self.flows.contains_key(&cookie))
+        {
             return;
         }
         self.objects.remove(&id);
-        let end =
-            FlowEnd { sent_end: close.sent_end, received_end: close.received_end, ..FlowEnd::default() };
-        out(Captured::Closed { at: KernelTime(header.at), flow: id, end });
+        let end = FlowEnd {
+            sent_end: close.sent_end,
+            received_end: close.received_end,
+            ..FlowEnd::default()
+        };
+        out(Captured::Closed {
+            at: KernelTime(header.at),
+            flow: id,
+            end,
+        });
     }
 }
 

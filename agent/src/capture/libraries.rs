@@ -39,9 +39,19 @@ const SYSTEM_DIRECTORIES: [&str; 7] = [
 #[derive(Clone, Debug)]
 pub enum Request {
     /// A process mapped this file.
-    Mapped { at: KernelTime, pid: u32, file: FileKey, name: SmolStr },
+    Mapped {
+        at: KernelTime,
+        pid: u32,
+        file: FileKey,
+        name: SmolStr,
+    },
     /// A process runs this program, which may have the library inside.
-    Executed { at: KernelTime, pid: u32, file: FileKey, exe: SmolStr },
+    Executed {
+        at: KernelTime,
+        pid: u32,
+        file: FileKey,
+        exe: SmolStr,
+    },
 }
 
 /// What was done about a library.
@@ -53,6 +63,8 @@ pub struct Report {
     pub detail: String,
     /// When it was mapped; `None` for what was found at the start.
     pub mapped_at: Option<KernelTime>,
+    /// When this was known, by the same clock.
+    pub attached_at: Option<KernelTime>,
     pub file: FileKey,
 }
 
@@ -95,7 +107,12 @@ impl Libraries {
         let thread = std::thread::Builder::new().name("apiward-tls".into()).spawn({
             let shared = shared.clone();
             move || {
-                let mut keeper = Keeper { probes, shared, known: HashMap::new(), refused: HashSet::new() };
+                let mut keeper = Keeper {
+                    probes,
+                    shared,
+                    known: HashMap::new(),
+                    refused: HashSet::new(),
+                };
                 keeper.system();
                 // Nobody waits any more if the start was given up.
                 let _ = ready.send(());
@@ -106,7 +123,11 @@ impl Libraries {
             }
         })?;
         let _ = started.recv();
-        Ok(Libraries { requests: Some(requests), shared, thread: Some(thread) })
+        Ok(Libraries {
+            requests: Some(requests),
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Asks for something to be looked at.
@@ -161,6 +182,7 @@ impl Keeper {
                                 attached: false,
                                 detail: format!("process {pid} was gone before the file could be found"),
                                 mapped_at: Some(at),
+                                attached_at: None,
                                 file,
                             }),
                         }
@@ -209,10 +231,14 @@ impl Keeper {
 
     /// A process that was running before the agent.
     fn process(&mut self, pid: u32) {
-        let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return };
+        let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
+            return;
+        };
         let mut seen = HashSet::new();
         for line in maps.lines() {
-            let Some(path) = line.find('/').map(|start| &line[start..]) else { continue };
+            let Some(path) = line.find('/').map(|start| &line[start..]) else {
+                continue;
+            };
             let name = path.rsplit('/').next().unwrap_or_default();
             if name.starts_with("libssl") && seen.insert(path) {
                 self.found(Path::new(&format!("/proc/{pid}/root{path}")));
@@ -240,6 +266,7 @@ impl Keeper {
                 attached: false,
                 detail: format!("{LIBRARIES_MAX} libraries are probed already"),
                 mapped_at,
+                attached_at: None,
                 file,
             });
             return;
@@ -268,7 +295,10 @@ impl Keeper {
         for site in order {
             let mut cookie = site.cookie;
             cookie.library = number as u32;
-            match self.probes.attach(path, site.file_offset, cookie.kind, cookie.encode()) {
+            match self
+                .probes
+                .attach(path, site.file_offset, cookie.kind, cookie.encode())
+            {
                 Ok(link) => links.push(link),
                 Err(error) => {
                     failed = Some(format!("{}: {error}", site.why));
@@ -298,32 +328,59 @@ impl Keeper {
         });
         match opened {
             Ok(opened) if attached => {
-                self.known.insert(file, Attached { links, file: opened, number });
+                self.known.insert(
+                    file,
+                    Attached {
+                        links,
+                        file: opened,
+                        number,
+                    },
+                );
             }
             _ => {
                 self.detach(links);
                 self.refused.insert(file);
             }
         }
-        self.report(Report { path: shown, attached, detail: reason, mapped_at, file });
+        self.report(Report {
+            path: shown,
+            attached,
+            detail: reason,
+            mapped_at,
+            attached_at: Some(now()),
+            file,
+        });
     }
 
     fn refuse(&mut self, path: String, file: FileKey, mapped_at: Option<KernelTime>, reason: String) {
         self.shared().libraries.push(Library {
             path: path.clone(),
-            info: TlsInfo { library: SmolStr::new_static("unknown"), version: SmolStr::default() },
+            info: TlsInfo {
+                library: SmolStr::new_static("unknown"),
+                version: SmolStr::default(),
+            },
             inode: file.inode,
             attached: false,
             sites: Vec::new(),
             reason: reason.clone(),
         });
-        self.report(Report { path, attached: false, detail: reason, mapped_at, file });
+        self.report(Report {
+            path,
+            attached: false,
+            detail: reason,
+            mapped_at,
+            attached_at: None,
+            file,
+        });
     }
 
     fn detach(&mut self, links: Vec<ProbeLink>) {
         for link in links {
             if let Err(error) = self.probes.detach(link) {
-                tracing::warn!(error, "a probe could not be taken away; it goes when the agent ends");
+                tracing::warn!(
+                    error,
+                    "a probe could not be taken away; it goes when the agent ends"
+                );
             }
         }
     }
@@ -333,7 +390,12 @@ impl Keeper {
         let deleted: Vec<FileKey> = self
             .known
             .iter()
-            .filter(|(_, attached)| attached.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
+            .filter(|(_, attached)| {
+                attached
+                    .file
+                    .metadata()
+                    .is_ok_and(|metadata| metadata.nlink() == 0)
+            })
             .map(|(key, _)| *key)
             .collect();
         if deleted.is_empty() {
@@ -362,6 +424,12 @@ impl Keeper {
     }
 }
 
+/// The kernel's clock, which records are stamped with.
+fn now() -> KernelTime {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    KernelTime(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
 /// `/proc/<pid>/root/usr/lib/x` is `/usr/lib/x` to whoever reads it.
 fn shown_path(path: &Path) -> String {
     let text = path.to_string_lossy();
@@ -383,7 +451,9 @@ fn resolve(pid: u32, file: &FileKey) -> Option<PathBuf> {
     let path = maps.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let found = fields.nth(4)? == inode;
-        found.then(|| line.find('/').map(|start| &line[start..])).flatten()
+        found
+            .then(|| line.find('/').map(|start| &line[start..]))
+            .flatten()
     })?;
     let path = PathBuf::from(format!("/proc/{pid}/root{path}"));
     (file_key(&fs::metadata(&path).ok()?) == *file).then_some(path)
@@ -400,7 +470,11 @@ fn inodes_in_use() -> HashSet<u64> {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let maps = fs::read_to_string(entry.path().join("maps")).unwrap_or_default();
         for line in maps.lines() {
-            if let Some(inode) = line.split_ascii_whitespace().nth(4).and_then(|inode| inode.parse().ok()) {
+            if let Some(inode) = line
+                .split_ascii_whitespace()
+                .nth(4)
+                .and_then(|inode| inode.parse().ok())
+            {
                 used.insert(inode);
             }
         }

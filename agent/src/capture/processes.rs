@@ -127,8 +127,13 @@ impl Processes {
         if let Some(place) = self.places.get(&cgroup_id) {
             return place.clone();
         }
-        let path = path_by_process(pid, cgroup_id).or_else(|| cgroup::path_of(cgroup_id)).unwrap_or_default();
-        let place = Place { container: container_id(&path), path: SmolStr::new(path) };
+        let path = path_by_process(pid, cgroup_id)
+            .or_else(|| cgroup::path_of(cgroup_id))
+            .unwrap_or_default();
+        let place = Place {
+            container: container_id(&path),
+            path: SmolStr::new(path),
+        };
         if self.places.len() >= CGROUPS_MAX {
             self.places.clear();
         }
@@ -168,7 +173,11 @@ pub fn container_id(path: &str) -> Option<SmolStr> {
 /// The path that an exec record brings: components from the file up to the root, each closed by a zero.
 pub fn path_from_components(payload: &[u8]) -> SmolStr {
     let mut path = String::with_capacity(payload.len() + 1);
-    for component in payload.split(|byte| *byte == 0).rev().filter(|component| !component.is_empty()) {
+    for component in payload
+        .split(|byte| *byte == 0)
+        .rev()
+        .filter(|component| !component.is_empty())
+    {
         path.push('/');
         path.push_str(&String::from_utf8_lossy(component));
     }

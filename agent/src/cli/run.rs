@@ -1,12 +1,68 @@
-//! stub
+//! `apiward run`: the agent in the foreground, until SIGTERM or SIGINT.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+
+use crate::config::{self, Overrides};
+use crate::run::{self, Signals};
 
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The configuration file [default: /etc/apiward/agent.yaml, if it is there].
+    #[arg(long)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
 
-pub fn run(_args: Args) -> Result<ExitCode> {
+pub fn run(args: Args) -> Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("APIWARD_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let config = match config::load(args.config.as_deref(), &args.overrides) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let signals = Signals::default();
+    listen(&signals).context("signals cannot be handled")?;
+    let mut agent = run::start(config)?;
+    tracing::info!("every program is loaded; observing until SIGTERM");
+    agent.serve(&signals);
+    agent.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Flags only: what they lead to happens between two batches. The thread sleeps until a signal comes.
+fn listen(signals: &Signals) -> std::io::Result<()> {
+    let Signals { stop, reload } = signals.clone();
+    let mut source = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGHUP,
+    ])?;
+    std::thread::Builder::new()
+        .name("apiward-signal".into())
+        .spawn(move || {
+            for signal in source.forever() {
+                if signal == signal_hook::consts::SIGHUP {
+                    reload.store(true, Ordering::Relaxed);
+                } else {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        })?;
+    Ok(())
 }

@@ -15,7 +15,9 @@ const SEARCH_DIRECTORIES_MAX: usize = 20_000;
 /// Why a cgroup cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    #[error("no cgroup2 hierarchy is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1")]
+    #[error(
+        "no cgroup2 hierarchy is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1"
+    )]
     NotMounted,
     #[error("{path}: is not a directory of the cgroup2 hierarchy at {root}")]
     Outside { path: PathBuf, root: PathBuf },
@@ -51,17 +53,32 @@ impl Cgroup {
     /// A cgroup by its directory: absolute, or as `/proc/<pid>/cgroup` writes it (below the mount point).
     pub fn open(path: &Path) -> Result<Cgroup, CgroupError> {
         let root = root()?;
-        let full =
-            if path.starts_with(&root) { path.to_owned() } else { root.join(path.strip_prefix("/").unwrap_or(path)) };
-        let metadata =
-            fs::metadata(&full).map_err(|source| CgroupError::Unreadable { path: full.clone(), source })?;
-        let below = full.strip_prefix(&root).ok().filter(|_| metadata.is_dir() && full.join("cgroup.procs").exists());
+        let full = if path.starts_with(&root) {
+            path.to_owned()
+        } else {
+            root.join(path.strip_prefix("/").unwrap_or(path))
+        };
+        let metadata = fs::metadata(&full).map_err(|source| CgroupError::Unreadable {
+            path: full.clone(),
+            source,
+        })?;
+        let below = full
+            .strip_prefix(&root)
+            .ok()
+            .filter(|_| metadata.is_dir() && full.join("cgroup.procs").exists());
         match below {
             Some(below) => {
                 let level = below.components().count() as u32;
-                Ok(Cgroup { id: metadata.ino(), level, path: full })
+                Ok(Cgroup {
+                    id: metadata.ino(),
+                    level,
+                    path: full,
+                })
             }
-            None => Err(CgroupError::Outside { path: path.to_owned(), root }),
+            None => Err(CgroupError::Outside {
+                path: path.to_owned(),
+                root,
+            }),
         }
     }
 }

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use apiward_common::flow::{Counters, Flow, Withhold};
 use apiward_common::offsets::Offsets;
-use apiward_common::scope::{BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use apiward_common::scope::{
+    BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings,
+};
 use apiward_common::site::Kind;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, UProbe};
 use aya::{Ebpf, EbpfLoader};
@@ -27,7 +29,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ap
 pub enum LoadError {
     #[error("this binary was built without the kernel programs: build it with `cargo xtask build`")]
     NoPrograms,
-    #[error("the agent needs root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE): kernel programs see every process")]
+    #[error(
+        "the agent needs root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE): kernel programs see every process"
+    )]
     NotPermitted,
     #[error(transparent)]
     Btf(#[from] BtfError),
@@ -119,7 +123,10 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     ] {
         let result = attach_tracepoint(&mut ebpf, program, hook, &btf);
         if let (true, Err(reason)) = (vital, &result) {
-            return Err(LoadError::Program { program, reason: reason.clone() });
+            return Err(LoadError::Program {
+                program,
+                reason: reason.clone(),
+            });
         }
         capabilities.push(capability(hook, result));
     }
@@ -129,7 +136,13 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .into_iter()
         .try_for_each(|program| load_uprobe(&mut ebpf, program));
     capabilities.push(capability("uprobe", uprobes));
-    Ok(Loaded { ring, maps, egress: egress_maps, probes: Probes { ebpf }, capabilities })
+    Ok(Loaded {
+        ring,
+        maps,
+        egress: egress_maps,
+        probes: Probes { ebpf },
+        capabilities,
+    })
 }
 
 fn settings(options: &Options) -> Result<Settings, LoadError> {
@@ -169,13 +182,20 @@ fn settings(options: &Options) -> Result<Settings, LoadError> {
 }
 
 fn capability(name: &'static str, result: Result<(), String>) -> Capability {
-    Capability { name, available: result.is_ok(), reason: result.err().unwrap_or_default() }
+    Capability {
+        name,
+        available: result.is_ok(),
+        reason: result.err().unwrap_or_default(),
+    }
 }
 
 /// The verifier's log stays in the words: nobody can help without it.
 fn words(error: &ProgramError) -> String {
     match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
             let log = verifier_log.to_string();
             let tail: Vec<&str> = log.lines().rev().take(12).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
@@ -197,7 +217,9 @@ fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
-    let program = ebpf.program_mut(name).ok_or_else(|| format!("{name} is missing from the object"))?;
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| format!("{name} is missing from the object"))?;
     program.try_into().map_err(|error: ProgramError| words(&error))
 }
 
@@ -264,10 +286,14 @@ impl Maps {
     fn set_scope(&mut self, scope: &Scope) -> Result<(), LoadError> {
         let failed = |name| move |source| LoadError::Map { name, source };
         for cgroup in &scope.cgroups {
-            self.cgroups.insert(cgroup.id, IN_SCOPE, 0).map_err(failed("CGROUPS"))?;
+            self.cgroups
+                .insert(cgroup.id, IN_SCOPE, 0)
+                .map_err(failed("CGROUPS"))?;
         }
         for cgroup in &scope.exempt_cgroups {
-            self.cgroups.insert(cgroup.id, EXEMPT, 0).map_err(failed("CGROUPS"))?;
+            self.cgroups
+                .insert(cgroup.id, EXEMPT, 0)
+                .map_err(failed("CGROUPS"))?;
         }
         for netns in &scope.netns {
             self.netns.insert(netns, 1, 0).map_err(failed("NETNS"))?;
@@ -278,7 +304,9 @@ impl Maps {
     /// Sum over all CPUs.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        let Ok(values) = self.counters.get(&0, 0) else { return sum };
+        let Ok(values) = self.counters.get(&0, 0) else {
+            return sum;
+        };
         for value in values.iter() {
             sum.sequence += value.sequence;
             sum.dropped_records += value.dropped_records;
@@ -337,7 +365,10 @@ impl EgressMaps {
     /// From now on no payload of this flow at or behind `from` leaves; with `None`, none at all.
     pub fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), MapError> {
         let fresh = self.withheld.get(&cookie, 0).is_err();
-        let value = Withhold { from: from.unwrap_or(0), everything: u32::from(from.is_none()) };
+        let value = Withhold {
+            from: from.unwrap_or(0),
+            everything: u32::from(from.is_none()),
+        };
         self.withheld.insert(cookie, value, 0)?;
         self.withheld_count += usize::from(fresh);
         self.some_withheld.set(0, 1, 0)
@@ -370,7 +401,11 @@ impl EgressMaps {
 pub fn file_key(metadata: &std::fs::Metadata) -> FileKey {
     let device = metadata.dev();
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    FileKey { inode: metadata.ino(), device: major << 20 | minor, reserved: 0 }
+    FileKey {
+        inode: metadata.ino(),
+        device: major << 20 | minor,
+        reserved: 0,
+    }
 }
 
 /// The programs of the TLS probes, and their links: whoever drops this detaches everything.
@@ -394,10 +429,13 @@ impl Probes {
             Kind::Uretprobe => "apiward_tls_return",
         };
         let program: &mut UProbe = program(&mut self.ebpf, name)?;
-        let point =
-            UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
-        let link =
-            program.attach(point, file, UProbeScope::AllProcesses).map_err(|error| words(&error))?;
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            cookie: Some(cookie),
+        };
+        let link = program
+            .attach(point, file, UProbeScope::AllProcesses)
+            .map_err(|error| words(&error))?;
         Ok(ProbeLink { program: name, link })
     }
 

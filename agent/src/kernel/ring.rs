@@ -20,7 +20,11 @@ pub struct Ring {
 
 impl Ring {
     pub(super) fn new(ring: RingBuf<MapData>, sleeping: Array<MapData, u32>) -> Self {
-        Ring { ring, sleeping, idle_pauses: 0 }
+        Ring {
+            ring,
+            sleeping,
+            idle_pauses: 0,
+        }
     }
 
     /// Hands every record that is there to `each`, at most `records_max`. Returns how many there were.
@@ -56,7 +60,10 @@ impl Ring {
         let until = Instant::now() + limit;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos() as i64 };
+            let timeout = Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos() as i64,
+            };
             let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {
                 Err(rustix::io::Errno::INTR) => continue,

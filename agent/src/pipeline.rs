@@ -1,0 +1,293 @@
+//! The life of a call, wired: record → capture → flow → decode → call → detect → policy → enforce → export, in
+//! path order, on one thread. The types on the arrows are the stages' own; here they are only handed on.
+//!
+//! What is kept here belongs to no stage: the verdict on a call until the call ends, and the events of calls whose
+//! outcome the kernel has not told yet.
+
+use std::collections::HashMap;
+
+use crate::call::{ApiCall, CallId, Calls, Phase, Raw};
+use crate::capture::intake::{Intake, Notice};
+use crate::capture::{Captured, FlowId, KernelTime};
+use crate::detect::{self, Finding};
+use crate::enforce::{Answer, Enforcement, FlowGate, Outcome};
+use crate::export::clock::Clock;
+use crate::export::{Event, wire};
+use crate::flow::{Flows, Item};
+use crate::policy::{Action, Engine, Verdict};
+
+/// Ended calls whose outcome is not known yet; beyond it, an event goes out without one, and says so.
+const UNTOLD_CALLS_MAX: usize = 8_192;
+
+/// Every stage, in path order.
+pub struct Pipeline<G> {
+    pub intake: Intake,
+    pub flows: Flows,
+    pub calls: Calls,
+    pub judge: Judge<G>,
+    /// Time of the last record.
+    now: KernelTime,
+}
+
+/// detect → policy → enforce → export: what happens to a call at each of its phases.
+pub struct Judge<G> {
+    pub engine: Engine,
+    pub enforcement: Enforcement<G>,
+    pub clock: Clock,
+    /// Verdicts that are final, on calls that have not ended.
+    judged: HashMap<CallId, (Verdict, Vec<Finding>)>,
+    /// Calls that have begun and not ended, by flow.
+    open: HashMap<FlowId, u32>,
+    /// Ended and denied; the outcome is to come.
+    untold: HashMap<CallId, Untold>,
+    by_policy: HashMap<smol_str::SmolStr, Tally>,
+    /// On their way out; taken by the owner.
+    pub events: Vec<Event>,
+    pub ended: u64,
+    /// Events that could not wait for their outcome.
+    pub outcomes_missed: u64,
+}
+
+struct Untold {
+    call: ApiCall,
+    findings: Vec<Finding>,
+    verdict: Verdict,
+}
+
+/// What a policy has decided so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub matched: u64,
+    pub denied: u64,
+    pub enforceable: u64,
+    pub bytes: u64,
+    pub bytes_enforceable: u64,
+}
+
+impl<G: FlowGate> Pipeline<G> {
+    pub fn new(intake: Intake, flows: Flows, calls: Calls, judge: Judge<G>) -> Self {
+        Pipeline {
+            intake,
+            flows,
+            calls,
+            judge,
+            now: KernelTime(0),
+        }
+    }
+
+    /// One record from the ring, all the way.
+    pub fn record(&mut self, record: &[u8], notice: &mut dyn FnMut(Notice)) {
+        let Pipeline {
+            intake,
+            flows,
+            calls,
+            judge,
+            now,
+        } = self;
+        intake.on(
+            record,
+            &mut |captured| pass(flows, calls, judge, now, captured),
+            notice,
+        );
+    }
+
+    /// Something that no record said: time passes, the kernel has dropped records.
+    pub fn captured(&mut self, captured: Captured) {
+        let Pipeline {
+            flows,
+            calls,
+            judge,
+            now,
+            ..
+        } = self;
+        pass(flows, calls, judge, now, captured);
+    }
+
+    /// The kernel's own count says that `records` were dropped.
+    pub fn lost(&mut self, at: KernelTime, records: u64) {
+        let Pipeline {
+            intake,
+            flows,
+            calls,
+            judge,
+            now,
+        } = self;
+        intake.lost(at, records, &mut |captured| {
+            pass(flows, calls, judge, now, captured)
+        });
+    }
+
+    /// Time of the last record.
+    pub fn now(&self) -> KernelTime {
+        self.now
+    }
+}
+
+/// flow → decode, call → detect, policy, enforce, export.
+fn pass<G: FlowGate>(
+    flows: &mut Flows,
+    calls: &mut Calls,
+    judge: &mut Judge<G>,
+    now: &mut KernelTime,
+    captured: Captured,
+) {
+    let closed = match &captured {
+        Captured::Segment(segment) => {
+            *now = segment.at;
+            None
+        }
+        Captured::Closed { at, flow, end } => {
+            *now = *at;
+            Some((*flow, *end))
+        }
+        Captured::Tick { at } | Captured::Lost { at, .. } => {
+            *now = *at;
+            None
+        }
+        Captured::Flow(_) => None,
+    };
+    let at = *now;
+    let tick = matches!(captured, Captured::Tick { .. });
+    flows.on(captured, &mut |item: Item| {
+        calls.on(item, &mut |phase, call| judge.call(at, phase, call));
+    });
+    // After the calls of the flow: what they still decide counts.
+    if let Some((flow, end)) = closed {
+        judge.enforcement.on_closed(flow, &end);
+        judge.open.remove(&flow);
+    }
+    if tick {
+        judge.enforcement.on_tick(at);
+    }
+    judge.tell();
+}
+
+impl<G: FlowGate> Judge<G> {
+    pub fn new(engine: Engine, enforcement: Enforcement<G>, clock: Clock) -> Self {
+        Judge {
+            engine,
+            enforcement,
+            clock,
+            judged: HashMap::new(),
+            open: HashMap::new(),
+            untold: HashMap::new(),
+            by_policy: HashMap::new(),
+            events: Vec::new(),
+            ended: 0,
+            outcomes_missed: 0,
+        }
+    }
+
+    fn call(&mut self, at: KernelTime, phase: Phase, call: &mut ApiCall) {
+        match phase {
+            Phase::Head => *self.open.entry(call.flow.id).or_insert(0) += 1,
+            Phase::Request => {}
+            Phase::Complete => {
+                if let Some(open) = self.open.get_mut(&call.flow.id) {
+                    *open = open.saturating_sub(1);
+                    if *open == 0 {
+                        self.open.remove(&call.flow.id);
+                    }
+                }
+            }
+        }
+        if !self.judged.contains_key(&call.id) {
+            let findings = detect::detect(call);
+            if let Some(verdict) = self.engine.evaluate(call, &findings, phase) {
+                if matches!(verdict.action, Action::Deny | Action::Kill) {
+                    let open = self.open.get(&call.flow.id).copied().unwrap_or(0);
+                    let others = if phase == Phase::Complete {
+                        open
+                    } else {
+                        open.saturating_sub(1)
+                    };
+                    self.enforcement.on_verdict(at, phase, call, &verdict, others);
+                }
+                self.judged.insert(call.id, (verdict, findings));
+            }
+        }
+        if phase == Phase::Complete
+            && let Some((verdict, _)) = self.judged.remove(&call.id)
+        {
+            self.ended += 1;
+            self.count(call, &verdict);
+            // Once more, over the whole call: the response has its findings too.
+            self.finish(call, detect::detect(call), verdict);
+        }
+    }
+
+    fn count(&mut self, call: &ApiCall, verdict: &Verdict) {
+        if verdict.policy.is_empty() {
+            return;
+        }
+        let tally = self.by_policy.entry(verdict.policy.clone()).or_default();
+        let response = call
+            .response
+            .as_ref()
+            .map_or(0, |response| response.body.bytes_total);
+        let bytes = u64::from(call.request.head_bytes) + call.request.body.bytes_total + response;
+        tally.matched += 1;
+        tally.denied += u64::from(matches!(verdict.action, Action::Deny | Action::Kill));
+        tally.bytes += bytes;
+        if call.flow.enforceable && call.flow.carrier.is_some() {
+            tally.enforceable += 1;
+            tally.bytes_enforceable += bytes;
+        }
+    }
+
+    /// What a policy has decided so far.
+    pub fn tally(&self, policy: &str) -> Tally {
+        self.by_policy.get(policy).copied().unwrap_or_default()
+    }
+
+    fn finish(&mut self, call: &mut ApiCall, findings: Vec<Finding>, verdict: Verdict) {
+        let outcome = match self.enforcement.outcome(call.id) {
+            Answer::None => None,
+            Answer::Ready(outcome) => Some(outcome),
+            Answer::Pending if self.untold.len() < UNTOLD_CALLS_MAX => {
+                let mut call = call.clone();
+                call.raw = Raw::default();
+                self.untold.insert(
+                    call.id,
+                    Untold {
+                        call,
+                        findings,
+                        verdict,
+                    },
+                );
+                return;
+            }
+            Answer::Pending => {
+                self.outcomes_missed += 1;
+                None
+            }
+        };
+        self.events.push(wire::call(
+            &self.clock,
+            call,
+            &findings,
+            &verdict,
+            outcome.as_ref(),
+        ));
+    }
+
+    /// Events whose outcome is known now.
+    fn tell(&mut self) {
+        for (id, outcome) in self.enforcement.finished() {
+            if let Some(Untold {
+                call,
+                findings,
+                verdict,
+            }) = self.untold.remove(&id)
+            {
+                self.events.push(wire::call(
+                    &self.clock,
+                    &call,
+                    &findings,
+                    &verdict,
+                    Some::<&Outcome>(&outcome),
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! How things stand, for `status`, the heartbeats and the metrics.
+
+use std::collections::BTreeMap;
+
+use super::Agent;
+use crate::call::CallDirection;
+use crate::export::facts::{BlindSpot, Capability, Coverage, Exemption, Facts, LibraryFacts, PolicyFacts};
+use crate::policy::Mode;
+
+impl Agent {
+    /// The agent's part of the status.
+    pub(super) fn facts(&self) -> Facts {
+        let judge = &self.pipeline.judge;
+        Facts {
+            mode: judge.engine.mode(),
+            policy_digest: self.policies.digest().to_owned(),
+            scope: self.scope_words(),
+            policies: self.policy_facts(),
+            libraries: self.library_facts(),
+            blind_spots: self.blind_spots(),
+            exemptions: self
+                .executables
+                .exempted
+                .iter()
+                .map(|exe| Exemption {
+                    kind: "exe".into(),
+                    value: exe.clone(),
+                    flows: 0,
+                })
+                .collect(),
+            capabilities: self
+                .capabilities
+                .iter()
+                .map(|capability| Capability {
+                    name: capability.name.to_owned(),
+                    available: capability.available,
+                    reason: capability.reason.clone(),
+                })
+                .collect(),
+            guarantees: self.guarantees(),
+            calls: judge.ended,
+            flows_open: self.pipeline.flows.stats().flows_open,
+            records: self.pipeline.intake.stats().records,
+            degraded: self.degraded(),
+        }
+    }
+
+    fn scope_words(&self) -> String {
+        let scope = &self.config.capture.scope;
+        if scope.is_host() {
+            return "the whole host".into();
+        }
+        let mut words: Vec<String> = Vec::new();
+        words.extend(
+            scope
+                .cgroups
+                .iter()
+                .map(|path| format!("cgroup {}", path.display())),
+        );
+        words.extend(scope.netns.iter().map(|path| format!("netns {}", path.display())));
+        words.extend(scope.containers.iter().map(|id| format!("container {id}")));
+        words.extend(scope.exes.iter().map(|glob| format!("exe {glob}")));
+        words.join(", ")
+    }
+
+    fn policy_facts(&self) -> Vec<PolicyFacts> {
+        let global = self.pipeline.judge.engine.mode();
+        self.policies
+            .policies()
+            .iter()
+            .map(|policy| {
+                let tally = self.pipeline.judge.tally(&policy.name);
+                PolicyFacts {
+                    name: policy.name.to_string(),
+                    mode: if global == Mode::Enforce {
+                        policy.mode
+                    } else {
+                        Mode::Observe
+                    },
+                    source: policy.source.to_string(),
+                    rules: policy.rules_len as u32,
+                    matched: tally.matched,
+                    denied: tally.denied,
+                    coverage: Coverage {
+                        flows: tally.matched,
+                        flows_enforceable: tally.enforceable,
+                        bytes: tally.bytes,
+                        bytes_enforceable: tally.bytes_enforceable,
+                        bytes_unseen: 0,
+                    },
+                    unmet: Vec::new(),
+                }
+            })
+            .collect()
+    }
+
+    fn library_facts(&self) -> Vec<LibraryFacts> {
+        let shared = self.libraries.shared();
+        shared
+            .libraries
+            .iter()
+            .map(|library| LibraryFacts {
+                path: library.path.clone(),
+                version: library.info.version.to_string(),
+                inode: library.inode,
+                attached: library.attached,
+                sites: library.sites.clone(),
+                reason: library.reason.clone(),
+                processes: 0,
+            })
+            .collect()
+    }
+
+    fn blind_spots(&self) -> Vec<BlindSpot> {
+        self.pipeline
+            .intake
+            .blind()
+            .map(|((exe, reason), blind)| BlindSpot {
+                exe: exe.to_string(),
+                pid: blind.pid,
+                reason: reason.as_str().to_owned(),
+                bytes: blind.bytes,
+                flows: blind.flows,
+            })
+            .collect()
+    }
+
+    /// What this build can promise here: the pipeline decides when the bytes have been delivered, so nothing is
+    /// prevented, and a request that left is only cut off from its answer.
+    fn guarantees(&self) -> BTreeMap<String, String> {
+        let withholds = self
+            .capabilities
+            .iter()
+            .any(|one| one.name == "egress-withhold" && one.available);
+        let word = if withholds { "contained" } else { "cut" };
+        [
+            (CallDirection::Inbound, "clear", word),
+            (CallDirection::Inbound, "tls", word),
+            (CallDirection::Outbound, "clear", "cut"),
+            (CallDirection::Outbound, "tls", "cut"),
+        ]
+        .into_iter()
+        .map(|(direction, transport, word)| (format!("{}-{transport}", direction.as_str()), word.to_owned()))
+        .collect()
+    }
+
+    fn degraded(&self) -> Vec<String> {
+        let mut degraded: Vec<String> = self
+            .capabilities
+            .iter()
+            .filter(|capability| !capability.available)
+            .map(|capability| {
+                let reason = capability.reason.lines().next().unwrap_or_default();
+                format!("{} is missing ({reason}): see `apiward doctor`", capability.name)
+            })
+            .collect();
+        if self.overload.on {
+            degraded.push(
+                "overload: bodies are counted and not kept; give the agent more CPU, or a scope".into(),
+            );
+        }
+        degraded
+    }
+
+    /// Gauges and counters that only the owner of the stages can read.
+    pub(super) fn measure(&self) {
+        let flow = self.pipeline.flows.stats();
+        let intake = self.pipeline.intake.stats();
+        let calls = self.pipeline.calls.stats();
+        self.telemetry.set_records(intake.records);
+        self.telemetry.set_flows_open(flow.flows_open);
+        for (name, total) in [
+            ("records-invalid", intake.records_invalid),
+            ("flows-evicted", flow.flows_evicted + intake.flows_evicted),
+            ("bytes-missing", flow.bytes_missing),
+            ("calls-given-up", calls.calls_given_up),
+            ("responses-unpaired", calls.responses_unpaired),
+            ("body-bytes-given-up", calls.body_bytes_given_up),
+            ("waiting-bytes-given-up", calls.waiting_bytes_given_up),
+            ("outcomes-missed", self.pipeline.judge.outcomes_missed),
+        ] {
+            self.telemetry.set_loss_total(name, total);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The running agent: everything is set up in order, then one thread takes records until it is told to stop.
+//!
+//! What can fail fails before anything is attached; what cannot be had is said and done without. When the loop
+//! ends, dropping the programs detaches them: nothing stays behind.
+
+mod facts;
+mod policies;
+mod scope;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::capture::intake::Notice;
+use crate::capture::libraries::{Libraries, Request};
+use crate::capture::{Captured, GapReason, KernelTime};
+use crate::config::Config;
+use crate::enforce::{Actions, Egress, GateError, Withholding};
+use crate::export::command::{Asked, Command};
+use crate::export::{Exports, clock, wire};
+use crate::kernel::load::{EgressMaps, Maps};
+use crate::kernel::ring::Ring;
+use crate::pipeline::Pipeline;
+use crate::policy::{Mode, PolicySet};
+use crate::telemetry::Telemetry;
+
+pub use start::start;
+
+/// Records taken before anything else is looked after.
+const DRAIN_RECORDS_MAX: usize = 4_096;
+/// Pause between two looks at the ring while there is traffic: the most that a denial waits for its batch.
+const PAUSE_OBSERVING: Duration = Duration::from_micros(1_000);
+const PAUSE_ENFORCING: Duration = Duration::from_micros(250);
+/// Longest sleep without traffic.
+const SLEEP: Duration = Duration::from_millis(500);
+/// How often time is passed on to stages that wait for it.
+const TICK: Duration = Duration::from_secs(1);
+/// How often losses become events.
+const LOSSES: Duration = Duration::from_secs(5);
+/// Full drains in a row that count as overload, and empty ones that end it.
+const OVERLOAD_DRAINS: u32 = 16;
+
+impl Withholding for EgressMaps {
+    fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), GateError> {
+        EgressMaps::withhold(self, cookie, from).map_err(|error| GateError::Failed(error.to_string()))
+    }
+
+    fn release(&mut self, cookie: u64) {
+        EgressMaps::release(self, cookie);
+    }
+
+    fn egress(&mut self, cookie: u64) -> Option<Egress> {
+        let (passed_end, at) = self.passed(cookie)?;
+        Some(Egress {
+            passed_end,
+            passed_at: KernelTime(at),
+        })
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    config: Config,
+    exports: Exports,
+    telemetry: Arc<Telemetry>,
+    commands: tokio::sync::mpsc::Receiver<Command>,
+    pipeline: Pipeline<Actions<EgressMaps>>,
+    ring: Ring,
+    maps: Maps,
+    libraries: Libraries,
+    libraries_known: usize,
+    executables: scope::Executables,
+    capabilities: Vec<crate::kernel::load::Capability>,
+    policies: Arc<PolicySet>,
+    dropped_records: u64,
+    overload: Overload,
+    ticked: Instant,
+    losses_told: Instant,
+}
+
+#[derive(Default)]
+struct Overload {
+    on: bool,
+    full: u32,
+    calm: u32,
+}
+
+/// Signals that change what the agent does.
+#[derive(Clone, Default)]
+pub struct Signals {
+    /// SIGTERM, SIGINT.
+    pub stop: Arc<AtomicBool>,
+    /// SIGHUP: read the policies again.
+    pub reload: Arc<AtomicBool>,
+}
+
+impl Agent {
+    /// Takes records until it is told to stop.
+    pub fn serve(&mut self, signals: &Signals) {
+        while !signals.stop.load(Ordering::Relaxed) {
+            let records = self.drain();
+            self.after_batch(records);
+            if signals.reload.swap(false, Ordering::Relaxed) {
+                let asked = Asked::unattended(&self.exports, "policy", "signal", "SIGHUP");
+                self.reload(asked);
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.command(command);
+            }
+            if records < DRAIN_RECORDS_MAX {
+                let pause = match self.pipeline.judge.engine.mode() {
+                    Mode::Observe => PAUSE_OBSERVING,
+                    Mode::Enforce => PAUSE_ENFORCING,
+                };
+                self.ring.wait(pause, SLEEP);
+            }
+        }
+        self.drain();
+        self.after_batch(0);
+    }
+
+    /// Ends the exporters in good order. The programs are detached when the agent is dropped.
+    pub fn stop(self) {
+        self.telemetry.set_ready(false);
+        let Agent {
+            exports,
+            pipeline,
+            libraries,
+            ring,
+            maps,
+            ..
+        } = self;
+        drop((pipeline, libraries, ring, maps));
+        exports.send(vec![wire::agent_state("stopping", "every program is detached")]);
+        exports.shutdown(Duration::from_secs(3));
+    }
+
+    fn drain(&mut self) -> usize {
+        if self.libraries_known != self.libraries.shared().libraries.len() {
+            let infos: Vec<_> = self
+                .libraries
+                .shared()
+                .libraries
+                .iter()
+                .map(|known| known.info.clone())
+                .collect();
+            self.libraries_known = infos.len();
+            self.pipeline.intake.set_libraries(infos);
+        }
+        let Agent {
+            ring,
+            pipeline,
+            libraries,
+            executables,
+            maps,
+            ..
+        } = self;
+        ring.drain(DRAIN_RECORDS_MAX, |record| {
+            pipeline.record(record, &mut |notice| match notice {
+                Notice::Mapped { at, pid, file, name } => {
+                    libraries.request(Request::Mapped { at, pid, file, name });
+                }
+                Notice::Executed { at, pid, file, exe } => {
+                    executables.list(exe.as_ref(), file, maps);
+                    libraries.request(Request::Executed { at, pid, file, exe });
+                }
+            });
+        })
+    }
+
+    fn after_batch(&mut self, records: usize) {
+        let now = clock::now();
+        if self.pipeline.intake.take_suspect() {
+            self.ask_drops(now);
+        }
+        self.weigh(records);
+        if self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.ask_drops(now);
+            self.pipeline.captured(Captured::Tick { at: now });
+            self.pipeline.judge.clock.refresh(now);
+            self.tell_libraries();
+            self.measure();
+        }
+        if self.losses_told.elapsed() >= LOSSES {
+            self.losses_told = Instant::now();
+            self.tell_losses();
+        }
+        let events = std::mem::take(&mut self.pipeline.judge.events);
+        self.exports.send(events);
+    }
+
+    /// The kernel's own count of what it dropped.
+    fn ask_drops(&mut self, now: KernelTime) {
+        let counters = self.maps.counters();
+        let fresh = counters.dropped_records.saturating_sub(self.dropped_records);
+        if fresh > 0 {
+            self.dropped_records = counters.dropped_records;
+            self.pipeline.lost(now, fresh);
+        }
+        for (name, total) in [
+            ("ring-records", counters.dropped_records),
+            ("ring-bytes", counters.dropped_bytes),
+            ("no-cookie", counters.no_cookie),
+            ("mptcp", counters.mptcp),
+            ("compat-calls", counters.compat),
+            ("unreadable-bytes", counters.unreadable),
+        ] {
+            self.telemetry.set_loss_total(name, total);
+        }
+    }
+
+    /// Under overload bodies are given up first; the state is an event.
+    fn weigh(&mut self, records: usize) {
+        let overload = &mut self.overload;
+        if records == DRAIN_RECORDS_MAX {
+            overload.full += 1;
+            overload.calm = 0;
+        } else {
+            overload.calm += 1;
+            overload.full = 0;
+        }
+        if !overload.on && overload.full >= OVERLOAD_DRAINS {
+            overload.on = true;
+            self.pipeline.calls.set_body_bytes_max(0);
+            let event = wire::agent_state(
+                "overload-began",
+                "bodies are counted and not kept until it is over",
+            );
+            self.exports.send(vec![event]);
+        } else if overload.on && overload.calm >= OVERLOAD_DRAINS {
+            overload.on = false;
+            self.pipeline
+                .calls
+                .set_body_bytes_max(self.config.capture.body_bytes_max as usize);
+            self.exports
+                .send(vec![wire::agent_state("overload-ended", "bodies are kept again")]);
+        }
+    }
+
+    fn tell_losses(&mut self) {
+        let mut events = Vec::new();
+        for loss in self.pipeline.flows.take_losses() {
+            let (reason, detail) = match loss.reason {
+                GapReason::Limit => ("limit", "beyond the configured bytes of one operation"),
+                GapReason::Lost => ("ring", "the ring had no room"),
+                GapReason::Sendfile => ("sendfile", "sent from a file, never in the process's memory"),
+                GapReason::Unreadable => ("unread", "the process's memory could not be read"),
+                GapReason::Unseen => ("unseen", "moved by something that no hook sees"),
+                GapReason::Overload => ("overload", "given up under overload"),
+            };
+            events.push(wire::flow_loss(wire::Loss {
+                reason,
+                process: loss.process.as_deref(),
+                bytes: loss.bytes,
+                records: loss.gaps,
+                detail: detail.to_owned(),
+                ..wire::Loss::default()
+            }));
+        }
+        self.exports.send(events);
+    }
+
+    fn tell_libraries(&mut self) {
+        let reports = std::mem::take(&mut self.libraries.shared().reports);
+        let now = clock::now();
+        for report in reports {
+            self.maps.library_known(report.file);
+            let what = if report.attached {
+                "library-attached"
+            } else {
+                "library-failed"
+            };
+            let separator = if report.detail.is_empty() { "" } else { ": " };
+            let mut events = vec![wire::agent_state(
+                what,
+                format!("{}{separator}{}", report.path, report.detail),
+            )];
+            // What the library's first users did before the probes came was not seen.
+            if let Some(mapped_at) = report.mapped_at {
+                events.push(wire::flow_loss(wire::Loss {
+                    reason: "tls-attach",
+                    duration_ns: report.attached_at.unwrap_or(now).since(mapped_at),
+                    detail: report.path.clone(),
+                    ..wire::Loss::default()
+                }));
+            }
+            self.exports.send(events);
+        }
+    }
+
+    fn reload(&mut self, asked: Asked) {
+        let old = self.policies.digest().to_owned();
+        match policies::read(&self.config) {
+            Ok(set) => self.replace(set, asked),
+            Err(errors) => {
+                tracing::error!("the new policies are not used, the old ones stay in force:\n{errors}");
+                asked.refuse(old, errors);
+            }
+        }
+    }
+
+    fn replace(&mut self, set: PolicySet, asked: Asked) {
+        let old = self.policies.digest().to_owned();
+        let new = set.digest().to_owned();
+        let message = format!(
+            "{} policies, {} rules are in force",
+            set.policies().len(),
+            set.rules().len()
+        );
+        self.policies = Arc::new(set);
+        self.pipeline.judge.engine.replace(self.policies.clone());
+        self.pipeline
+            .calls
+            .set_literals(&start::literals(&self.config, &self.policies));
+        asked.accept(old, new, message);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::SetMode { mode, asked } => {
+                let old = self.pipeline.judge.engine.mode();
+                self.pipeline.judge.engine.set_mode(mode);
+                self.telemetry.set_enforcing(mode == Mode::Enforce);
+                asked.accept(
+                    old.as_str(),
+                    mode.as_str(),
+                    format!("the agent's mode is {}", mode.as_str()),
+                );
+            }
+            Command::ReloadPolicies { asked } => self.reload(asked),
+            Command::PushPolicies { files, asked } => {
+                let texts: Vec<(String, String)> =
+                    files.into_iter().map(|file| (file.name, file.text)).collect();
+                match PolicySet::load(&texts) {
+                    Ok(set) => self.replace(set, asked),
+                    Err(problems) => asked.refuse(self.policies.digest(), problems.to_string()),
+                }
+            }
+            Command::Facts { reply } => {
+                // Whoever asked may have gone away.
+                let _ = reply.send(self.facts());
+            }
+        }
+    }
+}

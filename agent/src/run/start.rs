@@ -1,0 +1,281 @@
+//! From a configuration to a running agent, step by step. Whatever fails says what to do.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::{Agent, policies, scope};
+use crate::call::redact::Earning;
+use crate::call::{self, Calls};
+use crate::capture::intake::Intake;
+use crate::capture::libraries::Libraries;
+use crate::config::{Config, Export, JsonlTarget, Remote};
+use crate::enforce::{self, Actions, Enforcement};
+use crate::export::clock::Clock;
+use crate::export::command::{Asked, Ceiling};
+use crate::export::{self, Exports, collector, control, jsonl, net, spool, wire};
+use crate::flow::{self, Flows};
+use crate::kernel::load;
+use crate::kernel::netlink::{Namespaces, Sockets, list_namespaces};
+use crate::pipeline::{Judge, Pipeline};
+use crate::policy::{Engine, Mode, PolicySet};
+use crate::telemetry::Telemetry;
+
+/// Bytes of events that wait in memory while the disk refuses them.
+const SPOOL_MEMORY_BYTES_MAX: usize = 16 << 20;
+
+/// Sets everything up, in the order in which it can fail without a trace.
+pub fn start(config: Config) -> Result<Agent> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "the agent needs root: it loads kernel programs that see every process. Run it with sudo"
+    );
+    let policies = Arc::new(policies::read(&config).map_err(|errors| anyhow::anyhow!("{errors}"))?);
+    let bound = control::bind(&config.control)?;
+    let telemetry = Arc::new(Telemetry::new());
+    let export::Started { exports, commands } = Exports::start(export_settings(&config), telemetry.clone())?;
+    let result = attach(config, policies, exports.clone(), commands, telemetry);
+    if result.is_ok() {
+        control::start(&exports, bound)?;
+    }
+    result
+}
+
+fn attach(
+    config: Config,
+    policies: Arc<PolicySet>,
+    exports: Exports,
+    commands: tokio::sync::mpsc::Receiver<export::command::Command>,
+    telemetry: Arc<Telemetry>,
+) -> Result<Agent> {
+    let (kernel_scope, mut executables) = scope::resolve(&config)?;
+    let listeners = learn_connections();
+    let loaded = load::load(&load::Options {
+        ring_bytes: config.capture.ring_bytes,
+        operation_bytes_max: config
+            .capture
+            .head_bytes_max
+            .saturating_add(config.capture.body_bytes_max),
+        scope: kernel_scope.clone(),
+    })?;
+    let load::Loaded {
+        ring,
+        mut maps,
+        egress,
+        probes,
+        capabilities,
+    } = loaded;
+    executables.list_running(&mut maps);
+    let libraries = Libraries::start(probes, scope::running_in(&kernel_scope))
+        .context("the thread for TLS libraries cannot be started")?;
+    start_exporters(&config, &exports);
+    if let Some(listen) = config.metrics {
+        serve_metrics(&exports, telemetry.clone(), listen);
+    }
+    let pipeline = Pipeline::new(
+        Intake::new(listeners),
+        Flows::new(flow::Limits {
+            flows_max: config.capture.flows_max as usize,
+            ..flow::Limits::default()
+        }),
+        Calls::new(call_options(&config, &policies)?),
+        Judge::new(
+            Engine::new(policies.clone(), config.mode, config.trusted_proxies.clone()),
+            Enforcement::new(enforce::Limits::default(), Actions::new(egress)),
+            Clock::measure(),
+        ),
+    );
+    audit_start(&config, &policies, &exports);
+    telemetry.set_enforcing(config.mode == Mode::Enforce);
+    telemetry.set_ready(true);
+    Ok(Agent {
+        config,
+        exports,
+        telemetry,
+        commands,
+        pipeline,
+        ring,
+        maps,
+        libraries,
+        libraries_known: 0,
+        executables,
+        capabilities,
+        policies,
+        dropped_records: 0,
+        overload: super::Overload::default(),
+        ticked: Instant::now(),
+        losses_told: Instant::now(),
+    })
+}
+
+/// Asks every network namespace for its sockets: that gives older connections their cookies, and tells by the
+/// listeners which side of them is the server's.
+fn learn_connections() -> HashSet<(u32, u16)> {
+    let mut listeners = HashSet::new();
+    let spaces = match list_namespaces() {
+        Ok(spaces) => spaces,
+        Err(error) => {
+            tracing::warn!(%error, "older connections are not known");
+            return listeners;
+        }
+    };
+    let mut namespaces = Namespaces::default();
+    for space in &spaces {
+        let found = namespaces.open(space).and_then(|diag| {
+            diag.dump(Sockets::Connections, false)?;
+            diag.dump(Sockets::Listeners, false)
+        });
+        match found {
+            Ok(entries) => listeners.extend(entries.iter().map(|entry| (space.inode, entry.local.port()))),
+            Err(error) => tracing::debug!(namespace = space.inode, %error, "not asked for its sockets"),
+        }
+    }
+    listeners
+}
+
+fn export_settings(config: &Config) -> export::Settings {
+    let mut settings = export::Settings::default();
+    for (index, one) in config.export.iter().enumerate() {
+        match one {
+            Export::Jsonl(JsonlTarget::Stdout) => settings.jsonl.push(jsonl::Target::Stdout),
+            Export::Jsonl(JsonlTarget::File(path)) => settings.jsonl.push(jsonl::Target::File(path.clone())),
+            Export::Collector(_) => settings.consumers.push(consumer_name("collector", index)),
+            Export::Otlp(_) => settings.consumers.push(consumer_name("otlp", index)),
+        }
+    }
+    if !settings.consumers.is_empty() {
+        settings.spool = Some(spool::Settings {
+            dir: config.spool.dir.clone(),
+            bytes_max: config.spool.bytes_max,
+            memory_bytes_max: SPOOL_MEMORY_BYTES_MAX,
+        });
+    }
+    settings
+}
+
+fn consumer_name(kind: &str, index: usize) -> String {
+    format!("{kind}-{index}")
+}
+
+fn start_exporters(config: &Config, exports: &Exports) {
+    for (index, one) in config.export.iter().enumerate() {
+        if let Export::Collector(settings) = one {
+            collector::start(
+                exports,
+                collector::Settings {
+                    consumer: consumer_name("collector", index),
+                    endpoint: settings.endpoint.clone(),
+                    tls: settings.tls.clone().map(net_tls),
+                    agent_id: settings.agent_id.clone(),
+                    ceiling: ceiling(config.remote),
+                },
+            );
+        }
+    }
+}
+
+fn net_tls(tls: crate::config::Tls) -> net::Tls {
+    net::Tls {
+        ca: tls.ca,
+        identity: tls.cert.zip(tls.key),
+        server_name: tls.server_name,
+    }
+}
+
+fn ceiling(remote: Remote) -> Ceiling {
+    match remote {
+        Remote::None => Ceiling::None,
+        Remote::Observe => Ceiling::Observe,
+        Remote::Policies => Ceiling::Policies,
+        Remote::Enforce => Ceiling::Enforce,
+    }
+}
+
+fn serve_metrics(exports: &Exports, telemetry: Arc<Telemetry>, listen: std::net::SocketAddr) {
+    exports.runtime().spawn(async move {
+        if let Err(error) = telemetry.serve(listen).await {
+            tracing::error!(%listen, %error, "metrics are not served: set `metrics.listen` to a free address, or off");
+        }
+    });
+}
+
+fn audit_start(config: &Config, policies: &PolicySet, exports: &Exports) {
+    let detail = format!("apiward {} on {}", env!("CARGO_PKG_VERSION"), kernel_release());
+    exports.send(vec![wire::agent_state("started", detail)]);
+    for (what, digest) in [
+        ("configuration", config.digest()),
+        ("policy", policies.digest().to_owned()),
+        ("mode", config.mode.as_str().to_owned()),
+    ] {
+        Asked::unattended(exports, what, "start", "the agent started").accept("", digest, "in force");
+    }
+}
+
+fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn call_options(config: &Config, policies: &PolicySet) -> Result<call::Options> {
+    let mut limits = call::Limits {
+        body_bytes_max: config.capture.body_bytes_max as usize,
+        flows_max: config.capture.flows_max as usize,
+        answer_ns: u64::try_from(config.capture.call_timeout.as_nanos()).unwrap_or(u64::MAX),
+        ..call::Limits::default()
+    };
+    limits.decode.head_bytes_max = config.capture.head_bytes_max as usize;
+    Ok(call::Options {
+        limits,
+        key: installation_key(&config.spool.dir)?,
+        boot_id: boot_id(),
+        earning: Earning::default(),
+        literals: literals(config, policies),
+    })
+}
+
+/// Words that may be shown in paths: the configuration's and the policies' own.
+pub(super) fn literals(config: &Config, policies: &PolicySet) -> Vec<String> {
+    let mut literals = config.redact.literals.clone();
+    literals.extend(policies.literals().iter().map(ToString::to_string));
+    literals
+}
+
+/// The key of the hashes that leave: made once, kept beside the spool for its owner alone. Where the directory
+/// cannot be used the key is new at every start: hashes then compare within one run only.
+fn installation_key(directory: &Path) -> Result<[u8; 32]> {
+    let path = directory.join("hash.key");
+    let mut key = [0; 32];
+    if let Ok(mut file) = fs::File::open(&path)
+        && file.read_exact(&mut key).is_ok()
+    {
+        return Ok(key);
+    }
+    for chunk in key.chunks_mut(16) {
+        chunk.copy_from_slice(&rand::random::<u128>().to_ne_bytes()[..chunk.len()]);
+    }
+    let made = fs::create_dir_all(directory).and_then(|()| {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(&key)?;
+        file.sync_all()
+    });
+    if let Err(error) = made {
+        tracing::warn!(path = %path.display(), %error, "the key of hashes cannot be kept: it is new at every start");
+    }
+    Ok(key)
+}
+
+fn boot_id() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits = text.trim().replace('-', "");
+    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+}
