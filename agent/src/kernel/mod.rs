@@ -4,8 +4,10 @@
 
 pub mod btf;
 pub mod cgroup;
+pub mod cost;
 pub mod elf;
 pub mod load;
+pub mod mapped;
 pub mod netlink;
 pub mod probe;
 pub mod ring;
