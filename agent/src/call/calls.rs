@@ -53,6 +53,11 @@ impl Calls {
         self.redactor.set_literals(literals);
     }
 
+    /// Shows paths as they are, without query (`redact.paths: raw`), or as templates again.
+    pub fn set_paths_raw(&mut self, paths_raw: bool) {
+        self.redactor.set_paths_raw(paths_raw);
+    }
+
     /// Changes how much of a body is kept, from the next bytes on.
     pub fn set_body_bytes_max(&mut self, body_bytes_max: usize) {
         self.options.limits.body_bytes_max = body_bytes_max;

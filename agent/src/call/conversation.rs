@@ -10,9 +10,10 @@ mod responses;
 mod waiting;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::open::{Answer, Open};
 use super::redact::Redactor;
@@ -20,6 +21,7 @@ use super::{ApiCall, CallState, Limits, Phase, Stats};
 use crate::capture::{Direction, FlowInfo, GapReason, KernelTime};
 use crate::decode::Role;
 use crate::decode::http1::Decoder;
+use crate::decode::proxy::{Prefix, prefix};
 use crate::decode::sniff::{Sniffed, begins_message, sniff};
 use crate::flow::{Piece, What};
 
@@ -110,6 +112,9 @@ pub(super) struct Conversation {
     /// What the request direction is in the middle of belongs to no call.
     request_ignored: bool,
     unsolicited: bool,
+    /// What a PROXY protocol header said, and that it was looked for.
+    proxied_client: Option<SocketAddr>,
+    proxied: bool,
     over: bool,
 }
 
@@ -132,6 +137,8 @@ impl Conversation {
             response_ignored: false,
             request_ignored: false,
             unsolicited: false,
+            proxied_client: None,
+            proxied: false,
             over: false,
         }
     }
@@ -263,7 +270,10 @@ impl Conversation {
         expected: Option<Role>,
         cx: &mut Context<'_>,
     ) -> Option<(Role, Piece)> {
-        let lane = self.lane_mut(piece.direction);
+        let lane = match piece.direction {
+            Direction::Received => &mut self.received,
+            Direction::Sent => &mut self.sent,
+        };
         let Side::Undecided { buffer, late } = &mut lane.side else {
             return None;
         };
@@ -286,6 +296,24 @@ impl Conversation {
             buffer.extend_from_slice(bytes);
             piece.position = (piece.position + bytes.len() as u64).saturating_sub(buffer.len() as u64);
             *bytes = Bytes::from(std::mem::take(buffer));
+        }
+        if expected != Some(Role::Responses) && !self.proxied {
+            match prefix(bytes) {
+                Prefix::None => {}
+                Prefix::More => {
+                    *buffer = bytes.to_vec();
+                    return None;
+                }
+                Prefix::Header {
+                    bytes: header_bytes,
+                    client,
+                } => {
+                    self.proxied = true;
+                    self.proxied_client = client;
+                    bytes.advance(header_bytes);
+                    piece.position += header_bytes as u64;
+                }
+            }
         }
         let role = match sniff(bytes) {
             Sniffed::More if bytes.len() <= SNIFF_BYTES_MAX => {

@@ -13,6 +13,7 @@ mod options;
 pub mod redact;
 mod target;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -155,6 +156,9 @@ pub struct Raw {
     pub response_headers: Vec<(Bytes, Bytes)>,
     pub request_body: Bytes,
     pub response_body: Bytes,
+    /// Whom a PROXY protocol header at the connection's beginning named as the client. Anybody can send one: it
+    /// counts only from a trusted proxy.
+    pub proxied_client: Option<SocketAddr>,
 }
 
 /// One API call, seen from one process.

@@ -81,6 +81,7 @@ pub struct Redactor {
     key: [u8; 32],
     earning: Earning,
     literals: HashSet<String>,
+    paths_raw: bool,
     hasher: RandomState,
     /// Unknown words by the template of the path before them.
     words: HashMap<String, HashMap<String, Candidate>>,
@@ -97,6 +98,7 @@ impl Redactor {
             key,
             earning,
             literals: HashSet::new(),
+            paths_raw: false,
             hasher: RandomState::new(),
             words: HashMap::new(),
             words_count: 0,
@@ -115,6 +117,11 @@ impl Redactor {
             .collect();
     }
 
+    /// Shows paths as they are (`redact.paths: raw`). Whoever sets this answers for the reason and the end.
+    pub fn set_paths_raw(&mut self, paths_raw: bool) {
+        self.paths_raw = paths_raw;
+    }
+
     /// Hash of a caller, for telling callers apart without remembering them.
     pub(super) fn witness(&self, caller: impl std::hash::Hash) -> u64 {
         self.hasher.hash_one(caller)
@@ -122,6 +129,9 @@ impl Redactor {
 
     /// `/fhir/Patient/123` → `/fhir/Patient/{id}`
     pub fn path(&mut self, path: &str, caller: u64) -> String {
+        if self.paths_raw {
+            return path.to_owned();
+        }
         let mut template = String::with_capacity(path.len() + 8);
         for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
             if self.shows(segment, &template, caller) {
@@ -449,6 +459,15 @@ mod tests {
             redactor.path(&format!("/x{word}"), 1);
         }
         assert_eq!(redactor.path("/zebulon", 1), "/{name}");
+    }
+
+    #[test]
+    fn raw_paths_are_shown_only_while_asked_for() {
+        let mut redactor = redactor();
+        redactor.set_paths_raw(true);
+        assert_eq!(redactor.path("/Patient/smith", 1), "/Patient/smith");
+        redactor.set_paths_raw(false);
+        assert_eq!(redactor.path("/Patient/smith", 1), "/Patient/{name}");
     }
 
     #[test]

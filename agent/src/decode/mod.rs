@@ -4,6 +4,7 @@
 //! failure, and a gap is an input like any other.
 
 pub mod http1;
+pub mod proxy;
 pub(crate) mod scan;
 pub mod sniff;
 

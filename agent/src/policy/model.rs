@@ -361,6 +361,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
             response_headers: vec![header("content-type", "application/json")],
             request_body: "{}".into(),
             response_body: "{}".into(),
+            proxied_client: None,
         },
     };
     let finding = Finding {

@@ -514,6 +514,24 @@ fn bodies_beyond_the_limit_are_counted() {
 }
 
 #[test]
+fn a_proxys_header_is_skipped_and_kept() {
+    for split in [0, 3, 20, 39, 45] {
+        let mut scene = Scene::server();
+        let stream = format!("PROXY TCP4 192.0.2.1 10.0.0.1 8080 80\r\n{GET}");
+        scene
+            .received(&stream[..split])
+            .received(&stream[split..])
+            .sent(OK);
+        assert_eq!(
+            scene.close(false),
+            "GET /fhir/Patient/{id} -> 200 [2/2] answered",
+            "split at {split}"
+        );
+        assert_eq!(scene.ended[0].raw.proxied_client, "192.0.2.1:8080".parse().ok());
+    }
+}
+
+#[test]
 fn other_protocols_are_let_go() {
     let mut scene = Scene::server();
     scene.sent("220 mail ready\r\n").received("EHLO a\r\n");

@@ -141,6 +141,7 @@ impl Conversation {
             open.note(Anomaly::UnsolicitedResponse);
         }
         open.call.flow = self.flow.clone();
+        open.call.raw.proxied_client = self.proxied_client;
         *cx.calls_open += 1;
         cx.stats.calls += 1;
         (cx.out)(Phase::Head, &mut open.call);

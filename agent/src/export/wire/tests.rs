@@ -86,6 +86,7 @@ fn sample() -> ApiCall {
             response_headers: vec![(canary(), canary())],
             request_body: canary(),
             response_body: canary(),
+            proxied_client: None,
         },
     }
 }
