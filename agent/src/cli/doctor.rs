@@ -80,7 +80,7 @@ struct LibraryReport {
     sites: Vec<String>,
     explanations: Vec<String>,
     uncovered: Vec<String>,
-    /// `emulated`, `single-stepped`, `return`: the dearest that an ordinary read or write may meet.
+    /// `emulated` or `single-stepped`: the dearest that a read or write may meet.
     cost: &'static str,
     processes: Vec<ProcessReport>,
     processes_total: u32,
@@ -259,9 +259,7 @@ fn readable(plan: LibraryPlan) -> LibraryReport {
             .filter(|site| moves(site.cookie.op))
             .map(|site| site.cost)
     };
-    report.cost = if costs().any(|cost| cost == Cost::Return) {
-        "return"
-    } else if costs().any(|cost| cost == Cost::Stepped) {
+    report.cost = if costs().any(|cost| cost == Cost::Stepped) {
         "single-stepped"
     } else {
         "emulated"

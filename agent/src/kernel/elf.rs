@@ -332,19 +332,17 @@ impl Elf {
         self.read_at(segment.offset.checked_add(into).ok_or(outside)?, len)
     }
 
-    /// Every place in the code where a 4-byte distance from its own end leads to one of `targets`: all direct
-    /// calls, jumps and address computations that lead there, as (address of the distance, index of the target),
-    /// and next to nothing else.
-    pub fn references(&self, targets: &[u64]) -> Result<Vec<(u64, usize)>, ElfError> {
+    /// Every place in the code where a 4-byte distance from its own end leads to `target`: all direct calls, jumps
+    /// and address computations that lead there, and next to nothing else.
+    pub fn references(&self, target: u64) -> Result<Vec<u64>, ElfError> {
         let mut found = Vec::new();
         for segment in self.segments.iter().filter(|s| s.executable) {
             self.stream(segment.offset, segment.file_bytes, 3, |at, piece| {
                 for (index, window) in piece.windows(4).enumerate() {
                     let distance = i32::from_le_bytes([window[0], window[1], window[2], window[3]]);
                     let from = segment.vaddr.wrapping_add(at + index as u64);
-                    let to = from.wrapping_add(4).wrapping_add_signed(i64::from(distance));
-                    if let Some(target) = targets.iter().position(|target| *target == to) {
-                        found.push((from, target));
+                    if from.wrapping_add(4).wrapping_add_signed(i64::from(distance)) == target {
+                        found.push(from);
                     }
                 }
             })?;

@@ -282,24 +282,26 @@ impl Function {
         states
     }
 
-    /// The first emulated instruction that every call of the function passes exactly once with `register` as it
-    /// was at the entry; the entry itself if there is none.
-    pub fn cheap_entry(&self, register: Register) -> u64 {
+    /// The first emulated instruction that every call of the function passes exactly once with `unchanged` as they
+    /// were at the entry, if there is one. With the stack pointer among them, a return probe works there, too.
+    pub fn cheap_entry(&self, unchanged: &[Register]) -> Option<u64> {
         let mut factory = InstructionInfoFactory::new();
         for instruction in &self.instructions {
             if self.branch_targets.contains(&instruction.ip()) {
                 break;
             }
+            // The probe comes before the instruction has any effect.
             if self.trap_at(instruction.ip()).0 == Trap::Emulated {
-                return instruction.ip();
+                return Some(instruction.ip());
             }
+            let changed = writes(&mut factory, instruction);
             if instruction.flow_control() != FlowControl::Next
-                || writes(&mut factory, instruction).contains(&register)
+                || unchanged.iter().any(|r| changed.contains(r))
             {
                 break;
             }
         }
-        self.start
+        None
     }
 
     /// Where the result of the call at `address` is best read: an emulated instruction that always follows, while

@@ -193,11 +193,11 @@ fn library(code: Vec<u8>, labels: &HashMap<&'static str, u64>) -> Vec<u8> {
     file
 }
 
-fn plan_of(file: Vec<u8>) -> LibraryPlan {
+fn plan_of(file: Vec<u8>, prefer: Prefer) -> LibraryPlan {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("libssl.so.3");
     std::fs::write(&path, file).unwrap();
-    plan(&path).unwrap()
+    plan_preferring(&path, prefer).unwrap()
 }
 
 fn shown(plan: &LibraryPlan) -> String {
@@ -226,14 +226,36 @@ fn shown(plan: &LibraryPlan) -> String {
 }
 
 #[test]
-fn a_library_gets_probes_around_its_inner_calls() {
+fn a_library_gets_probes_at_its_inner_functions() {
     let (code, labels) = openssl_like(|_| {});
-    insta::assert_snapshot!(shown(&plan_of(library(code, &labels))));
+    insta::assert_snapshot!(shown(&plan_of(library(code, &labels), Prefer::Entry)));
 }
 
-/// Each of these breaks the proof for reads; the probes then go to the exported functions, and nobody notices less.
 #[test]
-fn without_proof_there_is_the_plain_way() {
+fn or_around_the_calls_of_them() {
+    let (code, labels) = openssl_like(|_| {});
+    insta::assert_snapshot!(shown(&plan_of(library(code, &labels), Prefer::Calls)));
+}
+
+fn kinds(plan: &LibraryPlan, op: Op) -> Vec<Kind> {
+    plan.sites
+        .iter()
+        .filter(|s| s.cookie.op == op)
+        .map(|s| s.cookie.kind)
+        .collect()
+}
+
+fn places(plan: &LibraryPlan, op: Op) -> Vec<u64> {
+    plan.sites
+        .iter()
+        .filter(|s| s.cookie.op == op)
+        .map(|s| s.file_offset)
+        .collect()
+}
+
+/// Each of these leads to the inner function without a call: probes at calls would miss it, one at the entry does not.
+#[test]
+fn the_calls_have_to_be_all() {
     let tail_call: fn(&mut Assembler) = |a| {
         a.label("odd").to(JUMP, "inner_read");
     };
@@ -245,36 +267,62 @@ fn without_proof_there_is_the_plain_way() {
     };
     for odd in [tail_call, address_taken, conditional] {
         let (code, labels) = openssl_like(odd);
-        let plan = plan_of(library(code, &labels));
-        let reads: Vec<_> = plan
-            .sites
-            .iter()
-            .filter(|s| s.cookie.op == Op::Read)
-            .map(|s| s.cookie.kind)
-            .collect();
+        let plan = plan_of(library(code, &labels), Prefer::Calls);
         assert_eq!(
-            reads,
-            [Kind::Uretprobe, Kind::Enter, Kind::Uretprobe, Kind::Enter],
+            kinds(&plan, Op::Read),
+            [Kind::Uretprobe, Kind::Enter],
             "{}",
             shown(&plan)
         );
-        let entries: Vec<u64> = plan
-            .sites
-            .iter()
-            .filter(|s| s.cookie.op == Op::Read)
-            .map(|s| s.file_offset)
-            .collect();
-        assert_eq!(
-            entries,
-            ["SSL_read", "SSL_read", "SSL_read_ex", "SSL_read_ex"].map(|name| labels[name])
-        );
+        assert_eq!(places(&plan, Op::Read), [labels["inner_read"]; 2]);
         // Writes do not suffer from it.
-        assert!(
-            plan.sites
-                .iter()
-                .any(|s| s.cookie.op == Op::Write && s.cookie.kind == Kind::Exit)
-        );
+        assert!(kinds(&plan, Op::Write).contains(&Kind::Exit));
     }
+}
+
+/// Each of these breaks the proof; the probes then go to the exported functions, and nothing is missed.
+#[test]
+fn without_proof_there_is_the_plain_way() {
+    type Break = fn(&mut Vec<u8>, &HashMap<&'static str, u64>);
+    let other_length: Break = |code, labels| {
+        let at = (labels["SSL_read_ex"] - TEXT) as usize;
+        // xor edx, edx; nop; nop
+        code[at..at + 4].copy_from_slice(&[0x31, 0xD2, 0x90, 0x90]);
+    };
+    let other_function: Break = |code, labels| {
+        let at = (labels["SSL_read_ex"] - TEXT) as usize + 5;
+        let distance = labels["error"].wrapping_sub(TEXT + at as u64 + 4) as i32;
+        code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+    };
+    for break_it in [other_length, other_function] {
+        for prefer in [Prefer::Entry, Prefer::Calls] {
+            let (mut code, labels) = openssl_like(|_| {});
+            break_it(&mut code, &labels);
+            let plan = plan_of(library(code, &labels), prefer);
+            let expected = [Kind::Uretprobe, Kind::Enter, Kind::Uretprobe, Kind::Enter];
+            assert_eq!(kinds(&plan, Op::Read), expected, "{}", shown(&plan));
+            let at = ["SSL_read", "SSL_read", "SSL_read_ex", "SSL_read_ex"].map(|name| labels[name]);
+            assert_eq!(places(&plan, Op::Read), at);
+        }
+    }
+}
+
+#[test]
+fn the_entry_is_where_everything_still_is() {
+    let entry = |code: &[&[u8]]| {
+        let function = Function::decode(0x1000, code.concat());
+        function
+            .cheap_entry(&[Register::RDI, Register::RSP])
+            .map(|at| at - 0x1000)
+    };
+    assert_eq!(entry(&[PUSH_R13, RET]), Some(0));
+    assert_eq!(entry(&[ENDBR64, PUSH_R13, RET]), Some(4));
+    assert_eq!(entry(&[TEST_EDX, &[0x74, 0x00], RET]), Some(2));
+    // The stack pointer moved, the argument changed, the function left, jumped back into.
+    assert_eq!(entry(&[SUB_RSP_24, PUSH_R13, RET]), None);
+    assert_eq!(entry(&[&[0x31, 0xFF], PUSH_R13, RET]), None);
+    assert_eq!(entry(&[RET, PUSH_R13]), None);
+    assert_eq!(entry(&[TEST_EDX, TEST_EDX, PUSH_R13, &[0x75, 0xFA], RET]), None);
 }
 
 #[test]
@@ -401,7 +449,7 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("damaged");
         std::fs::write(&path, file).unwrap();
-        let _ = plan(&path);
+        let _ = plan_preferring(&path, if at % 2 == 0 { Prefer::Entry } else { Prefer::Calls });
     }
 
     /// Any bytes are some code.
@@ -409,7 +457,7 @@ proptest! {
     fn any_bytes_are_survived(code in proptest::collection::vec(any::<u8>(), 0..200)) {
         let function = Function::decode(0x1000, code);
         prop_assert!(function.calls().len() <= 200);
-        prop_assert!((0x1000..0x10C8).contains(&function.cheap_entry(Register::RDI)));
+        prop_assert!(function.cheap_entry(&[Register::RDI]).is_none_or(|at| (0x1000..0x10C8).contains(&at)));
         for address in 0x1000..0x10C8 {
             prop_assert!(function.exit_after(address).is_none_or(|exit| exit > address));
         }
@@ -433,6 +481,13 @@ fn the_systems_openssl_is_covered() {
         let Some(path) = on_this_machine(name) else {
             continue;
         };
+        let calls = plan_preferring(&path, Prefer::Calls).unwrap();
+        assert!(
+            kinds(&calls, Op::Write).contains(&Kind::Exit),
+            "{}",
+            shown(&calls)
+        );
+        assert_eq!(calls.uncovered, Vec::<String>::new());
         let plan = plan(&path).unwrap();
         assert_eq!(plan.library.family, Family::OpenSsl);
         assert_eq!(plan.library.soname, name);
@@ -484,4 +539,13 @@ fn names_do_not_decide_what_a_file_is() {
     assert!(matches!(scan(Path::new("/etc/passwd")), Ok(None)));
     assert!(matches!(scan(Path::new("/dev/zero")), Ok(None)));
     assert!(matches!(scan(Path::new("/")), Ok(None)));
+}
+
+/// For a look at any file: `LOOK="a b" cargo test -p apiward --lib site::tests::look -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints, and asserts nothing"]
+fn look() {
+    for path in std::env::var("LOOK").unwrap_or_default().split_whitespace() {
+        println!("{path}\n{}\n", shown(&plan(Path::new(path)).unwrap()));
+    }
 }
