@@ -15,6 +15,9 @@ use crate::{build, codegen, ebpf, elf, manifests, setup, sh, tidy};
 /// Tells the integration tests where the binaries are.
 const BINARIES_VARIABLE: &str = "APIWARD_BIN_DIR";
 
+/// How long rustup's server may take.
+const COMPONENT_LIMIT: Duration = Duration::from_secs(60);
+
 #[derive(clap::Args, Default)]
 pub struct Args {
     /// Leave out what needs root: the integration tests.
@@ -41,6 +44,9 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let toolchain = report.stage("setup", || setup::ensure(groups))?;
     let filtered = args.filter.is_some();
+    if !filtered {
+        report.stage("compiler's components", ensure_components)?;
+    }
     if !filtered {
         report.check("generated code is current", || {
             codegen::run(&codegen::Args { check: true })
@@ -95,6 +101,23 @@ pub fn run(args: &Args) -> Result<()> {
         });
     }
     report.finish()
+}
+
+/// Toolchains come without them where somebody chose a minimal profile.
+fn ensure_components() -> Result<()> {
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if sh::read(sh::cargo().args([subcommand, "--version"])).is_ok() {
+            continue;
+        }
+        sh::say(&format!(
+            "missing: {component}; asking rustup for it (up to a minute)"
+        ));
+        let mut rustup = Command::new("rustup");
+        if !sh::succeeds_within(rustup.args(["component", "add", component]), COMPONENT_LIMIT) {
+            bail!("`cargo {subcommand}` is missing, and rustup could not install it: install {component}");
+        }
+    }
+    Ok(())
 }
 
 /// Workspaces of their own, which `cargo fmt --all` does not reach.
