@@ -126,7 +126,7 @@ pub fn check_text(path: &str, text: &str) -> Vec<Complaint> {
     let notes = [concat!("TO", "DO"), concat!("FIX", "ME")];
     for (index, line) in text.lines().enumerate() {
         for place in places {
-            if contains_word(line, place) {
+            if begins_path(line, place) {
                 check.complain(
                     index + 1,
                     format!("`{place}` is a path of one machine: derive it, or name it by role"),
@@ -140,6 +140,14 @@ pub fn check_text(path: &str, text: &str) -> Vec<Complaint> {
         }
     }
     check.complaints
+}
+
+/// Whether a path in `line` begins with `place`; `/proc/1/…` followed by it is another path.
+fn begins_path(line: &str, place: &str) -> bool {
+    line.match_indices(place).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        before.is_none_or(|c| c.is_whitespace() || "\"'`(=:,[<>".contains(c))
+    })
 }
 
 /// Whether `word` stands in `line` and is not the end or the start of a longer word.
@@ -610,6 +618,7 @@ mod tests {
             Some(2)
         );
         assert_eq!(check_text("a.md", &format!("https://x.example{path}x")), []);
+        assert_eq!(check_text("a.rs", &format!("\"/proc/{{pid}}{path}usr\"")), []);
         assert_eq!(check_text("a.md", concat!("// TO", "DO: later")).len(), 1);
         assert_eq!(check_text("a.md", concat!("MASTO", "DON TO", "DOS")), []);
     }
