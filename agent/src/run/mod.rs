@@ -54,7 +54,7 @@ impl Withholding for EgressMaps {
         let (passed_end, at) = self.passed(cookie)?;
         Some(Egress {
             passed_end,
-            passed_at: (at != 0).then_some(KernelTime(at)),
+            passed_at: Some(KernelTime(at)),
         })
     }
 }
