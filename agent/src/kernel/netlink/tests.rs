@@ -240,3 +240,49 @@ fn answers_are_not_trusted() {
     entry.extend_from_slice(&[200, 0, 2, 0]);
     assert!(parse_entry(&entry).is_ok());
 }
+
+#[test]
+fn a_connection_in_another_namespace_is_ended() {
+    if !may_destroy() {
+        return;
+    }
+    let (to_test, from_thread) = std::sync::mpsc::channel();
+    let (to_thread, from_test) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: only the network namespace changes; no descriptor table or memory is shared or split.
+        #[allow(unsafe_code)]
+        let entered = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) };
+        // A child is in the namespace of the thread that starts it.
+        let up = std::process::Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        if entered.is_err() || !up.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no network namespace with a loopback device here");
+            return;
+        }
+        let p = pair("127.0.0.1", "127.0.0.1");
+        to_test
+            .send(std::fs::File::open("/proc/thread-self/ns/net").unwrap())
+            .unwrap();
+        from_test.recv().unwrap();
+        assert_eq!(ended(&p.server), ErrorKind::ConnectionAborted);
+        assert_eq!(ended(&p.client), ErrorKind::ConnectionReset);
+    });
+    if let Ok(file) = from_thread.recv() {
+        let mut diag = SockDiag::in_namespace(file.as_fd()).unwrap();
+        let entries = diag.dump(Sockets::Connections, false).unwrap();
+        let listeners = diag.dump(Sockets::Listeners, false).unwrap();
+        let server = entries
+            .iter()
+            .find(|entry| entry.local == listeners[0].local)
+            .unwrap();
+        // The same addresses mean nothing in this namespace.
+        let own = SockDiag::current()
+            .unwrap()
+            .destroy(server.local, server.remote, server.cookie);
+        assert!(matches!(own, Err(DiagError::Gone)), "{own:?}");
+        diag.destroy(server.local, server.remote, server.cookie).unwrap();
+        to_thread.send(()).unwrap();
+    }
+    thread.join().unwrap();
+}
