@@ -15,10 +15,11 @@ fn main() -> std::io::Result<()> {
     let object = match env::var_os(OBJECT_VARIABLE) {
         Some(path) => PathBuf::from(path),
         None => {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
+            // Relative, as scripts run in the package's folder: worktrees may share a target directory.
+            let folder = Path::new("../target/bpf");
             // Watching a file that does not exist would run this script at every build; a folder can be watched
             // before the file is in it. Where it cannot be made, the script runs again, and that is all.
-            let _ = fs::create_dir_all(&folder);
+            let _ = fs::create_dir_all(folder);
             println!("cargo:rerun-if-changed={}", folder.display());
             folder.join("apiward.o")
         }
