@@ -189,6 +189,12 @@ impl Planner<'_> {
                     self.plan.sites.extend(sites);
                     self.covered.push(op);
                 }
+                Err(_) if op == Op::Peek && self.reads_by_peeking()? => {
+                    // A probe on the peek would end the read that it is part of.
+                    self.plan
+                        .explanations
+                        .push(format!("{what}: left out, as reads pass through them"));
+                }
                 Err(why) => {
                     let text = format!("{what}: entry and return probes on the exported functions, as {why}");
                     self.plan.explanations.push(text);
@@ -204,6 +210,24 @@ impl Planner<'_> {
             self.functions_of(op)?;
         }
         self.free()
+    }
+
+    /// Whether a read is a peek and a step forward, as in BoringSSL.
+    fn reads_by_peeking(&self) -> Result<bool, ElfError> {
+        for export in self.exports_of(Op::Read) {
+            let Some(function) = self.exported(export.name)? else {
+                continue;
+            };
+            for destination in function.destinations() {
+                if self
+                    .name_of(destination)?
+                    .is_some_and(|name| name.starts_with("SSL_peek"))
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Probes on the inner function of an operation and how they are, or why there are none.

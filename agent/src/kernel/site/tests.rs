@@ -308,6 +308,27 @@ fn without_proof_there_is_the_plain_way() {
 }
 
 #[test]
+fn a_peek_inside_a_read_is_left_alone() {
+    let mut a = Assembler {
+        base: TEXT,
+        ..Assembler::default()
+    };
+    a.label("SSL_read")
+        .code(PUSH_R13)
+        .to(CALL, "SSL_peek")
+        .code(POP_R13)
+        .code(RET);
+    a.label("SSL_peek").code(PUSH_R13).code(POP_R13).code(RET);
+    for name in ["SSL_write", "SSL_do_handshake", "SSL_free"] {
+        a.label(name).code(PUSH_R13).code(POP_R13).code(RET);
+    }
+    let (code, labels) = a.finish();
+    let plan = plan_of(library(code, &labels), Prefer::Entry);
+    assert_eq!(kinds(&plan, Op::Read), [Kind::Uretprobe, Kind::Enter]);
+    assert_eq!(kinds(&plan, Op::Peek), []);
+}
+
+#[test]
 fn the_entry_is_where_everything_still_is() {
     let entry = |code: &[&[u8]]| {
         let function = Function::decode(0x1000, code.concat());
