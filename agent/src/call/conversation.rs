@@ -18,7 +18,7 @@ use bytes::{Buf, Bytes};
 use super::open::{Answer, Open};
 use super::redact::Redactor;
 use super::{ApiCall, CallState, Limits, Phase, Stats};
-use crate::capture::{Direction, FlowInfo, GapReason, KernelTime};
+use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime};
 use crate::decode::Role;
 use crate::decode::http1::Decoder;
 use crate::decode::proxy::{Prefix, prefix};
@@ -282,15 +282,23 @@ impl Conversation {
             *buffer = Vec::new();
             return None;
         };
-        if *late {
+        if matches!(self.flow.id, FlowId::Tls { .. }) && piece.position == 0 {
+            // Perhaps the object's very first bytes, perhaps only the first that were seen.
+            *late = false;
+        }
+        if *late || (self.flow.joined_late && !buffer.is_empty()) {
             let role = [Role::Requests, Role::Responses].into_iter().find(|role| {
                 expected.is_none_or(|expected| expected == *role) && begins_message(bytes, *role)
             });
-            match role {
-                Some(role) => lane.side = Side::Http(Decoder::new(role, true)),
-                None => cx.stats.bytes_skipped += bytes.len() as u64,
+            if let Some(role) = role {
+                cx.stats.bytes_skipped += buffer.len() as u64;
+                lane.side = Side::Http(Decoder::new(role, true));
+                return Some((role, piece));
             }
-            return role.map(|role| (role, piece));
+            if *late {
+                cx.stats.bytes_skipped += bytes.len() as u64;
+                return None;
+            }
         }
         if !buffer.is_empty() {
             buffer.extend_from_slice(bytes);
@@ -329,7 +337,7 @@ impl Conversation {
             }
             Sniffed::More | Sniffed::Other => {
                 cx.stats.bytes_skipped += bytes.len() as u64;
-                if expected.is_some() {
+                if expected.is_some() || self.flow.joined_late {
                     *late = true;
                 } else {
                     cx.stats.flows_other += 1;

@@ -47,6 +47,8 @@ impl Default for Earning {
 }
 
 const WORD_BYTES_MAX: usize = 24;
+/// Segments of a path that are told apart.
+const SEGMENTS_MAX: usize = 32;
 const HOST_BYTES_MAX: usize = 253;
 
 static VOCABULARY: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
@@ -133,7 +135,11 @@ impl Redactor {
             return path.to_owned();
         }
         let mut template = String::with_capacity(path.len() + 8);
-        for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+        for (index, segment) in path.strip_prefix('/').unwrap_or(path).split('/').enumerate() {
+            if index == SEGMENTS_MAX {
+                template.push_str("/{rest}");
+                break;
+            }
             if self.shows(segment, &template, caller) {
                 template.push('/');
                 template.push_str(segment);
@@ -459,6 +465,14 @@ mod tests {
             redactor.path(&format!("/x{word}"), 1);
         }
         assert_eq!(redactor.path("/zebulon", 1), "/{name}");
+    }
+
+    #[test]
+    fn templates_are_bounded() {
+        assert_eq!(
+            redactor().path(&"/x".repeat(5000), 1).matches('/').count(),
+            SEGMENTS_MAX + 1
+        );
     }
 
     #[test]

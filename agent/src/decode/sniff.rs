@@ -7,7 +7,7 @@ use super::scan::{is_tchar, registered_method};
 
 /// Longest method that is taken for one.
 const METHOD_BYTES_MAX: usize = 32;
-/// Bytes of an unknown method's request line to wait for before giving up.
+/// Bytes of a request line to wait for before judging by its method alone.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// What the first bytes of a direction are.
@@ -60,15 +60,25 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
         Some(byte) if byte.is_ascii_graphic() => {}
         Some(_) => return Sniffed::Other,
     }
-    if registered_method(&bytes[..method_end]).is_some() {
-        return Sniffed::Requests;
-    }
+    let registered = registered_method(&bytes[..method_end]).is_some();
     match memchr::memchr(b'\n', target) {
-        Some(end) if ends_in_version(&target[..end]) => Sniffed::Requests,
+        Some(end) if ends_in_version(&target[..end]) || (registered && could_be_request(&target[..end])) => {
+            Sniffed::Requests
+        }
         Some(_) => Sniffed::Other,
         None if bytes.len() < LINE_BYTES_MAX => Sniffed::More,
+        None if registered => Sniffed::Requests,
         None => Sniffed::Other,
     }
+}
+
+/// What follows a registered method is a target and an (invalid) HTTP version, or a path alone as in HTTP/0.9. Redis,
+/// NNTP, SIP and others share words with HTTP.
+fn could_be_request(rest: &[u8]) -> bool {
+    let version = |name: &[u8]| memchr::memmem::find(rest, name).is_some();
+    version(b" HTTP/")
+        || version(b" http/")
+        || (rest.starts_with(b"/") && !rest.trim_ascii_end().contains(&b' '))
 }
 
 /// A whole, valid first line stands here: strict enough to begin again in the middle of a stream.
@@ -136,10 +146,16 @@ mod tests {
             ("G", Sniffed::More),
             ("GET", Sniffed::More),
             ("GET ", Sniffed::More),
-            ("GET /", Sniffed::Requests),
-            ("\r\nGET /", Sniffed::Requests),
-            ("OPTIONS *", Sniffed::Requests),
-            ("CONNECT a:1", Sniffed::Requests),
+            ("GET /", Sniffed::More),
+            ("GET / HTTP/1.1\r\n", Sniffed::Requests),
+            ("\r\nGET / HTTP/1.1\r\n", Sniffed::Requests),
+            ("GET / http/7\r\n", Sniffed::Requests),
+            ("GET /\r\n", Sniffed::Requests),
+            ("GET key\r\n", Sniffed::Other),
+            ("HEAD 123\r\n", Sniffed::Other),
+            ("OPTIONS sip:a@b SIP/2.0\r\n", Sniffed::Other),
+            ("OPTIONS * HTTP/1.1\n", Sniffed::Requests),
+            ("CONNECT a:1 HTTP/1.1\n", Sniffed::Requests),
             ("FROB /", Sniffed::More),
             ("FROB / HTTP/1.1\r\n", Sniffed::Requests),
             ("FROB / \r\n", Sniffed::Other),
@@ -147,7 +163,7 @@ mod tests {
             ("HTTP/", Sniffed::More),
             ("HTTP/1", Sniffed::Responses),
             ("HTTP/x", Sniffed::Other),
-            ("HEAD /", Sniffed::Requests),
+            ("HEAD /", Sniffed::More),
             ("PRI * HTTP/2.0\r\n\r\nSM", Sniffed::Http2),
             ("PRI * HT", Sniffed::More),
             ("\u{16}\u{3}\u{1}", Sniffed::Other),

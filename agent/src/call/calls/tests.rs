@@ -500,6 +500,30 @@ fn the_client_of_a_call() {
 }
 
 #[test]
+fn a_tls_object_of_unknown_age() {
+    let id = FlowId::Tls {
+        pid: 1,
+        object: 2,
+        generation: 0,
+    };
+    let mut scene = Scene::new(id, true);
+    for byte in GET.bytes() {
+        scene.sent(std::str::from_utf8(&[byte]).unwrap());
+    }
+    for byte in OK.bytes() {
+        scene.received(std::str::from_utf8(&[byte]).unwrap());
+    }
+    assert_eq!(scene.close(false), "GET /fhir/Patient/{id} -> 200 [2/2] answered");
+    let mut scene = Scene::new(id, true);
+    scene
+        .sent("the rest of a body\r\n")
+        .received("and of another")
+        .sent(GET)
+        .received(OK);
+    assert_eq!(scene.close(false), "GET /fhir/Patient/{id} -> 200 [2/2] answered");
+}
+
+#[test]
 fn bodies_beyond_the_limit_are_counted() {
     let mut options = options();
     options.limits.body_bytes_max = 10;

@@ -336,10 +336,11 @@ impl Decoder {
         match self.accept(&self.buffer) {
             Some(true) => {}
             Some(false) => return self.garbage(input),
-            None => {
+            None if self.buffer.len() < limits.head_bytes_max => {
                 input.advance(room);
                 return None;
             }
+            None => {}
         }
         match head_end(&self.buffer, self.scanned) {
             Ok(end) => {
