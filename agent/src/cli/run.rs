@@ -38,8 +38,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let signals = Signals::default();
     listen(&signals).context("signals cannot be handled")?;
+    let mode = config.mode.as_str();
     let mut agent = run::start(config)?;
-    tracing::info!("every program is loaded; observing until SIGTERM");
+    tracing::info!(mode, "every program is loaded; stop with SIGTERM");
     agent.serve(&signals);
     agent.stop();
     Ok(ExitCode::SUCCESS)

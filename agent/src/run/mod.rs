@@ -29,9 +29,8 @@ pub use start::start;
 
 /// Records taken before anything else is looked after.
 const DRAIN_RECORDS_MAX: usize = 4_096;
-/// Pause between two looks at the ring while there is traffic: the most that a denial waits for its batch.
+/// Pause between two looks at the ring while there is traffic and nothing to enforce.
 const PAUSE_OBSERVING: Duration = Duration::from_micros(1_000);
-const PAUSE_ENFORCING: Duration = Duration::from_micros(250);
 /// Longest sleep without traffic.
 const SLEEP: Duration = Duration::from_millis(500);
 /// How often time is passed on to stages that wait for it.
@@ -110,8 +109,8 @@ impl Agent {
             }
             if records < DRAIN_RECORDS_MAX {
                 let pause = match self.pipeline.judge.engine.mode() {
-                    Mode::Observe => PAUSE_OBSERVING,
-                    Mode::Enforce => PAUSE_ENFORCING,
+                    Mode::Observe => Some(PAUSE_OBSERVING),
+                    Mode::Enforce => None,
                 };
                 self.ring.wait(pause, SLEEP);
             }
