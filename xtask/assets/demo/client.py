@@ -32,8 +32,7 @@ class Client:
         if body is not None:
             headers["Content-Type"] = "application/fhir+json"
             body = json.dumps(body)
-        connection = self.connection or self.connect(to)
-        self.connection = None
+        connection = self.take(to) or self.connect(to)
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
@@ -46,6 +45,13 @@ class Client:
         else:
             connection.close()
         return text
+
+    def take(self, to):
+        """The connection that was kept, if the call goes there."""
+        if to is not None:
+            return None
+        connection, self.connection = self.connection, None
+        return connection
 
     def connect(self, to):
         if to is not None:
