@@ -142,11 +142,13 @@ pub fn check_text(path: &str, text: &str) -> Vec<Complaint> {
     check.complaints
 }
 
-/// Whether a path in `line` begins with `place`; `/proc/1/…` followed by it is another path.
+/// Whether a path in `line` begins with `place` and goes on; `/proc/1/…` followed by it is another path.
 fn begins_path(line: &str, place: &str) -> bool {
     line.match_indices(place).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        before.is_none_or(|c| c.is_whitespace() || "\"'`(=:,[<>".contains(c))
+        let after = line[at + place.len()..].chars().next();
+        before.is_none_or(|c| c.is_whitespace() || "\"'`(=:,[<".contains(c))
+            && after.is_some_and(|c| c.is_alphanumeric() || "._~-{$".contains(c))
     })
 }
 
@@ -619,6 +621,10 @@ mod tests {
         );
         assert_eq!(check_text("a.md", &format!("https://x.example{path}x")), []);
         assert_eq!(check_text("a.rs", &format!("\"/proc/{{pid}}{path}usr\"")), []);
+        assert_eq!(
+            check_text("a.rs", &format!("/proc/<pid>{path}usr; split(\"{path}\")")),
+            []
+        );
         assert_eq!(check_text("a.md", concat!("// TO", "DO: later")).len(), 1);
         assert_eq!(check_text("a.md", concat!("MASTO", "DON TO", "DOS")), []);
     }
