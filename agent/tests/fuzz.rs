@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 mod http1;
 #[path = "../../tests/fuzz/targets/policy.rs"]
 mod policy;
+#[path = "../../tests/fuzz/targets/record.rs"]
+mod record;
 
 /// Small, seeded, and good enough to choose mutations with (xorshift64*).
 struct Random(u64);
@@ -181,6 +183,78 @@ fn http1_survives() {
         b"0\r\n\r\n",
     ];
     check("http1", http1::run, &seeds, words, 1);
+}
+
+/// A record with a length before it, as the record target reads it. `body` and `payload` follow a header for `kind`.
+fn framed(kind: u8, body: &[u8], payload: &[u8], sequence: u64) -> Vec<u8> {
+    let mut record = vec![kind, 0, 0, 0];
+    record.extend((payload.len() as u32).to_le_bytes());
+    record.extend(sequence.to_le_bytes());
+    record.extend((1_000_000_000 + sequence * 1000).to_le_bytes());
+    // A process that does not exist: nothing is looked up about a real one.
+    for field in [0x7fff_fff0u32, 0x7fff_fff0, 0, 0] {
+        record.extend(field.to_le_bytes());
+    }
+    record.extend([0; 8]);
+    record.extend(*b"fuzz\0\0\0\0\0\0\0\0\0\0\0\0");
+    record.extend(body);
+    record.extend(payload);
+    let mut framed = (record.len() as u16).to_le_bytes().to_vec();
+    framed.extend(record);
+    framed
+}
+
+fn data(flow: u64, position: u64, other: u64, flags: u8, payload: &[u8], sequence: u64) -> Vec<u8> {
+    let mut body = Vec::new();
+    for field in [flow, position, other] {
+        body.extend(field.to_le_bytes());
+    }
+    body.extend((payload.len() as u32).to_le_bytes());
+    body.extend([0; 4]);
+    body.extend(u64::from(flags & 2 != 0).to_le_bytes());
+    body.extend([flags, 0, 0, 0, 0, 0, 0, 0]);
+    framed(1, &body, payload, sequence)
+}
+
+#[test]
+fn record_survives() {
+    let request = b"GET /fhir/Patient/1 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    let mut open = 7u64.to_le_bytes().to_vec();
+    open.extend([127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    open.extend([127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    open.extend([
+        80, 0, 90, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 4, 2, 0, 1, 0, 0, 0, 0,
+    ]);
+    let mut close = 7u64.to_le_bytes().to_vec();
+    close.extend([0; 64]);
+    let mut seeds = Vec::new();
+    for flags in [0, 2] {
+        let flow = if flags == 0 { 7 } else { 0x5555_0000 };
+        seeds.push(
+            [
+                framed(2, &open, b"", 0),
+                data(flow, 1, 1, flags, request, 1),
+                data(flow, 1, 1 + request.len() as u64, flags | 1, response, 2),
+                framed(3, &close, b"", 3),
+            ]
+            .concat(),
+        );
+    }
+    for seed in &seeds {
+        assert_eq!(record::calls(seed), 1, "the records' layout has changed");
+    }
+    for kind in 0..12 {
+        seeds.push(framed(kind, &[0xff; 72], b"libssl.so.3\0", u64::from(kind)));
+    }
+    let words: &[&[u8]] = &[
+        &[0xff; 8],
+        &[0; 8],
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[1],
+        &[0x80, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    check("record", record::run, &seeds, words, 2);
 }
 
 #[test]

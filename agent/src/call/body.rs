@@ -17,7 +17,7 @@ impl Body {
     /// Adds captured bytes; keeps them as far as `bytes_max` and `budget` (all bodies together) allow. Returns how
     /// many it kept.
     pub(super) fn add(&mut self, bytes: Bytes, bytes_max: usize, budget: usize) -> usize {
-        self.total += bytes.len() as u64;
+        self.total = self.total.saturating_add(bytes.len() as u64);
         let room = bytes_max.saturating_sub(self.captured()).min(budget);
         let keep = bytes.len().min(room);
         self.missed |= keep < bytes.len();
@@ -37,7 +37,7 @@ impl Body {
 
     /// So many bytes went by without being captured.
     pub(super) fn miss(&mut self, bytes: u64) {
-        self.total += bytes;
+        self.total = self.total.saturating_add(bytes);
         self.missed = true;
     }
 

@@ -244,7 +244,7 @@ impl Intake {
             if *next != 0 && header.sequence > *next {
                 self.suspect = true;
             }
-            *next = (*next).max(header.sequence + 1);
+            *next = (*next).max(header.sequence.saturating_add(1));
         }
     }
 
@@ -430,7 +430,7 @@ impl Intake {
         }
         let blind = self.blind.entry((exe, reason)).or_default();
         blind.pid = pid;
-        blind.bytes += bytes;
+        blind.bytes = blind.bytes.saturating_add(bytes);
         blind.flows += 1;
     }
 
@@ -449,7 +449,7 @@ impl Intake {
             return;
         };
         if close.tls == tls_state::UNKNOWN {
-            let bytes = close.bytes_acked + close.bytes_received;
+            let bytes = close.bytes_acked.saturating_add(close.bytes_received);
             self.see_blind(
                 flow.process.exe.clone(),
                 BlindReason::UnknownTls,

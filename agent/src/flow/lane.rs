@@ -13,6 +13,9 @@ const EPOCH: u64 = 1 << 32;
 /// A start that was only inferred is not believed beyond this distance: a stale one must not invent a loss.
 const HINT_DISTANCE_MAX: u64 = 1 << 20;
 
+/// Positions beyond it are none: sums of them with anything that a record can hold must not overflow.
+const POSITION_MAX: u64 = 1 << 62;
+
 /// Where a lane's output goes, with what it needs to know.
 pub(super) struct Sink<'a> {
     pub info: &'a Arc<FlowInfo>,
@@ -38,7 +41,7 @@ impl Sink<'_> {
 
     fn gap(&mut self, of: &Whose, position: u64, bytes: u64, reason: GapReason) {
         self.stats.gaps += 1;
-        self.stats.bytes_missing += bytes;
+        self.stats.bytes_missing = self.stats.bytes_missing.saturating_add(bytes);
         self.losses.add(Some(&of.process), reason, bytes);
         self.piece(
             of,
@@ -106,7 +109,7 @@ impl Lane {
 
     fn unwrap_position(&self, position: u64, socket: bool) -> u64 {
         if !socket {
-            return position;
+            return position.min(POSITION_MAX);
         }
         let Some(near) = self.next.or(self.start) else {
             return EPOCH + u64::from(position as u32);
@@ -266,7 +269,7 @@ impl Lane {
             }
             None => {
                 sink.stats.gaps += 1;
-                sink.stats.bytes_missing += bytes;
+                sink.stats.bytes_missing = sink.stats.bytes_missing.saturating_add(bytes);
                 sink.losses.add(None, reason, bytes);
             }
         }

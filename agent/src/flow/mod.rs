@@ -276,8 +276,11 @@ impl Flows {
         }
         self.held_bytes = total + lane.held_bytes;
         if lane.is_waiting() && !was_waiting {
-            self.waiting
-                .push_back((KernelTime(at.0 + self.limits.hole_wait_ns), id, direction));
+            self.waiting.push_back((
+                KernelTime(at.0.saturating_add(self.limits.hole_wait_ns)),
+                id,
+                direction,
+            ));
         }
     }
 

@@ -65,7 +65,7 @@ impl Losses {
             bytes: 0,
             gaps: 0,
         });
-        loss.bytes += bytes;
+        loss.bytes = loss.bytes.saturating_add(bytes);
         loss.gaps += 1;
     }
 

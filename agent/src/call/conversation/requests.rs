@@ -94,7 +94,7 @@ impl Conversation {
             return;
         }
         if let Event::Skipped(bytes) = event {
-            cx.stats.bytes_skipped += bytes;
+            cx.stats.bytes_skipped = cx.stats.bytes_skipped.saturating_add(bytes);
             return;
         }
         if std::mem::take(&mut self.request_ignored) {

@@ -150,7 +150,7 @@ impl Conversation {
             return;
         }
         if let Event::Skipped(bytes) = event {
-            cx.stats.bytes_skipped += bytes;
+            cx.stats.bytes_skipped = cx.stats.bytes_skipped.saturating_add(bytes);
             return;
         }
         if self.response_ignored {
