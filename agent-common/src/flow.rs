@@ -33,9 +33,13 @@ pub struct Flow {
     /// A cgroup program has seen the socket, so it can be withheld.
     pub enforceable: u8,
     pub egress_seen: u8,
-    /// A TLS record was looked for at its start.
+    /// Operations in which a TLS record was looked for.
     pub sniffed: u8,
-    pub reserved: [u8; 5],
+    /// Given up as a whole while the ring is too full.
+    pub shed: u8,
+    /// The other end is an exempt process of this host, or this end is: never shipped.
+    pub exempt: u8,
+    pub reserved: [u8; 3],
 }
 
 /// Key of the map of TLS objects.
@@ -58,7 +62,10 @@ pub struct TlsObject {
     pub received: u64,
     /// Tells objects at a reused address apart.
     pub generation: u32,
-    pub reserved: u32,
+    /// As of [`Flow`].
+    pub shed: u8,
+    pub exempt: u8,
+    pub reserved: [u8; 2],
 }
 
 /// A thread inside a TLS library call.
@@ -106,8 +113,36 @@ pub struct Counters {
     pub compat: u64,
     /// Operations of exempt processes.
     pub exempt: u64,
-    /// Buffers that could not be read.
+    /// Bytes of buffers that could not be read.
     pub unreadable: u64,
+    /// Operations of flows that were given up as a whole, and their bytes.
+    pub shed_operations: u64,
+    pub shed_bytes: u64,
+}
+
+/// Both ends of a connection, as one of them sees it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tuple {
+    /// IPv6, or IPv4 (also where it is mapped) in the first four bytes; network order.
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    /// Host order.
+    pub local_port: u16,
+    pub remote_port: u16,
+}
+
+impl Tuple {
+    /// As the other end sees it.
+    #[inline(always)]
+    pub fn reversed(&self) -> Tuple {
+        Tuple {
+            local: self.remote,
+            remote: self.local,
+            local_port: self.remote_port,
+            remote_port: self.local_port,
+        }
+    }
 }
 
 #[cfg(feature = "user")]
@@ -127,5 +162,5 @@ const _: () = {
     assert!(core::mem::size_of::<TlsObject>() == 32);
     assert!(core::mem::size_of::<TlsCall>() == 32);
     assert!(core::mem::size_of::<Withhold>() == 8);
-    assert!(core::mem::size_of::<Counters>() == 64);
+    assert!(core::mem::size_of::<Counters>() == 80);
 };

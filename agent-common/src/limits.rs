@@ -12,6 +12,10 @@ pub const VECTORS_MAX: u32 = 1024;
 pub const MESSAGES_MAX: u32 = 64;
 /// Default size of the record ring.
 pub const RING_BYTES: u32 = 16 * 1024 * 1024;
+/// Connections of exempt processes whose other end is left alone too; the least recently used gives way.
+pub const EXEMPT_PEERS_MAX: u32 = 4 * 1024;
+/// Bytes of one operation that are captured while the ring is half full: heads, and little of bodies.
+pub const PRESSED_BYTES_MAX: u64 = 4 * 1024;
 /// Connections that the kernel side tracks; the least recently used gives way.
 pub const FLOWS_MAX: u32 = 32 * 1024;
 /// TLS objects that the kernel side tracks; the least recently used gives way.

@@ -74,6 +74,8 @@ pub mod missing {
     pub const LIMIT: u8 = 1;
     pub const UNREADABLE: u8 = 2;
     pub const SENDFILE: u8 = 3;
+    /// The ring was too full for bodies.
+    pub const OVERLOAD: u8 = 4;
 }
 
 /// Roles in [`FlowOpen`].

@@ -16,6 +16,8 @@ pub struct Settings {
     pub exempt_levels: u32,
     /// There are exempt executables.
     pub exempt_exes: u32,
+    /// Size of the ring, as a power of two.
+    pub ring_shift: u32,
 }
 
 macro_rules! volatile {
@@ -42,7 +44,8 @@ volatile!(
     scope,
     cgroup_levels,
     exempt_levels,
-    exempt_exes
+    exempt_exes,
+    ring_shift
 );
 
 pub const BY_CGROUP: u32 = 1;

@@ -2,7 +2,8 @@
 
 use apiward_common::flow::{Flow, tls as tls_state};
 use apiward_common::limits::{
-    CHUNK_BYTES_MAX, CHUNK_CLASSES_BYTES, CHUNKS_PER_OPERATION_MAX, MESSAGES_MAX, NAME_BYTES, VECTORS_MAX,
+    CHUNK_BYTES_MAX, CHUNK_CLASSES_BYTES, CHUNKS_PER_OPERATION_MAX, MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX,
+    VECTORS_MAX,
 };
 use apiward_common::record::{Data, Mapped, SENT, kind, missing};
 use aya_ebpf::helpers::bpf_probe_read_user;
@@ -12,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
-use crate::maps::{LIBRARIES, OFFSETS, SETTINGS};
+use crate::maps::{LIBRARIES, OFFSETS, RING, SETTINGS};
 use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, file_of, flow_of, read};
 use crate::{scope, tls};
 
@@ -192,10 +193,12 @@ fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u6
     let Some(flow) = flow_of(tcp.cookie) else { return };
     tls::apiward_carrier_used(tcp, flow);
     // SAFETY: a live map value.
-    if unsafe { (*flow).tls } == tls_state::BOUND {
+    let (known, exempt, shed) = unsafe { ((*flow).tls, (*flow).exempt, &mut (*flow).shed) };
+    if known == tls_state::BOUND || exempt != 0 {
         return;
     }
-    let mut operation = Operation::new(tcp.cookie, tcp.cookie, if sent { SENT } else { 0 });
+    let Some(budget) = budget(tcp.cookie, shed, result) else { return };
+    let mut operation = Operation::new(tcp.cookie, tcp.cookie, if sent { SENT } else { 0 }, budget);
     let mut bytes = result;
     match shape {
         shape::BUFFER => operation.buffer(address, result),
@@ -213,10 +216,34 @@ fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u6
     sniff(flow, &operation);
     apiward_announce(tcp, flow);
     // SAFETY: a live map value.
-    if unsafe { (*flow).tls } == tls_state::UNKNOWN {
+    if unsafe { (*flow).tls == tls_state::UNKNOWN || (*flow).exempt != 0 } {
         return;
     }
     apiward_ship(&operation);
+}
+
+/// Bytes of an operation that may be captured, by how full the ring is: first bodies are given up, then whole
+/// flows, more of them the fuller it is, and each until there is room again. `None`: this flow is given up now.
+#[inline(always)]
+pub fn budget(flow: u64, shed: &mut u8, bytes: u64) -> Option<u64> {
+    const AVAILABLE_DATA: u64 = 0;
+    let full = SETTINGS.operation_bytes_max() as u64;
+    let eighths = RING.query(AVAILABLE_DATA) >> (SETTINGS.ring_shift() - 3);
+    if eighths < 2 {
+        *shed = 0;
+        return Some(full);
+    }
+    if *shed == 0 && eighths >= 5 {
+        // The flow's lot, 0 to 7: the same as long as it lives.
+        let lot = flow.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61;
+        *shed = (lot < (eighths - 4) * 3) as u8;
+    }
+    if *shed != 0 {
+        count(|c| unsafe { &raw mut (*c).shed_operations }, 1);
+        count(|c| unsafe { &raw mut (*c).shed_bytes }, bytes);
+        return None;
+    }
+    Some(if eighths >= 4 { PRESSED_BYTES_MAX } else { full })
 }
 
 /// Looks whether the flow's first operations start with a TLS record (RFC 8446 §5.1).
@@ -271,12 +298,14 @@ pub struct Operation {
     pub generation: u32,
     flags: u8,
     pub missing: u8,
-    reserved: [u8; 2],
+    /// The budget is that of a ring that is too full.
+    pressed: u8,
+    reserved: u8,
 }
 
 impl Operation {
     #[inline(always)]
-    pub fn new(flow: u64, carrier: u64, flags: u8) -> Self {
+    pub fn new(flow: u64, carrier: u64, flags: u8, budget: u64) -> Self {
         Operation {
             flow,
             carrier,
@@ -289,12 +318,13 @@ impl Operation {
             messages: 0,
             message_count: 0,
             left: 0,
-            budget: SETTINGS.operation_bytes_max() as u64,
+            budget,
             chunk_bytes: 0,
             generation: 0,
             flags,
             missing: missing::NOTHING,
-            reserved: [0; 2],
+            pressed: (budget == PRESSED_BYTES_MAX) as u8,
+            reserved: 0,
         }
     }
 
@@ -395,7 +425,8 @@ pub extern "C" fn apiward_ship(operation: *const Operation) -> i32 {
     }
     if operation.left > 0 {
         if operation.missing == missing::NOTHING {
-            operation.missing = missing::LIMIT;
+            operation.missing =
+                if operation.pressed != 0 { missing::OVERLOAD } else { missing::LIMIT };
         }
         let bytes = operation.left;
         emit::<Data, 0>(kind::DATA, bytes, |record| {

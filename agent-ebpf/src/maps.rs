@@ -1,8 +1,8 @@
 //! Every map, and the constants that the agent fills in before loading.
 
-use apiward_common::flow::{Counters, Flow, TlsCall, TlsKey, TlsObject, Withhold};
+use apiward_common::flow::{Counters, Flow, TlsCall, TlsKey, TlsObject, Tuple, Withhold};
 use apiward_common::limits::{
-    FLOWS_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
+    EXEMPT_PEERS_MAX, FLOWS_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
 };
 use apiward_common::offsets::Offsets;
 use apiward_common::scope::{FileKey, Settings};
@@ -26,6 +26,9 @@ pub static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);
 pub static SOME_WITHHELD: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
+/// Connections of exempt processes: their other end on this host is left alone too.
+#[map]
+pub static EXEMPT_PEERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(EXEMPT_PEERS_MAX, 0);
 #[map]
 pub static WITHHELD: HashMap<u64, Withhold> = HashMap::with_max_entries(WITHHELD_MAX, 0);
 #[map]

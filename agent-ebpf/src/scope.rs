@@ -14,30 +14,29 @@ const NOT_LISTED: u32 = 0;
 /// The current task's cgroup or executable is in scope, and it is neither the agent nor exempt.
 #[inline(always)]
 pub fn task() -> bool {
-    let scope = SETTINGS.scope();
     if (bpf_get_current_pid_tgid() >> 32) as u32 == SETTINGS.agent_pid() {
         return false;
     }
+    let scope = SETTINGS.scope();
     let mut inside = scope & (BY_CGROUP | BY_EXE) == 0;
     if scope & BY_CGROUP != 0 && cgroup(SETTINGS.cgroup_levels(), IN_SCOPE) {
         inside = true;
     }
-    if !inside && scope & BY_EXE == 0 {
-        return false;
+    if scope & BY_EXE != 0 && !inside {
+        inside = executable() & IN_SCOPE != 0;
     }
-    if SETTINGS.exempt_levels() != 0 && cgroup(SETTINGS.exempt_levels(), EXEMPT) {
+    if inside && exempt() {
         count(|c| unsafe { &raw mut (*c).exempt }, 1);
         return false;
     }
-    if scope & BY_EXE != 0 || SETTINGS.exempt_exes() != 0 {
-        let listed = executable();
-        if listed & EXEMPT != 0 {
-            count(|c| unsafe { &raw mut (*c).exempt }, 1);
-            return false;
-        }
-        inside |= listed & IN_SCOPE != 0;
-    }
     inside
+}
+
+/// The current task's cgroup or executable is exempt.
+#[inline(always)]
+pub fn exempt() -> bool {
+    (SETTINGS.exempt_levels() != 0 && cgroup(SETTINGS.exempt_levels(), EXEMPT))
+        || (SETTINGS.exempt_exes() != 0 && executable() & EXEMPT != 0)
 }
 
 /// The network namespace is in scope.

@@ -1,13 +1,14 @@
 //! Connections: from a file descriptor to its socket, what the socket says of itself, birth and death.
 
-use apiward_common::flow::{Flow, tls};
+use apiward_common::flow::{Flow, Tuple, tls};
 use apiward_common::record::{FlowClose, FlowOpen, kind, role};
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie};
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
-use crate::maps::{FLOWS, OFFSETS, WITHHELD};
+use crate::maps::{EXEMPT_PEERS, FLOWS, OFFSETS, WITHHELD};
+use crate::scope;
 
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_MPTCP: u16 = 262;
@@ -152,7 +153,9 @@ fn new_flow() -> Flow {
         enforceable: 0,
         egress_seen: 0,
         sniffed: 0,
-        reserved: [0; 5],
+        shed: 0,
+        exempt: 0,
+        reserved: [0; 3],
     }
 }
 
@@ -168,38 +171,60 @@ pub extern "C" fn apiward_announce(tcp: *const Tcp, flow: *mut Flow) -> i32 {
     0
 }
 
+/// Both ends of a connection.
+#[inline(always)]
+fn tuple(sk: u64, tuple: &mut Tuple) -> u8 {
+    let family: u16 = read(sk, OFFSETS.sk_family()).unwrap_or(0);
+    tuple.local_port = read(sk, OFFSETS.sk_num()).unwrap_or(0);
+    tuple.remote_port = u16::from_be(read(sk, OFFSETS.sk_dport()).unwrap_or(0));
+    tuple.local = [0; 16];
+    tuple.remote = [0; 16];
+    if family == AF_INET6 {
+        let remote: [u32; 4] = read(sk, OFFSETS.sk_v6_daddr()).unwrap_or([0; 4]);
+        // ::ffff:0:0/96, RFC 4291 §2.5.5.2: then the socket's IPv4 fields hold the addresses too.
+        if remote[0] != 0 || remote[1] != 0 || remote[2] != 0xffff_u32.to_be() {
+            tuple.local = read(sk, OFFSETS.sk_v6_rcv_saddr()).unwrap_or([0; 16]);
+            tuple.remote = read(sk, OFFSETS.sk_v6_daddr()).unwrap_or([0; 16]);
+            return 6;
+        }
+    }
+    let local: [u8; 4] = read(sk, OFFSETS.sk_rcv_saddr()).unwrap_or([0; 4]);
+    let remote: [u8; 4] = read(sk, OFFSETS.sk_daddr()).unwrap_or([0; 4]);
+    tuple.local[0] = local[0];
+    tuple.local[1] = local[1];
+    tuple.local[2] = local[2];
+    tuple.local[3] = local[3];
+    tuple.remote[0] = remote[0];
+    tuple.remote[1] = remote[1];
+    tuple.remote[2] = remote[2];
+    tuple.remote[3] = remote[3];
+    4
+}
+
 #[inline(always)]
 fn announce(tcp: &Tcp, flow: &mut Flow) {
-    if flow.announced != 0 {
+    if flow.announced != 0 || flow.exempt != 0 {
         return;
     }
-    let family: u16 = read(tcp.sk, OFFSETS.sk_family()).unwrap_or(0);
+    let mut ends = Tuple { local: [0; 16], remote: [0; 16], local_port: 0, remote_port: 0 };
+    let family = tuple(tcp.sk, &mut ends);
+    // SAFETY: only asks whether it is there.
+    if unsafe { EXEMPT_PEERS.get(&ends.reversed()) }.is_some() {
+        flow.exempt = 1;
+        count(|c| unsafe { &raw mut (*c).exempt }, 1);
+        return;
+    }
     if emit::<FlowOpen, 0>(kind::FLOW_OPEN, 0, |record| {
         let open = &mut record.body;
         open.cookie = tcp.cookie;
-        open.local = [0; 16];
-        open.remote = [0; 16];
-        if family == AF_INET {
-            let local: [u8; 4] = read(tcp.sk, OFFSETS.sk_rcv_saddr()).unwrap_or([0; 4]);
-            let remote: [u8; 4] = read(tcp.sk, OFFSETS.sk_daddr()).unwrap_or([0; 4]);
-            open.local[0] = local[0];
-            open.local[1] = local[1];
-            open.local[2] = local[2];
-            open.local[3] = local[3];
-            open.remote[0] = remote[0];
-            open.remote[1] = remote[1];
-            open.remote[2] = remote[2];
-            open.remote[3] = remote[3];
-        } else {
-            open.local = read(tcp.sk, OFFSETS.sk_v6_rcv_saddr()).unwrap_or([0; 16]);
-            open.remote = read(tcp.sk, OFFSETS.sk_v6_daddr()).unwrap_or([0; 16]);
-        }
-        open.local_port = read(tcp.sk, OFFSETS.sk_num()).unwrap_or(0);
-        open.remote_port = u16::from_be(read(tcp.sk, OFFSETS.sk_dport()).unwrap_or(0));
+        open.local = ends.local;
+        open.remote = ends.remote;
+        open.local_port = ends.local_port;
+        open.remote_port = ends.remote_port;
         open.netns = tcp.netns;
         open.sent_start = flow.sent_start;
         open.received_start = flow.received_start;
-        open.family = if family == AF_INET { 4 } else { 6 };
+        open.family = family;
         open.role = flow.role;
         open.joined_late = (flow.started == 0) as u8;
         open.enforceable = flow.enforceable;
@@ -219,7 +244,25 @@ pub fn state_changed(ctx: &BtfTracePointContext) {
         established(ctx);
     } else if new == state::CLOSE {
         closed(ctx);
+    } else if new == state::SYN_SENT && scope::exempt() {
+        connecting(ctx);
     }
+}
+
+/// An exempt process connects. Its port is not chosen yet: the flow is marked, and told by its ends once they are.
+#[inline(always)]
+fn connecting(ctx: &BtfTracePointContext) {
+    let sk: u64 = ctx.arg(0);
+    let protocol: u16 = read(sk, OFFSETS.sk_protocol()).unwrap_or(0);
+    if protocol != IPPROTO_TCP {
+        return;
+    }
+    let pointer: *mut core::ffi::c_void = ctx.arg(0);
+    // SAFETY: the tracepoint's own socket argument, which the verifier knows; also assigns the cookie.
+    let cookie = unsafe { bpf_get_socket_cookie(pointer) };
+    let mut flow = new_flow();
+    flow.exempt = 1;
+    let _ = FLOWS.insert(&cookie, &flow, 0);
 }
 
 #[inline(always)]
@@ -247,7 +290,13 @@ fn established(ctx: &BtfTracePointContext) {
     if FLOWS.insert(&cookie, &flow, BPF_NOEXIST).is_err() {
         if let Some(known) = FLOWS.get_ptr_mut(&cookie) {
             // SAFETY: a live map value.
-            unsafe { (*known).role = flow.role };
+            let known = unsafe { &mut *known };
+            known.role = flow.role;
+            if known.exempt != 0 {
+                let mut ends = Tuple { local: [0; 16], remote: [0; 16], local_port: 0, remote_port: 0 };
+                tuple(sk, &mut ends);
+                let _ = EXEMPT_PEERS.insert(&ends, &1, 0);
+            }
         }
     }
 }

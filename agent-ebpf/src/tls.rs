@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_pro
 use aya_ebpf::programs::ProbeContext;
 
 use crate::emit::emit;
-use crate::io::{Operation, apiward_ship};
+use crate::io::{Operation, apiward_ship, budget};
 use crate::maps::{TLS_CALLS, TLS_OBJECTS};
 use crate::scope;
 use crate::sock::{Tcp, apiward_announce};
@@ -56,6 +56,16 @@ pub fn enter(ctx: &ProbeContext) {
         freed(object);
         return;
     }
+    let thread = bpf_get_current_pid_tgid();
+    // A read or write may shake hands or peek inside: what it began, only it ends.
+    if op == Op::Handshake as u8 || op == Op::Peek as u8 {
+        // SAFETY: read at once.
+        if let Some(outer) = unsafe { TLS_CALLS.get(&thread) } {
+            if outer.object == object && outer.op != op {
+                return;
+            }
+        }
+    }
     let call = TlsCall {
         object,
         buffer: register(&registers, site::buf_index(cookie)),
@@ -65,7 +75,7 @@ pub fn enter(ctx: &ProbeContext) {
         result: site::result_number(cookie),
         reserved: [0; 2],
     };
-    let _ = TLS_CALLS.insert(&bpf_get_current_pid_tgid(), &call, 0);
+    let _ = TLS_CALLS.insert(&thread, &call, 0);
 }
 
 /// The library call is over; `rax` holds what it, or its inner function, returned.
@@ -74,6 +84,10 @@ pub fn exit(ctx: &impl EbpfContext) {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: copied out at once.
     let Some(call) = TLS_CALLS.get_ptr(&thread).map(|call| unsafe { *call }) else { return };
+    // SAFETY: the program's own context.
+    if site::op_number(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }) != call.op {
+        return;
+    }
     let _ = TLS_CALLS.remove(&thread);
     let Some(registers) = registers(ctx.as_ptr()) else { return };
     let result = register(&registers, RAX);
@@ -108,7 +122,11 @@ pub fn exit(ctx: &impl EbpfContext) {
     } else {
         object.received += moved;
     }
-    let mut operation = Operation::new(call.object, object.carrier, TLS | if sent { SENT } else { 0 });
+    if object.exempt != 0 {
+        return;
+    }
+    let Some(budget) = budget(call.object, &mut object.shed, moved) else { return };
+    let mut operation = Operation::new(call.object, object.carrier, TLS | if sent { SENT } else { 0 }, budget);
     operation.position = position;
     operation.other_position = call.library as u64;
     operation.generation = object.generation;
@@ -128,7 +146,7 @@ fn object_of(object: u64) -> Option<*mut TlsObject> {
     }
     // SAFETY: helper without arguments. Steps of 1 µs: no object is freed and made again faster.
     let generation = (unsafe { bpf_ktime_get_ns() } >> 10) as u32;
-    let fresh = TlsObject { carrier: 0, sent: 0, received: 0, generation, reserved: 0 };
+    let fresh = TlsObject { carrier: 0, sent: 0, received: 0, generation, shed: 0, exempt: 0, reserved: [0; 2] };
     let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
     TLS_OBJECTS.get_ptr_mut(&key)
 }
@@ -160,6 +178,7 @@ fn carrier_used(tcp: &Tcp, state: &mut Flow) {
     state.tls = tls::BOUND;
     state.announced = 0;
     apiward_announce(tcp, state);
+    object.exempt = state.exempt;
     emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
         record.body =
             TlsBind { object: call.object, cookie: tcp.cookie, generation, library: call.library };

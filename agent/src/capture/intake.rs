@@ -303,6 +303,7 @@ impl Intake {
             missing: missing_bytes,
             missing_reason: match data.missing {
                 missing::SENDFILE => GapReason::Sendfile,
+                missing::OVERLOAD => GapReason::Overload,
                 missing::UNREADABLE => GapReason::Unreadable,
                 _ => GapReason::Limit,
             },
@@ -457,26 +458,26 @@ impl Intake {
                 bytes,
             );
         }
-        if flow.tls == tls_state::CLEAR {
-            out(Captured::Closed {
-                at,
-                flow: flow.info.id,
-                end,
-            });
-        }
         for object in flow.objects {
             // Positions of a TLS object are plaintext: TCP's say nothing of them. What TCP withheld still holds.
             self.objects.remove(&object);
+            let end = FlowEnd {
+                sent_end: 0,
+                received_end: 0,
+                ..end
+            };
             out(Captured::Closed {
                 at,
                 flow: object,
-                end: FlowEnd {
-                    sent_end: 0,
-                    received_end: 0,
-                    ..end
-                },
+                end,
             });
         }
+        // Also where only ciphertext went over it: whoever withheld it wants to know.
+        out(Captured::Closed {
+            at,
+            flow: flow.info.id,
+            end,
+        });
     }
 
     fn tls_close(&mut self, header: &Header, close: &TlsClose, out: &mut dyn FnMut(Captured)) {

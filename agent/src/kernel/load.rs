@@ -151,6 +151,7 @@ fn settings(options: &Options) -> Result<Settings, LoadError> {
         operation_bytes_max: options.operation_bytes_max,
         agent_pid: std::process::id(),
         exempt_exes: 1,
+        ring_shift: options.ring_bytes.max(1).ilog2(),
         ..Settings::default()
     };
     let bit = |levels: &mut u32, cgroup: &Cgroup| {
@@ -316,6 +317,8 @@ impl Maps {
             sum.compat += value.compat;
             sum.exempt += value.exempt;
             sum.unreadable += value.unreadable;
+            sum.shed_operations += value.shed_operations;
+            sum.shed_bytes += value.shed_bytes;
         }
         sum
     }

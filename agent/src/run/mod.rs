@@ -193,14 +193,18 @@ impl Agent {
     /// The kernel's own count of what it dropped.
     fn ask_drops(&mut self, now: KernelTime) {
         let counters = self.maps.counters();
-        let fresh = counters.dropped_records.saturating_sub(self.dropped_records);
+        // A flow that was given up as a whole is a loss too, though nothing was dropped in the ring.
+        let given_up = counters.dropped_records + counters.shed_operations;
+        let fresh = given_up.saturating_sub(self.dropped_records);
         if fresh > 0 {
-            self.dropped_records = counters.dropped_records;
+            self.dropped_records = given_up;
             self.pipeline.lost(now, fresh);
         }
         for (name, total) in [
             ("ring-records", counters.dropped_records),
             ("ring-bytes", counters.dropped_bytes),
+            ("shed-operations", counters.shed_operations),
+            ("shed-bytes", counters.shed_bytes),
             ("no-cookie", counters.no_cookie),
             ("mptcp", counters.mptcp),
             ("compat-calls", counters.compat),
