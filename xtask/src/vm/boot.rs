@@ -57,8 +57,8 @@ impl Outcome {
     }
 }
 
-/// Boots and waits for the end, for at most `limit`. The console goes to `log`, and the tests' lines to the screen.
-pub fn boot(kernel: &Kernel, initrd: &Path, log: &Path, limit: Duration) -> Result<Outcome> {
+/// Boots and waits for the end, for at most `limit`. The console goes to `log`; the tests' lines, or all, to the screen.
+pub fn boot(kernel: &Kernel, initrd: &Path, log: &Path, limit: Duration, show_all: bool) -> Result<Outcome> {
     let qemu = sh::which("qemu-system-x86_64").context("QEMU is missing: `cargo xtask setup --vm`")?;
     let mut child = Command::new(qemu)
         // Emulated: hardware acceleration is missing in most places that build, and results must not differ.
@@ -108,7 +108,11 @@ pub fn boot(kernel: &Kernel, initrd: &Path, log: &Path, limit: Duration) -> Resu
         match incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 log.write_all(line.as_bytes())?;
-                if line.starts_with("test ") || line.contains(SKIPPED) || line.contains("panicked at") {
+                if show_all
+                    || line.starts_with("test ")
+                    || line.contains(SKIPPED)
+                    || line.contains("panicked at")
+                {
                     print!("    {line}");
                 }
                 outcome.add(&line);

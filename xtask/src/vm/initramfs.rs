@@ -47,6 +47,14 @@ const PYTHON_SKIPPED: [&str; 9] = [
 /// Where our binaries are in the test machine.
 const BINARIES: &str = "/apiward/bin";
 
+/// What the test machine does once it is up.
+pub enum What {
+    /// The integration tests whose names contain the filter.
+    Tests { filter: Option<String> },
+    /// A shell script; its exit code is the verdict.
+    Script(String),
+}
+
 /// Everything but the kernel's modules.
 pub struct Base {
     root: PathBuf,
@@ -123,7 +131,7 @@ impl Base {
     }
 
     /// Adds a kernel's modules and the first process, and packs it all. Returns the archive.
-    pub fn with_kernel(&self, kernel: &Kernel, filter: Option<&str>) -> Result<PathBuf> {
+    pub fn with_kernel(&self, kernel: &Kernel, what: &What) -> Result<PathBuf> {
         let modules = self.root.join("modules");
         let _ = std::fs::remove_dir_all(&modules);
         std::fs::create_dir_all(&modules)?;
@@ -133,7 +141,17 @@ impl Base {
         }
         let names: Vec<String> = order.iter().map(|module| module_file_name(module)).collect();
         let init = self.root.join("init");
-        std::fs::write(&init, init_script(&names, &self.tests, filter))?;
+        let command = match what {
+            What::Tests { filter } => {
+                let filter = filter.as_deref().unwrap_or_default().replace('\'', "");
+                format!("{} --test-threads=1 --nocapture '{filter}'", self.tests)
+            }
+            What::Script(text) => {
+                std::fs::write(self.root.join("script.sh"), text)?;
+                "sh /script.sh".to_owned()
+            }
+        };
+        std::fs::write(&init, init_script(&names, &command))?;
         std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
         let archive = self.folder.join("initrd.cpio");
         let script = "find . -print0 | cpio --quiet --null --create --format=newc --owner=0:0 > \"$1\"";
@@ -148,10 +166,7 @@ impl Base {
 }
 
 /// What the first process does: mounts, modules, the tests, the verdict, the end.
-fn init_script(modules: &[String], tests: &str, filter: Option<&str>) -> String {
-    let filter = filter
-        .map(|filter| format!("'{}'", filter.replace('\'', "")))
-        .unwrap_or_default();
+fn init_script(modules: &[String], command: &str) -> String {
     let modules = modules.join(" ");
     format!(
         "#!/usr/bin/busybox sh\n\
@@ -172,7 +187,7 @@ fn init_script(modules: &[String], tests: &str, filter: Option<&str>) -> String 
          ip link set lo up\n\
          for module in {modules}; do insmod /modules/$module || echo \"module $module was refused\"; done\n\
          export APIWARD_BIN_DIR={BINARIES}\n\
-         {tests} --test-threads=1 --nocapture {filter}\n\
+         {command}\n\
          echo \"{}$?\"\n\
          sync\n\
          poweroff -f\n",

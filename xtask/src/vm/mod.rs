@@ -55,6 +55,9 @@ pub struct Args {
     /// Minutes that one kernel may take; everything is ten times slower there.
     #[arg(long, default_value_t = 20)]
     pub minutes: u64,
+    /// Run this shell script there instead of the tests, and show its output: for looking around.
+    #[arg(long, value_name = "FILE", conflicts_with = "filter")]
+    pub script: Option<PathBuf>,
     /// Only tests whose name contains this.
     pub filter: Option<String>,
 }
@@ -100,6 +103,14 @@ pub fn run(args: &Args) -> Result<()> {
     let base = sh::step("collecting the test machine's files", || {
         initramfs::Base::new(&folder, &programs)
     })?;
+    let what = match &args.script {
+        Some(file) => initramfs::What::Script(
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?,
+        ),
+        None => initramfs::What::Tests {
+            filter: args.filter.clone(),
+        },
+    };
     let mut lines = Vec::new();
     for series in SERIES {
         if !args.series.is_empty() && !args.series.iter().any(|name| name == series.name) {
@@ -112,8 +123,8 @@ pub fn run(args: &Args) -> Result<()> {
                 let log = folder.join(format!("{}.log", kernel.version));
                 let limit = Duration::from_secs(args.minutes * 60);
                 let outcome = base
-                    .with_kernel(&kernel, args.filter.as_deref())
-                    .and_then(|initrd| boot::boot(&kernel, &initrd, &log, limit));
+                    .with_kernel(&kernel, &what)
+                    .and_then(|initrd| boot::boot(&kernel, &initrd, &log, limit, args.script.is_some()));
                 (kernel.version, outcome)
             }
             // Told, and a failure: a matrix that shrinks by itself proves less every year.
