@@ -19,10 +19,7 @@ use super::open::{Answer, Open};
 use super::redact::Redactor;
 use super::{ApiCall, CallState, Limits, Phase, Stats};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime};
-use crate::decode::Role;
-use crate::decode::http1::Decoder;
-use crate::decode::proxy::{Prefix, prefix};
-use crate::decode::sniff::{Sniffed, begins_message, sniff};
+use crate::decode::{Decoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
 
 /// Bytes of an undecided direction that are looked at before it counts as something else.
@@ -287,9 +284,9 @@ impl Conversation {
             *late = false;
         }
         if *late || (self.flow.joined_late && !buffer.is_empty()) {
-            let role = [Role::Requests, Role::Responses].into_iter().find(|role| {
-                expected.is_none_or(|expected| expected == *role) && begins_message(bytes, *role)
-            });
+            let role = [Role::Requests, Role::Responses]
+                .into_iter()
+                .find(|role| expected.is_none_or(|expected| expected == *role) && role.begins(bytes));
             if let Some(role) = role {
                 cx.stats.bytes_skipped += buffer.len() as u64;
                 lane.side = Side::Http(Decoder::new(role, true));
@@ -306,7 +303,7 @@ impl Conversation {
             *bytes = Bytes::from(std::mem::take(buffer));
         }
         if expected != Some(Role::Responses) && !self.proxied {
-            match prefix(bytes) {
+            match Prefix::of(bytes) {
                 Prefix::None => {}
                 Prefix::More => {
                     *buffer = bytes.to_vec();
@@ -323,7 +320,7 @@ impl Conversation {
                 }
             }
         }
-        let role = match sniff(bytes) {
+        let role = match Sniffed::of(bytes) {
             Sniffed::More if bytes.len() <= SNIFF_BYTES_MAX => {
                 *buffer = bytes.to_vec();
                 return None;

@@ -8,7 +8,6 @@ use smol_str::{SmolStr, format_smolstr};
 use super::redact::{self, Redactor};
 use super::{AuthScheme, BodyFacts, CallDirection, Raw, Request, target};
 use crate::capture::{FlowInfo, KernelTime, Process};
-use crate::decode::scan::registered_method;
 use crate::decode::{Anomaly, AnswerTo, Head, StartLine};
 
 /// A field value longer than this is no request id.
@@ -121,12 +120,15 @@ pub(super) fn request(
         bytes,
         ..
     } = head;
-    let (method, target_bytes) = match line {
-        StartLine::Request { method, target } => (method, target),
-        StartLine::Response { .. } => (Bytes::new(), Bytes::new()),
+    let (method, known_method, target_bytes) = match line {
+        StartLine::Request {
+            method,
+            registered,
+            target,
+        } => (method, registered, target),
+        StartLine::Response { .. } => (Bytes::new(), None, Bytes::new()),
     };
     let fields = Fields::read(&headers);
-    let known_method = registered_method(&method);
     let parsed = target::parse(&target_bytes, known_method == Some("CONNECT"));
     let authority = parsed.authority.as_ref().or(fields.host.as_ref());
     let (host, port) = authority

@@ -1,12 +1,12 @@
 //! What the stage is told, what it may hold, and what it counts.
 
 use crate::call::redact::Earning;
-use crate::decode;
+use crate::decode::Limits as DecodeLimits;
 
 /// Bounds; what is beyond one is counted in [`Stats`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    pub decode: decode::Limits,
+    pub decode: DecodeLimits,
     /// Captured bytes of one body, each way (`capture.body_bytes_max`).
     pub body_bytes_max: usize,
     /// Captured bytes of all bodies of open calls together.
@@ -30,7 +30,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            decode: decode::Limits::default(),
+            decode: DecodeLimits::default(),
             body_bytes_max: 64 * 1024,
             bodies_bytes_max: 16 * 1024 * 1024,
             flow_calls_max: 256,

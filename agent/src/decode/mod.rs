@@ -3,12 +3,16 @@
 //! Pure: bytes and time in, messages out. A decoder says *message / need more / skip / anomaly*, never a lone
 //! failure, and a gap is an input like any other.
 
-pub mod http1;
-pub mod proxy;
-pub(crate) mod scan;
-pub mod sniff;
+mod http1;
+mod proxy;
+mod scan;
+mod sniff;
 
 use bytes::Bytes;
+
+pub use self::http1::{Decoder, GapEffect};
+pub use self::proxy::Prefix;
+pub use self::sniff::Sniffed;
 
 /// What a decoder may hold.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +42,13 @@ pub enum Role {
     Responses,
 }
 
+impl Role {
+    /// Whether a message of this role plainly begins here: strict enough to begin again in the middle of a stream.
+    pub fn begins(self, bytes: &[u8]) -> bool {
+        sniff::begins_message(bytes, self)
+    }
+}
+
 /// What a response answers: it decides whether a body follows (RFC 9112 §6.3). Ignored by request decoders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnswerTo {
@@ -50,8 +61,15 @@ pub enum AnswerTo {
 /// First line of a head. Deliberately without `Debug`: it is captured bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StartLine {
-    Request { method: Bytes, target: Bytes },
-    Response { status: u16 },
+    Request {
+        method: Bytes,
+        /// The method, if it is a registered one.
+        registered: Option<&'static str>,
+        target: Bytes,
+    },
+    Response {
+        status: u16,
+    },
 }
 
 /// Where a message's body ends.

@@ -25,8 +25,14 @@ pub enum Prefix {
     },
 }
 
-/// Looks at the first bytes of a connection.
-pub fn prefix(bytes: &[u8]) -> Prefix {
+impl Prefix {
+    /// Looks at the first bytes of a connection.
+    pub fn of(bytes: &[u8]) -> Prefix {
+        prefix(bytes)
+    }
+}
+
+fn prefix(bytes: &[u8]) -> Prefix {
     if let Some(rest) = bytes.strip_prefix(b"PROXY ") {
         return text(bytes, rest);
     }

@@ -25,8 +25,14 @@ pub enum Sniffed {
     More,
 }
 
-/// Looks at the first bytes of a direction, or of a message.
-pub fn sniff(bytes: &[u8]) -> Sniffed {
+impl Sniffed {
+    /// Looks at the first bytes of a direction, or of a message.
+    pub fn of(bytes: &[u8]) -> Sniffed {
+        sniff(bytes)
+    }
+}
+
+pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
     let bytes = skip_empty_lines(bytes);
     if bytes.is_empty() {
         return Sniffed::More;
@@ -82,7 +88,7 @@ fn could_be_request(rest: &[u8]) -> bool {
 }
 
 /// A whole, valid first line stands here: strict enough to begin again in the middle of a stream.
-pub fn begins_message(bytes: &[u8], role: super::Role) -> bool {
+pub(super) fn begins_message(bytes: &[u8], role: super::Role) -> bool {
     let Some(end) = memchr::memchr(b'\n', bytes) else {
         return false;
     };
@@ -119,7 +125,7 @@ fn ends_in_version(line: &[u8]) -> bool {
 }
 
 /// Empty lines before a message are ignored (RFC 9112 §2.2).
-pub fn skip_empty_lines(bytes: &[u8]) -> &[u8] {
+pub(super) fn skip_empty_lines(bytes: &[u8]) -> &[u8] {
     let skip = bytes
         .iter()
         .position(|byte| !matches!(byte, b'\r' | b'\n'))

@@ -4,8 +4,7 @@ use super::{Context, Conversation, Side, is_loss};
 use crate::call::open::{Answer, Open};
 use crate::call::{CallDirection, Phase, facts};
 use crate::capture::{Direction, KernelTime};
-use crate::decode::http1::GapEffect;
-use crate::decode::{Anomaly, AnswerTo, Broken, Event, Head, Role};
+use crate::decode::{Anomaly, AnswerTo, Broken, Event, GapEffect, Head, Role};
 use crate::flow::{Piece, What};
 
 impl Conversation {

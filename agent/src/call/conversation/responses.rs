@@ -6,8 +6,7 @@ use super::{Context, Conversation, Ended, Side, is_loss, length_of};
 use crate::call::CallState;
 use crate::call::open::{Answer, Open};
 use crate::capture::KernelTime;
-use crate::decode::http1::GapEffect;
-use crate::decode::{Broken, Event, Framing, Head, Role, StartLine};
+use crate::decode::{Broken, Event, Framing, GapEffect, Head, Role, StartLine};
 use crate::flow::{Piece, What};
 
 impl Conversation {

@@ -273,7 +273,9 @@ fn actual(case: &Case, refuse: bool, piece_bytes: usize) -> String {
                         return text;
                     }
                     let first = match &head.line {
-                        StartLine::Request { method, target } => format!("{} {}", tidy(method), tidy(target)),
+                        StartLine::Request { method, target, .. } => {
+                            format!("{} {}", tidy(method), tidy(target))
+                        }
                         StartLine::Response { status } => status.to_string(),
                     };
                     let headers: Vec<(String, String)> = head

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::decode::scan::is_tchar;
+use crate::decode::scan::{is_tchar, registered_method};
 use crate::decode::{Anomaly, AnswerTo, Framing, Head, Limits, Role, StartLine};
 
 /// Ranges into the head.
@@ -183,7 +183,13 @@ fn request_line(line: &Bytes, anomalies: &mut Vec<Anomaly>) -> (StartLine, bool)
         note(anomalies, Anomaly::InvalidTarget);
     }
     let http10 = version_is_10(version.as_deref().unwrap_or_default(), anomalies);
-    (StartLine::Request { method, target }, http10)
+    let registered = registered_method(&method);
+    let line = StartLine::Request {
+        method,
+        registered,
+        target,
+    };
+    (line, http10)
 }
 
 /// `version SP status [SP reason]`

@@ -38,7 +38,7 @@ fn describe(event: Event, text: &mut String, body: &mut Vec<u8>, skipped: &mut u
     let _ = match event {
         Event::Head(head) => {
             let line = match head.line {
-                StartLine::Request { method, target } => {
+                StartLine::Request { method, target, .. } => {
                     format!(
                         "{} {}",
                         String::from_utf8_lossy(&method),
