@@ -36,6 +36,11 @@ pub struct Limits {
     pub held_bytes_max: usize,
     /// How long (record time) a hole may be filled before it counts as one.
     pub hole_wait_ns: u64,
+    /// How long (record time) an ended flow is remembered. A reset can end a connection in the kernel while a system
+    /// call on it is still returning, so that its record comes after the end.
+    pub ended_ns: u64,
+    /// Ended flows remembered; beyond it the oldest is forgotten early.
+    pub ended_max: usize,
     /// Processes whose losses are told apart between two calls of [`Flows::take_losses`].
     pub losses_max: usize,
 }
@@ -47,6 +52,8 @@ impl Default for Limits {
             lane_held_bytes_max: 256 * 1024,
             held_bytes_max: 16 * 1024 * 1024,
             hole_wait_ns: 20_000_000,
+            ended_ns: 100_000_000,
+            ended_max: 4096,
             losses_max: 1024,
         }
     }
@@ -102,6 +109,8 @@ struct Flow {
     sent: Lane,
     /// For eviction: the last record's time.
     touched: KernelTime,
+    /// It has ended before; this is what came late.
+    late: bool,
     /// A TLS object took the socket over: what TCP counts from then on is seen as that object's plaintext.
     carries_tls: bool,
 }
@@ -114,6 +123,9 @@ pub struct Flows {
     clock: VecDeque<(FlowId, KernelTime)>,
     /// Directions that hold early bytes, by the time at which their hole counts as one.
     waiting: VecDeque<(KernelTime, FlowId, Direction)>,
+    /// Flows that ended a moment ago, and when to forget them.
+    ended: HashMap<FlowId, Arc<FlowInfo>>,
+    forget: VecDeque<(KernelTime, FlowId)>,
     held_bytes: usize,
     lost_at: Option<KernelTime>,
     stats: Stats,
@@ -127,6 +139,8 @@ impl Flows {
             flows: HashMap::new(),
             clock: VecDeque::new(),
             waiting: VecDeque::new(),
+            ended: HashMap::new(),
+            forget: VecDeque::new(),
             held_bytes: 0,
             lost_at: None,
             stats: Stats::default(),
@@ -202,6 +216,7 @@ impl Flows {
             received: Lane::new(start),
             sent: Lane::new(start),
             touched: at,
+            late: false,
             carries_tls: false,
         };
         self.flows.insert(id, flow);
@@ -236,9 +251,7 @@ impl Flows {
             return;
         }
         if !self.flows.contains_key(&segment.flow) {
-            // Evicted, or its announcement was lost: what comes is in the middle of something.
-            self.stats.flows_unannounced += 1;
-            self.insert(Arc::new(unannounced(segment.flow)), segment.at, out);
+            self.unknown(segment.flow, segment.at, out);
         }
         let Some(flow) = self.flows.get_mut(&segment.flow) else {
             return;
@@ -284,8 +297,47 @@ impl Flows {
         }
     }
 
+    /// A segment of a flow that is not in the table.
+    fn unknown(&mut self, id: FlowId, at: KernelTime, out: &mut dyn FnMut(Item)) {
+        match self.ended.get(&id) {
+            Some(info) => {
+                self.stats.flows_late += 1;
+                let info = Arc::new(FlowInfo {
+                    joined_late: true,
+                    ..(**info).clone()
+                });
+                self.insert(info, at, out);
+                if let Some(flow) = self.flows.get_mut(&id) {
+                    flow.late = true;
+                }
+                self.forget
+                    .push_back((KernelTime(at.0.saturating_add(self.limits.ended_ns)), id));
+            }
+            None => {
+                // Evicted, or its announcement was lost: what comes is in the middle of something.
+                self.stats.flows_unannounced += 1;
+                self.insert(Arc::new(unannounced(id)), at, out);
+            }
+        }
+    }
+
+    /// Forgets the flows that ended long enough ago, and ends for good what came late.
+    fn forget(&mut self, now: KernelTime, out: &mut dyn FnMut(Item)) {
+        while let Some(&(due, id)) = self.forget.front() {
+            if due > now && self.forget.len() <= self.limits.ended_max {
+                return;
+            }
+            self.forget.pop_front();
+            self.ended.remove(&id);
+            if self.flows.get(&id).is_some_and(|flow| flow.late) {
+                self.closed(now, id, FlowEnd::default(), out);
+            }
+        }
+    }
+
     /// Declares the holes whose time is up.
     fn settle(&mut self, now: KernelTime, out: &mut dyn FnMut(Item)) {
+        self.forget(now, out);
         while let Some(&(due, id, direction)) = self.waiting.front() {
             if due > now {
                 return;
@@ -343,6 +395,11 @@ impl Flows {
             if end_position != 0 && !flow.carries_tls {
                 lane.finish(end_position, at, socket, end.reset, process.as_ref(), &mut sink);
             }
+        }
+        if !flow.late {
+            self.ended.insert(id, flow.info.clone());
+            self.forget
+                .push_back((KernelTime(at.0.saturating_add(self.limits.ended_ns)), id));
         }
         out(Item::End {
             flow: flow.info,

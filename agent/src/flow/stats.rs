@@ -25,6 +25,8 @@ pub struct Stats {
     pub flows_evicted: u64,
     /// Flows whose first record was not their announcement.
     pub flows_unannounced: u64,
+    /// Flows of which something came after their end.
+    pub flows_late: u64,
     pub held_bytes: u64,
 }
 

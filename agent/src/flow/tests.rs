@@ -166,6 +166,54 @@ fn a_socket_that_a_tls_object_took_over_lost_nothing() {
 }
 
 #[test]
+fn what_comes_after_the_end_is_ended_too() {
+    let mut flows = Flows::new(Limits::default());
+    let mut told = Told::default();
+    told.take(&mut flows, info(FlowId::Socket(1)));
+    told.take(&mut flows, Captured::Segment(segment(1, 0, b"abc")));
+    told.take(&mut flows, closed(2, 3));
+    told.take(&mut flows, Captured::Segment(segment(3, 3, b"def")));
+    assert_eq!((told.0.as_str(), flows.stats().flows_open), ("abc<end>def", 1));
+    told.take(
+        &mut flows,
+        Captured::Tick {
+            at: KernelTime(1_000_000_000),
+        },
+    );
+    assert_eq!(
+        (told.0.as_str(), flows.stats().flows_open),
+        ("abc<end>def<end>", 0)
+    );
+    assert_eq!(
+        (flows.stats().flows_late, flows.stats().flows_unannounced),
+        (1, 0)
+    );
+    assert!(flows.take_losses().is_empty());
+}
+
+#[test]
+fn ended_flows_are_remembered_within_bounds() {
+    let mut flows = Flows::new(Limits {
+        ended_max: 10,
+        ..Limits::default()
+    });
+    let mut told = Told::default();
+    for cookie in 0..100 {
+        told.take(&mut flows, info(FlowId::Socket(cookie)));
+        let end = FlowEnd::default();
+        told.take(
+            &mut flows,
+            Captured::Closed {
+                at: KernelTime(1),
+                flow: FlowId::Socket(cookie),
+                end,
+            },
+        );
+    }
+    assert!(flows.ended.len() <= 11 && flows.forget.len() <= 11);
+}
+
+#[test]
 fn a_reported_drop_explains_a_hole() {
     let mut flows = Flows::new(Limits::default());
     let mut told = Told::default();
