@@ -1,7 +1,7 @@
 //! `cargo xtask dist`: everything that is shipped, in `dist/`: static binaries, the image, manifests, the policies'
 //! JSON Schema, checksums. What it makes runs without toolchain and network.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -64,12 +64,13 @@ pub fn static_binaries() -> Result<build::Built> {
     let object = sh::step("building the kernel programs", || ebpf::build(&toolchain))?;
     let target = host_target()?;
     sh::step("building static binaries (minutes the first time)", || {
-        let flags = [
-            "-Ctarget-feature=+crt-static".to_owned(),
-            // What is shipped must not tell whose machine built it.
-            format!("--remap-path-prefix={}=apiward", sh::root().display()),
-            format!("--remap-path-prefix={}=cargo", cargo_home().display()),
-        ];
+        let sysroot = sh::read(
+            Command::new("rustc")
+                .current_dir(sh::root())
+                .args(["--print", "sysroot"]),
+        )?;
+        let mut flags = sh::remap_flags(Some(Path::new(sysroot.trim())));
+        flags.push("-Ctarget-feature=+crt-static".to_owned());
         let mut command = sh::cargo();
         build::name_object(&mut command);
         // With `--target`, the flags stay away from build scripts, which cannot be static.
@@ -96,12 +97,6 @@ fn host_target() -> Result<String> {
     let host = about.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned)
         .context("rustc does not say for which machine it compiles")
-}
-
-fn cargo_home() -> PathBuf {
-    std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"))
 }
 
 /// Fails if a binary asks for a loader of shared libraries.

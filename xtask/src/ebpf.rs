@@ -141,13 +141,7 @@ fn install_compiler() -> Result<Compiler> {
 /// On the PATH, or where `cargo install` puts programs (which need not be on the PATH).
 fn find_linker() -> Option<PathBuf> {
     sh::which("bpf-linker")
-        .or_else(|| Some(cargo_home()?.join("bin/bpf-linker")).filter(|file| file.exists()))
-}
-
-fn cargo_home() -> Option<PathBuf> {
-    std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))
+        .or_else(|| Some(sh::cargo_home()?.join("bin/bpf-linker")).filter(|file| file.exists()))
 }
 
 fn install_linker(compiler: &Compiler) -> Result<PathBuf> {
@@ -210,16 +204,16 @@ pub fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     let target_dir = sh::target_dir().join("ebpf");
     let source = sh::root().join("agent-ebpf");
     let compiler = &toolchain.compiler;
-    let flags = [
+    let mut flags = vec![
         format!("-Clinker={}", toolchain.linker.display()),
         // Type information, which aya needs to load maps and to relocate callbacks.
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         // 32-bit arithmetic and atomics that return a value (Linux 5.12).
         "-Ctarget-cpu=v3".to_owned(),
-        // The object is shipped inside the agent: it must not tell whose machine built it.
-        format!("--remap-path-prefix={}=apiward", sh::root().display()),
     ];
+    // The object is shipped inside the agent.
+    flags.extend(sh::remap_flags(compiler.rustc.parent().and_then(Path::parent)));
     let mut command = Command::new(&compiler.cargo);
     command
         .current_dir(&source)

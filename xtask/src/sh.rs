@@ -43,6 +43,26 @@ pub fn cargo_progress() -> &'static [&'static str] {
     }
 }
 
+/// Where cargo keeps what it fetched and installed.
+pub fn cargo_home() -> Option<PathBuf> {
+    std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))
+}
+
+/// Compiler flags that keep the paths of this machine out of what is shipped. `sysroot` is the compiler's.
+pub fn remap_flags(sysroot: Option<&Path>) -> Vec<String> {
+    let library = sysroot.map(|sysroot| sysroot.join("lib/rustlib/src/rust"));
+    let places = [
+        (Some(root().to_path_buf()), "apiward"),
+        (cargo_home(), "cargo"),
+        (library, "rust"),
+    ];
+    let flag =
+        |(from, to): (Option<PathBuf>, &str)| Some(format!("--remap-path-prefix={}={to}", from?.display()));
+    places.into_iter().filter_map(flag).collect()
+}
+
 /// The file behind a program's name. The system's directories come first: wrappers of version managers (pyenv,
 /// nvm) fork shells, which a demo or a measurement must not contain.
 pub fn which(program: &str) -> Option<PathBuf> {
