@@ -13,6 +13,9 @@ const EPOCH: u64 = 1 << 32;
 /// A start that was only inferred is not believed beyond this distance: a stale one must not invent a loss.
 const HINT_DISTANCE_MAX: u64 = 1 << 20;
 
+/// A drop is noticed after it happened, and for all flows at once: holes so long after the last notice count as its
+/// work.
+const LOSS_EXPLAINS_NS: u64 = 2_000_000_000;
 /// Positions beyond it are none: sums of them with anything that a record can hold must not overflow.
 const POSITION_MAX: u64 = 1 << 62;
 
@@ -197,16 +200,21 @@ impl Lane {
         }
     }
 
+    /// Why bytes behind the last ones are missing: a drop that was reported around that time explains them; else
+    /// nothing of ours saw them.
+    fn why(&self, sink: &Sink<'_>) -> GapReason {
+        match sink.lost_at {
+            Some(lost_at) if lost_at.0.saturating_add(LOSS_EXPLAINS_NS) >= self.last_at.0 => GapReason::Lost,
+            _ => GapReason::Unseen,
+        }
+    }
+
     /// The first hole is one: says so, and goes on behind it.
     fn give_up_hole(&mut self, sink: &mut Sink<'_>) {
         let (Some(first), Some(next)) = (self.held.first(), self.next) else {
             return;
         };
-        // A drop that was reported since this direction last moved explains the hole; else nothing of ours saw it.
-        let reason = match sink.lost_at {
-            Some(lost_at) if lost_at >= self.last_at => GapReason::Lost,
-            _ => GapReason::Unseen,
-        };
+        let reason = self.why(sink);
         let whose = first.whose.clone();
         let bytes = first.position - next;
         self.next = Some(first.position);
@@ -257,7 +265,7 @@ impl Lane {
         if bytes == 0 || (bytes == 1 && socket && !reset) {
             return;
         }
-        let reason = GapReason::Unseen;
+        let reason = self.why(sink);
         match self.process.as_ref().or(process) {
             Some(process) => {
                 let whose = Whose {

@@ -233,9 +233,10 @@ fn a_reported_drop_explains_a_hole() {
             at: KernelTime(1_000_000_000),
         },
     );
-    assert_eq!(told.0, "abc<3 Lost>ghi");
+    told.take(&mut flows, closed(1_000_000_001, 19));
+    assert_eq!(told.0, "abc<3 Lost>ghi<10 Lost><end>");
     assert_eq!(flows.stats().records_lost, 1);
-    assert_eq!(flows.stats().bytes_missing, 3);
+    assert_eq!(flows.stats().bytes_missing, 13);
 }
 
 #[test]
