@@ -19,7 +19,8 @@ const MOUNTS_MAX: u32 = 8;
 pub fn executed() {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let _ = PROCESSES.remove(&pid);
-    if !scope::task() {
+    // Where executables are the scope, the agent learns of a new one by this very record.
+    if !scope::task() && !scope::by_exe() {
         return;
     }
     // SAFETY: helper without arguments.

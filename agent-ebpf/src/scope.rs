@@ -39,6 +39,12 @@ pub fn exempt() -> bool {
         || (SETTINGS.exempt_exes() != 0 && executable() & EXEMPT != 0)
 }
 
+/// Executables are (part of) the scope.
+#[inline(always)]
+pub fn by_exe() -> bool {
+    SETTINGS.scope() & BY_EXE != 0
+}
+
 /// The network namespace is in scope.
 #[inline(always)]
 pub fn netns(inode: u32) -> bool {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::call::{ApiCall, CallId, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
-use crate::capture::{Captured, FlowId, KernelTime};
+use crate::capture::{Captured, FlowId, KernelTime, Process};
 use crate::detect::{self, Finding};
 use crate::enforce::{Answer, Enforcement, FlowGate, Outcome};
 use crate::export::clock::Clock;
@@ -59,9 +59,12 @@ struct Untold {
 pub struct Tally {
     pub matched: u64,
     pub denied: u64,
-    pub enforceable: u64,
+    /// Connections of its workload that have ended, and the bytes they moved.
+    pub flows: u64,
+    pub flows_enforceable: u64,
     pub bytes: u64,
     pub bytes_enforceable: u64,
+    pub bytes_unseen: u64,
 }
 
 impl<G: FlowGate> Pipeline<G> {
@@ -210,28 +213,34 @@ impl<G: FlowGate> Judge<G> {
             && let Some((verdict, _)) = self.judged.remove(&call.id)
         {
             self.ended += 1;
-            self.count(call, &verdict);
+            self.count(&verdict);
             // Once more, over the whole call: the response has its findings too.
             self.finish(call, detect::detect(call), verdict);
         }
     }
 
-    fn count(&mut self, call: &ApiCall, verdict: &Verdict) {
-        if verdict.policy.is_empty() {
-            return;
+    fn count(&mut self, verdict: &Verdict) {
+        if !verdict.policy.is_empty() {
+            let tally = self.by_policy.entry(verdict.policy.clone()).or_default();
+            tally.matched += 1;
+            tally.denied += u64::from(matches!(verdict.action, Action::Deny | Action::Kill));
         }
-        let tally = self.by_policy.entry(verdict.policy.clone()).or_default();
-        let response = call
-            .response
-            .as_ref()
-            .map_or(0, |response| response.body.bytes_total);
-        let bytes = u64::from(call.request.head_bytes) + call.request.body.bytes_total + response;
-        tally.matched += 1;
-        tally.denied += u64::from(matches!(verdict.action, Action::Deny | Action::Kill));
-        tally.bytes += bytes;
-        if call.flow.enforceable && call.flow.carrier.is_some() {
-            tally.enforceable += 1;
-            tally.bytes_enforceable += bytes;
+    }
+
+    /// A connection has ended: it counts for the coverage of every policy whose workload it was.
+    pub fn flow_ended(&mut self, process: &Process, bytes: u64, enforceable: bool, seen: bool) {
+        let set = self.engine.set().clone();
+        for policy in set.concerning(process) {
+            let tally = self.by_policy.entry(policy.name.clone()).or_default();
+            tally.flows += 1;
+            tally.bytes += bytes;
+            if enforceable {
+                tally.flows_enforceable += 1;
+                tally.bytes_enforceable += bytes;
+            }
+            if !seen {
+                tally.bytes_unseen += bytes;
+            }
         }
     }
 

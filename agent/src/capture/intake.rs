@@ -37,6 +37,19 @@ pub enum Notice {
         file: FileKey,
         name: SmolStr,
     },
+    /// A connection that nothing can read.
+    Unseen {
+        info: Arc<FlowInfo>,
+        process: Arc<Process>,
+        reason: BlindReason,
+    },
+    /// A connection has ended: what it moved, and whether that could be seen.
+    Ended {
+        process: Arc<Process>,
+        bytes: u64,
+        enforceable: bool,
+        seen: bool,
+    },
     /// A process runs another program.
     Executed {
         at: KernelTime,
@@ -87,7 +100,6 @@ pub struct Stats {
 /// A plaintext connection, or the TLS connection that carries objects.
 struct Flow {
     info: Arc<FlowInfo>,
-    tls: u8,
     process: Arc<Process>,
     /// TLS objects that this socket carries.
     objects: Vec<FlowId>,
@@ -175,9 +187,9 @@ impl Intake {
             }
             kind::FLOW_OPEN => {
                 let open = FlowOpen::read(&mut reader)?;
-                self.open(&header, &open, out)?;
+                self.open(&header, &open, out, notice)?;
             }
-            kind::FLOW_CLOSE => self.close(at, &FlowClose::read(&mut reader)?, out),
+            kind::FLOW_CLOSE => self.close(at, &FlowClose::read(&mut reader)?, out, notice),
             kind::TLS_BIND => self.bind(&header, &TlsBind::read(&mut reader)?, out),
             kind::TLS_CLOSE => self.tls_close(&header, &TlsClose::read(&mut reader)?, out),
             kind::MAPPED => {
@@ -311,7 +323,13 @@ impl Intake {
         Some(())
     }
 
-    fn open(&mut self, header: &Header, open: &FlowOpen, out: &mut dyn FnMut(Captured)) -> Option<()> {
+    fn open(
+        &mut self,
+        header: &Header,
+        open: &FlowOpen,
+        out: &mut dyn FnMut(Captured),
+        notice: &mut dyn FnMut(Notice),
+    ) -> Option<()> {
         let process = self.process(header);
         let role = match open.role {
             role::CLIENT => SocketRole::Client,
@@ -341,13 +359,21 @@ impl Intake {
         }
         let flow = Flow {
             info: info.clone(),
-            tls: open.tls,
             process,
             objects,
         };
         self.flows.insert(open.cookie, flow);
-        if open.tls == tls_state::CLEAR {
-            out(Captured::Flow(info));
+        match open.tls {
+            tls_state::CLEAR => out(Captured::Flow(info)),
+            tls_state::UNKNOWN => {
+                let process = self.process(header);
+                notice(Notice::Unseen {
+                    info,
+                    process,
+                    reason: BlindReason::UnknownTls,
+                });
+            }
+            _ => {}
         }
         Some(())
     }
@@ -435,7 +461,13 @@ impl Intake {
         blind.flows += 1;
     }
 
-    fn close(&mut self, at: KernelTime, close: &FlowClose, out: &mut dyn FnMut(Captured)) {
+    fn close(
+        &mut self,
+        at: KernelTime,
+        close: &FlowClose,
+        out: &mut dyn FnMut(Captured),
+        notice: &mut dyn FnMut(Notice),
+    ) {
         let end = FlowEnd {
             sent_end: u64::from(close.sent_end),
             received_end: u64::from(close.received_end),
@@ -449,8 +481,15 @@ impl Intake {
         let Some(flow) = self.flows.remove(&close.cookie) else {
             return;
         };
-        if close.tls == tls_state::UNKNOWN {
-            let bytes = close.bytes_acked.saturating_add(close.bytes_received);
+        let bytes = close.bytes_acked.saturating_add(close.bytes_received);
+        let seen = close.tls != tls_state::UNKNOWN;
+        notice(Notice::Ended {
+            process: flow.process.clone(),
+            bytes,
+            enforceable: close.enforceable != 0 && seen,
+            seen,
+        });
+        if !seen {
             self.see_blind(
                 flow.process.exe.clone(),
                 BlindReason::UnknownTls,

@@ -36,6 +36,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    // The agent holds what it reads in memory: nobody gets a core of it, and its files are its own.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "the agent can be dumped");
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let signals = Signals::default();
     listen(&signals).context("signals cannot be handled")?;
     let mode = config.mode.as_str();

@@ -2,9 +2,9 @@
 //!
 //! It must not decide: neither whether a call is denied nor what an outcome is worth.
 
-use super::{Answer, Do, Done, Enforcer, FlowGate, Limits, Outcome, Stats};
+use super::{Answer, Do, Done, Enforcer, FlowGate, GateError, Limits, Outcome, Stats};
 use crate::call::{ApiCall, CallId, Phase};
-use crate::capture::{FlowEnd, FlowId, KernelTime};
+use crate::capture::{FlowEnd, FlowId, FlowInfo, KernelTime};
 use crate::policy::{Action, Verdict};
 
 /// Carries verdicts out.
@@ -50,6 +50,19 @@ impl<G: FlowGate> Enforcement<G> {
             .and_then(|cookie| self.gate.egress(cookie));
         let todo = self.enforcer.on_closed(flow, end, egress);
         self.carry_out(todo);
+    }
+
+    /// Ends a connection that cannot be read at all (`onUnseen: cut`). No call is denied by it: none was seen.
+    pub fn cut_unseen(&mut self, flow: &FlowInfo) -> Result<(), GateError> {
+        let cookie = flow
+            .carrier
+            .ok_or_else(|| GateError::Failed("no socket is known behind it".into()))?;
+        self.gate.withhold(cookie, None)?;
+        let destroyed = self.gate.destroy(flow, cookie);
+        if destroyed.is_ok() {
+            self.gate.release(cookie);
+        }
+        destroyed
     }
 
     /// Time has passed.

@@ -57,6 +57,8 @@ pub struct Scope {
     pub netns: Vec<u32>,
     /// Executables are limited: the files come by [`Maps::list_exe`].
     pub by_exe: bool,
+    /// More cgroups will come, by [`Maps::list_cgroup`]: every level is compared, and egress is hooked at the root.
+    pub more_cgroups: bool,
     pub exempt_cgroups: Vec<Cgroup>,
 }
 
@@ -85,6 +87,7 @@ pub struct Loaded {
     pub egress: EgressMaps,
     pub probes: Probes,
     pub capabilities: Vec<Capability>,
+    pub run_times: RunTimes,
 }
 
 /// Loads and attaches. Nothing stays behind if it fails.
@@ -136,7 +139,9 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .into_iter()
         .try_for_each(|program| load_uprobe(&mut ebpf, program));
     capabilities.push(capability("uprobe", uprobes));
+    let run_times = RunTimes::of(&ebpf);
     Ok(Loaded {
+        run_times,
         ring,
         maps,
         egress: egress_maps,
@@ -170,8 +175,11 @@ fn settings(options: &Options) -> Result<Settings, LoadError> {
     for cgroup in &scope.exempt_cgroups {
         bit(&mut settings.exempt_levels, cgroup)?;
     }
-    if !scope.cgroups.is_empty() {
+    if !scope.cgroups.is_empty() || scope.more_cgroups {
         settings.scope |= BY_CGROUP;
+    }
+    if scope.more_cgroups {
+        settings.cgroup_levels = u32::MAX;
     }
     if !scope.netns.is_empty() {
         settings.scope |= BY_NETNS;
@@ -231,7 +239,7 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) ->
 }
 
 fn attach_egress(ebpf: &mut Ebpf, scope: &Scope) -> Result<(), String> {
-    let directories: Vec<PathBuf> = if scope.cgroups.is_empty() {
+    let directories: Vec<PathBuf> = if scope.cgroups.is_empty() || scope.more_cgroups {
         vec![cgroup::root().map_err(|error| error.to_string())?]
     } else {
         scope.cgroups.iter().map(|cgroup| cgroup.path.clone()).collect()
@@ -323,6 +331,11 @@ impl Maps {
         sum
     }
 
+    /// Puts a cgroup into the scope that was not there at the start.
+    pub fn list_cgroup(&mut self, id: u64) -> Result<(), MapError> {
+        self.cgroups.insert(id, IN_SCOPE, 0)
+    }
+
     /// Puts an executable into the scope, or exempts it; processes that run it already are asked about again.
     pub fn list_exe(&mut self, file: FileKey, exempt: bool) -> Result<(), MapError> {
         let value = self.exes.get(&file, 0).unwrap_or(0) | if exempt { EXEMPT } else { IN_SCOPE };
@@ -408,6 +421,56 @@ pub fn file_key(metadata: &std::fs::Metadata) -> FileKey {
         inode: metadata.ino(),
         device: major << 20 | minor,
         reserved: 0,
+    }
+}
+
+/// What the programs cost, by the kernel's own account. Keeping it costs a little itself, so it is kept while
+/// [`RunTimes::sample`] says so.
+#[derive(Default)]
+pub struct RunTimes {
+    ids: Vec<(u32, String)>,
+    keeping: Option<std::os::fd::OwnedFd>,
+}
+
+/// Time that a program ran while the account was kept.
+pub struct RunTime {
+    pub program: String,
+    pub run_ns: u64,
+    pub runs: u64,
+}
+
+impl RunTimes {
+    fn of(ebpf: &Ebpf) -> RunTimes {
+        let ids = ebpf
+            .programs()
+            .filter_map(|(name, program)| Some((program.info().ok()?.id(), name.to_owned())))
+            .collect();
+        RunTimes { ids, keeping: None }
+    }
+
+    /// Keeps the account from now on, or not.
+    pub fn sample(&mut self, on: bool) {
+        // Where the kernel refuses, the numbers stay 0.
+        self.keeping = if on {
+            aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()
+        } else {
+            None
+        };
+    }
+
+    /// So far.
+    pub fn read(&self) -> Vec<RunTime> {
+        aya::programs::loaded_programs()
+            .flatten()
+            .filter_map(|info| {
+                let (_, program) = self.ids.iter().find(|(id, _)| *id == info.id())?;
+                Some(RunTime {
+                    program: program.clone(),
+                    run_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+                    runs: info.run_count(),
+                })
+            })
+            .collect()
     }
 }
 

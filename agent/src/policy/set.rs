@@ -248,6 +248,16 @@ impl PolicySet {
         &self.rules
     }
 
+    /// The policies whose workload a process is.
+    pub fn concerning(&self, process: &Process) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().filter(|policy| {
+            policy
+                .workload
+                .as_ref()
+                .is_none_or(|workload| workload.has(process))
+        })
+    }
+
     /// The policy of a rule.
     pub fn policy_of(&self, rule: &Rule) -> &Policy {
         &self.policies[rule.policy]

@@ -82,11 +82,11 @@ impl Agent {
                     matched: tally.matched,
                     denied: tally.denied,
                     coverage: Coverage {
-                        flows: tally.matched,
-                        flows_enforceable: tally.enforceable,
+                        flows: tally.flows,
+                        flows_enforceable: tally.flows_enforceable,
                         bytes: tally.bytes,
                         bytes_enforceable: tally.bytes_enforceable,
-                        bytes_unseen: 0,
+                        bytes_unseen: tally.bytes_unseen,
                     },
                     unmet: Vec::new(),
                 }

@@ -12,17 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::capture::intake::Notice;
+use crate::capture::intake::{BlindReason, Notice};
 use crate::capture::libraries::{Libraries, Request};
-use crate::capture::{Captured, GapReason, KernelTime};
+use crate::capture::{Captured, FlowInfo, GapReason, KernelTime, Process};
 use crate::config::Config;
 use crate::enforce::{Actions, Egress, GateError, Withholding};
 use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, wire};
-use crate::kernel::load::{EgressMaps, Maps};
+use crate::kernel::load::{EgressMaps, Maps, RunTimes};
 use crate::kernel::ring::Ring;
 use crate::pipeline::Pipeline;
-use crate::policy::{Mode, PolicySet};
+use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
 
 pub use start::start;
@@ -73,6 +73,9 @@ pub struct Agent {
     capabilities: Vec<crate::kernel::load::Capability>,
     policies: Arc<PolicySet>,
     dropped_records: u64,
+    paths_raw: bool,
+    run_times: RunTimes,
+    ticks: u64,
     overload: Overload,
     ticked: Instant,
     losses_told: Instant,
@@ -155,17 +158,65 @@ impl Agent {
             maps,
             ..
         } = self;
-        ring.drain(DRAIN_RECORDS_MAX, |record| {
+        let (mut unseen, mut ended) = (Vec::new(), Vec::new());
+        let records = ring.drain(DRAIN_RECORDS_MAX, |record| {
             pipeline.record(record, &mut |notice| match notice {
                 Notice::Mapped { at, pid, file, name } => {
                     libraries.request(Request::Mapped { at, pid, file, name });
+                }
+                Notice::Unseen {
+                    info,
+                    process,
+                    reason,
+                } => unseen.push((info, process, reason)),
+                Notice::Ended {
+                    process,
+                    bytes,
+                    enforceable,
+                    seen,
+                } => {
+                    ended.push((process, bytes, enforceable, seen));
                 }
                 Notice::Executed { at, pid, file, exe } => {
                     executables.list(exe.as_ref(), file, maps);
                     libraries.request(Request::Executed { at, pid, file, exe });
                 }
             });
-        })
+        });
+        for (process, bytes, enforceable, seen) in ended {
+            self.pipeline.judge.flow_ended(&process, bytes, enforceable, seen);
+        }
+        for (info, process, reason) in unseen {
+            self.unseen(&info, &process, reason);
+        }
+        records
+    }
+
+    /// A connection that nothing can read: the first policy that says something of it decides.
+    fn unseen(&mut self, info: &FlowInfo, process: &Process, reason: BlindReason) {
+        let judge = &mut self.pipeline.judge;
+        let Some(verdict) = judge.engine.evaluate_unseen(process) else {
+            return;
+        };
+        let done = match (verdict.action, verdict.mode) {
+            (Action::Deny | Action::Kill, Mode::Enforce) => match judge.enforcement.cut_unseen(info) {
+                Ok(()) => "it was cut".to_owned(),
+                Err(error) => format!("it could not be cut: {error}"),
+            },
+            (Action::Deny | Action::Kill, Mode::Observe) => "enforce mode would have cut it".to_owned(),
+            _ => "reported".to_owned(),
+        };
+        self.exports.send(vec![wire::flow_loss(wire::Loss {
+            reason: "unseen",
+            process: Some(process),
+            detail: format!(
+                "{}: policy {} {}: {done}",
+                reason.as_str(),
+                verdict.policy,
+                verdict.rule
+            ),
+            ..wire::Loss::default()
+        })]);
     }
 
     fn after_batch(&mut self, records: usize) {
@@ -180,7 +231,10 @@ impl Agent {
             self.pipeline.captured(Captured::Tick { at: now });
             self.pipeline.judge.clock.refresh(now);
             self.tell_libraries();
+            self.list_containers();
+            self.end_raw_paths();
             self.measure();
+            self.sample_run_times();
         }
         if self.losses_told.elapsed() >= LOSSES {
             self.losses_told = Instant::now();
@@ -290,6 +344,44 @@ impl Agent {
                 }));
             }
             self.exports.send(events);
+        }
+    }
+
+    /// Containers that began since the start.
+    fn list_containers(&mut self) {
+        for cgroup in scope::containers(&self.config.capture.scope.containers) {
+            if let Err(error) = self.maps.list_cgroup(cgroup.id) {
+                tracing::warn!(path = %cgroup.path.display(), %error, "the container is not seen; name fewer");
+            }
+        }
+    }
+
+    /// One second of every minute.
+    fn sample_run_times(&mut self) {
+        const EVERY: u64 = 60;
+        self.ticks += 1;
+        match self.ticks % EVERY {
+            1 => self.run_times.sample(true),
+            2 => {
+                self.run_times.sample(false);
+                for one in self.run_times.read() {
+                    self.telemetry.set_program(&one.program, one.run_ns, one.runs);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Raw paths end on the day that the configuration says.
+    fn end_raw_paths(&mut self) {
+        if self.paths_raw && !self.config.redact.paths.is_raw(jiff::Timestamp::now()) {
+            self.paths_raw = false;
+            self.pipeline.calls.set_paths_raw(false);
+            Asked::unattended(&self.exports, "redaction", "the configuration", "the day is over").accept(
+                "raw",
+                "template",
+                "paths are templates again",
+            );
         }
     }
 

@@ -42,15 +42,7 @@ pub fn resolve(config: &config::Config) -> anyhow::Result<(load::Scope, Executab
     for path in &scope.cgroups {
         cgroups.push(Cgroup::open(path)?);
     }
-    if !scope.containers.is_empty() {
-        let found = containers(&scope.containers)?;
-        anyhow::ensure!(
-            !found.is_empty() || !cgroups.is_empty(),
-            "capture.scope.containers: no cgroup of a running container has one of these ids; start the container \
-             first, or name its cgroup"
-        );
-        cgroups.extend(found);
-    }
+    cgroups.extend(containers(&scope.containers));
     let mut netns = Vec::new();
     for path in &scope.netns {
         let metadata = fs::metadata(path)
@@ -78,11 +70,13 @@ pub fn resolve(config: &config::Config) -> anyhow::Result<(load::Scope, Executab
         exempted: Vec::new(),
     };
     let by_exe = !scope.exes.is_empty();
+    let more_cgroups = !scope.containers.is_empty();
     Ok((
         load::Scope {
             cgroups,
             netns,
             by_exe,
+            more_cgroups,
             exempt_cgroups,
         },
         executables,
@@ -97,9 +91,14 @@ fn globs(patterns: &[String]) -> anyhow::Result<GlobSet> {
     Ok(set.build()?)
 }
 
-fn containers(ids: &[String]) -> anyhow::Result<Vec<Cgroup>> {
+/// Cgroups of running containers with these ids. Containers come and go: this is asked again as time passes.
+pub fn containers(ids: &[String]) -> Vec<Cgroup> {
     let mut found = Vec::new();
-    let mut queue = std::collections::VecDeque::from([cgroup::root()?]);
+    let Ok(root) = cgroup::root() else { return found };
+    if ids.is_empty() {
+        return found;
+    }
+    let mut queue = std::collections::VecDeque::from([root]);
     for _ in 0..CGROUPS_MAX {
         let Some(directory) = queue.pop_front() else { break };
         let name = directory
@@ -107,7 +106,8 @@ fn containers(ids: &[String]) -> anyhow::Result<Vec<Cgroup>> {
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
         if ids.iter().any(|id| name.contains(id.as_str())) {
-            found.push(Cgroup::open(&directory)?);
+            // It may have ended meanwhile.
+            found.extend(Cgroup::open(&directory));
             continue;
         }
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
@@ -116,7 +116,7 @@ fn containers(ids: &[String]) -> anyhow::Result<Vec<Cgroup>> {
             }
         }
     }
-    Ok(found)
+    found
 }
 
 impl Executables {

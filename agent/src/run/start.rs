@@ -15,7 +15,7 @@ use crate::call::redact::Earning;
 use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
 use crate::capture::libraries::Libraries;
-use crate::config::{Config, Export, JsonlTarget, Remote};
+use crate::config::{Config, Export, JsonlTarget, PathRedaction, Remote};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::export::clock::Clock;
 use crate::export::command::{Asked, Ceiling};
@@ -70,6 +70,7 @@ fn attach(
         egress,
         probes,
         capabilities,
+        run_times,
     } = loaded;
     executables.list_running(&mut maps);
     let libraries = Libraries::start(probes, scope::running_in(&kernel_scope))
@@ -78,7 +79,7 @@ fn attach(
     if let Some(listen) = config.metrics {
         serve_metrics(&exports, telemetry.clone(), listen);
     }
-    let pipeline = Pipeline::new(
+    let mut pipeline = Pipeline::new(
         Intake::new(listeners),
         Flows::new(flow::Limits {
             flows_max: config.capture.flows_max as usize,
@@ -91,6 +92,8 @@ fn attach(
             Clock::measure(),
         ),
     );
+    let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
+    pipeline.calls.set_paths_raw(paths_raw);
     audit_start(&config, &policies, &exports);
     telemetry.set_enforcing(config.mode == Mode::Enforce);
     telemetry.set_ready(true);
@@ -108,6 +111,9 @@ fn attach(
         capabilities,
         policies,
         dropped_records: 0,
+        paths_raw,
+        run_times,
+        ticks: 0,
         overload: super::Overload::default(),
         ticked: Instant::now(),
         losses_told: Instant::now(),
@@ -214,6 +220,11 @@ fn audit_start(config: &Config, policies: &PolicySet, exports: &Exports) {
         ("mode", config.mode.as_str().to_owned()),
     ] {
         Asked::unattended(exports, what, "start", "the agent started").accept("", digest, "in force");
+    }
+    if let PathRedaction::Raw { reason, until } = &config.redact.paths {
+        let words = format!("{reason} (until {until})");
+        Asked::unattended(exports, "redaction", "the configuration", words)
+            .accept("template", "raw", "in force");
     }
 }
 
