@@ -88,6 +88,22 @@ pub fn build(toolchain: &ebpf::Toolchain, profile: Profile) -> Result<Built> {
     Ok(Built::in_folder(&sh::target_dir().join(profile.folder())))
 }
 
+/// Compiles binaries and tests in the development profile, in one call: two would resolve features twice and
+/// compile dependencies twice. Selections below have to be of the whole workspace for the same reason.
+pub fn build_for_tests() -> Result<()> {
+    let mut command = sh::cargo();
+    name_object(&mut command);
+    sh::run(
+        command
+            .arg("build")
+            .args(sh::cargo_progress())
+            .args(["--workspace", "--all-targets"]),
+    )
+}
+
+/// How cargo selects the integration tests.
+pub const INTEGRATION: [&str; 3] = ["--workspace", "--test", "integration"];
+
 /// Tells the agent's build script where the kernel programs are, if it would not find them by itself. At the
 /// default place it does, and a plain `cargo build` after ours sees no changed variable, so it compiles nothing
 /// again.

@@ -15,6 +15,8 @@ use crate::{build, codegen, ebpf, elf, manifests, setup, sh, tidy};
 /// Tells the integration tests where the binaries are.
 const BINARIES_VARIABLE: &str = "APIWARD_BIN_DIR";
 
+/// How long one stage of tests may run (for `timeout`); a hang is a failure, and CI has an end.
+const TESTS_LIMIT: &str = "15m";
 /// How long rustup's server may take.
 const COMPONENT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -77,21 +79,11 @@ pub fn run(args: &Args) -> Result<()> {
             sh::run(&mut command)
         });
     }
-    // One call for tests and binaries: two would resolve features twice and compile dependencies twice.
-    let compiled = report.check("compile", || {
-        let mut command = sh::cargo();
-        build::name_object(&mut command);
-        sh::run(
-            command
-                .arg("build")
-                .args(sh::cargo_progress())
-                .args(["--workspace", "--all-targets"]),
-        )
-    });
+    let compiled = report.check("compile", build::build_for_tests);
     if compiled {
         report.tests("unit tests", args, &["--workspace", "--exclude", "apiward-tests"]);
         if !args.unit && object.is_some() {
-            report.tests("integration tests", args, &["--package", "apiward-tests"]);
+            report.tests("integration tests", args, &build::INTEGRATION);
         }
     }
     if !filtered {
@@ -175,7 +167,14 @@ impl Report {
     fn tests(&mut self, name: &str, args: &Args, selection: &[&str]) {
         let start = Instant::now();
         sh::say(name);
-        let mut command = sh::cargo();
+        let cargo = sh::cargo();
+        // Ended as a whole when its time is over, or when we are gone: a test that hangs holds programs in the
+        // kernel.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "TERM", "timeout", "--kill-after=20", TESTS_LIMIT])
+            .arg(cargo.get_program())
+            .current_dir(sh::root());
         build::name_object(&mut command);
         command
             .env(

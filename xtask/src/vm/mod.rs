@@ -141,25 +141,22 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Builds the binaries and the integration tests; returns their paths, the tests' last.
 fn build_programs(toolchain: &ebpf::Toolchain) -> Result<Vec<PathBuf>> {
-    let built = build::build(toolchain, build::Profile::Debug)?;
-    sh::step("building the integration tests", || {
+    sh::step("building the kernel programs", || ebpf::build(toolchain))?;
+    sh::step("building binaries and integration tests", || {
+        build::build_for_tests()?;
         let mut command = sh::cargo();
         build::name_object(&mut command);
-        command.args([
-            "test",
-            "--no-run",
-            "--quiet",
-            "--package",
-            "apiward-tests",
-            "--message-format",
-            "json",
-        ]);
+        command
+            .args(["test", "--no-run", "--quiet", "--message-format", "json"])
+            .args(build::INTEGRATION);
         let messages = sh::read(&mut command)?;
         let tests = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "integration")
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .context("cargo did not say where the integration tests are")?;
+        let built = build::Built::in_folder(&sh::target_dir().join(build::Profile::Debug.folder()));
         Ok(vec![built.agent, built.collector, tests])
     })
 }
