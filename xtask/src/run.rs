@@ -154,8 +154,8 @@ fn session(args: &Args, built: &build::Built) -> Result<()> {
         sh::seconds(started.elapsed())
     ));
     let result = session.wait(args.duration, &interrupt);
-    session.close(control.as_deref(), &built.collector, &store)?;
-    result
+    let closed = session.close(control.as_deref(), &built.collector, &store);
+    result.and(closed)
 }
 
 impl Session {
@@ -262,36 +262,48 @@ impl Session {
         Ok(())
     }
 
-    /// Ends everything in order, checks that nothing is left, and prints the summary.
+    /// Ends everything in order, checks that nothing is left, and prints the summary. Goes on after an error: what
+    /// was started has to end, and the stored events are worth showing.
     fn close(mut self, control: Option<&Path>, program: &Path, store: &Path) -> Result<()> {
+        let mut problems = Vec::new();
+        let mut note = |result: Result<()>| problems.extend(result.err().map(|error| format!("{error:#}")));
         if let Some(demo) = &mut self.demo {
-            demo.close()?;
+            note(demo.close());
         }
         if let Some(mut watch) = self.watch.take() {
-            watch.end(GRACE)?;
+            note(watch.end(GRACE).map(drop));
         }
         eprintln!();
         if let Some(mut agent) = self.agent.take() {
-            let status = agent.end(GRACE)?;
-            if !status.success() {
-                bail!("the agent did not end well ({status}){}", agent.last_words());
-            }
-            if control.is_some_and(Path::exists) {
-                bail!("the agent ended and left its control socket behind");
-            }
+            note(end_agent(&mut agent, control));
         }
         if let Some(mut collector) = self.collector.take() {
-            collector.end(GRACE)?;
+            note(collector.end(GRACE).map(drop));
             let mut summary = std::process::Command::new(program);
             summary.args(["summary", "--data"]).arg(store);
-            sh::run(&mut summary)?;
+            note(sh::run(&mut summary));
         }
         if let Some(mut demo) = self.demo.take() {
-            demo.remove()?;
+            note(demo.remove());
+        }
+        if !problems.is_empty() {
+            bail!("{}", problems.join("\n"));
         }
         sh::say("ended: nothing is attached, nothing is running");
         Ok(())
     }
+}
+
+/// The agent detaches as it ends; a bad end or a socket left behind says that it did not come so far.
+fn end_agent(agent: &mut Process, control: Option<&Path>) -> Result<()> {
+    let status = agent.end(GRACE)?;
+    if !status.success() {
+        bail!("the agent did not end well ({status}){}", agent.last_words());
+    }
+    if control.is_some_and(Path::exists) {
+        bail!("the agent ended and left its control socket behind");
+    }
+    Ok(())
 }
 
 /// The shipped examples: in observe mode they show what policies do, and harm nobody.
