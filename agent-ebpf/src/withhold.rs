@@ -9,28 +9,30 @@ use crate::maps::{FLOWS, SOME_WITHHELD, WITHHELD};
 const PASS: i32 = 1;
 const DROP: i32 = 0;
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_HOPOPTS: u8 = 0;
 
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
-    let Some(flow) = FLOWS.get_ptr_mut(&cookie) else { return PASS };
+    // What cannot be read as a segment is none that is known to be without payload.
+    let (read, sequence, payload) = match payload(ctx) {
+        Some((sequence, payload)) => (true, sequence, payload),
+        None => (false, 0, 0),
+    };
+    let end = sequence.wrapping_add(payload);
+    // Before the table of flows is asked: that one forgets, a denial must not.
+    let dropped = (!read || payload != 0) && withheld(cookie, !read, end);
+    let Some(flow) = FLOWS.get_ptr_mut(&cookie) else { return if dropped { DROP } else { PASS } };
     // SAFETY: a live map value; each field is one word or byte, and packets of a socket leave one by one.
     let flow = unsafe { &mut *flow };
     flow.enforceable = 1;
-    let Some((sequence, payload)) = payload(ctx) else { return PASS };
+    if dropped {
+        flow.withheld_bytes += payload as u64;
+        return DROP;
+    }
     if payload == 0 {
         return PASS;
-    }
-    let end = sequence.wrapping_add(payload);
-    if SOME_WITHHELD.get(0).copied().unwrap_or(0) != 0 {
-        // SAFETY: read at once.
-        if let Some(withhold) = unsafe { WITHHELD.get(&cookie) } {
-            if withhold.everything != 0 || after(end, withhold.from) {
-                flow.withheld_bytes += payload as u64;
-                return DROP;
-            }
-        }
     }
     // SAFETY: helper without arguments.
     flow.egress_at = unsafe { bpf_ktime_get_ns() };
@@ -39,6 +41,17 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         flow.egress_seen = 1;
     }
     PASS
+}
+
+/// Payload of this socket that ends at `end` must not leave.
+#[inline(always)]
+fn withheld(cookie: u64, wherever: bool, end: u32) -> bool {
+    if SOME_WITHHELD.get(0).copied().unwrap_or(0) == 0 {
+        return false;
+    }
+    // SAFETY: copied out at once.
+    let Some(withhold) = (unsafe { WITHHELD.get(&cookie) }).copied() else { return false };
+    wherever || withhold.everything != 0 || after(end, withhold.from)
 }
 
 /// TCP sequence arithmetic (RFC 9293 §3.4).
@@ -61,11 +74,19 @@ fn payload(ctx: &SkBuffContext) -> Option<(u32, u32)> {
             ((first & 0xf) as usize) * 4
         }
         6 => {
-            let next: u8 = ctx.load(6).ok()?;
+            let mut next: u8 = ctx.load(6).ok()?;
+            let mut header = 40;
+            // Hop-by-hop options (RFC 8200 §4.3): the kernel itself puts them before segments of more than 64 KiB
+            // (RFC 2675), where an interface takes such.
+            if next == IPPROTO_HOPOPTS {
+                next = ctx.load(40).ok()?;
+                let length: u8 = ctx.load(41).ok()?;
+                header += (length as usize + 1) * 8;
+            }
             if next != IPPROTO_TCP {
                 return None;
             }
-            40
+            header
         }
         _ => return None,
     };
