@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_loop, bpf_probe_rea
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::emit;
-use crate::maps::{OFFSETS, PROCESSES};
+use crate::maps::{OFFSETS, PROCESSES, TLS_CALLS};
 use crate::scope;
 use crate::sock::read;
 
@@ -108,7 +108,12 @@ pub fn forked(ctx: &BtfTracePointContext) {
     let child: u64 = ctx.arg(1);
     let Some(pid) = read::<u32>(child, OFFSETS.task_tgid()) else { return };
     let Some(tid) = read::<u32>(child, OFFSETS.task_pid()) else { return };
-    if pid == tid && scope::task() {
+    if pid != tid {
+        return;
+    }
+    // What is remembered under this id is of a process that has ended.
+    let _ = PROCESSES.remove(&pid);
+    if scope::task() {
         change(kind::FORK, pid);
     }
 }
@@ -116,6 +121,8 @@ pub fn forked(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn exited() {
     let who = bpf_get_current_pid_tgid();
+    // Ended inside a TLS call: whoever gets this id next is not in it.
+    let _ = TLS_CALLS.remove(&who);
     let pid = (who >> 32) as u32;
     if pid != who as u32 {
         return;
