@@ -109,7 +109,7 @@ pub struct Counters {
     pub no_cookie: u64,
     /// Operations on MPTCP sockets.
     pub mptcp: u64,
-    /// System calls of 32-bit programs.
+    /// Operations of 32-bit programs on TCP sockets: they are not seen.
     pub compat: u64,
     /// Operations of exempt processes.
     pub exempt: u64,

@@ -37,6 +37,8 @@ offsets! {
     task_mm: "task_struct" "mm",
     task_tgid: "task_struct" "tgid",
     task_pid: "task_struct" "pid",
+    task_nsproxy: "task_struct" "nsproxy",
+    nsproxy_net: "nsproxy" "net_ns",
     files_fdt: "files_struct" "fdt",
     fdt_fd: "fdtable" "fd",
     fdt_max_fds: "fdtable" "max_fds",

@@ -108,7 +108,12 @@ pub fn system_call(ctx: &BtfTracePointContext) {
     }
     let registers: *const Registers = ctx.arg(0);
     // SAFETY: the tracepoint's typed argument: the verifier turns these into checked loads.
-    let number = unsafe { (*registers).orig_ax };
+    let (number, cs) = unsafe { ((*registers).orig_ax, (*registers).cs) };
+    if cs != USER_CS {
+        // SAFETY: as above.
+        compat(number, unsafe { (*registers).bx } as u32);
+        return;
+    }
     let (sent, shape) = match number {
         call::READ => (false, shape::BUFFER),
         call::WRITE | call::SENDTO => (true, shape::BUFFER),
@@ -127,20 +132,15 @@ pub fn system_call(ctx: &BtfTracePointContext) {
         return;
     }
     // SAFETY: as above.
-    let (di, si, dx, r10, r8, cs) = unsafe {
+    let (di, si, dx, r10, r8) = unsafe {
         (
             (*registers).di,
             (*registers).si,
             (*registers).dx,
             (*registers).r10,
             (*registers).r8,
-            (*registers).cs,
         )
     };
-    if cs != USER_CS {
-        count(|c| unsafe { &raw mut (*c).compat }, 1);
-        return;
-    }
     if number == call::MMAP {
         if dx & PROT_EXEC != 0 && (r8 as i32) >= 0 {
             mapped(r8 as u32);
@@ -175,6 +175,24 @@ pub fn system_call(ctx: &BtfTracePointContext) {
     moved(&tcp, sent, shape, si, dx, result as u64);
 }
 
+/// A system call of a 32-bit program, which has numbers of its own: counted if it moves bytes on a TCP socket.
+#[inline(always)]
+fn compat(number: u64, first: u32) {
+    let moves = match number {
+        // read, write, readv, writev, sendfile, sendfile64, sendto, sendmsg, recvfrom, recvmsg
+        3 | 4 | 145 | 146 | 187 | 239 | 369..=372 => {
+            let mut tcp = Tcp { sk: 0, cookie: 0, netns: 0, reserved: 0 };
+            scope::task() && apiward_tcp_of(first, &mut tcp) != 0
+        }
+        // socketcall: send to recvfrom, sendmsg and recvmsg. The descriptor is in memory; not worth a look.
+        102 => matches!(first, 9..=12 | 16 | 17) && scope::task(),
+        _ => false,
+    };
+    if moves {
+        count(|c| unsafe { &raw mut (*c).compat }, 1);
+    }
+}
+
 #[inline(always)]
 fn is_socket(fd: u32) -> bool {
     const S_IFMT: u16 = 0o170000;
@@ -187,9 +205,6 @@ fn is_socket(fd: u32) -> bool {
 /// `result` bytes were moved on a socket (messages, for `shape::MESSAGES`).
 #[inline(always)]
 fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u64) {
-    if !scope::netns(tcp.netns) {
-        return;
-    }
     let Some(flow) = flow_of(tcp.cookie) else { return };
     tls::apiward_carrier_used(tcp, flow);
     // SAFETY: a live map value.
@@ -246,13 +261,18 @@ pub fn budget(flow: u64, shed: &mut u8, bytes: u64) -> Option<u64> {
     Some(if eighths >= 4 { PRESSED_BYTES_MAX } else { full })
 }
 
-/// Looks whether the flow's first operations start with a TLS record (RFC 8446 §5.1).
+/// Looks whether the flow's first operations start with a TLS record (RFC 8446 §5.1). Where the beginning of a
+/// direction is known, only there: else a peer could hide all of its requests behind one body that looks like one.
 #[inline(always)]
 fn sniff(flow: *mut Flow, operation: &Operation) {
     const OPERATIONS_MAX: u8 = 8;
     // SAFETY: a live map value.
     let flow = unsafe { &mut *flow };
     if flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING {
+        return;
+    }
+    let start = if operation.flags & SENT != 0 { flow.sent_start } else { flow.received_start };
+    if flow.started != 0 && operation.position as u32 != start {
         return;
     }
     flow.sniffed += 1;

@@ -11,19 +11,22 @@ use crate::sock::read;
 /// Said of a process whose executable is not listed.
 const NOT_LISTED: u32 = 0;
 
-/// The current task's cgroup or executable is in scope, and it is neither the agent nor exempt.
+/// The current task's cgroup, executable or network namespace is in scope, and it is neither the agent nor exempt.
 #[inline(always)]
 pub fn task() -> bool {
     if (bpf_get_current_pid_tgid() >> 32) as u32 == SETTINGS.agent_pid() {
         return false;
     }
     let scope = SETTINGS.scope();
-    let mut inside = scope & (BY_CGROUP | BY_EXE) == 0;
+    let mut inside = scope & (BY_CGROUP | BY_EXE | BY_NETNS) == 0;
     if scope & BY_CGROUP != 0 && cgroup(SETTINGS.cgroup_levels(), IN_SCOPE) {
         inside = true;
     }
     if scope & BY_EXE != 0 && !inside {
         inside = executable() & IN_SCOPE != 0;
+    }
+    if scope & BY_NETNS != 0 && !inside {
+        inside = netns();
     }
     if inside && exempt() {
         count(|c| unsafe { &raw mut (*c).exempt }, 1);
@@ -45,11 +48,24 @@ pub fn by_exe() -> bool {
     SETTINGS.scope() & BY_EXE != 0
 }
 
-/// The network namespace is in scope.
+/// The current task's network namespace is in scope. The task's, not a socket's: TLS calls must be decided on
+/// where no socket is known.
 #[inline(always)]
-pub fn netns(inode: u32) -> bool {
-    // SAFETY: only asks whether it is there.
-    SETTINGS.scope() & BY_NETNS == 0 || unsafe { NETNS.get(&inode) }.is_some()
+fn netns() -> bool {
+    match current_netns() {
+        // SAFETY: only asks whether it is there.
+        Some(inode) => unsafe { NETNS.get(&inode) }.is_some(),
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn current_netns() -> Option<u32> {
+    // SAFETY: helper without arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let spaces: u64 = read(task, OFFSETS.task_nsproxy())?;
+    let net: u64 = read(spaces, OFFSETS.nsproxy_net())?;
+    read(net, OFFSETS.net_inum())
 }
 
 #[inline(always)]
