@@ -46,7 +46,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     listen(&signals).context("signals cannot be handled")?;
     let mode = config.mode.as_str();
     let mut agent = run::start(config)?;
-    tracing::info!(mode, "every program is loaded; stop with SIGTERM");
+    tracing::info!(mode, "the agent runs; stop with SIGTERM");
     agent.serve(&signals);
     agent.stop();
     Ok(ExitCode::SUCCESS)

@@ -22,6 +22,9 @@ use super::btf::{Btf, BtfError};
 use super::cgroup::{self, Cgroup, CgroupError};
 use super::ring::Ring;
 
+/// The capability to withhold what a denied connection would still send.
+pub const EGRESS_WITHHOLD: &str = "egress-withhold";
+
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/apiward.o"));
 
 /// Why the programs cannot be used at all.
@@ -134,7 +137,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         capabilities.push(capability(hook, result));
     }
     let egress = attach_egress(&mut ebpf, &options.scope);
-    capabilities.push(capability("egress-withhold", egress));
+    capabilities.push(capability(EGRESS_WITHHOLD, egress));
     let uprobes = ["apiward_tls_enter", "apiward_tls_exit", "apiward_tls_return"]
         .into_iter()
         .try_for_each(|program| load_uprobe(&mut ebpf, program));

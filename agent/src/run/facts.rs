@@ -131,7 +131,7 @@ impl Agent {
         let withholds = self
             .capabilities
             .iter()
-            .any(|one| one.name == "egress-withhold" && one.available);
+            .any(|one| one.name == crate::kernel::load::EGRESS_WITHHOLD && one.available);
         let word = if withholds { "contained" } else { "cut" };
         [
             (CallDirection::Inbound, "clear", word),

@@ -95,6 +95,7 @@ fn attach(
     let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
     pipeline.calls.set_paths_raw(paths_raw);
     audit_start(&config, &policies, &exports);
+    tell_missing(&config, &capabilities, &exports);
     telemetry.set_enforcing(config.mode == Mode::Enforce);
     telemetry.set_ready(true);
     Ok(Agent {
@@ -225,6 +226,23 @@ fn audit_start(config: &Config, policies: &PolicySet, exports: &Exports) {
         let words = format!("{reason} (until {until})");
         Asked::unattended(exports, "redaction", "the configuration", words)
             .accept("template", "raw", "in force");
+    }
+}
+
+/// What this host cannot do is said once, loudly; the status goes on saying it.
+fn tell_missing(config: &Config, capabilities: &[load::Capability], exports: &Exports) {
+    for missing in capabilities.iter().filter(|one| !one.available) {
+        let (name, reason) = (missing.name, missing.reason.as_str());
+        tracing::warn!("{name} is missing, and the agent goes on without it: {reason}. See `apiward doctor`");
+        exports.send(vec![wire::agent_state(
+            "capability-missing",
+            format!("{name}: {}", reason.lines().next().unwrap_or_default()),
+        )]);
+        if name == load::EGRESS_WITHHOLD && config.mode == Mode::Enforce {
+            tracing::error!(
+                "the mode is enforce, and nothing can be withheld on this host: no denial is contained"
+            );
+        }
     }
 }
 
