@@ -5,9 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,14 @@ use smol_str::SmolStr;
 
 use super::{KernelTime, TlsInfo};
 use crate::kernel::load::{ProbeLink, Probes, file_key};
-use crate::kernel::site;
+use crate::kernel::{mapped, site};
 
 /// Libraries and programs with TLS inside that are probed at once.
 const LIBRARIES_MAX: usize = 512;
 /// Files that were looked at and are no TLS library.
 const REFUSED_MAX: usize = 8_192;
+/// Files that wait to be looked at. One that is not asked for is asked for again by the next process that maps it.
+const REQUESTS_MAX: usize = 4_096;
 /// How often libraries are checked for being deleted and unused.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Where the system's own libssl lies: probed at once, so that a program that lives for milliseconds is seen.
@@ -92,7 +95,9 @@ pub struct Shared {
 
 /// Handle of the thread; it ends, and detaches everything, when this is dropped.
 pub struct Libraries {
-    requests: Option<Sender<Request>>,
+    requests: Option<SyncSender<Request>>,
+    /// Requests that found no room.
+    pub requests_dropped: u64,
     shared: Arc<Mutex<Shared>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -101,7 +106,7 @@ impl Libraries {
     /// Starts the thread, which first probes the system's own libraries and those of `running` processes.
     /// `attach_first` waits for the system's own.
     pub fn start(probes: Probes, running: Vec<u32>) -> std::io::Result<Libraries> {
-        let (requests, receiver) = channel();
+        let (requests, receiver) = sync_channel(REQUESTS_MAX);
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (ready, started) = channel();
         let thread = std::thread::Builder::new().name("apiward-tls".into()).spawn({
@@ -125,16 +130,21 @@ impl Libraries {
         let _ = started.recv();
         Ok(Libraries {
             requests: Some(requests),
+            requests_dropped: 0,
             shared,
             thread: Some(thread),
         })
     }
 
     /// Asks for something to be looked at.
-    pub fn request(&self, request: Request) {
-        if let Some(requests) = &self.requests {
-            // The thread ends only after this handle.
-            let _ = requests.send(request);
+    pub fn request(&mut self, request: Request) {
+        // The thread ends only after this handle: what cannot be sent has no room.
+        if self
+            .requests
+            .as_ref()
+            .is_some_and(|requests| requests.try_send(request).is_err())
+        {
+            self.requests_dropped += 1;
         }
     }
 
@@ -231,17 +241,14 @@ impl Keeper {
 
     /// A process that was running before the agent.
     fn process(&mut self, pid: u32) {
-        let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
-            return;
-        };
-        let mut seen = HashSet::new();
-        for line in maps.lines() {
-            let Some(path) = line.find('/').map(|start| &line[start..]) else {
-                continue;
-            };
-            let name = path.rsplit('/').next().unwrap_or_default();
-            if name.starts_with("libssl") && seen.insert(path) {
-                self.found(Path::new(&format!("/proc/{pid}/root{path}")));
+        for mapped in mapped::of(pid) {
+            let named = mapped
+                .path
+                .file_name()
+                .is_some_and(|name| name.as_bytes().starts_with(b"libssl"));
+            let file = key_of(&mapped);
+            if named && !self.is_known(&file) {
+                self.consider(&mapped.open, file, None, true);
             }
         }
         self.found_executable(pid);
@@ -444,19 +451,21 @@ fn shown_path(path: &Path) -> String {
     text.into_owned()
 }
 
-/// The file that a process maps, by its inode, as a path that opens it whatever the process's mount namespace.
+/// The file that a process maps, as a path that opens it whatever the process's mount namespace, and also once its
+/// name is gone. Told by what the kernel says of the mapping: `stat` has other devices on some file systems (btrfs).
 fn resolve(pid: u32, file: &FileKey) -> Option<PathBuf> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let inode = file.inode.to_string();
-    let path = maps.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let found = fields.nth(4)? == inode;
-        found
-            .then(|| line.find('/').map(|start| &line[start..]))
-            .flatten()
-    })?;
-    let path = PathBuf::from(format!("/proc/{pid}/root{path}"));
-    (file_key(&fs::metadata(&path).ok()?) == *file).then_some(path)
+    mapped::of(pid)
+        .into_iter()
+        .find(|mapped| key_of(mapped) == *file)
+        .map(|mapped| mapped.open)
+}
+
+fn key_of(mapped: &mapped::MappedFile) -> FileKey {
+    FileKey {
+        inode: mapped.key.inode,
+        device: mapped.key.device_major << 20 | mapped.key.device_minor,
+        reserved: 0,
+    }
 }
 
 fn executable(pid: u32, exe: &str, file: &FileKey) -> Option<PathBuf> {

@@ -69,6 +69,16 @@ pub fn all() -> Mapped {
     mapped
 }
 
+/// What one process maps; empty if it is gone.
+pub fn of(pid: u32) -> Vec<MappedFile> {
+    let mut mapped = Mapped::default();
+    let directory = Path::new("/proc").join(pid.to_string());
+    if let Ok(maps) = fs::read(directory.join("maps")) {
+        add(&mut mapped, &mut HashMap::new(), pid, &directory, &maps);
+    }
+    mapped.files
+}
+
 fn add(mapped: &mut Mapped, index: &mut HashMap<FileKey, usize>, pid: u32, directory: &Path, maps: &[u8]) {
     for line in maps.split(|byte| *byte == b'\n') {
         let Some((range, key, path)) = parse(line) else {
