@@ -120,6 +120,14 @@ impl<G: FlowGate> Pipeline<G> {
         });
     }
 
+    /// The agent ends: what is open is told as it stands, outcomes with what is known of them.
+    pub fn finish(&mut self, at: KernelTime) {
+        let Pipeline { calls, judge, .. } = self;
+        calls.finish(at, &mut |phase, call| judge.call(at, phase, call));
+        judge.enforcement.on_tick(KernelTime(u64::MAX));
+        judge.tell();
+    }
+
     /// Time of the last record.
     pub fn now(&self) -> KernelTime {
         self.now

@@ -128,6 +128,25 @@ impl Calls {
         }
     }
 
+    /// The agent ends: calls that are open are told as they stand, as `pending`.
+    pub fn finish(&mut self, at: KernelTime, out: &mut dyn FnMut(Phase, &mut ApiCall)) {
+        let mut context = Context {
+            limits: &self.options.limits,
+            boot_id: &self.options.boot_id,
+            redactor: &mut self.redactor,
+            stats: &mut self.stats,
+            bodies_bytes: &mut self.bodies_bytes,
+            calls_open: &mut self.calls_open,
+            lost_at: self.lost_at,
+            out,
+        };
+        for (_, known) in self.conversations.drain() {
+            if let Known::Http(mut conversation) = known {
+                conversation.end(at, Ended::Unwatched, &mut context);
+            }
+        }
+    }
+
     /// Calls that have not ended.
     pub fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
         self.conversations.values().flat_map(|known| match known {

@@ -44,6 +44,8 @@ pub(super) enum Ended {
     Reset,
     /// The agent gave it up.
     Forgotten,
+    /// The agent ends; the flow goes on.
+    Unwatched,
 }
 
 enum Side {
@@ -196,8 +198,9 @@ impl Conversation {
         }
         for role in [Role::Requests, Role::Responses] {
             let event = match self.decoder_mut(role) {
-                Some(decoder) => decoder.end(),
-                None => None,
+                // Where the connection goes on, its end completes no message.
+                Some(decoder) if how != Ended::Unwatched => decoder.end(),
+                _ => None,
             };
             match (event, role) {
                 (Some(event), Role::Requests) => self.request_event(event, None, at, cx),
@@ -214,6 +217,7 @@ impl Conversation {
                 Answer::Done(state) => state,
                 _ if open.gap || how == Ended::Forgotten => CallState::Gap,
                 _ if how == Ended::Reset => CallState::Reset,
+                _ if how == Ended::Unwatched => CallState::Pending,
                 _ => CallState::Closed,
             };
             open.report(state, cx);

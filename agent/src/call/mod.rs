@@ -58,7 +58,7 @@ pub enum Phase {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallState {
-    /// No response yet (only before `Phase::Complete`).
+    /// No whole response yet: before `Phase::Complete`, or the agent ended first.
     Pending,
     /// The response is whole.
     Answered,

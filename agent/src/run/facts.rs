@@ -167,6 +167,7 @@ impl Agent {
         let flow = self.pipeline.flows.stats();
         let intake = self.pipeline.intake.stats();
         let calls = self.pipeline.calls.stats();
+        let enforced = self.pipeline.judge.enforcement.stats();
         self.telemetry.set_records(intake.records);
         self.telemetry.set_flows_open(flow.flows_open);
         for (name, total) in [
@@ -174,10 +175,16 @@ impl Agent {
             ("flows-evicted", flow.flows_evicted + intake.flows_evicted),
             ("bytes-missing", flow.bytes_missing),
             ("calls-given-up", calls.calls_given_up),
+            ("flows-given-up", calls.flows_given_up),
+            ("flows-http2-unread", calls.flows_http2),
             ("responses-unpaired", calls.responses_unpaired),
             ("body-bytes-given-up", calls.body_bytes_given_up),
             ("waiting-bytes-given-up", calls.waiting_bytes_given_up),
+            ("library-requests", self.libraries.requests_dropped),
             ("outcomes-missed", self.pipeline.judge.outcomes_missed),
+            ("outcomes-told-early", enforced.told_early),
+            ("denials-not-enforced", enforced.not_enforced),
+            ("dead-flows-evicted", enforced.dead_flows_evicted),
         ] {
             self.telemetry.set_loss_total(name, total);
         }

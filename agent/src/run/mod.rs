@@ -118,7 +118,12 @@ impl Agent {
                 self.ring.wait(pause, SLEEP);
             }
         }
-        self.drain();
+        while self.drain() == DRAIN_RECORDS_MAX {}
+        let now = clock::now();
+        self.ask_drops(now);
+        self.pipeline.finish(now);
+        self.tell_losses();
+        self.measure();
         self.after_batch(0);
     }
 

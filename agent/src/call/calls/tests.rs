@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::call::CallDirection;
 use crate::call::Limits;
+use crate::call::{CallDirection, CallState};
 use crate::capture::{
     Captured, Direction, FlowEnd, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
@@ -590,4 +590,22 @@ fn names_of_calls_are_their_own() {
     assert_ne!(scene.ended[0].id, scene.ended[1].id);
     assert_eq!(scene.ended[0].id, again.ended[0].id);
     assert_eq!(scene.ended[1].id, again.ended[1].id);
+}
+
+#[test]
+fn what_is_open_when_the_agent_ends_is_pending() {
+    let mut scene = Scene::server();
+    scene
+        .received("GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        .sent("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end");
+    let (at, ended) = (KernelTime(scene.now), &mut scene.ended);
+    scene.calls.finish(at, &mut |phase, call| {
+        if phase == Phase::Complete {
+            ended.push(call.clone());
+        }
+    });
+    let states: Vec<CallState> = scene.ended.iter().map(|call| call.state).collect();
+    assert_eq!(states, [CallState::Pending]);
+    assert_eq!(scene.calls.stats().calls_open, 0);
+    assert_eq!(scene.calls.bodies_bytes(), 0);
 }

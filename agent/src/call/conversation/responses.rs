@@ -174,7 +174,7 @@ impl Conversation {
                 open.answer = Answer::Done(match (why, how) {
                     (Broken::Gap, _) | (_, Ended::Forgotten) => CallState::Gap,
                     (Broken::Ended, Ended::Reset) => CallState::Reset,
-                    (Broken::Ended, Ended::Closed) => CallState::Closed,
+                    (Broken::Ended, Ended::Closed | Ended::Unwatched) => CallState::Closed,
                     (Broken::Invalid | Broken::Overtaken, _) => CallState::Answered,
                 });
                 open.call.loss_overlap |= why == Broken::Gap;
