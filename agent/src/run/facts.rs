@@ -27,6 +27,11 @@ impl Agent {
                     value: exe.clone(),
                     flows: 0,
                 })
+                .chain(self.config.exempt.cgroups.iter().map(|path| Exemption {
+                    kind: "cgroup".into(),
+                    value: path.display().to_string(),
+                    flows: 0,
+                }))
                 .collect(),
             capabilities: self
                 .capabilities

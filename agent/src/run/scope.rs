@@ -15,7 +15,8 @@ use crate::kernel::cgroup::{self, Cgroup};
 use crate::kernel::load::{self, Maps, file_key};
 
 /// Programs whose traffic is left alone unless the configuration says otherwise: cutting them would cut the
-/// operator off, or the node from its cluster. The collector reads what agents send it; its traffic is ours.
+/// operator off, or the node from its cluster. The collector reads what agents send it; its traffic is ours. A name
+/// is not enough: see [`is_trusted`].
 const EXEMPT_DEFAULT: [&str; 6] = [
     "**/sbin/sshd",
     "**/bin/sshd",
@@ -30,7 +31,9 @@ const CGROUPS_MAX: usize = 20_000;
 /// Executables to be listed when they run.
 pub struct Executables {
     scope: GlobSet,
+    /// Named by the configuration.
     exempt: GlobSet,
+    exempt_default: GlobSet,
     /// What was listed, for the status.
     pub exempted: Vec<String>,
 }
@@ -53,20 +56,21 @@ pub fn resolve(config: &config::Config) -> anyhow::Result<(load::Scope, Executab
     for path in &config.exempt.cgroups {
         exempt_cgroups.push(Cgroup::open(path)?);
     }
-    let mut exempt: Vec<String> = config
+    let exempt: Vec<String> = config
         .exempt
         .exes
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    if config.exempt.defaults {
-        exempt.extend(EXEMPT_DEFAULT.map(str::to_owned));
+    let exempt_default = if config.exempt.defaults {
+        EXEMPT_DEFAULT.map(str::to_owned).to_vec()
     } else {
-        exempt.push("**/apiward-collector".into());
-    }
+        vec!["**/apiward-collector".into()]
+    };
     let executables = Executables {
         scope: globs(&scope.exes)?,
         exempt: globs(&exempt)?,
+        exempt_default: globs(&exempt_default)?,
         exempted: Vec::new(),
     };
     let by_exe = !scope.exes.is_empty();
@@ -132,8 +136,9 @@ impl Executables {
 
     /// Lists a program that begins to run, if it is meant.
     pub fn list(&mut self, exe: &Path, file: FileKey, maps: &mut Maps) {
-        for (globs, exempt) in [(&self.exempt, true), (&self.scope, false)] {
-            if !globs.is_match(exe) {
+        let exempt = is_trusted(exe, &file, &self.exempt, &self.exempt_default);
+        for (listed, exempt) in [(exempt, true), (self.scope.is_match(exe), false)] {
+            if !listed {
                 continue;
             }
             match maps.list_exe(file, exempt) {
@@ -150,6 +155,29 @@ impl Executables {
             }
         }
     }
+}
+
+/// The program may be exempt. Who may write files, in a container or anywhere on the host, can give them any name:
+/// it must be the very file that the host has at this path, and for a name of ours, one that only root may change.
+fn is_trusted(exe: &Path, file: &FileKey, named: &GlobSet, by_default: &GlobSet) -> bool {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let named = named.is_match(exe);
+    if !named && !by_default.is_match(exe) {
+        return false;
+    }
+    let Ok(inside) = exe.strip_prefix("/") else {
+        return false;
+    };
+    let host = Path::new("/proc/1/root");
+    // Not to be looked into where the first process is kept from the agent: then its own root is all there is.
+    let root = if host.join(".").exists() {
+        host
+    } else {
+        Path::new("/")
+    };
+    fs::metadata(root.join(inside)).is_ok_and(|found| {
+        file_key(&found) == *file && (named || (found.uid() == 0 && found.mode() & WRITABLE_BY_OTHERS == 0))
+    })
 }
 
 /// Process ids that are in use now.
@@ -183,4 +211,45 @@ pub fn running_in(scope: &load::Scope) -> Vec<u32> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_name_alone_exempts_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubelet");
+        fs::write(&path, "").unwrap();
+        let by_default = globs(&["**/kubelet".into()]).unwrap();
+        let named = globs(&[path.display().to_string()]).unwrap();
+        let none = globs(&[]).unwrap();
+        let root = rustix::process::geteuid().is_root();
+        let trusted = |named: &GlobSet, mode: u32| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            is_trusted(
+                &path,
+                &file_key(&fs::metadata(&path).unwrap()),
+                named,
+                &by_default,
+            )
+        };
+        // Whose file it is counts too.
+        assert_eq!(trusted(&none, 0o755), root);
+        assert!(!trusted(&none, 0o775));
+        assert!(trusted(&named, 0o775));
+        // Another file under the same name, as in a container.
+        let other = FileKey {
+            inode: 1,
+            device: 1,
+            reserved: 0,
+        };
+        assert!(!is_trusted(&path, &other, &named, &by_default));
+        assert!(!is_trusted(Path::new("kubelet"), &other, &named, &by_default));
+    }
 }
