@@ -41,6 +41,8 @@ pub struct Writer {
     pub lost: u64,
     /// Why nothing can be written at the moment.
     pub error: Option<String>,
+    /// That events are lost stands in the log already.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Writer {
             written: 0,
             lost: 0,
             error: None,
+            told: false,
         };
         writer.open();
         writer
@@ -97,9 +100,23 @@ impl Writer {
             Ok(()) => {
                 self.written += lines;
                 self.error = None;
+                if std::mem::take(&mut self.told) {
+                    tracing::info!(
+                        exporter = self.name(),
+                        lost = self.lost,
+                        "events are written again"
+                    );
+                }
             }
             Err(error) => {
                 self.lost += lines;
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::error!(
+                        exporter = self.name(),
+                        %error,
+                        "events cannot be written and are lost until they can: make room, or name another path"
+                    );
+                }
                 self.error = Some(error.to_string());
                 self.out = None;
             }
