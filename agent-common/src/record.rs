@@ -137,7 +137,9 @@ pub struct FlowClose {
     /// [`crate::flow::tls`].
     pub tls: u8,
     pub enforceable: u8,
-    pub reserved: [u8; 3],
+    /// Received bytes wait in the socket: the process may still read them.
+    pub unread: u8,
+    pub reserved: [u8; 2],
 }
 
 /// Body of [`kind::TLS_BIND`]: the TLS object is carried by this socket.
@@ -320,6 +322,7 @@ layout!(
     withheld,
     tls,
     enforceable,
+    unread,
     reserved
 );
 layout!(TlsBind, 24, object, cookie, generation, library);

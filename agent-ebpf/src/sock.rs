@@ -308,7 +308,11 @@ fn closed(ctx: &BtfTracePointContext) {
     let Some(cookie) = read::<u64>(sk, OFFSETS.sk_cookie()) else { return };
     // SAFETY: copied out before anything else runs.
     let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else { return };
-    let _ = FLOWS.remove(&cookie);
+    let unread = has_unread(sk);
+    // Who still reads must not look like a new connection; the entry goes when it is the least recently used.
+    if !unread {
+        let _ = FLOWS.remove(&cookie);
+    }
     if flow.announced == 0 {
         return;
     }
@@ -339,8 +343,18 @@ fn closed(ctx: &BtfTracePointContext) {
             withheld: withhold.is_some() as u8,
             tls: flow.tls,
             enforceable: flow.enforceable,
-            reserved: [0; 3],
+            unread: unread as u8,
+            reserved: [0; 2],
         };
         0
     });
+}
+
+/// More was received than was read, not counting a FIN.
+#[inline(always)]
+fn has_unread(sk: u64) -> bool {
+    let next: u32 = read(sk, OFFSETS.tp_rcv_nxt()).unwrap_or(0);
+    let read_to: u32 = read(sk, OFFSETS.tp_copied_seq()).unwrap_or(0);
+    let waiting = next.wrapping_sub(read_to) as i32;
+    waiting > 1
 }

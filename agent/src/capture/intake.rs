@@ -477,6 +477,7 @@ impl Intake {
             egress: (close.egress_seen != 0).then_some((close.egress_end, KernelTime(close.egress_at))),
             withheld_from: (close.withheld != 0).then_some(close.withhold_from),
             withheld_bytes: close.withheld_bytes,
+            unread: close.unread != 0,
         };
         let Some(flow) = self.flows.remove(&close.cookie) else {
             return;

@@ -151,6 +151,9 @@ pub struct FlowEnd {
     pub withheld_from: Option<u32>,
     /// Payload bytes that did not leave.
     pub withheld_bytes: u64,
+    /// The process has not read all that was received, and may still do so: after a reset, or where it had closed its
+    /// own direction first.
+    pub unread: bool,
 }
 
 /// What capture hands on, in the order the kernel stamped it.
@@ -159,7 +162,7 @@ pub enum Captured {
     /// A flow appeared, or more is known of it. Always before its first segment.
     Flow(Arc<FlowInfo>),
     Segment(Segment),
-    /// No more segments of this flow will come.
+    /// No more segments of this flow will come, but those that [`FlowEnd::unread`] speaks of.
     Closed {
         at: KernelTime,
         flow: FlowId,

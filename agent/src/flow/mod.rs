@@ -39,6 +39,8 @@ pub struct Limits {
     /// How long (record time) an ended flow is remembered. A reset can end a connection in the kernel while a system
     /// call on it is still returning, so that its record comes after the end.
     pub ended_ns: u64,
+    /// How long (record time) an ended flow goes on whose process has not read all that was received.
+    pub unread_ns: u64,
     /// Ended flows remembered; beyond it the oldest is forgotten early.
     pub ended_max: usize,
     /// Processes whose losses are told apart between two calls of [`Flows::take_losses`].
@@ -53,6 +55,7 @@ impl Default for Limits {
             held_bytes_max: 16 * 1024 * 1024,
             hole_wait_ns: 20_000_000,
             ended_ns: 100_000_000,
+            unread_ns: 1_000_000_000,
             ended_max: 4096,
             losses_max: 1024,
         }
@@ -113,6 +116,8 @@ struct Flow {
     late: bool,
     /// A TLS object took the socket over: what TCP counts from then on is seen as that object's plaintext.
     carries_tls: bool,
+    /// How it ended; what it had received and not read may still come.
+    unread: Option<FlowEnd>,
 }
 
 /// The table of flows.
@@ -218,6 +223,7 @@ impl Flows {
             touched: at,
             late: false,
             carries_tls: false,
+            unread: None,
         };
         self.flows.insert(id, flow);
         self.clock.push_back((id, at));
@@ -329,6 +335,10 @@ impl Flows {
             }
             self.forget.pop_front();
             self.ended.remove(&id);
+            if let Some(end) = self.flows.get(&id).and_then(|flow| flow.unread) {
+                self.closed(now, id, end, out);
+                continue;
+            }
             if self.flows.get(&id).is_some_and(|flow| flow.late) {
                 self.closed(now, id, FlowEnd::default(), out);
             }
@@ -368,6 +378,14 @@ impl Flows {
     }
 
     fn closed(&mut self, at: KernelTime, id: FlowId, end: FlowEnd, out: &mut dyn FnMut(Item)) {
+        if end.unread
+            && let Some(flow) = self.flows.get_mut(&id)
+        {
+            flow.unread = Some(FlowEnd { unread: false, ..end });
+            self.forget
+                .push_back((KernelTime(at.0.saturating_add(self.limits.unread_ns)), id));
+            return;
+        }
         let Some(mut flow) = self.flows.remove(&id) else {
             return;
         };

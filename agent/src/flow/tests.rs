@@ -374,3 +374,23 @@ proptest! {
         prop_assert_eq!(flows.stats().bytes_missing as usize + seen, at);
     }
 }
+
+#[test]
+fn what_was_received_and_not_read_may_still_be_read_after_the_end() {
+    let mut flows = Flows::new(Limits::default());
+    let mut told = Told::default();
+    told.take(&mut flows, info(FlowId::Socket(1)));
+    told.take(&mut flows, Captured::Segment(segment(1, 100, b"abc")));
+    let Captured::Closed { at, flow, mut end } = closed(1_000, 103) else {
+        unreachable!()
+    };
+    end.unread = true;
+    told.take(&mut flows, Captured::Closed { at, flow, end });
+    told.take(&mut flows, Captured::Segment(segment(2_000, 103, b"def")));
+    assert_eq!(told.0, "abcdef");
+    let later = KernelTime(2 * Limits::default().unread_ns);
+    told.take(&mut flows, Captured::Tick { at: later });
+    assert_eq!(told.0, "abcdef<end>");
+    assert_eq!(flows.stats().flows_open, 0);
+    assert_eq!(flows.stats().flows_late, 0);
+}
