@@ -16,9 +16,9 @@ pub const RING_BYTES: u32 = 16 * 1024 * 1024;
 pub const EXEMPT_PEERS_MAX: u32 = 4 * 1024;
 /// Bytes of one operation that are captured while the ring is half full: heads, and little of bodies.
 pub const PRESSED_BYTES_MAX: u64 = 4 * 1024;
-/// Connections that the kernel side tracks; the least recently used gives way.
+/// Connections that the kernel side tracks unless the loader says otherwise; the least recently used gives way.
 pub const FLOWS_MAX: u32 = 32 * 1024;
-/// TLS objects that the kernel side tracks; the least recently used gives way.
+/// TLS objects, likewise.
 pub const TLS_OBJECTS_MAX: u32 = 32 * 1024;
 /// Threads that are inside a TLS call at one moment.
 pub const TLS_CALLS_MAX: u32 = 8 * 1024;

@@ -20,7 +20,7 @@ use super::{
     TlsInfo,
 };
 
-/// Flows known at once; the kernel side knows no more either.
+/// Flows known at once unless [`Intake::set_flows_max`] says otherwise; TLS objects too.
 const FLOWS_MAX: usize = apiward_common::limits::FLOWS_MAX as usize;
 /// Executables whose unseen bytes are told apart.
 const BLIND_MAX: usize = 1024;
@@ -116,6 +116,7 @@ pub struct Intake {
     blind: HashMap<(SmolStr, BlindReason), Blind>,
     next_sequence: Vec<u64>,
     suspect: bool,
+    flows_max: usize,
     stats: Stats,
 }
 
@@ -131,8 +132,14 @@ impl Intake {
             blind: HashMap::new(),
             next_sequence: vec![0; CPUS_MAX],
             suspect: false,
+            flows_max: FLOWS_MAX,
             stats: Stats::default(),
         }
+    }
+
+    /// As many as the kernel side knows.
+    pub fn set_flows_max(&mut self, flows_max: usize) {
+        self.flows_max = flows_max;
     }
 
     /// What the loader's library number `index` stands for; numbers are given in order, from 1.
@@ -354,7 +361,7 @@ impl Intake {
             .remove(&open.cookie)
             .map(|known| known.objects)
             .unwrap_or_default();
-        if self.flows.len() >= FLOWS_MAX {
+        if self.flows.len() >= self.flows_max {
             self.make_room();
         }
         let flow = Flow {
@@ -401,6 +408,10 @@ impl Intake {
             return;
         }
         let fresh = !self.objects.contains_key(&id);
+        // A process that is killed frees nothing.
+        if fresh && self.objects.len() >= self.flows_max {
+            self.make_room();
+        }
         let tls = self
             .libraries
             .get((library as usize).wrapping_sub(1))

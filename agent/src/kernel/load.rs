@@ -70,6 +70,8 @@ pub struct Scope {
 pub struct Options {
     pub scope: Scope,
     pub ring_bytes: u32,
+    /// Connections, and TLS objects, that the kernel side knows; the least recently used gives way.
+    pub flows_max: u32,
     /// Bytes of one operation that are captured.
     pub operation_bytes_max: u32,
 }
@@ -111,6 +113,8 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .override_global("OFFSETS", &offsets, true)
         .override_global("SETTINGS", &settings, true)
         .map_max_entries("RING", options.ring_bytes)
+        .map_max_entries("FLOWS", options.flows_max)
+        .map_max_entries("TLS_OBJECTS", options.flows_max)
         .load(OBJECT)?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.set_scope(&options.scope)?;

@@ -58,6 +58,7 @@ fn attach(
     let listeners = learn_connections();
     let loaded = load::load(&load::Options {
         ring_bytes: config.capture.ring_bytes,
+        flows_max: config.capture.flows_max,
         operation_bytes_max: config
             .capture
             .head_bytes_max
@@ -94,6 +95,7 @@ fn attach(
     );
     let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
     pipeline.calls.set_paths_raw(paths_raw);
+    pipeline.intake.set_flows_max(config.capture.flows_max as usize);
     audit_start(&config, &policies, &exports);
     tell_missing(&config, &capabilities, &exports);
     telemetry.set_enforcing(config.mode == Mode::Enforce);
