@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = &[
     key("exempt.exes", "list of files", "[]", "Executables by path; resolved to their inodes, so that a process cannot rename itself into the list."),
     key("exempt.cgroups", "list of directories", "[]", "cgroup2 directories, with all below them."),
     key("exempt.defaults", "`true`, `false`", "true", "Exempt sshd and kubelet too, so that a policy cannot lock the administrator out."),
-    key("trusted_proxies", "list of CIDRs", "[]", "Peers whose Forwarded and X-Forwarded-For headers are believed. Networks alone: a policy cannot widen it."),
+    key("trusted_proxies", "list of CIDRs", "[]", "Peers whose Forwarded and X-Forwarded-For headers are believed. A policy may name more, for its own rules."),
     key("remote", "`none`, `observe`, `policies`, `enforce`", "none", "The most that a collector may change: nothing; the mode to observe; also policies; also the mode to enforce."),
     key("redact", "mapping", "", "What is hidden in what leaves the host."),
     key("redact.paths", "`template`, `raw`", "template", "`template` shows path segments that are known words and `{id}` for the others. `raw`, which shows paths as sent, is written `paths: { raw: { reason: TEXT, until: DATE } }`, and is audited."),

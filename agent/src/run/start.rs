@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,9 +70,10 @@ fn attach(
         mut maps,
         egress,
         probes,
-        capabilities,
+        mut capabilities,
         run_times,
     } = loaded;
+    capabilities.push(host_pids());
     executables.list_running(&mut maps);
     let libraries = Libraries::start(probes, scope::running_in(&kernel_scope))
         .context("the thread for TLS libraries cannot be started")?;
@@ -245,6 +246,23 @@ fn tell_missing(config: &Config, capabilities: &[load::Capability], exports: &Ex
                 "the mode is enforce, and nothing can be withheld on this host: no denial is contained"
             );
         }
+    }
+}
+
+/// The kernel speaks of processes by the host's numbers. In a namespace of its own the agent would look up others,
+/// and not know itself among them.
+fn host_pids() -> load::Capability {
+    /// `PROC_PID_INIT_INO` of the kernel's `proc_ns.h`: the same on every Linux.
+    const HOST: u64 = 0xEFFF_FFFC;
+    let is_host = fs::metadata("/proc/self/ns/pid").is_ok_and(|found| found.ino() == HOST);
+    load::Capability {
+        name: "host-pids",
+        available: is_host,
+        reason: if is_host {
+            String::new()
+        } else {
+            "the agent runs in a process namespace of its own, so that processes get wrong names: give it the host's (hostPID: true)".into()
+        },
     }
 }
 
