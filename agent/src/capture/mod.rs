@@ -114,7 +114,7 @@ pub enum GapReason {
 }
 
 /// Consecutive bytes that one operation moved on one flow.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Segment {
     pub at: KernelTime,
     pub flow: FlowId,
@@ -131,6 +131,21 @@ pub struct Segment {
     /// Bytes of the same operation that follow `bytes` and were not captured, and why.
     pub missing: u32,
     pub missing_reason: GapReason,
+}
+
+/// Never the bytes themselves: what is printed ends up in logs.
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment")
+            .field("at", &self.at)
+            .field("flow", &self.flow)
+            .field("direction", &self.direction)
+            .field("position", &self.position)
+            .field("bytes_len", &self.bytes.len())
+            .field("missing", &self.missing)
+            .field("missing_reason", &self.missing_reason)
+            .finish_non_exhaustive()
+    }
 }
 
 /// TCP's own account of a connection at its end.

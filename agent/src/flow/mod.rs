@@ -98,12 +98,26 @@ pub struct Piece {
 }
 
 /// The two things a direction is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum What {
     /// Never empty.
     Chunk(Bytes),
     /// `bytes` is `None` where even their number is not known.
     Gap { bytes: Option<u64>, reason: GapReason },
+}
+
+/// Never the bytes themselves: what is printed ends up in logs.
+impl std::fmt::Debug for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            What::Chunk(bytes) => write!(f, "Chunk({} bytes)", bytes.len()),
+            What::Gap { bytes, reason } => f
+                .debug_struct("Gap")
+                .field("bytes", bytes)
+                .field("reason", reason)
+                .finish(),
+        }
+    }
 }
 
 struct Flow {

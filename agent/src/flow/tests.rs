@@ -394,3 +394,12 @@ fn what_was_received_and_not_read_may_still_be_read_after_the_end() {
     assert_eq!(flows.stats().flows_open, 0);
     assert_eq!(flows.stats().flows_late, 0);
 }
+
+#[test]
+fn what_is_printed_of_bytes_is_their_number() {
+    let segment = segment(1, 100, b"Jane Doe");
+    let chunk = What::Chunk(segment.bytes.clone());
+    let printed = format!("{segment:?} {chunk:?} {:?}", Captured::Segment(segment.clone()));
+    assert!(!printed.contains("Jane"), "{printed}");
+    assert!(printed.contains("bytes_len: 8"), "{printed}");
+}
