@@ -76,13 +76,17 @@ pub struct TlsCall {
     pub buffer: u64,
     /// Where the library writes how many bytes it moved; 0: it returns them.
     pub moved: u64,
+    /// The stack pointer at the entry: what the call does itself happens below it.
+    pub stack: u64,
     /// The loader's number of the library.
     pub library: u32,
     /// [`crate::site::Op`].
     pub op: u8,
     /// [`crate::site::ResultIn`].
     pub result: u8,
-    pub reserved: [u8; 2],
+    /// Not 0: made inside a call on another object, TLS within TLS, which waits.
+    pub nested: u8,
+    pub reserved: u8,
 }
 
 /// Value of the map of withheld flows, by socket cookie.
@@ -118,6 +122,8 @@ pub struct Counters {
     /// Operations of flows that were given up as a whole, and their bytes.
     pub shed_operations: u64,
     pub shed_bytes: u64,
+    /// Connections used inside a TLS call on an object that has another one: not taken for the object's.
+    pub other_carriers: u64,
 }
 
 /// Both ends of a connection, as one of them sees it.
@@ -160,7 +166,7 @@ const _: () = {
     assert!(core::mem::size_of::<Flow>() == 40);
     assert!(core::mem::size_of::<TlsKey>() == 16);
     assert!(core::mem::size_of::<TlsObject>() == 32);
-    assert!(core::mem::size_of::<TlsCall>() == 32);
+    assert!(core::mem::size_of::<TlsCall>() == 40);
     assert!(core::mem::size_of::<Withhold>() == 8);
-    assert!(core::mem::size_of::<Counters>() == 80);
+    assert!(core::mem::size_of::<Counters>() == 88);
 };

@@ -64,6 +64,8 @@ struct Registers {
     orig_ax: u64,
     ip: u64,
     cs: u64,
+    flags: u64,
+    sp: u64,
 }
 
 /// `struct iovec` in user memory.
@@ -172,7 +174,9 @@ pub fn system_call(ctx: &BtfTracePointContext) {
     if apiward_tcp_of(fd, &mut tcp) == 0 {
         return;
     }
-    moved(&tcp, sent, shape, si, dx, result as u64);
+    // SAFETY: as above.
+    let stack = unsafe { (*registers).sp };
+    moved(&tcp, sent, shape, si, dx, result as u64, stack);
 }
 
 /// A system call of a 32-bit program, which has numbers of its own: counted if it moves bytes on a TCP socket.
@@ -204,9 +208,9 @@ fn is_socket(fd: u32) -> bool {
 
 /// `result` bytes were moved on a socket (messages, for `shape::MESSAGES`).
 #[inline(always)]
-fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u64) {
+fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u64, stack: u64) {
     let Some(flow) = flow_of(tcp.cookie) else { return };
-    tls::apiward_carrier_used(tcp, flow);
+    tls::apiward_carrier_used(tcp, flow, stack);
     // SAFETY: a live map value.
     let (known, exempt, shed) = unsafe { ((*flow).tls, (*flow).exempt, &mut (*flow).shed) };
     if known == tls_state::BOUND || exempt != 0 {

@@ -33,6 +33,9 @@ pub static EXEMPT_PEERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(E
 pub static WITHHELD: HashMap<u64, Withhold> = HashMap::with_max_entries(WITHHELD_MAX, 0);
 #[map]
 pub static TLS_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_MAX, 0);
+/// Calls inside which a thread makes a call on another object.
+#[map]
+pub static TLS_OUTER_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_MAX, 0);
 #[map]
 pub static TLS_OBJECTS: LruHashMap<TlsKey, TlsObject> = LruHashMap::with_max_entries(TLS_OBJECTS_MAX, 0);
 /// Libraries that are attached, or that the agent has refused: not reported again.

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_loop, bpf_probe_rea
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::emit;
-use crate::maps::{OFFSETS, PROCESSES, TLS_CALLS};
+use crate::maps::{OFFSETS, PROCESSES, TLS_CALLS, TLS_OUTER_CALLS};
 use crate::scope;
 use crate::sock::read;
 
@@ -123,6 +123,7 @@ pub fn exited() {
     let who = bpf_get_current_pid_tgid();
     // Ended inside a TLS call: whoever gets this id next is not in it.
     let _ = TLS_CALLS.remove(&who);
+    let _ = TLS_OUTER_CALLS.remove(&who);
     let pid = (who >> 32) as u32;
     if pid != who as u32 {
         return;

@@ -11,15 +11,19 @@ use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
 
-use crate::emit::emit;
+use crate::emit::{count, emit};
 use crate::io::{Operation, apiward_ship, budget};
-use crate::maps::{TLS_CALLS, TLS_OBJECTS};
+use crate::maps::{FLOWS, TLS_CALLS, TLS_OBJECTS, TLS_OUTER_CALLS};
 use crate::scope;
 use crate::sock::{Tcp, apiward_announce};
 
 /// General registers in the order of `struct pt_regs`: r15 … rdi, and one more to make masking enough.
 type Registers = [u64; 16];
 const RAX: u8 = 10;
+/// `rsp` in `struct pt_regs`, in units of 8 bytes.
+const RSP: usize = 19;
+/// Frames of one stack are closer to each other than this; a stack of its own (a coroutine's) is farther away.
+const STACK_BYTES_MAX: u64 = 1 << 20;
 
 /// The verifier allows no variable offset into the context, so the registers are copied first.
 #[inline(always)]
@@ -57,25 +61,39 @@ pub fn enter(ctx: &ProbeContext) {
         return;
     }
     let thread = bpf_get_current_pid_tgid();
-    // A read or write may shake hands or peek inside: what it began, only it ends.
-    if op == Op::Handshake as u8 || op == Op::Peek as u8 {
-        // SAFETY: read at once.
-        if let Some(outer) = unsafe { TLS_CALLS.get(&thread) } {
-            if outer.object == object && outer.op != op {
+    // SAFETY: the context of a probe is `struct pt_regs`, read at a constant place inside it.
+    let stack = unsafe { *ctx.as_ptr().cast::<u64>().add(RSP) };
+    let mut nested = 0;
+    if let Some(outer) = TLS_CALLS.get_ptr(&thread) {
+        // SAFETY: copied out at once.
+        let outer = unsafe { *outer };
+        if outer.object == object {
+            // A read or write may shake hands or peek inside: what it began, only it ends.
+            if (op == Op::Handshake as u8 || op == Op::Peek as u8) && outer.op != op && !over(&outer, stack) {
                 return;
             }
+        } else if !over(&outer, stack) {
+            nested = TLS_OUTER_CALLS.insert(&thread, &outer, 0).is_ok() as u8;
         }
     }
     let call = TlsCall {
         object,
         buffer: register(&registers, site::buf_index(cookie)),
         moved: register(&registers, site::out_index(cookie)),
+        stack,
         library: site::library(cookie),
         op,
         result: site::result_number(cookie),
-        reserved: [0; 2],
+        nested,
+        reserved: 0,
     };
     let _ = TLS_CALLS.insert(&thread, &call, 0);
+}
+
+/// A thread whose stack pointer is here has left the call, by a way that no probe saw.
+#[inline(always)]
+fn over(call: &TlsCall, stack: u64) -> bool {
+    stack.wrapping_sub(call.stack) < STACK_BYTES_MAX
 }
 
 /// The library call is over; `rax` holds what it, or its inner function, returned.
@@ -89,6 +107,13 @@ pub fn exit(ctx: &impl EbpfContext) {
         return;
     }
     let _ = TLS_CALLS.remove(&thread);
+    if call.nested != 0 {
+        // SAFETY: copied out at once.
+        if let Some(outer) = TLS_OUTER_CALLS.get_ptr(&thread).map(|outer| unsafe { *outer }) {
+            let _ = TLS_OUTER_CALLS.remove(&thread);
+            let _ = TLS_CALLS.insert(&thread, &outer, 0);
+        }
+    }
     let Some(registers) = registers(ctx.as_ptr()) else { return };
     let result = register(&registers, RAX);
     let sent = call.op == Op::Write as u8 || call.op == Op::WriteEarly as u8 || call.op == Op::Sendfile as u8;
@@ -151,26 +176,39 @@ fn object_of(object: u64) -> Option<*mut TlsObject> {
     TLS_OBJECTS.get_ptr_mut(&key)
 }
 
-/// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object.
+/// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object. `stack`: the thread's
+/// stack pointer.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow) -> i32 {
+pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: u64) -> i32 {
     // SAFETY: the verifier holds callers to pointers of these sizes, or null.
     if let (Some(tcp), Some(flow)) = unsafe { (tcp.as_ref(), flow.as_mut()) } {
-        carrier_used(tcp, flow);
+        carrier_used(tcp, flow, stack);
     }
     0
 }
 
 #[inline(always)]
-fn carrier_used(tcp: &Tcp, state: &mut Flow) {
+fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: copied out at once.
     let Some(call) = TLS_CALLS.get_ptr(&thread).map(|call| unsafe { *call }) else { return };
+    if over(&call, stack) {
+        let _ = TLS_CALLS.remove(&thread);
+        return;
+    }
     let Some(object) = object_of(call.object) else { return };
     // SAFETY: a live map value.
     let object = unsafe { &mut *object };
     if object.carrier == tcp.cookie && state.tls == tls::BOUND {
+        return;
+    }
+    // A callback of the application may use another connection while the library shakes hands, reads or writes.
+    // Only a new handshake, or the end of its connection, gives an object another one.
+    let other = object.carrier != 0 && object.carrier != tcp.cookie;
+    // SAFETY: only asks whether it is there.
+    if other && call.op != Op::Handshake as u8 && unsafe { FLOWS.get(&object.carrier) }.is_some() {
+        count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
         return;
     }
     object.carrier = tcp.cookie;

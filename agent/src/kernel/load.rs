@@ -334,6 +334,7 @@ impl Maps {
             sum.unreadable += value.unreadable;
             sum.shed_operations += value.shed_operations;
             sum.shed_bytes += value.shed_bytes;
+            sum.other_carriers += value.other_carriers;
         }
         sum
     }

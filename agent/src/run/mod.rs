@@ -264,6 +264,7 @@ impl Agent {
             ("ring-bytes", counters.dropped_bytes),
             ("shed-operations", counters.shed_operations),
             ("shed-bytes", counters.shed_bytes),
+            ("other-carriers", counters.other_carriers),
             ("no-cookie", counters.no_cookie),
             ("mptcp", counters.mptcp),
             ("compat-calls", counters.compat),
