@@ -81,6 +81,7 @@ impl Bench {
             netns: 0,
             tls: None,
             joined_late: false,
+            starts: None,
             enforceable: true,
         })));
     }

@@ -6,7 +6,7 @@ pub struct Event {
     pub id: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub time_ns: u64,
-    #[prost(oneof = "event::Kind", tags = "10, 11, 12, 13")]
+    #[prost(oneof = "event::Kind", tags = "10, 11, 12, 13, 14")]
     pub kind: ::core::option::Option<event::Kind>,
 }
 /// Nested message and enum types in `Event`.
@@ -21,6 +21,8 @@ pub mod event {
         AgentState(super::AgentState),
         #[prost(message, tag = "13")]
         Audit(super::Audit),
+        #[prost(message, tag = "14")]
+        FlowEnd(super::FlowEnd),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -205,6 +207,41 @@ pub struct FlowLoss {
     pub duration_ns: u64,
     #[prost(string, tag = "7")]
     pub detail: ::prost::alloc::string::String,
+}
+/// A connection's account at its end (`capture.flow_ends`): what TCP counted between the agent's first sight of it and
+/// its end, and what became of that.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FlowEnd {
+    #[prost(uint64, tag = "1")]
+    pub flow_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub process: ::core::option::Option<Process>,
+    #[prost(message, optional, tag = "3")]
+    pub local: ::core::option::Option<Peer>,
+    #[prost(message, optional, tag = "4")]
+    pub remote: ::core::option::Option<Peer>,
+    /// Absent: clear text. Of a TLS object the bytes are the library's plaintext.
+    #[prost(message, optional, tag = "5")]
+    pub tls: ::core::option::Option<Tls>,
+    #[prost(message, optional, tag = "6")]
+    pub sent: ::core::option::Option<Account>,
+    #[prost(message, optional, tag = "7")]
+    pub received: ::core::option::Option<Account>,
+    /// A TLS library's ciphertext went over it: moved, and neither seen nor lost; its plaintext has an account of its own.
+    #[prost(bool, tag = "8")]
+    pub carries_tls: bool,
+    #[prost(bool, tag = "9")]
+    pub reset: bool,
+}
+/// moved = seen + lost, or something is wrong with the account.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Account {
+    #[prost(uint64, tag = "1")]
+    pub moved: u64,
+    #[prost(uint64, tag = "2")]
+    pub seen: u64,
+    #[prost(uint64, tag = "3")]
+    pub lost: u64,
 }
 /// The agent's state changed, or says again what it is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -5,7 +5,7 @@
 //! buffer: no tree of values, no copy of a string. It must not know policy, time zones or exporters.
 //!
 //! The shape:
-//! - `kind` says which of `call`, `flow_loss`, `agent_state`, `audit` is there, under its own name.
+//! - `kind` says which of `call`, `flow_loss`, `flow_end`, `agent_state`, `audit` is there, under its own name.
 //! - What is absent is `null`, never an empty string, so that a query can tell the two apart.
 //! - Times are RFC 3339 in UTC with nanoseconds; durations are in nanoseconds and end in `_ns`.
 //! - 64-bit identifiers are strings of hex digits: a JSON number is a double to many readers (RFC 8259 §6).
@@ -36,6 +36,7 @@ pub fn kind_name(event: &v1::Event) -> &'static str {
     match &event.kind {
         Some(v1::event::Kind::Call(_)) => "call",
         Some(v1::event::Kind::FlowLoss(_)) => "flow_loss",
+        Some(v1::event::Kind::FlowEnd(_)) => "flow_end",
         Some(v1::event::Kind::AgentState(_)) => "agent_state",
         Some(v1::event::Kind::Audit(_)) => "audit",
         // Made by a newer agent than this reader.
@@ -62,6 +63,8 @@ struct EventJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     flow_loss: Option<FlowLossJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    flow_end: Option<FlowEndJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     agent_state: Option<AgentStateJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<AuditJson<'a>>,
@@ -75,12 +78,14 @@ impl<'a> EventJson<'a> {
             time: time(event.time_ns),
             call: None,
             flow_loss: None,
+            flow_end: None,
             agent_state: None,
             audit: None,
         };
         match &event.kind {
             Some(v1::event::Kind::Call(call)) => json.call = Some(CallJson::of(call)),
             Some(v1::event::Kind::FlowLoss(loss)) => json.flow_loss = Some(FlowLossJson::of(loss)),
+            Some(v1::event::Kind::FlowEnd(end)) => json.flow_end = Some(FlowEndJson::of(end)),
             Some(v1::event::Kind::AgentState(state)) => json.agent_state = Some(AgentStateJson::of(state)),
             Some(v1::event::Kind::Audit(audit)) => json.audit = Some(AuditJson::of(audit)),
             None => {}
@@ -347,6 +352,52 @@ impl<'a> FlowLossJson<'a> {
             events: loss.events,
             duration_ns: loss.duration_ns,
             detail: text(&loss.detail),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FlowEndJson<'a> {
+    flow_id: Number64,
+    process: Option<ProcessJson<'a>>,
+    local: Option<PeerJson<'a>>,
+    remote: Option<PeerJson<'a>>,
+    tls: Option<TlsJson<'a>>,
+    sent: Option<AccountJson>,
+    received: Option<AccountJson>,
+    carries_tls: bool,
+    reset: bool,
+}
+
+impl<'a> FlowEndJson<'a> {
+    fn of(end: &'a v1::FlowEnd) -> Self {
+        FlowEndJson {
+            flow_id: Number64(end.flow_id),
+            process: end.process.as_ref().map(ProcessJson::of),
+            local: end.local.as_ref().and_then(PeerJson::of),
+            remote: end.remote.as_ref().and_then(PeerJson::of),
+            tls: end.tls.as_ref().map(TlsJson::of),
+            sent: end.sent.as_ref().map(AccountJson::of),
+            received: end.received.as_ref().map(AccountJson::of),
+            carries_tls: end.carries_tls,
+            reset: end.reset,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AccountJson {
+    moved: u64,
+    seen: u64,
+    lost: u64,
+}
+
+impl AccountJson {
+    fn of(account: &v1::Account) -> Self {
+        AccountJson {
+            moved: account.moved,
+            seen: account.seen,
+            lost: account.lost,
         }
     }
 }

@@ -354,6 +354,7 @@ impl Intake {
             netns: open.netns,
             tls: None,
             joined_late: open.joined_late != 0,
+            starts: (open.joined_late == 0).then_some((open.sent_start, open.received_start)),
             enforceable: open.enforceable != 0,
         });
         let objects = self
@@ -431,6 +432,7 @@ impl Intake {
             tls: Some(tls),
             // An object is followed from its first use after the probes came: its start may be missing.
             joined_late: true,
+            starts: None,
             enforceable: false,
         };
         if let Some(below) = below {

@@ -92,6 +92,8 @@ pub struct FlowInfo {
     pub tls: Option<TlsInfo>,
     /// The connection is older than the agent: its first bytes are in the middle of something.
     pub joined_late: bool,
+    /// TCP sequence numbers of the first byte sent and the first received; `None` where they are not known.
+    pub starts: Option<(u32, u32)>,
     /// A cgroup program has seen this socket, so that its egress can be withheld.
     pub enforceable: bool,
 }

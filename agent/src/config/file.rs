@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     key("capture.body_bytes_max", "size", "64KiB", "What is kept of a body, each way, while its call is judged. 0 to 16MiB."),
     key("capture.ring_bytes", "size", "8MiB", "The ring between kernel and agent; rounded up to a power of two. 256KiB to 256MiB."),
     key("capture.flows_max", "number", "65536", "Connections followed at a time; what is beyond is counted. 64 to 1048576."),
+    key("capture.flow_ends", "`lossy`, `all`", "lossy", "Of which connections the account (bytes moved, seen, lost) is an event at their end: those that lost something, or all."),
     key("capture.call_timeout", "duration", "5m", "A call without a response ends as `timed-out` after this. 1s to 1d."),
     key("exempt", "mapping", "", "What is neither captured nor enforced, besides the agent's own connections."),
     key("exempt.exes", "list of files", "[]", "Executables by path; resolved to their inodes, so that a process cannot rename itself into the list."),
@@ -102,6 +103,7 @@ pub(super) struct File {
     pub body_bytes_max: Option<u64>,
     pub ring_bytes: Option<u64>,
     pub flows_max: Option<i64>,
+    pub flow_ends_all: Option<bool>,
     pub call_timeout: Option<Duration>,
     pub exempt_exes: Vec<PathBuf>,
     pub exempt_cgroups: Vec<PathBuf>,
@@ -233,6 +235,7 @@ fn capture(capture: &Fields<'_>, file: &mut File) {
     file.body_bytes_max = capture.bytes("body_bytes_max", 0..=16 << 20);
     file.ring_bytes = capture.bytes("ring_bytes", 256 << 10..=256 << 20);
     file.flows_max = capture.number("flows_max", 64..=1 << 20);
+    file.flow_ends_all = capture.word("flow_ends", &[("lossy", false), ("all", true)]);
     file.call_timeout = capture.duration(
         "call_timeout",
         Duration::from_secs(1)..=Duration::from_secs(86_400),

@@ -147,6 +147,8 @@ pub struct Capture {
     /// A power of two, at least a page.
     pub ring_bytes: u32,
     pub flows_max: u32,
+    /// The account of every connection is an event, not only of those that lost something.
+    pub flow_ends_all: bool,
     /// A call without a response ends after this.
     pub call_timeout: Duration,
 }
@@ -260,6 +262,7 @@ impl Default for Config {
                 body_bytes_max: 64 << 10,
                 ring_bytes: 8 << 20,
                 flows_max: 65_536,
+                flow_ends_all: false,
                 call_timeout: Duration::from_secs(300),
             },
             exempt: Exempt {
@@ -353,6 +356,7 @@ pub fn resolve(
                 file.flows_max.and_then(|flows| u64::try_from(flows).ok()),
                 default.capture.flows_max,
             ),
+            flow_ends_all: file.flow_ends_all.unwrap_or(default.capture.flow_ends_all),
             call_timeout: file.call_timeout.unwrap_or(default.capture.call_timeout),
         },
         exempt: Exempt {

@@ -12,9 +12,10 @@ use apiward_proto::v1;
 
 use super::clock::{self, Clock};
 use crate::call::{ApiCall, BodyFacts, CallDirection, Protocol};
-use crate::capture::{FlowId, FlowInfo, Process};
+use crate::capture::{FlowId, FlowInfo, Process, TlsInfo};
 use crate::detect::{Finding, Severity};
 use crate::enforce::Outcome;
+use crate::flow::{Account, Ledger};
 use crate::policy::{Action, Verdict};
 
 /// An ended call, with all that was thought and done about it. `outcome` is what enforcement says of a denial;
@@ -38,10 +39,7 @@ pub fn call(
         process: Some(process(&call.process)),
         local: call.flow.local.map(peer),
         remote: call.flow.remote.map(peer),
-        tls: call.flow.tls.as_ref().map(|tls| v1::Tls {
-            library: tls.library.to_string(),
-            version: tls.version.to_string(),
-        }),
+        tls: call.flow.tls.as_ref().map(tls),
         request: Some(v1::Request {
             method: call.request.method.to_string(),
             path: call.request.path.clone(),
@@ -104,6 +102,35 @@ pub fn flow_loss(loss: Loss<'_>) -> v1::Event {
         duration_ns: loss.duration_ns,
         detail: loss.detail,
     }))
+}
+
+/// The account of a connection that has ended.
+pub fn flow_end(clock: &Clock, ledger: &Ledger) -> v1::Event {
+    let account = |account: Account| v1::Account {
+        moved: account.moved,
+        seen: account.seen,
+        lost: account.lost,
+    };
+    let mut event = event_now(v1::event::Kind::FlowEnd(v1::FlowEnd {
+        flow_id: flow_id(&ledger.flow),
+        process: ledger.process.as_deref().map(process),
+        local: ledger.flow.local.map(peer),
+        remote: ledger.flow.remote.map(peer),
+        tls: ledger.flow.tls.as_ref().map(tls),
+        sent: Some(account(ledger.sent)),
+        received: Some(account(ledger.received)),
+        carries_tls: ledger.carries_tls,
+        reset: ledger.reset,
+    }));
+    event.time_ns = clock.unix_ns(ledger.at);
+    event
+}
+
+fn tls(tls: &TlsInfo) -> v1::Tls {
+    v1::Tls {
+        library: tls.library.to_string(),
+        version: tls.version.to_string(),
+    }
 }
 
 /// The agent's own state, as an event of this moment: `started`, `stopping`, `degraded`, `recovered` …

@@ -82,19 +82,44 @@ impl Held {
 pub(super) struct Lane {
     /// Position of the next byte to hand on.
     next: Option<u64>,
-    /// Where the lane should begin, as told by the other direction's first segment.
+    /// Where the lane should begin, as told by the other direction's first segment; or where it does begin.
     start: Option<u64>,
+    /// `start` is no guess.
+    exact: bool,
     last_at: KernelTime,
     pub process: Option<Arc<Process>>,
     /// Early segments by position; empty, without memory of its own, almost always.
     held: Vec<Held>,
     pub held_bytes: usize,
+    /// Position of the first byte that was handed on or missed.
+    first: Option<u64>,
+    /// Bytes handed on, and bytes told as missing: counted apart, so that the account can be wrong.
+    seen: u64,
+    lost: u64,
+}
+
+/// What became of a direction's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Between the first sight of it and its end, by TCP's sequence numbers or the library's results.
+    pub moved: u64,
+    pub seen: u64,
+    pub lost: u64,
 }
 
 impl Lane {
     pub(super) fn new(start: Option<u64>) -> Self {
         Lane {
             start,
+            ..Lane::default()
+        }
+    }
+
+    /// Begins at a sequence number that the kernel told.
+    pub(super) fn starting(start: u32) -> Self {
+        Lane {
+            start: Some(EPOCH + u64::from(start)),
+            exact: true,
             ..Lane::default()
         }
     }
@@ -136,9 +161,12 @@ impl Lane {
         };
         self.process = Some(held.whose.process.clone());
         let next = *self.next.get_or_insert_with(|| match self.start {
-            Some(start) if position >= start && position - start <= HINT_DISTANCE_MAX => start,
+            Some(start) if position >= start && (self.exact || position - start <= HINT_DISTANCE_MAX) => {
+                start
+            }
             _ => position,
         });
+        self.first.get_or_insert(next);
         if held.position <= next {
             self.hand_on(held, sink);
             self.drain(sink);
@@ -166,10 +194,12 @@ impl Lane {
         let mut position = next;
         if !held.bytes.is_empty() {
             let length = held.bytes.len() as u64;
+            self.seen += length;
             sink.piece(&held.whose, position, What::Chunk(held.bytes));
             position += length;
         }
         if held.missing > 0 {
+            self.lost += held.missing;
             sink.gap(&held.whose, position, held.missing, held.reason);
             position += held.missing;
         }
@@ -218,6 +248,7 @@ impl Lane {
         let whose = first.whose.clone();
         let bytes = first.position - next;
         self.next = Some(first.position);
+        self.lost += bytes;
         sink.gap(&whose, next, bytes, reason);
         self.drain(sink);
     }
@@ -266,6 +297,8 @@ impl Lane {
             return;
         }
         let reason = self.why(sink);
+        self.lost += bytes;
+        self.first.get_or_insert(next);
         match self.process.as_ref().or(process) {
             Some(process) => {
                 let whose = Whose {
@@ -282,5 +315,23 @@ impl Lane {
             }
         }
         self.next = Some(end);
+    }
+
+    /// The account, once the direction is finished. `end` may count a FIN; 0: what was handed on is all that is known.
+    pub(super) fn account(&self, end: u64, socket: bool) -> Account {
+        let (Some(first), Some(next)) = (self.first.or(self.start), self.next.or(self.start)) else {
+            return Account::default();
+        };
+        let last = match end {
+            0 => next,
+            end => self.unwrap_position(end, socket),
+        };
+        // One more is the FIN's own number.
+        let last = if last == next + 1 { next } else { last };
+        Account {
+            moved: last.saturating_sub(first),
+            seen: self.seen,
+            lost: self.lost,
+        }
     }
 }

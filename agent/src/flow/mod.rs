@@ -18,9 +18,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+pub use self::lane::Account;
 use self::lane::{Lane, Sink};
 use self::stats::Losses;
-pub use self::stats::{Loss, Stats};
+pub use self::stats::{Ledger, Loss, Stats};
 use crate::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
@@ -43,6 +44,10 @@ pub struct Limits {
     pub unread_ns: u64,
     /// Ended flows remembered; beyond it the oldest is forgotten early.
     pub ended_max: usize,
+    /// Accounts kept between two calls of [`Flows::take_ledgers`]; beyond it they are counted and dropped.
+    pub ledgers_max: usize,
+    /// Keep the account of every flow, not only of those that lost something.
+    pub ledgers_all: bool,
     /// Processes whose losses are told apart between two calls of [`Flows::take_losses`].
     pub losses_max: usize,
 }
@@ -57,6 +62,8 @@ impl Default for Limits {
             ended_ns: 100_000_000,
             unread_ns: 1_000_000_000,
             ended_max: 4096,
+            ledgers_max: 4096,
+            ledgers_all: false,
             losses_max: 1024,
         }
     }
@@ -149,6 +156,7 @@ pub struct Flows {
     lost_at: Option<KernelTime>,
     stats: Stats,
     losses: Losses,
+    ledgers: Vec<Ledger>,
 }
 
 impl Flows {
@@ -164,6 +172,7 @@ impl Flows {
             lost_at: None,
             stats: Stats::default(),
             losses: Losses::new(limits.losses_max),
+            ledgers: Vec::new(),
             limits,
         }
     }
@@ -206,6 +215,25 @@ impl Flows {
         self.losses.take()
     }
 
+    /// Accounts of flows that have ended since the last call.
+    pub fn take_ledgers(&mut self) -> Vec<Ledger> {
+        std::mem::take(&mut self.ledgers)
+    }
+
+    fn keep_ledger(&mut self, ledger: Ledger) {
+        self.stats.bytes_moved += ledger.sent.moved + ledger.received.moved;
+        self.stats.bytes_missed += ledger.sent.lost + ledger.received.lost;
+        let balanced = |account: Account| account.lost == 0 && account.moved == account.seen;
+        if balanced(ledger.sent) && balanced(ledger.received) && !self.limits.ledgers_all {
+            return;
+        }
+        if self.ledgers.len() < self.limits.ledgers_max {
+            self.ledgers.push(ledger);
+        } else {
+            self.stats.ledgers_dropped += 1;
+        }
+    }
+
     fn flow(&mut self, info: Arc<FlowInfo>, out: &mut dyn FnMut(Item)) {
         if let (FlowId::Tls { .. }, Some(cookie)) = (info.id, info.carrier)
             && let Some(below) = self.flows.get_mut(&FlowId::Socket(cookie))
@@ -226,14 +254,15 @@ impl Flows {
             self.evict(at, out);
         }
         let id = info.id;
-        let start = match (info.id, info.joined_late) {
-            (FlowId::Tls { .. }, false) => Some(0),
-            _ => None,
+        let (sent, received) = match (info.id, info.starts) {
+            (FlowId::Tls { .. }, _) if !info.joined_late => (Lane::new(Some(0)), Lane::new(Some(0))),
+            (FlowId::Socket(_), Some((sent, received))) => (Lane::starting(sent), Lane::starting(received)),
+            _ => (Lane::new(None), Lane::new(None)),
         };
         let flow = Flow {
             info,
-            received: Lane::new(start),
-            sent: Lane::new(start),
+            received,
+            sent,
             touched: at,
             late: false,
             carries_tls: false,
@@ -324,6 +353,7 @@ impl Flows {
                 self.stats.flows_late += 1;
                 let info = Arc::new(FlowInfo {
                     joined_late: true,
+                    starts: None,
                     ..(**info).clone()
                 });
                 self.insert(info, at, out);
@@ -428,6 +458,23 @@ impl Flows {
                 lane.finish(end_position, at, socket, end.reset, process.as_ref(), &mut sink);
             }
         }
+        let account = |lane: &Lane, end| match flow.carries_tls {
+            true => Account::default(),
+            false => lane.account(end, socket),
+        };
+        let (sent, received) = (
+            account(&flow.sent, end.sent_end),
+            account(&flow.received, end.received_end),
+        );
+        self.keep_ledger(Ledger {
+            at,
+            flow: flow.info.clone(),
+            process,
+            sent,
+            received,
+            carries_tls: flow.carries_tls,
+            reset: end.reset,
+        });
         if !flow.late {
             self.ended.insert(id, flow.info.clone());
             self.forget
@@ -454,6 +501,7 @@ fn unannounced(id: FlowId) -> FlowInfo {
         netns: 0,
         tls: None,
         joined_late: true,
+        starts: None,
         enforceable: false,
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::capture::{GapReason, Process};
+use super::lane::Account;
+use crate::capture::{FlowInfo, GapReason, KernelTime, Process};
 
 /// Counters since the start, except where they say *open* or *held*.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,25 @@ pub struct Stats {
     /// Flows of which something came after their end.
     pub flows_late: u64,
     pub held_bytes: u64,
+    /// Of flows that have ended: bytes that TCP (or the TLS library) moved, and those of them that were lost.
+    pub bytes_moved: u64,
+    pub bytes_missed: u64,
+    /// Accounts that found no room.
+    pub ledgers_dropped: u64,
+}
+
+/// What became of the bytes of a flow that has ended.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub at: KernelTime,
+    pub flow: Arc<FlowInfo>,
+    /// Who used it last; `None` where nothing of it was seen.
+    pub process: Option<Arc<Process>>,
+    pub sent: Account,
+    pub received: Account,
+    /// Ciphertext went over it: its account is empty, and the TLS object's says what was in it.
+    pub carries_tls: bool,
+    pub reset: bool,
 }
 
 /// Bytes that a process moved and that were not seen.

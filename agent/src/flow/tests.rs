@@ -373,6 +373,38 @@ proptest! {
         told.take(&mut flows, closed(100, u64::from(start.wrapping_add(at as u32 + 1))));
         prop_assert_eq!(flows.stats().bytes_missing as usize + seen, at);
     }
+
+    /// Where the kernel told the start, also what was lost before the first record is in the account.
+    #[test]
+    fn every_account_balances(
+        start in any::<u32>(),
+        pieces in proptest::collection::vec((2usize..40, any::<bool>()), 1..30),
+    ) {
+        let mut flows = Flows::new(Limits { ledgers_all: true, ..Limits::default() });
+        let mut told = Told::default();
+        let Captured::Flow(known) = info(FlowId::Socket(1)) else { unreachable!() };
+        told.take(&mut flows, Captured::Flow(Arc::new(FlowInfo { starts: Some((7, start)), ..(*known).clone() })));
+        let (mut at, mut seen) = (0, 0);
+        for (index, (length, lost)) in pieces.iter().enumerate() {
+            if !lost {
+                let position = start.wrapping_add(at as u32);
+                told.take(&mut flows, Captured::Segment(segment(index as u64, position, &vec![b'x'; *length])));
+                seen += *length as u64;
+            }
+            at += length;
+        }
+        let Captured::Closed { at: when, flow, end } = closed(100, u64::from(start.wrapping_add(at as u32))) else {
+            unreachable!()
+        };
+        // An end of 0 says that nothing is known of it; the sequence number 0 may be one, once in 4 billion.
+        prop_assume!(end.received_end != 0);
+        told.take(&mut flows, Captured::Closed { at: when, flow, end: FlowEnd { sent_end: 7, ..end } });
+        let ledgers = flows.take_ledgers();
+        prop_assert_eq!(ledgers.len(), 1);
+        let expected = Account { moved: at as u64, seen, lost: at as u64 - seen };
+        prop_assert_eq!(ledgers[0].received, expected);
+        prop_assert_eq!(ledgers[0].sent, Account::default());
+    }
 }
 
 #[test]

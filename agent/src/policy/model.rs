@@ -325,6 +325,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
             netns: 0,
             tls: None,
             joined_late: false,
+            starts: None,
             enforceable: true,
         }),
         request: Request {

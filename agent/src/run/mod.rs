@@ -247,6 +247,7 @@ impl Agent {
         }
         let events = std::mem::take(&mut self.pipeline.judge.events);
         self.exports.send(events);
+        self.tell_accounts();
     }
 
     /// The kernel's own count of what it dropped.
@@ -300,6 +301,20 @@ impl Agent {
             self.exports
                 .send(vec![wire::agent_state("overload-ended", "bodies are kept again")]);
         }
+    }
+
+    /// What became of the bytes of connections that have ended.
+    fn tell_accounts(&mut self) {
+        let ledgers = self.pipeline.flows.take_ledgers();
+        if ledgers.is_empty() {
+            return;
+        }
+        let clock = &self.pipeline.judge.clock;
+        let events = ledgers
+            .iter()
+            .map(|ledger| wire::flow_end(clock, ledger))
+            .collect();
+        self.exports.send(events);
     }
 
     fn tell_losses(&mut self) {

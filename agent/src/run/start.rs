@@ -85,6 +85,7 @@ fn attach(
         Intake::new(listeners),
         Flows::new(flow::Limits {
             flows_max: config.capture.flows_max as usize,
+            ledgers_all: config.capture.flow_ends_all,
             ..flow::Limits::default()
         }),
         Calls::new(call_options(&config, &policies)?),

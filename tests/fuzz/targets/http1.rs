@@ -89,6 +89,7 @@ pub fn run(data: &[u8]) {
         netns: 0,
         tls: None,
         joined_late: first & 1 != 0,
+        starts: None,
         enforceable: false,
     })));
     let process = Arc::new(Process {

@@ -60,6 +60,7 @@ pub(super) fn info(id: FlowId) -> Captured {
         netns: 0,
         tls: None,
         joined_late: false,
+        starts: None,
         enforceable: true,
     }))
 }
@@ -87,6 +88,7 @@ impl Scene {
         };
         scene.take(Captured::Flow(Arc::new(FlowInfo {
             joined_late,
+            starts: None,
             ..(*flow).clone()
         })));
         scene

@@ -128,6 +128,7 @@ fn the_flows_connection_is_reset() {
         netns: own_namespace().unwrap(),
         tls: None,
         joined_late: false,
+        starts: None,
         enforceable: true,
     });
     let mut actions = Actions::new(Nothing);

@@ -58,6 +58,7 @@ fn flow(id: FlowId, carrier: Option<u64>) -> FlowInfo {
         netns: 1,
         tls: None,
         joined_late: false,
+        starts: None,
         enforceable: true,
     }
 }

@@ -50,6 +50,7 @@ fn sample() -> ApiCall {
                 version: "3.0.17".into(),
             }),
             joined_late: false,
+            starts: None,
             enforceable: true,
         }),
         request: Request {
