@@ -105,7 +105,7 @@ pub struct Libraries {
 impl Libraries {
     /// Starts the thread, which first probes the system's own libraries and those of `running` processes.
     /// `attach_first` waits for the system's own.
-    pub fn start(probes: Probes, running: Vec<u32>) -> std::io::Result<Libraries> {
+    pub fn start(probes: Probes, running: Vec<u32>, prefer: site::Prefer) -> std::io::Result<Libraries> {
         let (requests, receiver) = sync_channel(REQUESTS_MAX);
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (ready, started) = channel();
@@ -117,6 +117,7 @@ impl Libraries {
                     shared,
                     known: HashMap::new(),
                     refused: HashSet::new(),
+                    prefer,
                 };
                 keeper.system();
                 // Nobody waits any more if the start was given up.
@@ -176,6 +177,7 @@ struct Keeper {
     shared: Arc<Mutex<Shared>>,
     known: HashMap<FileKey, Attached>,
     refused: HashSet<FileKey>,
+    prefer: site::Prefer,
 }
 
 impl Keeper {
@@ -278,7 +280,7 @@ impl Keeper {
             });
             return;
         }
-        let plan = match site::plan(path) {
+        let plan = match site::plan_preferring(path, self.prefer) {
             Ok(plan) => plan,
             Err(error) => {
                 if self.refused.len() >= REFUSED_MAX {

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::{Collector, Export, JsonlTarget, OnExit, Otlp, Remote, Secret, Tls};
 use crate::errors;
+use crate::kernel::site::Prefer;
 use crate::policy::Mode;
 use crate::yaml::{Fields, Node, Place, Reader, Value, parse_cidr, quote};
 
@@ -68,6 +69,7 @@ pub const KEYS: &[Key] = &[
     key("capture.ring_bytes", "size", "8MiB", "The ring between kernel and agent; rounded up to a power of two. 256KiB to 256MiB."),
     key("capture.flows_max", "number", "65536", "Connections followed at a time; what is beyond is counted. 64 to 1048576."),
     key("capture.flow_ends", "`lossy`, `all`", "lossy", "Of which connections the account (bytes moved, seen, lost) is an event at their end: those that lost something, or all."),
+    key("capture.tls_probes", "`inner`, `functions`", "inner", "Where TLS libraries are probed: at the inner function that all ways share, where it can be proved, or at entry and return of the exported functions, which costs several times more."),
     key("capture.call_timeout", "duration", "5m", "A call without a response ends as `timed-out` after this. 1s to 1d."),
     key("exempt", "mapping", "", "What is neither captured nor enforced, besides the agent's own connections."),
     key("exempt.exes", "list of files", "[]", "Executables by path; resolved to their inodes, so that a process cannot rename itself into the list."),
@@ -104,6 +106,7 @@ pub(super) struct File {
     pub ring_bytes: Option<u64>,
     pub flows_max: Option<i64>,
     pub flow_ends_all: Option<bool>,
+    pub tls_probes: Option<Prefer>,
     pub call_timeout: Option<Duration>,
     pub exempt_exes: Vec<PathBuf>,
     pub exempt_cgroups: Vec<PathBuf>,
@@ -236,6 +239,10 @@ fn capture(capture: &Fields<'_>, file: &mut File) {
     file.ring_bytes = capture.bytes("ring_bytes", 256 << 10..=256 << 20);
     file.flows_max = capture.number("flows_max", 64..=1 << 20);
     file.flow_ends_all = capture.word("flow_ends", &[("lossy", false), ("all", true)]);
+    file.tls_probes = capture.word(
+        "tls_probes",
+        &[("inner", Prefer::Entry), ("functions", Prefer::Functions)],
+    );
     file.call_timeout = capture.duration(
         "call_timeout",
         Duration::from_secs(1)..=Duration::from_secs(86_400),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::errors;
+use crate::kernel::site::Prefer;
 use crate::policy::Mode;
 use crate::yaml::{Problem, Problems, Reader};
 
@@ -149,6 +150,7 @@ pub struct Capture {
     pub flows_max: u32,
     /// The account of every connection is an event, not only of those that lost something.
     pub flow_ends_all: bool,
+    pub tls_probes: Prefer,
     /// A call without a response ends after this.
     pub call_timeout: Duration,
 }
@@ -263,6 +265,7 @@ impl Default for Config {
                 ring_bytes: 8 << 20,
                 flows_max: 65_536,
                 flow_ends_all: false,
+                tls_probes: Prefer::Entry,
                 call_timeout: Duration::from_secs(300),
             },
             exempt: Exempt {
@@ -357,6 +360,7 @@ pub fn resolve(
                 default.capture.flows_max,
             ),
             flow_ends_all: file.flow_ends_all.unwrap_or(default.capture.flow_ends_all),
+            tls_probes: file.tls_probes.unwrap_or(default.capture.tls_probes),
             call_timeout: file.call_timeout.unwrap_or(default.capture.call_timeout),
         },
         exempt: Exempt {

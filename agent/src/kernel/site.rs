@@ -59,6 +59,8 @@ pub enum Prefer {
     Entry,
     /// The calls of it: there a call can be skipped.
     Calls,
+    /// Entry and return of the exported functions, as most tools do: for comparison, and if a proof should be wrong.
+    Functions,
 }
 
 /// What a probe at a site costs.
@@ -232,6 +234,9 @@ impl Planner<'_> {
 
     /// Probes on the inner function of an operation and how they are, or why there are none.
     fn inner_sites(&mut self, op: Op) -> Result<Result<(Vec<Site>, String), String>, ElfError> {
+        if self.prefer == Prefer::Functions {
+            return Ok(Err("they were asked for".to_owned()));
+        }
         let Some(inner) = self.inner_function(op)? else {
             return Ok(Err(
                 "no inner function that all its forms share could be proved".to_owned()

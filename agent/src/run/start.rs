@@ -75,8 +75,12 @@ fn attach(
     } = loaded;
     capabilities.push(host_pids());
     executables.list_running(&mut maps);
-    let libraries = Libraries::start(probes, scope::running_in(&kernel_scope))
-        .context("the thread for TLS libraries cannot be started")?;
+    let libraries = Libraries::start(
+        probes,
+        scope::running_in(&kernel_scope),
+        config.capture.tls_probes,
+    )
+    .context("the thread for TLS libraries cannot be started")?;
     start_exporters(&config, &exports);
     if let Some(listen) = config.metrics {
         serve_metrics(&exports, telemetry.clone(), listen);
