@@ -8,6 +8,7 @@ pub mod cost;
 pub mod elf;
 pub mod load;
 pub mod mapped;
+pub mod mappings;
 pub mod netlink;
 pub mod probe;
 pub mod ring;
