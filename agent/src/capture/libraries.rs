@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use smol_str::SmolStr;
 
 use super::{KernelTime, TlsInfo};
 use crate::kernel::load::{ProbeLink, Probes, file_key};
+use crate::kernel::mappings::{Mappings, Seen, Watch};
 use crate::kernel::{mapped, site};
 
 /// Libraries and programs with TLS inside that are probed at once.
@@ -25,6 +27,8 @@ const LIBRARIES_MAX: usize = 512;
 const REFUSED_MAX: usize = 8_192;
 /// Files that wait to be looked at. One that is not asked for is asked for again by the next process that maps it.
 const REQUESTS_MAX: usize = 4_096;
+/// Mappings were missed: between two looks at all running processes, each of which reads what they map.
+const RESCAN_PAUSE: Duration = Duration::from_secs(10);
 /// How often libraries are checked for being deleted and unused.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Where the system's own libssl lies: probed at once, so that a program that lives for milliseconds is seen.
@@ -55,6 +59,17 @@ pub enum Request {
         file: FileKey,
         exe: SmolStr,
     },
+    /// Mappings were missed: the running processes are looked at again.
+    Missed,
+}
+
+/// The processes around the agent that are in scope.
+pub struct Neighbours {
+    pub running: Box<dyn Fn() -> Vec<u32> + Send>,
+    /// This one is. Asked for each mapping of a libssl.
+    pub in_scope: Box<dyn Fn(u32) -> bool + Send>,
+    /// Where mappings are told, if no kernel program reports them.
+    pub mappings: Option<Mappings>,
 }
 
 /// What was done about a library.
@@ -95,58 +110,132 @@ pub struct Shared {
 
 /// Handle of the thread; it ends, and detaches everything, when this is dropped.
 pub struct Libraries {
-    requests: Option<SyncSender<Request>>,
-    /// Requests that found no room.
-    pub requests_dropped: u64,
+    requests: Option<Requests>,
+    mappings_lost: Arc<AtomicU64>,
+    requests_dropped: Arc<AtomicU64>,
     shared: Arc<Mutex<Shared>>,
+    watch: Option<Watch>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// The way to the thread.
+#[derive(Clone)]
+struct Requests {
+    sender: SyncSender<Request>,
+    dropped: Arc<AtomicU64>,
+    missed: Arc<AtomicBool>,
+}
+
+impl Requests {
+    fn send(&self, request: Request) {
+        // The thread ends only after every sender: what cannot be sent has no room.
+        if self.sender.try_send(request).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Cannot be dropped: where there is no room, the thread is awake and looks at the flag.
+    fn missed(&self) {
+        self.missed.store(true, Ordering::Release);
+        let _ = self.sender.try_send(Request::Missed);
+    }
 }
 
 impl Libraries {
     /// Starts the thread, which first probes the system's own libraries and those of `running` processes.
-    /// `attach_first` waits for the system's own.
-    pub fn start(probes: Probes, running: Vec<u32>, prefer: site::Prefer) -> std::io::Result<Libraries> {
-        let (requests, receiver) = sync_channel(REQUESTS_MAX);
+    /// Returns when the system's own are done.
+    pub fn start(probes: Probes, neighbours: Neighbours, prefer: site::Prefer) -> std::io::Result<Libraries> {
+        let Neighbours {
+            running,
+            in_scope,
+            mappings,
+        } = neighbours;
+        let (sender, receiver) = sync_channel(REQUESTS_MAX);
+        let requests = Requests {
+            sender,
+            dropped: Arc::default(),
+            missed: Arc::default(),
+        };
+        let mappings_lost = Arc::new(AtomicU64::new(0));
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (ready, started) = channel();
         let thread = std::thread::Builder::new().name("apiward-tls".into()).spawn({
-            let shared = shared.clone();
+            let (shared, missed) = (shared.clone(), requests.missed.clone());
             move || {
                 let mut keeper = Keeper {
                     probes,
                     shared,
                     known: HashMap::new(),
                     refused: HashSet::new(),
+                    aliases: HashMap::new(),
+                    gone: HashSet::new(),
+                    missed,
+                    running,
                     prefer,
                 };
                 keeper.system();
                 // Nobody waits any more if the start was given up.
                 let _ = ready.send(());
-                for pid in running {
-                    keeper.process(pid);
-                }
+                keeper.rescan();
                 keeper.serve(&receiver);
             }
         })?;
-        let _ = started.recv();
-        Ok(Libraries {
+        let mut libraries = Libraries {
+            requests_dropped: requests.dropped.clone(),
             requests: Some(requests),
-            requests_dropped: 0,
+            mappings_lost,
             shared,
+            watch: None,
             thread: Some(thread),
-        })
+        };
+        if let Some(mappings) = mappings {
+            libraries.watch(mappings, in_scope)?;
+        }
+        let _ = started.recv();
+        Ok(libraries)
+    }
+
+    fn watch(
+        &mut self,
+        mappings: Mappings,
+        in_scope: Box<dyn Fn(u32) -> bool + Send>,
+    ) -> std::io::Result<()> {
+        let Some(requests) = self.requests.clone() else {
+            return Ok(());
+        };
+        let lost = self.mappings_lost.clone();
+        self.watch = Some(mappings.watch(move |seen| match seen {
+            Seen::Mapped(mapping) if in_scope(mapping.pid) => requests.send(Request::Mapped {
+                at: KernelTime(mapping.at_ns),
+                pid: mapping.pid,
+                file: mapping.file,
+                name: mapping.name.into(),
+            }),
+            Seen::Mapped(_) => {}
+            Seen::Lost(records) => {
+                lost.fetch_add(records, Ordering::Relaxed);
+                requests.missed();
+            }
+            Seen::Cpus => requests.missed(),
+        })?);
+        Ok(())
     }
 
     /// Asks for something to be looked at.
     pub fn request(&mut self, request: Request) {
-        // The thread ends only after this handle: what cannot be sent has no room.
-        if self
-            .requests
-            .as_ref()
-            .is_some_and(|requests| requests.try_send(request).is_err())
-        {
-            self.requests_dropped += 1;
+        if let Some(requests) = &self.requests {
+            requests.send(request);
         }
+    }
+
+    /// Requests that found no room.
+    pub fn requests_dropped(&self) -> u64 {
+        self.requests_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Records of mappings, of whatever file, that found no room in the kernel's rings.
+    pub fn mappings_lost(&self) -> u64 {
+        self.mappings_lost.load(Ordering::Relaxed)
     }
 
     /// What was done so far.
@@ -157,7 +246,8 @@ impl Libraries {
 
 impl Drop for Libraries {
     fn drop(&mut self) {
-        drop(self.requests.take());
+        // Every sender first: the thread ends when there is none.
+        drop((self.watch.take(), self.requests.take()));
         if let Some(thread) = self.thread.take() {
             // A panic there was printed there.
             let _ = thread.join();
@@ -177,29 +267,28 @@ struct Keeper {
     shared: Arc<Mutex<Shared>>,
     known: HashMap<FileKey, Attached>,
     refused: HashSet<FileKey>,
+    /// Files that mappings and `/proc` know by different devices, to what `/proc` says: before Linux 6.18 the side
+    /// records name overlayfs's layer, `/proc` the overlay.
+    aliases: HashMap<FileKey, FileKey>,
+    /// Not found before their process ended: said once.
+    gone: HashSet<FileKey>,
+    /// Mappings were missed.
+    missed: Arc<AtomicBool>,
+    running: Box<dyn Fn() -> Vec<u32> + Send>,
     prefer: site::Prefer,
 }
 
 impl Keeper {
     fn serve(&mut self, requests: &Receiver<Request>) {
-        let mut swept = Instant::now();
+        let (mut swept, mut scanned) = (Instant::now(), Instant::now());
         loop {
-            match requests.recv_timeout(SWEEP) {
-                Ok(Request::Mapped { at, pid, file, name }) => {
-                    if !self.is_known(&file) {
-                        match resolve(pid, &file) {
-                            Some(path) => self.consider(&path, file, Some(at), true),
-                            None => self.report(Report {
-                                path: name.to_string(),
-                                attached: false,
-                                detail: format!("process {pid} was gone before the file could be found"),
-                                mapped_at: Some(at),
-                                attached_at: None,
-                                file,
-                            }),
-                        }
-                    }
-                }
+            let limit = if self.missed.load(Ordering::Acquire) {
+                RESCAN_PAUSE.saturating_sub(scanned.elapsed())
+            } else {
+                SWEEP
+            };
+            match requests.recv_timeout(limit) {
+                Ok(Request::Mapped { at, pid, file, name }) => self.mapped(at, pid, file, &name),
                 Ok(Request::Executed { at, pid, file, exe }) => {
                     if !self.is_known(&file)
                         && let Some(path) = executable(pid, &exe, &file)
@@ -207,8 +296,12 @@ impl Keeper {
                         self.consider(&path, file, Some(at), false);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Request::Missed) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if scanned.elapsed() >= RESCAN_PAUSE && self.missed.swap(false, Ordering::Acquire) {
+                self.rescan();
+                scanned = Instant::now();
             }
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
@@ -218,7 +311,45 @@ impl Keeper {
     }
 
     fn is_known(&self, file: &FileKey) -> bool {
+        let file = self.aliases.get(file).unwrap_or(file);
         self.known.contains_key(file) || self.refused.contains(file)
+    }
+
+    fn mapped(&mut self, at: KernelTime, pid: u32, file: FileKey, name: &str) {
+        if self.is_known(&file) {
+            return;
+        }
+        let Some((path, found)) = resolve(pid, &file, name) else {
+            make_room(&mut self.gone);
+            // Every process that lives too short would say the same.
+            if self.gone.insert(file) {
+                self.report(Report {
+                    path: name.to_owned(),
+                    attached: false,
+                    detail: format!("process {pid} was gone before the file could be found"),
+                    mapped_at: Some(at),
+                    attached_at: None,
+                    file,
+                });
+            }
+            return;
+        };
+        if found != file {
+            if self.aliases.len() >= REFUSED_MAX {
+                self.aliases.clear();
+            }
+            self.aliases.insert(file, found);
+        }
+        if !self.is_known(&found) {
+            self.consider(&path, found, Some(at), true);
+        }
+    }
+
+    /// Looks at every process that runs.
+    fn rescan(&mut self) {
+        for pid in (self.running)() {
+            self.process(pid);
+        }
     }
 
     fn system(&mut self) {
@@ -283,9 +414,7 @@ impl Keeper {
         let plan = match site::plan_preferring(path, self.prefer) {
             Ok(plan) => plan,
             Err(error) => {
-                if self.refused.len() >= REFUSED_MAX {
-                    self.refused.clear();
-                }
+                make_room(&mut self.refused);
                 self.refused.insert(file);
                 // NSS has a libssl3.so that is none; most programs have nothing of the kind.
                 if named && !matches!(error, site::PlanError::NotTls) {
@@ -420,6 +549,8 @@ impl Keeper {
                     library.reason = "deleted, and no process maps it any more".into();
                 }
                 self.detach(attached.links);
+                // Its number may be another file's now.
+                self.aliases.retain(|_, known| *known != key);
             }
         }
     }
@@ -455,11 +586,32 @@ fn shown_path(path: &Path) -> String {
 
 /// The file that a process maps, as a path that opens it whatever the process's mount namespace, and also once its
 /// name is gone. Told by what the kernel says of the mapping: `stat` has other devices on some file systems (btrfs).
-fn resolve(pid: u32, file: &FileKey) -> Option<PathBuf> {
-    mapped::of(pid)
-        .into_iter()
-        .find(|mapped| key_of(mapped) == *file)
-        .map(|mapped| mapped.open)
+///
+/// On overlayfs the mapping may be told by the layer's device: then it is the only one of that name on another
+/// device, and the answer has the key that `/proc` knows it by.
+fn resolve(pid: u32, file: &FileKey, name: &str) -> Option<(PathBuf, FileKey)> {
+    choose(mapped::of(pid), file, name)
+}
+
+fn choose(mapped: Vec<mapped::MappedFile>, file: &FileKey, name: &str) -> Option<(PathBuf, FileKey)> {
+    let mut named = Vec::new();
+    for mapped in mapped {
+        let key = key_of(&mapped);
+        if key == *file {
+            return Some((mapped.open, key));
+        }
+        if key.device != file.device && mapped.path.file_name().is_some_and(|found| found == name) {
+            named.push((mapped.open, key));
+        }
+    }
+    named.pop().filter(|_| named.is_empty())
+}
+
+/// Makes room in a set of files. What was forgotten is looked at once more.
+fn make_room(files: &mut HashSet<FileKey>) {
+    if files.len() >= REFUSED_MAX {
+        files.clear();
+    }
 }
 
 fn key_of(mapped: &mapped::MappedFile) -> FileKey {
@@ -491,4 +643,49 @@ fn inodes_in_use() -> HashSet<u64> {
         }
     }
     used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(path: &str, device_minor: u32, inode: u64) -> mapped::MappedFile {
+        mapped::MappedFile {
+            key: mapped::FileKey {
+                device_major: 0,
+                device_minor,
+                inode,
+            },
+            path: path.into(),
+            open: format!("/open/{inode}").into(),
+            processes: Vec::new(),
+        }
+    }
+
+    fn key(device: u32, inode: u64) -> FileKey {
+        FileKey {
+            inode,
+            device,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn the_mapped_file_is_found_by_its_number_or_as_the_only_one_of_its_name() {
+        let one = || vec![mapped("/lib/libc.so", 40, 1), mapped("/lib/libssl.so.3", 40, 2)];
+        let two = || [one(), vec![mapped("/opt/libssl.so.3", 41, 3)]].concat();
+        for (files, file, name, expected) in [
+            (one(), key(40, 2), "libssl.so.3", Some(2)),
+            // As a layer of an overlay.
+            (one(), key(8, 77), "libssl.so.3", Some(2)),
+            (two(), key(41, 3), "libssl.so.3", Some(3)),
+            (two(), key(8, 77), "libssl.so.3", None),
+            // Another file of the same file system: not mapped any more.
+            (one(), key(40, 9), "libssl.so.3", None),
+            (one(), key(8, 77), "libssl.so.1.1", None),
+        ] {
+            let found = choose(files, &file, name).map(|(_, key)| key.inode);
+            assert_eq!(found, expected, "{file:?} {name}");
+        }
+    }
 }

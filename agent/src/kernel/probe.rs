@@ -13,6 +13,7 @@ use aya::programs::{LsmAttachType, ProgramType};
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
 use super::btf::Btf;
+use super::mappings::Mappings;
 use super::netlink::{DiagError, SockDiag, Sockets};
 
 /// What came out of a probe.
@@ -147,6 +148,16 @@ pub fn probe() -> Vec<Feature> {
             },
             "nothing inside TLS is seen",
             "use a kernel with CONFIG_UPROBE_EVENTS=y",
+        ),
+        feature(
+            "exec-mappings",
+            Need::Wanted,
+            if_root(&|| match Mappings::open() {
+                Ok(_) => Answer::Yes,
+                Err(error) => Answer::No(error.to_string()),
+            }),
+            "TLS libraries that the host does not have itself and that are first mapped while the agent runs are not seen where system calls are not traced",
+            "use a kernel with CONFIG_PERF_EVENTS=y; give the agent CAP_PERFMON; in a container, allow perf_event_open",
         ),
         feature(
             "probe-cookies",

@@ -190,27 +190,64 @@ pub fn running() -> Vec<u32> {
         .collect()
 }
 
-/// Of these, the ones whose cgroup is in scope (all, where the scope names none).
-pub fn running_in(scope: &load::Scope) -> Vec<u32> {
-    let Ok(root) = cgroup::root() else {
-        return running();
-    };
-    running()
-        .into_iter()
-        .filter(|pid| {
-            scope.cgroups.is_empty() || {
-                let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-                let path = text
-                    .lines()
-                    .find_map(|line| line.strip_prefix("0::/"))
-                    .unwrap_or_default();
-                scope
-                    .cgroups
-                    .iter()
-                    .any(|cgroup| root.join(path).starts_with(&cgroup.path))
-            }
-        })
-        .collect()
+/// Which processes are in scope, asked of `/proc` without entering their view of the file system. As the kernel
+/// programs decide, except for exemptions: a library that an exempt process maps is probed, and the probes turn
+/// that process away.
+#[derive(Clone)]
+pub struct Sight {
+    scope: load::Scope,
+    /// Container ids, which their cgroups have in their names: also those that come later.
+    containers: Vec<String>,
+    exes: GlobSet,
+    root: Option<PathBuf>,
+}
+
+impl Sight {
+    pub fn new(scope: load::Scope, config: &config::Config, executables: &Executables) -> Sight {
+        Sight {
+            scope,
+            containers: config.capture.scope.containers.clone(),
+            exes: executables.scope.clone(),
+            root: cgroup::root().ok(),
+        }
+    }
+
+    /// Process ids that are in use now and in scope.
+    pub fn running(&self) -> Vec<u32> {
+        running().into_iter().filter(|pid| self.has(*pid)).collect()
+    }
+
+    /// The process is in scope. One that is gone is not, unless everything is.
+    pub fn has(&self, pid: u32) -> bool {
+        let scope = &self.scope;
+        let by_cgroup = !scope.cgroups.is_empty() || scope.more_cgroups;
+        if !by_cgroup && !scope.by_exe && scope.netns.is_empty() {
+            return true;
+        }
+        let process = Path::new("/proc").join(pid.to_string());
+        (by_cgroup && self.has_cgroup(&fs::read_to_string(process.join("cgroup")).unwrap_or_default()))
+            || (scope.by_exe && fs::read_link(process.join("exe")).is_ok_and(|exe| self.exes.is_match(exe)))
+            || (!scope.netns.is_empty()
+                && fs::metadata(process.join("ns/net"))
+                    .is_ok_and(|found| scope.netns.iter().any(|inode| u64::from(*inode) == found.ino())))
+    }
+
+    /// By what `/proc/<pid>/cgroup` says.
+    fn has_cgroup(&self, text: &str) -> bool {
+        let (Some(root), Some(path)) = (
+            &self.root,
+            text.lines().find_map(|line| line.strip_prefix("0::/")),
+        ) else {
+            return false;
+        };
+        let full = root.join(path);
+        let listed = self
+            .scope
+            .cgroups
+            .iter()
+            .any(|cgroup| full.starts_with(&cgroup.path));
+        listed || self.containers.iter().any(|id| path.contains(id.as_str()))
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +257,60 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    fn sight(cgroups: &[&str], containers: &[&str]) -> Sight {
+        let cgroup = |path: &&str| Cgroup {
+            path: path.into(),
+            id: 1,
+            level: 1,
+        };
+        Sight {
+            scope: load::Scope {
+                cgroups: cgroups.iter().map(cgroup).collect(),
+                more_cgroups: !containers.is_empty(),
+                ..load::Scope::default()
+            },
+            containers: containers.iter().map(ToString::to_string).collect(),
+            exes: GlobSet::empty(),
+            root: Some("/sys/fs/cgroup".into()),
+        }
+    }
+
+    #[test]
+    fn a_process_is_in_scope_by_its_cgroup() {
+        let listed = sight(&["/sys/fs/cgroup/a/b"], &["c0ffee"]);
+        for (text, expected) in [
+            ("12:cpu:/a/b\n0::/a/b\n", true),
+            ("0::/a/b/c\n", true),
+            ("0::/kubepods/pod1/cri-c0ffee.scope\n", true),
+            ("0::/a\n", false),
+            ("0::/a/bc\n", false),
+            ("12:cpu:/a/b\n0::/\n", false),
+            ("12:cpu:/a/b\n", false),
+            ("", false),
+        ] {
+            assert_eq!(listed.has_cgroup(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn any_kind_of_scope_is_enough() {
+        let own = std::process::id();
+        assert!(sight(&[], &[]).has(own));
+        let mut elsewhere = sight(&["/sys/fs/cgroup/none-of-this-name"], &[]);
+        assert!(!elsewhere.has(own));
+        let netns = fs::metadata("/proc/self/ns/net").unwrap().ino() as u32;
+        elsewhere.scope.netns = vec![netns + 1];
+        assert!(!elsewhere.has(own));
+        elsewhere.scope.netns.push(netns);
+        assert!(elsewhere.has(own) && elsewhere.running().contains(&own));
+        let mut by_exe = sight(&[], &[]);
+        by_exe.scope.by_exe = true;
+        assert!(!by_exe.has(own));
+        let exe = fs::read_link("/proc/self/exe").unwrap();
+        by_exe.exes = globs(&[exe.display().to_string()]).unwrap();
+        assert!(by_exe.has(own));
+    }
 
     #[test]
     fn a_name_alone_exempts_nobody() {

@@ -14,7 +14,7 @@ use super::{Agent, policies, scope};
 use crate::call::redact::Earning;
 use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
-use crate::capture::libraries::Libraries;
+use crate::capture::libraries::{Libraries, Neighbours};
 use crate::config::{Config, Export, JsonlTarget, PathRedaction, Remote};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::export::clock::Clock;
@@ -22,6 +22,7 @@ use crate::export::command::{Asked, Ceiling};
 use crate::export::{self, Exports, collector, control, jsonl, net, spool, wire};
 use crate::flow::{self, Flows};
 use crate::kernel::load;
+use crate::kernel::mappings::Mappings;
 use crate::kernel::netlink::{Namespaces, Sockets, list_namespaces};
 use crate::pipeline::{Judge, Pipeline};
 use crate::policy::{Engine, Mode, PolicySet};
@@ -75,12 +76,12 @@ fn attach(
     } = loaded;
     capabilities.push(host_pids());
     executables.list_running(&mut maps);
-    let libraries = Libraries::start(
-        probes,
-        scope::running_in(&kernel_scope),
-        config.capture.tls_probes,
-    )
-    .context("the thread for TLS libraries cannot be started")?;
+    let sight = scope::Sight::new(kernel_scope, &config, &executables);
+    // Before the running processes are looked at: what they map meanwhile waits in the rings. Told by a kernel
+    // program too, a library is still attached to once.
+    let mappings = follow_mappings(&mut capabilities);
+    let libraries = Libraries::start(probes, neighbours(sight, mappings), config.capture.tls_probes)
+        .context("the thread for TLS libraries cannot be started")?;
     start_exporters(&config, &exports);
     if let Some(listen) = config.metrics {
         serve_metrics(&exports, telemetry.clone(), listen);
@@ -152,6 +153,26 @@ fn learn_connections() -> HashSet<(u32, u16)> {
         }
     }
     listeners
+}
+
+/// Libraries that are mapped from now on. Without them those of the system and of running processes remain.
+fn follow_mappings(capabilities: &mut Vec<load::Capability>) -> Option<Mappings> {
+    let opened = Mappings::open();
+    capabilities.push(load::Capability {
+        name: "exec-mappings",
+        available: opened.is_ok(),
+        reason: opened.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+    });
+    opened.ok()
+}
+
+fn neighbours(sight: scope::Sight, mappings: Option<Mappings>) -> Neighbours {
+    let running = sight.clone();
+    Neighbours {
+        running: Box::new(move || running.running()),
+        in_scope: Box::new(move |pid| sight.has(pid)),
+        mappings,
+    }
 }
 
 fn export_settings(config: &Config) -> export::Settings {
