@@ -2,15 +2,18 @@
 //! on files alone; only `run` loads programs.
 //!
 //! Exit codes: 0 done · 1 it did not work, the message says what to do · 2 the command line or a file is wrong.
+//! `doctor` and `status` say in their help what theirs mean beyond that.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod client;
 mod doctor;
 mod mode;
 mod policy;
+mod print;
 mod run;
 mod status;
 mod watch;
@@ -61,6 +64,9 @@ pub struct AgentArgs {
     /// The agent's configuration file, which names its control socket.
     #[arg(long, default_value = CONFIG_DEFAULT)]
     pub config: PathBuf,
+    /// The control socket, where the agent was started with another than its configuration says.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
     /// Table for people, JSON for machines.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,

@@ -1,0 +1,282 @@
+//! The way to a running agent: its configuration names the control socket, and the socket answers.
+//!
+//! Everything that can go wrong on the way is told in words that say what to do: no agent there, not permitted,
+//! another version. It must not know what the commands do with an answer.
+
+use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use apiward_proto::v1;
+use apiward_proto::v1::control_client::ControlClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
+
+use super::AgentArgs;
+use crate::config::{self, Config, Overrides};
+
+/// How long the agent may take to answer a question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take over a change: it waits for a batch to end, and policies are compiled. A little more than
+/// the agent's own limit, so that its answer comes and not ours.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(35);
+/// Bytes of one answer: `why` and a status with thousands of libraries stay far below.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// What stopped a command; the exit code follows from it.
+#[derive(Debug)]
+pub enum Problem {
+    /// The configuration is wrong: exit code 2.
+    Config(config::ConfigErrors),
+    /// The agent cannot be asked, or refused: exit code 1.
+    Agent(String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Config(errors) => write!(f, "{errors}"),
+            Problem::Agent(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Problem {
+    /// Says it, and gives the exit code.
+    pub fn tell(&self) -> ExitCode {
+        match self {
+            Problem::Config(errors) => {
+                eprintln!("{errors}");
+                ExitCode::from(2)
+            }
+            Problem::Agent(message) => {
+                eprintln!("apiward: {message}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// A connection to the local agent.
+#[derive(Debug)]
+pub struct Agent {
+    client: ControlClient<Channel>,
+    /// Its configuration, as the file says it; what runs may be older.
+    pub config: Config,
+    /// Where it listens.
+    pub path: PathBuf,
+}
+
+impl Agent {
+    /// Reads the configuration and connects.
+    pub async fn connect(args: &AgentArgs) -> Result<Self, Problem> {
+        let overrides = Overrides {
+            control: args.control.clone(),
+            ..Overrides::default()
+        };
+        let config = config::load(Some(&args.config), &overrides).map_err(Problem::Config)?;
+        let path = config.control.clone();
+        let client = connect(&path, &args.config).await?;
+        Ok(Agent { client, config, path })
+    }
+
+    /// How things stand.
+    pub async fn status(&mut self) -> Result<v1::Status, Problem> {
+        let request = limited(v1::StatusRequest {}, ANSWER_TIMEOUT);
+        let answer = self.client.get_status(request).await;
+        let status = answer.map_err(|error| refused(&self.path, &error))?.into_inner();
+        tell_version(&status.version);
+        Ok(status)
+    }
+
+    /// Live events, with a status every second.
+    pub async fn watch(&mut self) -> Result<Streaming<v1::WatchResponse>, Problem> {
+        let answer = self.client.watch(v1::WatchRequest {}).await;
+        Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
+    }
+
+    /// Switches the mode; the answer says whether it was accepted.
+    pub async fn set_mode(&mut self, mode: &str, reason: &str) -> Result<v1::ControlResult, Problem> {
+        let request = v1::ControlModeRequest {
+            mode: mode.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let answer = self.client.set_mode(limited(request, CHANGE_TIMEOUT)).await;
+        Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
+    }
+
+    /// Has the configured policy files read again; the answer says whether the new ones are in force.
+    pub async fn reload_policies(&mut self, reason: &str) -> Result<v1::ControlResult, Problem> {
+        let request = v1::ReloadRequest {
+            reason: reason.to_owned(),
+        };
+        let answer = self
+            .client
+            .reload_policies(limited(request, CHANGE_TIMEOUT))
+            .await;
+        Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
+    }
+
+    /// Recent calls with this trace id, event id or pid.
+    pub async fn why(&mut self, subject: &str) -> Result<v1::WhyResponse, Problem> {
+        let request = v1::WhyRequest {
+            subject: subject.to_owned(),
+        };
+        let answer = self.client.why(limited(request, ANSWER_TIMEOUT)).await;
+        Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
+    }
+}
+
+/// Runs a command that waits for the agent.
+pub fn block_on<F: Future<Output = Result<ExitCode>>>(command: F) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the command cannot wait for the agent")?;
+    match runtime.block_on(command) {
+        Ok(code) => Ok(code),
+        Err(error) => match error.downcast_ref::<Problem>() {
+            Some(problem) => Ok(problem.tell()),
+            None => Err(error),
+        },
+    }
+}
+
+async fn connect(path: &Path, config: &Path) -> Result<ControlClient<Channel>, Problem> {
+    // Tried by hand first: the transport's own error does not tell these cases apart.
+    if let Err(error) = UnixStream::connect(path) {
+        return Err(Problem::Agent(unreachable(path, config, &error)));
+    }
+    let endpoint = Endpoint::from_shared(format!("unix://{}", path.display()))
+        .map_err(|error| Problem::Agent(format!("{} cannot be a socket's path: {error}", path.display())))?
+        .connect_timeout(ANSWER_TIMEOUT);
+    match tokio::time::timeout(ANSWER_TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)),
+        _ => Err(Problem::Agent(not_an_agent(path))),
+    }
+}
+
+fn unreachable(path: &Path, config: &Path, error: &io::Error) -> String {
+    let shown = path.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{shown} is open to root and the agent's own user alone: run this with sudo")
+        }
+        // A socket file without a listener was left by an agent that was killed.
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
+            "no agent listens at {shown}: start one with `apiward run --config {}`, or name the configuration of the \
+             one that runs with --config",
+            config.display()
+        ),
+        _ => format!("the agent's socket {shown} cannot be reached: {error}"),
+    }
+}
+
+fn not_an_agent(path: &Path) -> String {
+    format!(
+        "what listens at {} does not answer as an agent: it is stopping, or another program has taken the path; look \
+         with `ss -xlp`",
+        path.display()
+    )
+}
+
+fn refused(path: &Path, error: &tonic::Status) -> Problem {
+    Problem::Agent(match error.code() {
+        Code::PermissionDenied => format!("{}: run this with sudo", error.message()),
+        Code::Unimplemented => format!(
+            "the agent at {} is of another version and does not know this command: use the `apiward` that it was \
+             started from ({} is {})",
+            path.display(),
+            "this one",
+            env!("CARGO_PKG_VERSION")
+        ),
+        Code::DeadlineExceeded | Code::Cancelled => format!(
+            "the agent at {} does not answer in time: it is overloaded or stopping; its log tells more",
+            path.display()
+        ),
+        Code::Unavailable | Code::Unknown | Code::Internal => not_an_agent(path),
+        _ => error.message().to_owned(),
+    })
+}
+
+fn tell_version(agent: &str) {
+    let own = env!("CARGO_PKG_VERSION");
+    if !agent.is_empty() && agent != own {
+        eprintln!(
+            "apiward: the agent is version {agent}, this command {own}; some of it may be missing here"
+        );
+    }
+}
+
+fn limited<T>(message: T, limit: Duration) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_reached_is_told_with_what_to_do() {
+        let message = |kind| {
+            unreachable(
+                Path::new("/run/c.sock"),
+                Path::new("/etc/a.yaml"),
+                &io::Error::from(kind),
+            )
+        };
+        for kind in [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused] {
+            assert!(message(kind).starts_with(
+                "no agent listens at /run/c.sock: start one with `apiward run --config /etc/a.yaml`"
+            ));
+        }
+        assert!(message(io::ErrorKind::PermissionDenied).ends_with("run this with sudo"));
+    }
+
+    #[test]
+    fn a_dead_agent_s_socket_is_no_agent() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("c.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        assert!(path.exists());
+        let error = UnixStream::connect(&path).expect_err("nobody listens");
+        assert!(unreachable(&path, Path::new("a.yaml"), &error).starts_with("no agent listens"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_agent_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("c.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = io::Write::write_all(
+                    &mut stream.expect("accepted"),
+                    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+                );
+            }
+        });
+        let asked = async {
+            let client = connect(&path, Path::new("a.yaml")).await?;
+            let mut agent = Agent {
+                client,
+                config: Config::default(),
+                path: path.clone(),
+            };
+            agent.status().await
+        };
+        let error = asked.await.expect_err("no agent");
+        assert!(
+            error.to_string().contains("does not answer as an agent"),
+            "{error}"
+        );
+    }
+}
