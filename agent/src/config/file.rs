@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Collector, Export, JsonlTarget, OnExit, Otlp, Remote, Secret, Tls};
+use super::{Collector, Export, Header, JsonlTarget, OnExit, Otlp, Remote, Secret, Tls};
 use crate::errors;
 use crate::kernel::site::Prefer;
 use crate::policy::Mode;
@@ -49,7 +49,9 @@ pub const KEYS: &[Key] = &[
     key("export[].collector.tls", "mapping", "", "How the collector is verified, and what the agent shows it."),
     key("export[].otlp", "mapping", "", "An OpenTelemetry collector: logs by OTLP over gRPC."),
     key("export[].otlp.endpoint", "URL", "", "`https://host:port`, or `http://host:port` without TLS."),
-    key("export[].otlp.headers", "mapping", "", "Sent with every request, such as `authorization`. Values are secrets: they are shown nowhere."),
+    key("export[].otlp.headers", "mapping", "", "Sent with every request, such as `authorization`. Values are secrets: they are shown nowhere. A value is text, or `{ file: PATH }`."),
+    key("export[].otlp.headers.*.file", "file", "", "Holds the value, on one line. It is read for every request, so that a token may be renewed there."),
+    key("export[].otlp.compression", "`none`, `gzip`", "", "`none` if it is not written. `gzip` saves most of the bytes on the wire and costs several times the CPU time of sending them."),
     key("export[].otlp.tls", "mapping", "", "As for `collector`."),
     key("export[].*.tls.ca", "PEM file", "", "Authorities that the server's certificate may come from. Without it nothing is trusted but what the file names."),
     key("export[].*.tls.cert", "PEM file", "", "The agent's own certificate, for mutual TLS. Together with `key`."),
@@ -374,11 +376,13 @@ fn export(reader: &Reader, item: &Node) -> Option<Export> {
         let endpoint = endpoint(&otlp);
         let tls = otlp.mapping("tls").and_then(self::tls);
         let headers = headers(&otlp);
+        let gzip = otlp.word("compression", &[("none", false), ("gzip", true)]);
         found.extend(endpoint.map(|endpoint| {
             Export::Otlp(Otlp {
                 endpoint,
                 tls,
                 headers,
+                gzip: gzip.unwrap_or(false),
             })
         }));
         otlp.finish();
@@ -449,7 +453,7 @@ fn agent_id(fields: &Fields<'_>) -> Option<String> {
 }
 
 /// Header names are lower case in gRPC (HTTP/2); values never come up in a message.
-fn headers(fields: &Fields<'_>) -> Vec<(String, Secret)> {
+fn headers(fields: &Fields<'_>) -> Vec<(String, Header)> {
     let Some(node) = fields.take("headers") else {
         return Vec::new();
     };
@@ -482,17 +486,30 @@ fn headers(fields: &Fields<'_>) -> Vec<(String, Secret)> {
         }
         match &entry.value.value {
             Value::Scalar { text, .. } if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => {
-                headers.push((name, Secret::new(text.clone())));
+                headers.push((name, Header::Value(Secret::new(text.clone()))));
+            }
+            Value::Mapping(_) => {
+                headers.extend(header_file(reader, &entry.value).map(|path| (name, Header::File(path))))
             }
             _ => reader.problem(
                 errors::BAD_VALUE,
                 entry.value.place,
                 format!("the value of the header {} cannot be sent", quote(&name)),
-                "write one line of printable ASCII",
+                "write one line of printable ASCII, or `{ file: PATH }`",
             ),
         }
     }
     headers
+}
+
+/// `{ file: PATH }`: a secret that something else keeps and renews.
+fn header_file(reader: &Reader, node: &Node) -> Option<PathBuf> {
+    let fields = reader.fields(node, "export[].otlp.headers.*")?;
+    let wanted = "an absolute path of a file with one line";
+    let path = fields.require("file", wanted);
+    let path = path.and_then(|node| reader.parse(node, wanted, absolute));
+    fields.finish();
+    path
 }
 
 /// Networks of a list; used by policies too.

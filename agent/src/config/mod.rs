@@ -97,7 +97,15 @@ pub struct Otlp {
     /// Present only with `https`.
     pub tls: Option<Tls>,
     /// Names in lower case.
-    pub headers: Vec<(String, Secret)>,
+    pub headers: Vec<(String, Header)>,
+    pub gzip: bool,
+}
+
+/// The value of a header, or the file that it is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Header {
+    Value(Secret),
+    File(PathBuf),
 }
 
 /// PEM files of a TLS client. They are read where they are used.
@@ -295,8 +303,10 @@ impl Config {
         hasher.update(format!("{plain:?}").as_bytes());
         for export in &self.export {
             if let Export::Otlp(otlp) = export {
-                for (_, value) in &otlp.headers {
-                    hasher.update(blake3::hash(value.reveal().as_bytes()).as_bytes());
+                for (_, header) in &otlp.headers {
+                    if let Header::Value(value) = header {
+                        hasher.update(blake3::hash(value.reveal().as_bytes()).as_bytes());
+                    }
                 }
             }
         }

@@ -63,7 +63,8 @@ export:
       tls: { ca: /ca.pem, cert: /c.pem, key: /k.pem, server_name: collector }
   - otlp:
       endpoint: https://otel.example:4317
-      headers: { Authorization: "Bearer hidden-token" }
+      headers: { Authorization: "Bearer hidden-token", x-tenant: { file: /tenant } }
+      compression: gzip
       tls: { ca: /ca.pem }
 spool: { dir: /spool, bytes_max: 1GiB }
 capture:

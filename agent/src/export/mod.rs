@@ -23,6 +23,7 @@ pub mod control;
 pub mod facts;
 pub mod jsonl;
 pub mod net;
+pub mod otlp;
 mod recent;
 pub mod spool;
 pub mod wire;

@@ -15,11 +15,11 @@ use crate::call::redact::Earning;
 use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
 use crate::capture::libraries::{Libraries, Neighbours};
-use crate::config::{Config, Export, JsonlTarget, PathRedaction, Remote};
+use crate::config::{Config, Export, Header, JsonlTarget, PathRedaction, Remote};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::export::clock::Clock;
 use crate::export::command::{Asked, Ceiling};
-use crate::export::{self, Exports, collector, control, jsonl, net, spool, wire};
+use crate::export::{self, Exports, collector, control, jsonl, net, otlp, spool, wire};
 use crate::flow::{self, Flows};
 use crate::kernel::load;
 use crate::kernel::mappings::Mappings;
@@ -201,8 +201,9 @@ fn consumer_name(kind: &str, index: usize) -> String {
 
 fn start_exporters(config: &Config, exports: &Exports) {
     for (index, one) in config.export.iter().enumerate() {
-        if let Export::Collector(settings) = one {
-            collector::start(
+        match one {
+            Export::Jsonl(_) => {}
+            Export::Collector(settings) => collector::start(
                 exports,
                 collector::Settings {
                     consumer: consumer_name("collector", index),
@@ -211,9 +212,27 @@ fn start_exporters(config: &Config, exports: &Exports) {
                     agent_id: settings.agent_id.clone(),
                     ceiling: ceiling(config.remote),
                 },
-            );
+            ),
+            Export::Otlp(settings) => otlp::start(
+                exports,
+                otlp::Settings {
+                    consumer: consumer_name("otlp", index),
+                    endpoint: settings.endpoint.clone(),
+                    tls: settings.tls.clone().map(net_tls),
+                    headers: settings.headers.iter().map(otlp_header).collect(),
+                    gzip: settings.gzip,
+                },
+            ),
         }
     }
+}
+
+fn otlp_header((name, value): &(String, Header)) -> (String, otlp::HeaderValue) {
+    let value = match value {
+        Header::Value(secret) => otlp::HeaderValue::Text(secret.reveal().to_owned()),
+        Header::File(path) => otlp::HeaderValue::File(path.clone()),
+    };
+    (name.clone(), value)
 }
 
 fn net_tls(tls: crate::config::Tls) -> net::Tls {
