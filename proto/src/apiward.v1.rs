@@ -1200,12 +1200,15 @@ pub struct ReloadRequest {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControlResult {
     #[prost(bool, tag = "1")]
     pub accepted: bool,
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
+    /// The record of it, as every exporter gets it. Absent if the agent did not answer in time.
+    #[prost(message, optional, tag = "3")]
+    pub audit: ::core::option::Option<Event>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhyRequest {

@@ -144,11 +144,6 @@ impl Paper {
         &self.text
     }
 
-    /// Is nothing there?
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
-    }
-
     /// Starts anew, keeping the memory.
     pub fn clear(&mut self) {
         self.text.clear();

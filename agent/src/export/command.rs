@@ -7,9 +7,9 @@
 
 use tokio::sync::oneshot;
 
-use super::Exports;
 use super::facts::Facts;
 use super::wire::{self, Change};
+use super::{Event, Exports};
 use crate::policy::Mode;
 
 /// Commands that wait for the pipeline; more are refused, and the caller told to try again.
@@ -36,11 +36,13 @@ pub struct PolicyText {
 }
 
 /// What was said to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub accepted: bool,
     /// For people: what is in force now, or why not and what to do.
     pub message: String,
+    /// The record of it, as it was sent to every exporter.
+    pub audit: Event,
 }
 
 /// A request to change something: who asks, and why. Consumed by the answer.
@@ -134,10 +136,15 @@ impl Asked {
             new_digest,
             reason,
         };
-        open.exports.send(vec![wire::audit(change)]);
+        let audit = wire::audit(change);
+        open.exports.send(vec![audit.clone()]);
         if let Some(reply) = open.reply {
             // The caller may have gone away; the record stands.
-            let _ = reply.send(Answer { accepted, message });
+            let _ = reply.send(Answer {
+                accepted,
+                message,
+                audit,
+            });
         }
     }
 }

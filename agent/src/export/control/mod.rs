@@ -180,11 +180,13 @@ impl Control {
             Ok(Ok(answer)) => v1::ControlResult {
                 accepted: answer.accepted,
                 message: answer.message,
+                audit: Some(answer.audit),
             },
             _ => v1::ControlResult {
                 accepted: false,
                 message: "the agent did not answer in time; see `apiward status` for what is in force"
                     .to_owned(),
+                audit: None,
             },
         };
         Response::new(result)
