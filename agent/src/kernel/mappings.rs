@@ -2,10 +2,14 @@
 //!
 //! They cost where something is mapped executable, and nothing anywhere else: a program on `sys_exit` would be paid
 //! by every system call of the host. There is no filter in the kernel, so each exec writes a few records; a name that
-//! is not libssl's is dropped here before anything else is done, and a storm of execs costs at most one wake-up every
+//! is not libssl's is dropped here before anything else is done.
+//!
+//! A record that wakes somebody costs the process that maps more than the record itself. So there are two events per
+//! CPU: one that records and wakes nobody, and a bell, which the next record rings and which is off as long as the
+//! rings are looked at every [`PAUSE`] anyway. An idle host wakes nobody; a storm of execs costs a look every
 //! [`PAUSE`].
 //!
-//! One event and one ring per CPU. What the rings could not hold is counted by the kernel and handed on as
+//! What the rings could not hold is counted by the kernel and handed on as
 //! [`Seen::Lost`]: whoever listens looks at the running processes again. The same holds for CPUs that come online
 //! later; they are found within [`CPU_CHECK`], and until then what they map is not seen.
 //!
@@ -37,8 +41,12 @@ const RING_PAGES: usize = 16;
 const CPUS_MAX: usize = 4_096;
 /// Longest name that is handed on: that of a file, and what the kernel adds to a deleted one's.
 const NAME_BYTES_MAX: usize = 255 + " (deleted)".len();
-/// Between two looks at the rings.
+/// Data pages of a bell's ring, which nobody reads.
+const BELL_PAGES: usize = 1;
+/// Between two looks at the rings while there are records.
 const PAUSE: Duration = Duration::from_millis(5);
+/// So long after the last record the rings are looked at on their own; then the bells are switched on.
+const LINGER: Duration = Duration::from_millis(100);
 /// How often the list of CPUs is read.
 const CPU_CHECK: Duration = Duration::from_secs(30);
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -61,6 +69,9 @@ const MISC_BUILD_ID: u16 = 1 << 14;
 const PROT_EXEC: u32 = 4;
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOSE_ON_EXEC: libc::c_ulong = 8;
+/// `PERF_EVENT_IOC_ENABLE` and `PERF_EVENT_IOC_DISABLE`: `_IO('$', 0)` and `_IO('$', 1)`.
+const ENABLE: libc::Ioctl = 0x2400;
+const DISABLE: libc::Ioctl = 0x2401;
 /// Bits of a minor number in the kernel's encoding of a device.
 const MINOR_BITS: u32 = 20;
 
@@ -106,7 +117,7 @@ pub enum MappingsError {
     NoCpus,
 }
 
-/// The rings of all CPUs.
+/// The events of all CPUs.
 pub struct Mappings {
     rings: Vec<Ring>,
     buffer: Vec<u8>,
@@ -134,14 +145,17 @@ impl Mappings {
         Ok(mappings)
     }
 
-    /// Hands on everything that is there.
-    pub fn drain(&mut self, each: &mut impl FnMut(Seen)) {
+    /// Hands on everything that is there. Whether there were records, of whatever.
+    pub fn drain(&mut self, each: &mut impl FnMut(Seen)) -> bool {
+        let mut any = false;
         for ring in &mut self.rings {
             match ring.take(&mut self.buffer) {
                 Ok(()) => parse(&self.buffer, each),
                 Err(Damaged) => each(Seen::Lost(1)),
             }
+            any |= !self.buffer.is_empty();
         }
+        any
     }
 
     /// Calls `each` on a thread of its own until the handle is dropped.
@@ -159,41 +173,76 @@ impl Mappings {
 
     fn serve(mut self, stop: BorrowedFd<'_>, mut each: impl FnMut(Seen)) {
         let mut checked = Instant::now();
+        let mut linger_until = checked;
         loop {
-            let (stopped, ended) = self.wait(stop, CPU_CHECK);
-            if stopped {
-                return;
+            let (mut pause, mut ended) = (PAUSE, false);
+            let mut found = self.drain(&mut each);
+            if !found && Instant::now() >= linger_until {
+                self.set_bells(true);
+                // What came before they were on has rung none.
+                found = self.drain(&mut each);
+                if !found {
+                    let woken = self.wait(stop, CPU_CHECK);
+                    if woken.stop {
+                        return;
+                    }
+                    // The bell may be heard before the record is there: it is looked for a while.
+                    found = woken.rung;
+                    ended = woken.ended;
+                    pause = Duration::ZERO;
+                }
+                self.set_bells(false);
             }
-            self.drain(&mut each);
+            if found {
+                linger_until = Instant::now() + LINGER;
+            }
             if ended || checked.elapsed() >= CPU_CHECK {
                 checked = Instant::now();
                 if self.follow_cpus() {
                     each(Seen::Cpus);
                 }
             }
-            if stops_within(stop, PAUSE) {
+            if stops_within(stop, pause) {
                 return;
             }
         }
     }
 
-    /// Waits for a record. Whether to stop; whether a ring has ended, which then is gone.
-    fn wait(&mut self, stop: BorrowedFd<'_>, limit: Duration) -> (bool, bool) {
+    fn set_bells(&self, on: bool) {
+        for ring in &self.rings {
+            let request = if on { ENABLE } else { DISABLE };
+            // SAFETY: takes a number, and touches no memory of ours. It fails for a CPU that went offline.
+            unsafe { libc::ioctl(ring.bell.fd.as_raw_fd(), request, 0) };
+        }
+    }
+
+    /// Waits for a bell. Rings that have ended are let go of.
+    fn wait(&mut self, stop: BorrowedFd<'_>, limit: Duration) -> Woken {
         let mut fds: Vec<PollFd<'_>> = std::iter::once(stop)
-            .chain(self.rings.iter().map(|ring| ring.event.as_fd()))
+            .chain(self.rings.iter().map(|ring| ring.bell.fd.as_fd()))
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        // An error is a look too many: there is a pause after each.
-        let _ = poll(&mut fds, Some(&timespec(limit)));
-        let stopped = !fds[0].revents().is_empty();
+        if let Err(error) = poll(&mut fds, Some(&timespec(limit))) {
+            // Interrupted, or no memory: as if one had rung, which has a pause after it.
+            tracing::debug!(%error, "waiting for mappings");
+            return Woken {
+                rung: true,
+                ..Woken::default()
+            };
+        }
         let ended: Vec<bool> = fds[1..]
             .iter()
             .map(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR))
             .collect();
+        let woken = Woken {
+            stop: !fds[0].revents().is_empty(),
+            rung: fds[1..].iter().any(|fd| fd.revents().contains(PollFlags::IN)),
+            ended: ended.contains(&true),
+        };
         // Its CPU went offline. It would be ready for ever.
         let mut each = ended.iter();
         self.rings.retain(|_| each.next() != Some(&true));
-        (stopped, ended.contains(&true))
+        woken
     }
 
     /// Lets go of CPUs that went offline, takes up those that came. Whether any came.
@@ -214,6 +263,16 @@ impl Mappings {
         }
         came
     }
+}
+
+/// What ended a wait; nothing: its limit.
+#[derive(Default)]
+struct Woken {
+    stop: bool,
+    /// There is, or will be at once, a record.
+    rung: bool,
+    /// A ring has ended, and is gone.
+    ended: bool,
 }
 
 /// Ends the thread when it is dropped, at once.
@@ -266,19 +325,28 @@ fn cpu_list(text: &str) -> Vec<u32> {
 #[derive(Debug, PartialEq, Eq)]
 struct Damaged;
 
-/// One CPU's event, and the memory that the kernel writes its records to: a page of bookkeeping, then the data.
+/// One CPU's two events.
 struct Ring {
     cpu: u32,
-    event: OwnedFd,
+    records: Event,
+    /// Off as long as nobody waits for it.
+    bell: Event,
+}
+
+/// An event, and the memory that the kernel writes its records to: a page of bookkeeping, then the data.
+struct Event {
+    fd: OwnedFd,
     memory: NonNull<u8>,
     page_bytes: usize,
+    data_pages: usize,
 }
 
 // SAFETY: the memory is this value's alone on this side, and goes with it.
-unsafe impl Send for Ring {}
+unsafe impl Send for Event {}
 
-impl Ring {
-    fn open(cpu: u32) -> Result<Ring, MappingsError> {
+impl Event {
+    /// `is_bell`: it is off at first, each record wakes whoever polls it, and none has to be taken.
+    fn open(cpu: u32, data_pages: usize, is_bell: bool) -> Result<Event, MappingsError> {
         // SAFETY: it is plain integers, for which zero is a value.
         let mut attribute: perf_event_attr = unsafe { std::mem::zeroed() };
         attribute.type_ = perf_type_id::PERF_TYPE_SOFTWARE as u32;
@@ -292,9 +360,12 @@ impl Ring {
         attribute.set_sample_id_all(1);
         attribute.set_use_clockid(1);
         attribute.clockid = libc::CLOCK_MONOTONIC;
-        // Side records wake by bytes only, `wakeup_events` is for samples.
-        attribute.set_watermark(1);
-        attribute.__bindgen_anon_2.wakeup_watermark = 1;
+        if is_bell {
+            attribute.set_disabled(1);
+            // Side records wake by bytes only, `wakeup_events` is for samples.
+            attribute.set_watermark(1);
+            attribute.__bindgen_anon_2.wakeup_watermark = 1;
+        }
         let (every_process, no_group) = (-1i32, -1i32);
         // SAFETY: the attribute lives until the call returns, and the kernel reads as many bytes as its size says.
         let fd = unsafe {
@@ -315,31 +386,46 @@ impl Ring {
             });
         }
         // SAFETY: the descriptor is new and ours.
-        let event = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         // SAFETY: asks for a number.
         let page_bytes = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
             .map_err(|_| MappingsError::Memory(io::Error::last_os_error()))?;
-        // SAFETY: a new mapping at a place of the kernel's choice. Writable: so the kernel never overwrites what was
-        // not taken yet.
+        // Where we may write, the kernel waits for us to take; where not, it goes round and round.
+        let access = if is_bell {
+            libc::PROT_READ
+        } else {
+            libc::PROT_READ | libc::PROT_WRITE
+        };
+        // SAFETY: a new mapping at a place of the kernel's choice.
         let memory = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                page_bytes * (1 + RING_PAGES),
-                libc::PROT_READ | libc::PROT_WRITE,
+                page_bytes * (1 + data_pages),
+                access,
                 libc::MAP_SHARED,
-                event.as_raw_fd(),
+                fd.as_raw_fd(),
                 0,
             )
         };
         match NonNull::new(memory.cast::<u8>()) {
-            Some(start) if memory != libc::MAP_FAILED => Ok(Ring {
-                cpu,
-                event,
+            Some(start) if memory != libc::MAP_FAILED => Ok(Event {
+                fd,
                 memory: start,
                 page_bytes,
+                data_pages,
             }),
             _ => Err(MappingsError::Memory(io::Error::last_os_error())),
         }
+    }
+}
+
+impl Ring {
+    fn open(cpu: u32) -> Result<Ring, MappingsError> {
+        Ok(Ring {
+            cpu,
+            records: Event::open(cpu, RING_PAGES, false)?,
+            bell: Event::open(cpu, BELL_PAGES, true)?,
+        })
     }
 
     /// Moves everything that is there into `buffer`.
@@ -349,14 +435,20 @@ impl Ring {
         let tail = self.position(offset_of!(perf_event_mmap_page, data_tail));
         // What is acquired here was written before the kernel moved the head.
         let (from, to) = (tail.load(Ordering::Relaxed), head.load(Ordering::Acquire));
-        let pieces = pieces(from, to, self.page_bytes * RING_PAGES);
+        let Event {
+            memory,
+            page_bytes,
+            data_pages,
+            ..
+        } = &self.records;
+        let pieces = pieces(from, to, page_bytes * data_pages);
         for piece in pieces.iter().flatten() {
             let start = buffer.len();
             buffer.resize(start + piece.len(), 0);
             // SAFETY: the piece lies within the data pages, and the kernel does not write there before the tail moves.
             unsafe {
                 std::ptr::copy_nonoverlapping(
-                    self.memory.as_ptr().add(self.page_bytes + piece.start),
+                    memory.as_ptr().add(page_bytes + piece.start),
                     buffer[start..].as_mut_ptr(),
                     piece.len(),
                 );
@@ -369,14 +461,19 @@ impl Ring {
 
     fn position(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: both positions are aligned, lie in the first page, and are only ever accessed atomically.
-        unsafe { AtomicU64::from_ptr(self.memory.as_ptr().add(offset).cast()) }
+        unsafe { AtomicU64::from_ptr(self.records.memory.as_ptr().add(offset).cast()) }
     }
 }
 
-impl Drop for Ring {
+impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: it was mapped with this length, and nothing of it is borrowed any more.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.page_bytes * (1 + RING_PAGES)) };
+        unsafe {
+            libc::munmap(
+                self.memory.as_ptr().cast(),
+                self.page_bytes * (1 + self.data_pages),
+            )
+        };
     }
 }
 

@@ -236,7 +236,40 @@ fn a_library_that_a_child_maps_is_told_at_once() {
     assert!((before..after).contains(&found.at_ns));
     let stopping = Instant::now();
     drop(watch);
-    assert!(stopping.elapsed() < CPU_CHECK / 2);
+    assert!(stopping.elapsed() < Duration::from_secs(5));
+}
+
+/// Not a test of anything: prints what `docs/kernel-support.md` says. Rounds with and without take turns, so that the
+/// machine's mood is in both.
+#[test]
+#[ignore = "a measurement, of the whole machine: run it alone, in release"]
+fn what_an_exec_costs() {
+    const ROUNDS: usize = 101;
+    const EXECS: u32 = 100;
+    let round = || {
+        let start = Instant::now();
+        for _ in 0..EXECS {
+            assert!(Command::new("/bin/true").status().unwrap().success());
+        }
+        start.elapsed() / EXECS
+    };
+    round();
+    let mut ratios: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let without = round();
+            let watch = Mappings::open().unwrap().watch(|_| {}).unwrap();
+            let with = round();
+            drop(watch);
+            with.as_secs_f64() / without.as_secs_f64()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "time of an exec with to without: median {:.3}, quartiles {:.3} and {:.3}",
+        ratios[ROUNDS / 2],
+        ratios[ROUNDS / 4],
+        ratios[ROUNDS * 3 / 4]
+    );
 }
 
 fn now() -> u64 {
