@@ -7,8 +7,11 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 mod address;
+pub mod cases;
+pub mod check;
 pub mod document;
 mod engine;
+pub mod explain;
 mod expression;
 mod glob;
 mod host;
@@ -16,6 +19,7 @@ mod index;
 pub mod model;
 mod path;
 pub mod rate;
+pub mod schema;
 mod set;
 #[cfg(test)]
 mod tests;

@@ -106,6 +106,16 @@ impl PathPattern {
             })
     }
 
+    /// Is there a path that both match?
+    pub fn overlaps(&self, other: &PathPattern) -> bool {
+        let fits = self.segments.iter().zip(&other.segments).all(|pair| match pair {
+            (Segment::Literal(mine), Segment::Literal(theirs)) => mine == theirs,
+            _ => true,
+        });
+        let (mine, theirs) = (self.segments.len(), other.segments.len());
+        fits && (mine == theirs || (mine < theirs && self.rest) || (theirs < mine && other.rest))
+    }
+
     /// Its literal segments: words that redaction may show.
     pub fn literals(&self) -> impl Iterator<Item = &SmolStr> {
         self.segments.iter().filter_map(|segment| match segment {

@@ -1,0 +1,227 @@
+//! Warnings: what is valid, and will not do what it seems to.
+
+use ipnet::IpNet;
+
+use super::explain::explain_rule;
+use super::path::PathPattern;
+use super::rate::By;
+use super::set::{OnAmbiguous, Policy, PolicySet, Rule};
+use super::{Action, Guarantee, Mode};
+use crate::call::{CallDirection, Phase};
+use crate::errors::{self, ErrorId};
+use crate::yaml::Problem;
+
+/// Methods that change something (RFC 9110 §9.2.1: those that are not safe), and WebDAV's.
+const WRITING: &[&str] = &[
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "MOVE",
+    "COPY",
+    "MKCOL",
+    "PROPPATCH",
+];
+
+/// All warnings over a set, by file and place. `trusted_proxies` are the agent's.
+pub fn warnings(set: &PolicySet, trusted_proxies: &[IpNet]) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (position, rule) in set.rules().iter().enumerate() {
+        let policy = set.policy_of(rule);
+        let earlier = &set.rules()[..position];
+        unreachable(set, earlier, rule, &mut found);
+        waits(set, earlier, rule, &mut found);
+        guarantees(rule, &mut found);
+        peers(rule, policy, trusted_proxies, &mut found);
+        if rule.rate.is_some() && rule.action == Action::Allow {
+            warn(
+                &mut found,
+                errors::RATE_WITHOUT_EFFECT,
+                rule,
+                "allows what is beyond its rate, and lets the rest go on to later rules".into(),
+                "write `action: deny` or `alert`, or remove `rate`",
+            );
+        }
+        let whole = rule.dimensions().is_empty() && policy.workload.is_none();
+        if whole && matches!(rule.action, Action::Deny | Action::Kill) {
+            warn(
+                &mut found,
+                errors::MATCHES_EVERYTHING,
+                rule,
+                "denies every call of every process".into(),
+                "add `match`, or a `workload` to the policy",
+            );
+        }
+    }
+    found.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+    found
+}
+
+fn warn(found: &mut Vec<Problem>, id: ErrorId, rule: &Rule, what: String, instead: &str) {
+    let file = rule.source.rsplit_once(':').map_or("", |(file, _)| file);
+    found.push(Problem {
+        id,
+        file: file.into(),
+        place: Some(rule.place),
+        what: format!("rule `{}` {what}", rule.name),
+        instead: instead.into(),
+    });
+}
+
+fn unreachable(set: &PolicySet, earlier: &[Rule], rule: &Rule, found: &mut Vec<Problem>) {
+    let shadow = earlier.iter().find(|first| {
+        let (mine, theirs) = (set.policy_of(rule), set.policy_of(first));
+        // A policy that observes does not stand before one that enforces.
+        let shields = theirs.mode == Mode::Enforce || mine.mode == Mode::Observe;
+        // An allowance by path does not match what is ambiguous there, and this rule may.
+        let open = theirs.on_ambiguous == OnAmbiguous::Deny && !first.matches.paths.is_empty();
+        shields && !open && first.when.is_none() && first.rate.is_none() && covers(first, theirs, rule, mine)
+    });
+    if let Some(first) = shadow {
+        warn(
+            found,
+            errors::UNREACHABLE_RULE,
+            rule,
+            format!(
+                "can never apply: rule `{}` ({}) matches all that it matches",
+                first.name, first.source
+            ),
+            "move it up, give its policy a higher `priority`, or remove it",
+        );
+    }
+}
+
+/// Does the first rule match every call that the second one matches? `false` where that is hard to tell.
+fn covers(first: &Rule, first_policy: &Policy, second: &Rule, second_policy: &Policy) -> bool {
+    let (a, b) = (&first.matches, &second.matches);
+    let within = |inner: &[PathPattern]| {
+        !inner.is_empty()
+            && inner
+                .iter()
+                .all(|narrow| a.paths.iter().any(|wide| wide.covers(narrow)))
+    };
+    let same_proxies = first_policy.trusted_proxies == second_policy.trusted_proxies;
+    (a.direction.is_none() || a.direction == b.direction)
+        && (a.methods.is_empty()
+            || (!b.methods.is_empty() && b.methods.iter().all(|m| a.methods.contains(m))))
+        && (a.paths.is_empty() || within(&b.paths))
+        && (a.auth.is_empty() || (!b.auth.is_empty() && b.auth.iter().all(|scheme| a.auth.contains(scheme))))
+        && a.hosts
+            .as_ref()
+            .is_none_or(|wide| b.hosts.as_ref().is_some_and(|narrow| wide.covers(narrow)))
+        && a.peers
+            .as_ref()
+            .is_none_or(|wide| b.peers.as_ref().is_some_and(|narrow| wide.covers(narrow)))
+        && a.clients
+            .as_ref()
+            .is_none_or(|wide| same_proxies && b.clients.as_ref().is_some_and(|narrow| wide.covers(narrow)))
+        && (a.workload.is_none() || a.workload == b.workload)
+        && (first_policy.workload.is_none() || first_policy.workload == second_policy.workload)
+}
+
+/// A denial that needs only the head, behind a rule that may have to wait for more.
+fn waits(set: &PolicySet, earlier: &[Rule], rule: &Rule, found: &mut Vec<Problem>) {
+    let denies = matches!(rule.action, Action::Deny | Action::Kill);
+    if !denies || set.policy_of(rule).mode != Mode::Enforce {
+        return;
+    }
+    let blocker = earlier.iter().find(|first| {
+        first.needs() > rule.needs() && set.policy_of(first).mode == Mode::Enforce && may_overlap(first, rule)
+    });
+    if let Some(first) = blocker {
+        let what = match first.needs() {
+            Phase::Complete => "the response",
+            Phase::Head | Phase::Request => "the request's body",
+        };
+        warn(
+            found,
+            errors::LATE_DECISION,
+            rule,
+            format!(
+                "has to wait for {what}, which the earlier rule `{}` ({}) reads",
+                first.name, first.source
+            ),
+            "put it first if it may decide first",
+        );
+    }
+}
+
+/// May a call match both? `true` where that is hard to tell.
+fn may_overlap(first: &Rule, second: &Rule) -> bool {
+    let (a, b) = (&first.matches, &second.matches);
+    let directions = first
+        .directions()
+        .iter()
+        .any(|direction| second.directions().contains(direction));
+    let methods = a.methods.is_empty()
+        || b.methods.is_empty()
+        || a.methods.iter().any(|method| b.methods.contains(method));
+    let paths = a.paths.is_empty()
+        || b.paths.is_empty()
+        || a.paths
+            .iter()
+            .any(|one| b.paths.iter().any(|other| one.overlaps(other)));
+    directions && methods && paths
+}
+
+fn guarantees(rule: &Rule, found: &mut Vec<Problem>) {
+    let explained = explain_rule(rule);
+    if let Some((direction, tls, promise)) = explained.unmet().first() {
+        let require = rule.require.map_or("", Guarantee::as_str);
+        warn(
+            found,
+            errors::REQUIRE_UNMET,
+            rule,
+            format!(
+                "requires {require}, and this build gives {} at best ({}{}): {}",
+                promise.best.as_str(),
+                direction.as_str(),
+                if *tls { ", TLS" } else { "" },
+                promise.why
+            ),
+            "write the weaker word if that is enough; until then the rule does not count as enforced",
+        );
+        return;
+    }
+    let writes = rule
+        .matches
+        .methods
+        .iter()
+        .find(|method| WRITING.contains(&method.as_str()));
+    if let (Some(method), None, Some((_, _, promise))) = (writes, rule.require, explained.promises.first()) {
+        warn(
+            found,
+            errors::WEAK_GUARANTEE,
+            rule,
+            format!(
+                "denies {method}, which may have taken effect by then: its denials are {}",
+                promise.words()
+            ),
+            "write `require: contained` or `require: cut` if that is enough",
+        );
+    }
+}
+
+fn peers(rule: &Rule, policy: &Policy, trusted_proxies: &[IpNet], found: &mut Vec<Problem>) {
+    let has_proxies = !trusted_proxies.is_empty() || !policy.trusted_proxies.is_empty();
+    let inbound = rule.directions().contains(&CallDirection::Inbound);
+    let by = rule.rate.map(|rate| rate.by);
+    if has_proxies && inbound && (rule.matches.peers.is_some() || by == Some(By::Peer)) {
+        warn(
+            found,
+            errors::PEERS_BEHIND_PROXY,
+            rule,
+            "goes by the peer, and behind a trusted proxy every peer is the proxy".into(),
+            "write `clients` instead of `peers`, and `by: client` instead of `by: peer`",
+        );
+    }
+    if !has_proxies && (rule.matches.clients.is_some() || by == Some(By::Client)) {
+        warn(
+            found,
+            errors::CLIENTS_WITHOUT_PROXY,
+            rule,
+            "goes by the client, and without trusted proxies the client is always the peer".into(),
+            "name the proxies in `trusted_proxies` (configuration) or `trustedProxies` (policy)",
+        );
+    }
+}
