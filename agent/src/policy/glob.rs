@@ -32,11 +32,6 @@ impl Glob {
         })
     }
 
-    /// The glob as written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
     /// Does it match the whole path?
     pub fn matches(&self, path: &str) -> bool {
         if self.literal {

@@ -132,12 +132,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut line = Vec::new();
     let (mut shown, mut failed) = (0u64, None);
-    let unreadable = query::events(&args.data.data, &filter, &mut |stored| {
+    let unreadable = query::events(&args.data.data, &filter, &mut |event| {
         line.clear();
         match args.output {
-            Output::Json => json::line(&stored.event, &mut line),
+            Output::Json => json::line(&event, &mut line),
             Output::Table => {
-                line.extend_from_slice(sentence(&stored.event).as_bytes());
+                line.extend_from_slice(sentence(&event).as_bytes());
                 line.push(b'\n');
             }
         }

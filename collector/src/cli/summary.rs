@@ -301,8 +301,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ..Filter::default()
     };
     let mut summary = Summary::default();
-    query::events(&args.data.data, &filter, &mut |stored| {
-        summary.take(&stored.event);
+    query::events(&args.data.data, &filter, &mut |event| {
+        summary.take(&event);
         true
     })?;
     match args.output {

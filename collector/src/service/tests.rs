@@ -1,3 +1,5 @@
+//! The service over real connections: acknowledgements, commands, and what is refused.
+
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;

@@ -96,19 +96,12 @@ impl Filter {
     }
 }
 
-/// A stored event, and the agent that sent it.
-#[derive(Debug)]
-pub struct Stored {
-    pub agent: String,
-    pub event: v1::Event,
-}
-
 /// Hands the events to `each`, oldest first unless asked otherwise, until it says no. Returns how many rows could not be
 /// read: made by a newer agent, or damaged.
 pub fn events(
     directory: &Path,
     filter: &Filter,
-    each: &mut dyn FnMut(Stored) -> bool,
+    each: &mut dyn FnMut(v1::Event) -> bool,
 ) -> Result<u64, StoreError> {
     let connection = open_read_only(directory)?;
     events_of(&connection, filter, each)
@@ -117,11 +110,10 @@ pub fn events(
 pub(super) fn events_of(
     connection: &Connection,
     filter: &Filter,
-    each: &mut dyn FnMut(Stored) -> bool,
+    each: &mut dyn FnMut(v1::Event) -> bool,
 ) -> Result<u64, StoreError> {
-    let mut sql = String::from(
-        "SELECT agents.id, events.event FROM events JOIN agents ON agents.key = events.agent WHERE 1",
-    );
+    let mut sql =
+        String::from("SELECT events.event FROM events JOIN agents ON agents.key = events.agent WHERE 1");
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
     let mut condition = |text: &str, value: Option<Box<dyn ToSql>>| {
         if let Some(value) = value {
@@ -143,14 +135,13 @@ pub(super) fn events_of(
     while left > 0
         && let Some(row) = rows.next()?
     {
-        let Ok(event) = v1::Event::decode(row.get_ref(1)?.as_blob().unwrap_or_default()) else {
+        let Ok(event) = v1::Event::decode(row.get_ref(0)?.as_blob().unwrap_or_default()) else {
             unreadable += 1;
             continue;
         };
         if filter.holds(&event) {
             left -= 1;
-            let agent = row.get(0)?;
-            if !each(Stored { agent, event }) {
+            if !each(event) {
                 break;
             }
         }

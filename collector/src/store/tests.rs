@@ -1,3 +1,5 @@
+//! The store: once and only once, nothing half, old events go, questions narrow down.
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -54,8 +56,8 @@ fn commit(store: &mut Store, agent: &str, first: u64, events: Vec<v1::Event>) ->
 
 fn times(directory: &Directory, filter: &query::Filter) -> Vec<u64> {
     let mut times = Vec::new();
-    query::events(&directory.path, filter, &mut |stored| {
-        times.push(stored.event.time_ns);
+    query::events(&directory.path, filter, &mut |event| {
+        times.push(event.time_ns);
         true
     })
     .unwrap();
