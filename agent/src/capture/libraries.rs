@@ -326,7 +326,7 @@ impl Keeper {
                 self.report(Report {
                     path: name.to_owned(),
                     attached: false,
-                    detail: format!("process {pid} was gone before the file could be found"),
+                    detail: format!("it was not found among what process {pid} maps, which may have ended"),
                     mapped_at: Some(at),
                     attached_at: None,
                     file,

@@ -242,7 +242,7 @@ fn a_library_that_a_child_maps_is_told_at_once() {
 /// Not a test of anything: prints what `docs/kernel-support.md` says. Rounds with and without take turns, so that the
 /// machine's mood is in both.
 #[test]
-#[ignore = "a measurement, of the whole machine: run it alone, in release"]
+#[ignore = "a measurement, of the whole machine: run it alone"]
 fn what_an_exec_costs() {
     const ROUNDS: usize = 101;
     const EXECS: u32 = 100;
