@@ -19,7 +19,7 @@ pub struct Args {
 
 /// The command.
 pub fn run(args: &Args) -> Result<()> {
-    let mut groups = vec![Group::Manifests];
+    let mut groups = vec![Group::Manifests, Group::Python];
     if !args.no_image {
         groups.push(Group::Image);
     }

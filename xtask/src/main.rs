@@ -20,6 +20,7 @@ mod ebpf;
 mod elf;
 mod image;
 mod manifests;
+mod receiver;
 mod run;
 mod setup;
 mod sh;

@@ -43,8 +43,10 @@ pub enum Group {
     Vm,
     Bench,
     Image,
-    /// Rendering and validating the Kubernetes manifests.
+    /// Rendering the Kubernetes manifests.
     Manifests,
+    /// Environments for tools from the Python package index.
+    Python,
 }
 
 /// How the presence of a need is known.
@@ -125,8 +127,14 @@ const NEEDS: &[Need] = &[
         "kubernetes-client",
         "renders the manifests",
     ),
+    program(
+        Group::Python,
+        "python3",
+        "python3",
+        "runs tools that validate and receive",
+    ),
     Need {
-        group: Group::Manifests,
+        group: Group::Python,
         probe: Probe::AnyFile(&[
             "/usr/lib/python3.11/ensurepip",
             "/usr/lib/python3.12/ensurepip",
@@ -134,7 +142,7 @@ const NEEDS: &[Need] = &[
             "/usr/lib/python3.14/ensurepip",
         ]),
         package: "python3-venv",
-        why: "validates the manifests",
+        why: "environments for those tools",
     },
 ];
 
@@ -166,6 +174,7 @@ pub fn run(args: &Args) -> Result<()> {
         (args.bench, Group::Bench),
         (args.image, Group::Image),
         (args.image, Group::Manifests),
+        (args.image, Group::Python),
     ] {
         if wanted {
             groups.push(group);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::Group;
-use crate::{build, codegen, ebpf, elf, manifests, setup, sh, tidy};
+use crate::{build, codegen, ebpf, elf, manifests, receiver, setup, sh, tidy};
 
 /// Tells the integration tests where the binaries are.
 const BINARIES_VARIABLE: &str = "APIWARD_BIN_DIR";
@@ -79,6 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
             sh::run(&mut command)
         });
     }
+    report.optional("OpenTelemetry receiver", receiver::ensure);
     let compiled = report.check("compile", build::build_for_tests);
     if compiled {
         report.tests("unit tests", args, &["--workspace", "--exclude", "apiward-tests"]);
@@ -88,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !filtered {
         report.check("manifests", || {
-            setup::ensure_packages(&[Group::Manifests])?;
+            setup::ensure_packages(&[Group::Manifests, Group::Python])?;
             manifests::check().map(drop)
         });
     }
@@ -161,6 +162,20 @@ impl Report {
             }
         }
         result.is_ok()
+    }
+
+    /// A stage that a machine without network may leave out, with the tests that need it; they say so.
+    fn optional(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
+        let start = Instant::now();
+        sh::say(name);
+        let ended = match work() {
+            Ok(()) => "ok",
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                "left out"
+            }
+        };
+        self.note(name, start, ended);
     }
 
     /// A stage of `cargo test`, whose tests are counted.

@@ -502,4 +502,4 @@ fn split_host(host: &str) -> (&str, Option<u64>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -125,6 +125,14 @@ impl Receiver {
 
     /// Serves until what it returns is dropped; all connections end then.
     async fn serve(&self, address: SocketAddr) -> (SocketAddr, Serving) {
+        self.serve_by(tonic::transport::Server::builder(), address).await
+    }
+
+    async fn serve_by(
+        &self,
+        mut server: tonic::transport::Server,
+        address: SocketAddr,
+    ) -> (SocketAddr, Serving) {
         let listener = loop {
             match std::net::TcpListener::bind(address) {
                 Ok(listener) => break listener,
@@ -143,7 +151,7 @@ impl Receiver {
         let service = LogsServiceServer::new(self.clone()).accept_compressed(CompressionEncoding::Gzip);
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            tonic::transport::Server::builder()
+            server
                 .add_service(service)
                 .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener))
                 .await
@@ -161,6 +169,9 @@ impl Drop for Serving {
         }
     }
 }
+
+mod real;
+mod tls;
 
 const ANYWHERE: &str = "127.0.0.1:0";
 

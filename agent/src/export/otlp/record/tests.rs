@@ -67,7 +67,7 @@ fn leaves(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-fn a_call() -> v1::Event {
+pub(in crate::export::otlp) fn a_call() -> v1::Event {
     let body = |bytes_total| {
         Some(v1::Body {
             bytes_total,
