@@ -16,6 +16,7 @@ pub const MISSING_KEY: ErrorId = "AW1007";
 pub const UNREADABLE_FILE: ErrorId = "AW1008";
 pub const TOO_LARGE: ErrorId = "AW1009";
 pub const NOT_IN_THIS_BUILD: ErrorId = "AW1010";
+pub const NOT_ON_THIS_HOST: ErrorId = "AW1011";
 pub const NOT_A_POLICY: ErrorId = "AW1101";
 pub const DUPLICATE_NAME: ErrorId = "AW1102";
 pub const UNRESOLVABLE_SELECTOR: ErrorId = "AW1103";
@@ -32,6 +33,13 @@ pub const CLIENTS_WITHOUT_PROXY: ErrorId = "AW1207";
 pub const LATE_DECISION: ErrorId = "AW1208";
 pub const CLEAR_TEXT_EXPORT: ErrorId = "AW1301";
 pub const REDACTION_EXPIRED: ErrorId = "AW1302";
+pub const NEEDS_ROOT: ErrorId = "AW1401";
+pub const ANOTHER_AGENT: ErrorId = "AW1402";
+pub const CONTROL_SOCKET: ErrorId = "AW1403";
+pub const SPOOL: ErrorId = "AW1404";
+pub const NO_AGENT: ErrorId = "AW1405";
+pub const AGENT_REFUSES: ErrorId = "AW1406";
+pub const OTHER_VERSION: ErrorId = "AW1407";
 
 /// All of them, with what the section's heading says.
 pub const ALL: &[(ErrorId, &str)] = &[
@@ -45,6 +53,10 @@ pub const ALL: &[(ErrorId, &str)] = &[
     (UNREADABLE_FILE, "A file cannot be read"),
     (TOO_LARGE, "A file is too large"),
     (NOT_IN_THIS_BUILD, "Not in this build"),
+    (
+        NOT_ON_THIS_HOST,
+        "What the configuration names is not on this host",
+    ),
     (NOT_A_POLICY, "The document is not a policy"),
     (DUPLICATE_NAME, "A name is used twice"),
     (
@@ -67,6 +79,13 @@ pub const ALL: &[(ErrorId, &str)] = &[
     (LATE_DECISION, "Warning: a denial has to wait"),
     (CLEAR_TEXT_EXPORT, "Warning: events leave the host in clear text"),
     (REDACTION_EXPIRED, "Warning: raw paths have expired"),
+    (NEEDS_ROOT, "Root is needed"),
+    (ANOTHER_AGENT, "Another agent runs on this host"),
+    (CONTROL_SOCKET, "The control socket cannot be made"),
+    (SPOOL, "The spool cannot be opened"),
+    (NO_AGENT, "No agent answers"),
+    (AGENT_REFUSES, "The agent refuses"),
+    (OTHER_VERSION, "The agent is of another version"),
 ];
 
 #[cfg(test)]

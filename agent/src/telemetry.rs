@@ -34,6 +34,7 @@ pub struct Telemetry {
     program_run_ns: Family<Label, Gauge<u64, AtomicU64>>,
     program_runs: Family<Label, Gauge<u64, AtomicU64>>,
     records: Gauge<u64, AtomicU64>,
+    operations_exempt: Gauge<u64, AtomicU64>,
     flows_open: Gauge,
     enforcing: Gauge,
     ready: AtomicBool,
@@ -89,6 +90,12 @@ impl Telemetry {
         );
         let records = Gauge::default();
         registry.register("records", "Kernel records read since the start", records.clone());
+        let operations_exempt = Gauge::default();
+        registry.register(
+            "operations_exempt",
+            "Operations of exempt processes since the start, not read",
+            operations_exempt.clone(),
+        );
         let flows_open = Gauge::default();
         registry.register(
             "flows_open",
@@ -112,6 +119,7 @@ impl Telemetry {
             program_run_ns,
             program_runs,
             records,
+            operations_exempt,
             flows_open,
             enforcing,
             ready: AtomicBool::new(false),
@@ -153,6 +161,11 @@ impl Telemetry {
         self.queues
             .get_or_create(&[("queue", name.to_owned())])
             .set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// Operations of exempt processes, which were not read.
+    pub fn set_operations_exempt(&self, operations: u64) {
+        self.operations_exempt.set(operations);
     }
 
     /// Kernel records read since the start.

@@ -1106,6 +1106,9 @@ pub struct Status {
     /// Names the set of policies in force.
     #[prost(string, tag = "20")]
     pub policy_digest: ::prost::alloc::string::String,
+    /// Operations on connections that were left alone, of all exemptions together: the kernel counts them so.
+    #[prost(uint64, tag = "21")]
+    pub operations_exempt: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PolicyStatus {
@@ -1185,8 +1188,6 @@ pub struct Exemption {
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "3")]
-    pub flows: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlModeRequest {

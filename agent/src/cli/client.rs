@@ -18,6 +18,7 @@ use tonic::{Code, Streaming};
 
 use super::AgentArgs;
 use crate::config::{self, Config, Overrides};
+use crate::errors;
 
 /// How long the agent may take to answer a question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -166,39 +167,52 @@ fn unreachable(path: &Path, config: &Path, error: &io::Error) -> String {
     let shown = path.display();
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("{shown} is open to root and the agent's own user alone: run this with sudo")
+            format!(
+                "{shown} is open to root and the agent's own user alone: run this with sudo [{}]",
+                errors::AGENT_REFUSES
+            )
         }
         // A socket file without a listener was left by an agent that was killed.
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
             "no agent listens at {shown}: start one with `apiward run --config {}`, or name the configuration of the \
-             one that runs with --config",
-            config.display()
+             one that runs with --config [{}]",
+            config.display(),
+            errors::NO_AGENT
         ),
-        _ => format!("the agent's socket {shown} cannot be reached: {error}"),
+        _ => format!(
+            "the agent's socket {shown} cannot be reached: {error} [{}]",
+            errors::NO_AGENT
+        ),
     }
 }
 
 fn not_an_agent(path: &Path) -> String {
     format!(
         "what listens at {} does not answer as an agent: it is stopping, or another program has taken the path; look \
-         with `ss -xlp`",
-        path.display()
+         with `ss -xlp` [{}]",
+        path.display(),
+        errors::NO_AGENT
     )
 }
 
 fn refused(path: &Path, error: &tonic::Status) -> Problem {
     Problem::Agent(match error.code() {
-        Code::PermissionDenied => format!("{}: run this with sudo", error.message()),
+        Code::PermissionDenied => format!(
+            "{}: run this with sudo [{}]",
+            error.message(),
+            errors::AGENT_REFUSES
+        ),
         Code::Unimplemented => format!(
             "the agent at {} is of another version and does not know this command: use the `apiward` that it was \
-             started from ({} is {})",
+             started from (this one is {}) [{}]",
             path.display(),
-            "this one",
-            env!("CARGO_PKG_VERSION")
+            env!("CARGO_PKG_VERSION"),
+            errors::OTHER_VERSION
         ),
         Code::DeadlineExceeded | Code::Cancelled => format!(
-            "the agent at {} does not answer in time: it is overloaded or stopping; its log tells more",
-            path.display()
+            "the agent at {} does not answer in time: it is overloaded or stopping; its log tells more [{}]",
+            path.display(),
+            errors::NO_AGENT
         ),
         Code::Unavailable | Code::Unknown | Code::Internal => not_an_agent(path),
         _ => error.message().to_owned(),
@@ -238,7 +252,7 @@ mod tests {
                 "no agent listens at /run/c.sock: start one with `apiward run --config /etc/a.yaml`"
             ));
         }
-        assert!(message(io::ErrorKind::PermissionDenied).ends_with("run this with sudo"));
+        assert!(message(io::ErrorKind::PermissionDenied).ends_with("run this with sudo [AW1406]"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::config::{self, Overrides};
 use crate::run::{self, Signals};
+use crate::yaml::Problems;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -45,7 +46,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let signals = Signals::default();
     listen(&signals).context("signals cannot be handled")?;
     let mode = config.mode.as_str();
-    let mut agent = run::start(config)?;
+    let mut agent = match run::start(config) {
+        Ok(agent) => agent,
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) => {
+                eprintln!("{problems}");
+                return Ok(ExitCode::from(2));
+            }
+            None => return Err(error),
+        },
+    };
     tracing::info!(mode, "the agent runs; stop with SIGTERM");
     agent.serve(&signals);
     agent.stop();

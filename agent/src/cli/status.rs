@@ -218,12 +218,13 @@ fn page(
         &status.exemptions,
         |paper, exemption| {
             paper.put(&format!("{} {}", exemption.kind, exemption.value));
-            if exemption.flows > 0 {
-                paper.put(&format!(" ({})", print::plural(exemption.flows, "connection")));
-            }
             paper.end();
         },
     );
+    if status.operations_exempt > 0 {
+        let operations = print::plural(status.operations_exempt, "operation");
+        paper.line(&format!("  {operations} of them so far"));
+    }
     list(&mut paper, "capabilities", &status.capabilities, |paper, one| {
         let (style, word) = if one.available {
             (Style::Good, "yes")
@@ -465,7 +466,7 @@ pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
     let exemptions: Vec<Value> = status
         .exemptions
         .iter()
-        .map(|one| json!({ "kind": one.kind, "value": one.value, "flows": one.flows }))
+        .map(|one| json!({ "kind": one.kind, "value": one.value }))
         .collect();
     let capabilities: Vec<Value> = status
         .capabilities
@@ -493,6 +494,7 @@ pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
         "libraries": libraries,
         "exporters": exporters,
         "exemptions": exemptions,
+        "operations_exempt": status.operations_exempt,
         "capabilities": capabilities,
         "guarantees": status.guarantees,
     })

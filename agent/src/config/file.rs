@@ -349,12 +349,11 @@ fn export(reader: &Reader, item: &Node) -> Option<Export> {
     let mut found = Vec::new();
     if let Some(jsonl) = fields.mapping("jsonl") {
         if let Some(node) = jsonl.require("path", "a file, or `-` for standard output") {
-            let target = reader
-                .text(node, "a file, or `-` for standard output")
-                .map(|text| match text {
-                    "-" => JsonlTarget::Stdout,
-                    file => JsonlTarget::File(PathBuf::from(file)),
-                });
+            let wanted = "an absolute path of a file, or `-` for standard output";
+            let target = reader.parse(node, wanted, |text| match text {
+                "-" => Some(JsonlTarget::Stdout),
+                file => absolute(file).map(JsonlTarget::File),
+            });
             found.extend(target.map(Export::Jsonl));
         }
         jsonl.finish();

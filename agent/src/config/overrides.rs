@@ -95,7 +95,10 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
 fn parse_export(text: &str) -> Result<Export, String> {
     match text.split_once('=') {
         Some(("jsonl", "-")) => Ok(Export::Jsonl(JsonlTarget::Stdout)),
-        Some(("jsonl", file)) if !file.is_empty() => Ok(Export::Jsonl(JsonlTarget::File(file.into()))),
+        // Who types a path means it from where they are; the agent may move elsewhere.
+        Some(("jsonl", file)) if !file.is_empty() => std::path::absolute(file)
+            .map(|file| Export::Jsonl(JsonlTarget::File(file)))
+            .map_err(|error| format!("{} is no file: {error}", quote(file))),
         Some(("collector", endpoint)) => super::parse_endpoint(endpoint, false)
             .map(|endpoint| {
                 Export::Collector(Collector {

@@ -96,6 +96,14 @@ impl Asked {
         }
     }
 
+    /// Adds to the reason what the caller could not know.
+    pub fn add(&mut self, words: &str) {
+        if !self.reason.is_empty() {
+            self.reason.push_str("; ");
+        }
+        self.reason.push_str(words);
+    }
+
     /// It was done. `old` and `new` name what was and is in force: modes, or digests of policies.
     pub fn accept(mut self, old: impl Into<String>, new: impl Into<String>, message: impl Into<String>) {
         let reason = std::mem::take(&mut self.reason);

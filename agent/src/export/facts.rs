@@ -20,6 +20,8 @@ pub struct Facts {
     pub libraries: Vec<LibraryFacts>,
     pub blind_spots: Vec<BlindSpot>,
     pub exemptions: Vec<Exemption>,
+    /// Operations of exempt processes since the start; the kernel does not count them one by one.
+    pub operations_exempt: u64,
     pub capabilities: Vec<Capability>,
     /// `inbound-clear`, `outbound-clear`, `inbound-tls`, `outbound-tls` → the guarantee that a denial has here.
     pub guarantees: BTreeMap<String, String>,
@@ -68,7 +70,6 @@ pub struct LibraryFacts {
     pub sites: Vec<String>,
     /// Why it is not attached, or not fully.
     pub reason: String,
-    pub processes: u32,
 }
 
 /// A process whose bytes move and are not seen.
@@ -88,7 +89,6 @@ pub struct Exemption {
     /// `own`, `exe`, `cgroup`.
     pub kind: String,
     pub value: String,
-    pub flows: u64,
 }
 
 /// Something that a kernel can or cannot do.
@@ -110,6 +110,7 @@ impl Facts {
             libraries: self.libraries.into_iter().map(LibraryFacts::into_wire).collect(),
             blind_spots: self.blind_spots.into_iter().map(BlindSpot::into_wire).collect(),
             exemptions: self.exemptions.into_iter().map(Exemption::into_wire).collect(),
+            operations_exempt: self.operations_exempt,
             capabilities: self.capabilities.into_iter().map(Capability::into_wire).collect(),
             guarantees: self.guarantees,
             calls: self.calls,
@@ -153,7 +154,8 @@ impl LibraryFacts {
             attached: self.attached,
             sites: self.sites,
             reason: self.reason,
-            processes: self.processes,
+            // Counted where somebody waits for the answer: it takes a look at every process.
+            processes: 0,
         }
     }
 }
@@ -175,7 +177,6 @@ impl Exemption {
         v1::Exemption {
             kind: self.kind,
             value: self.value,
-            flows: self.flows,
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Agent;
+use super::{Agent, policies};
 use crate::call::CallDirection;
 use crate::export::facts::{BlindSpot, Capability, Coverage, Exemption, Facts, LibraryFacts, PolicyFacts};
-use crate::policy::Mode;
+use crate::export::wire;
+use crate::policy::{Guarantee, Mode};
 
 impl Agent {
     /// The agent's part of the status.
@@ -25,14 +26,17 @@ impl Agent {
                 .map(|exe| Exemption {
                     kind: "exe".into(),
                     value: exe.clone(),
-                    flows: 0,
                 })
                 .chain(self.config.exempt.cgroups.iter().map(|path| Exemption {
                     kind: "cgroup".into(),
                     value: path.display().to_string(),
-                    flows: 0,
+                }))
+                .chain(std::iter::once(Exemption {
+                    kind: "own".into(),
+                    value: "the agent's own connections".into(),
                 }))
                 .collect(),
+            operations_exempt: self.operations_exempt,
             capabilities: self
                 .capabilities
                 .iter()
@@ -73,7 +77,8 @@ impl Agent {
         self.policies
             .policies()
             .iter()
-            .map(|policy| {
+            .enumerate()
+            .map(|(position, policy)| {
                 let tally = self.pipeline.judge.tally(&policy.name);
                 PolicyFacts {
                     name: policy.name.to_string(),
@@ -93,7 +98,7 @@ impl Agent {
                         bytes_enforceable: tally.bytes_enforceable,
                         bytes_unseen: tally.bytes_unseen,
                     },
-                    unmet: Vec::new(),
+                    unmet: self.unmet(position),
                 }
             })
             .collect()
@@ -111,7 +116,6 @@ impl Agent {
                 attached: library.attached,
                 sites: library.sites.clone(),
                 reason: library.reason.clone(),
-                processes: 0,
             })
             .collect()
     }
@@ -130,23 +134,48 @@ impl Agent {
             .collect()
     }
 
-    /// What this build can promise here: the pipeline decides when the bytes have been delivered, so nothing is
-    /// prevented, and a request that left is only cut off from its answer.
-    fn guarantees(&self) -> BTreeMap<String, String> {
+    /// What this build can promise here at most, in clear and over TLS alike: the pipeline decides when the bytes have
+    /// been delivered, so nothing is prevented, and a request that left is only cut off from its answer.
+    fn guarantee(&self, direction: CallDirection) -> Guarantee {
         let withholds = self
             .capabilities
             .iter()
             .any(|one| one.name == crate::kernel::load::EGRESS_WITHHOLD && one.available);
-        let word = if withholds { "contained" } else { "cut" };
-        [
-            (CallDirection::Inbound, "clear", word),
-            (CallDirection::Inbound, "tls", word),
-            (CallDirection::Outbound, "clear", "cut"),
-            (CallDirection::Outbound, "tls", "cut"),
-        ]
-        .into_iter()
-        .map(|(direction, transport, word)| (format!("{}-{transport}", direction.as_str()), word.to_owned()))
-        .collect()
+        match direction {
+            CallDirection::Inbound if withholds => Guarantee::Contained,
+            CallDirection::Inbound | CallDirection::Outbound => Guarantee::Cut,
+        }
+    }
+
+    fn guarantees(&self) -> BTreeMap<String, String> {
+        let mut words = BTreeMap::new();
+        for direction in [CallDirection::Inbound, CallDirection::Outbound] {
+            for transport in ["clear", "tls"] {
+                let word = self.guarantee(direction).as_str().to_owned();
+                words.insert(format!("{}-{transport}", direction.as_str()), word);
+            }
+        }
+        words
+    }
+
+    /// What the policy at this position requires and this host cannot give.
+    fn unmet(&self, policy: usize) -> Vec<String> {
+        policies::unmet(&self.policies, policy, |directions| {
+            let given = directions.iter().map(|&direction| self.guarantee(direction));
+            given.min().unwrap_or(Guarantee::Cut)
+        })
+    }
+
+    /// Says it when policies come into force, loudly: who wrote `require` relies on it.
+    pub(super) fn tell_unmet(&self) {
+        for (position, policy) in self.policies.policies().iter().enumerate() {
+            for line in self.unmet(position) {
+                tracing::warn!("policy {}: {line}", policy.name);
+                let detail = format!("policy {}: {line}", policy.name);
+                self.exports
+                    .send(vec![wire::agent_state("require-unmet", detail)]);
+            }
+        }
     }
 
     fn degraded(&self) -> Vec<String> {

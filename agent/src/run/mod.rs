@@ -4,6 +4,7 @@
 //! ends, dropping the programs detaches them: nothing stays behind.
 
 mod facts;
+mod lock;
 mod policies;
 mod scope;
 mod start;
@@ -18,7 +19,7 @@ use crate::capture::{Captured, FlowInfo, GapReason, KernelTime, Process};
 use crate::config::Config;
 use crate::enforce::{Actions, Egress, GateError, Withholding};
 use crate::export::command::{Asked, Command};
-use crate::export::{Exports, clock, wire};
+use crate::export::{Exports, clock, control, wire};
 use crate::kernel::load::{EgressMaps, Maps, RunTimes};
 use crate::kernel::ring::Ring;
 use crate::pipeline::Pipeline;
@@ -72,13 +73,34 @@ pub struct Agent {
     executables: scope::Executables,
     capabilities: Vec<crate::kernel::load::Capability>,
     policies: Arc<PolicySet>,
+    policies_from: Origin,
     dropped_records: u64,
+    /// Operations of exempt processes, by the kernel's count.
+    operations_exempt: u64,
+    held: Option<Held>,
     paths_raw: bool,
     run_times: RunTimes,
     ticks: u64,
     overload: Overload,
     ticked: Instant,
     losses_told: Instant,
+}
+
+/// What is given back last: whoever finds the socket gone or the lock free may start the next agent.
+#[derive(Debug)]
+struct Held {
+    place: control::Place,
+    lock: lock::HostLock,
+}
+
+/// Where the policies in force came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The configured files.
+    Files,
+    /// A collector, in their place. They last until the next reload or restart: what an agent does is read from its
+    /// own host's files, and nobody far away can change it for good.
+    Collector,
 }
 
 #[derive(Default)]
@@ -136,11 +158,16 @@ impl Agent {
             libraries,
             ring,
             maps,
+            held,
             ..
         } = self;
         drop((pipeline, libraries, ring, maps));
         exports.send(vec![wire::agent_state("stopping", "every program is detached")]);
         exports.shutdown(Duration::from_secs(3));
+        if let Some(Held { place, lock }) = held {
+            drop(place);
+            drop(lock);
+        }
     }
 
     fn drain(&mut self) -> usize {
@@ -254,6 +281,8 @@ impl Agent {
     fn ask_drops(&mut self, now: KernelTime) {
         let counters = self.maps.counters();
         // A flow that was given up as a whole is a loss too, though nothing was dropped in the ring.
+        self.operations_exempt = counters.exempt;
+        self.telemetry.set_operations_exempt(counters.exempt);
         let given_up = counters.dropped_records + counters.shed_operations;
         let fresh = given_up.saturating_sub(self.dropped_records);
         if fresh > 0 {
@@ -406,18 +435,23 @@ impl Agent {
         }
     }
 
-    fn reload(&mut self, asked: Asked) {
-        let old = self.policies.digest().to_owned();
+    /// Back to the configured files, whatever is in force.
+    fn reload(&mut self, mut asked: Asked) {
         match policies::read(&self.config) {
-            Ok(set) => self.replace(set, asked),
+            Ok(set) => {
+                if self.policies_from == Origin::Collector {
+                    asked.add("the configured files take the place of what a collector had pushed");
+                }
+                self.replace(set, Origin::Files, asked);
+            }
             Err(errors) => {
                 tracing::error!("the new policies are not used, the old ones stay in force:\n{errors}");
-                asked.refuse(old, errors);
+                asked.refuse(self.policies.digest(), errors.to_string());
             }
         }
     }
 
-    fn replace(&mut self, set: PolicySet, asked: Asked) {
+    fn replace(&mut self, set: PolicySet, from: Origin, asked: Asked) {
         let old = self.policies.digest().to_owned();
         let new = set.digest().to_owned();
         let message = format!(
@@ -426,10 +460,12 @@ impl Agent {
             set.rules().len()
         );
         self.policies = Arc::new(set);
+        self.policies_from = from;
         self.pipeline.judge.engine.replace(self.policies.clone());
         self.pipeline
             .calls
             .set_literals(&start::literals(&self.config, &self.policies));
+        self.tell_unmet();
         asked.accept(old, new, message);
     }
 
@@ -447,10 +483,13 @@ impl Agent {
             }
             Command::ReloadPolicies { asked } => self.reload(asked),
             Command::PushPolicies { files, asked } => {
-                let texts: Vec<(String, String)> =
-                    files.into_iter().map(|file| (file.name, file.text)).collect();
+                // Their rules are told apart from those of this host's files in events and in the status.
+                let texts: Vec<(String, String)> = files
+                    .into_iter()
+                    .map(|file| (format!("collector/{}", file.name), file.text))
+                    .collect();
                 match PolicySet::load(&texts) {
-                    Ok(set) => self.replace(set, asked),
+                    Ok(set) => self.replace(set, Origin::Collector, asked),
                     Err(problems) => asked.refuse(self.policies.digest(), problems.to_string()),
                 }
             }

@@ -11,8 +11,10 @@ use apiward_common::scope::FileKey;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::config;
+use crate::errors;
 use crate::kernel::cgroup::{self, Cgroup};
 use crate::kernel::load::{self, Maps, file_key};
+use crate::yaml::{Problem, Problems};
 
 /// Programs whose traffic is left alone unless the configuration says otherwise: cutting them would cut the
 /// operator off, or the node from its cluster. The collector reads what agents send it; its traffic is ours. A name
@@ -38,23 +40,47 @@ pub struct Executables {
     pub exempted: Vec<String>,
 }
 
-/// The part that is known before the programs load.
-pub fn resolve(config: &config::Config) -> anyhow::Result<(load::Scope, Executables)> {
+/// The part that is known before the programs load. What is named and not there is told all at once.
+pub fn resolve(config: &config::Config) -> Result<(load::Scope, Executables), Problems> {
+    let mut problems = Vec::new();
+    let mut missing = |key: &str, what: String| {
+        problems.push(Problem {
+            id: errors::NOT_ON_THIS_HOST,
+            file: match config.source.as_str() {
+                "" => "the command line".into(),
+                file => file.into(),
+            },
+            place: None,
+            what: format!("{key}: {what}"),
+            instead: "create it first, or remove the line".into(),
+        });
+    };
     let scope = &config.capture.scope;
     let mut cgroups = Vec::new();
     for path in &scope.cgroups {
-        cgroups.push(Cgroup::open(path)?);
+        match Cgroup::open(path) {
+            Ok(cgroup) => cgroups.push(cgroup),
+            Err(error) => missing("capture.scope.cgroup", error.to_string()),
+        }
     }
     cgroups.extend(containers(&scope.containers));
     let mut netns = Vec::new();
     for path in &scope.netns {
-        let metadata = fs::metadata(path)
-            .map_err(|error| anyhow::anyhow!("capture.scope.netns: {}: {error}", path.display()))?;
-        netns.push(u32::try_from(metadata.ino())?);
+        match fs::metadata(path).map(|found| u32::try_from(found.ino())) {
+            Ok(Ok(inode)) => netns.push(inode),
+            Ok(Err(_)) => missing(
+                "capture.scope.netns",
+                format!("{} is no network namespace", path.display()),
+            ),
+            Err(error) => missing("capture.scope.netns", format!("{}: {error}", path.display())),
+        }
     }
     let mut exempt_cgroups = Vec::new();
     for path in &config.exempt.cgroups {
-        exempt_cgroups.push(Cgroup::open(path)?);
+        match Cgroup::open(path) {
+            Ok(cgroup) => exempt_cgroups.push(cgroup),
+            Err(error) => missing("exempt.cgroups", error.to_string()),
+        }
     }
     let exempt: Vec<String> = config
         .exempt
@@ -67,12 +93,21 @@ pub fn resolve(config: &config::Config) -> anyhow::Result<(load::Scope, Executab
     } else {
         vec!["**/apiward-collector".into()]
     };
+    let mut compiled = |key: &str, patterns: &[String]| {
+        globs(patterns).unwrap_or_else(|error| {
+            missing(key, error.to_string());
+            GlobSet::empty()
+        })
+    };
     let executables = Executables {
-        scope: globs(&scope.exes)?,
-        exempt: globs(&exempt)?,
-        exempt_default: globs(&exempt_default)?,
+        scope: compiled("capture.scope.exe", &scope.exes),
+        exempt: compiled("exempt.exes", &exempt),
+        exempt_default: compiled("exempt.defaults", &exempt_default),
         exempted: Vec::new(),
     };
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
     let by_exe = !scope.exes.is_empty();
     let more_cgroups = !scope.containers.is_empty();
     Ok((
@@ -87,12 +122,12 @@ pub fn resolve(config: &config::Config) -> anyhow::Result<(load::Scope, Executab
     ))
 }
 
-fn globs(patterns: &[String]) -> anyhow::Result<GlobSet> {
+fn globs(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         set.add(Glob::new(pattern)?);
     }
-    Ok(set.build()?)
+    set.build()
 }
 
 /// Cgroups of running containers with these ids. Containers come and go: this is asked again as time passes.
@@ -310,6 +345,31 @@ mod tests {
         let exe = fs::read_link("/proc/self/exe").unwrap();
         by_exe.exes = globs(&[exe.display().to_string()]).unwrap();
         assert!(by_exe.has(own));
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_all_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let mut config = config::Config {
+            source: "agent.yaml".into(),
+            ..config::Config::default()
+        };
+        assert!(resolve(&config).is_ok());
+        config.capture.scope.cgroups = vec![missing.clone()];
+        config.capture.scope.netns = vec![missing.clone()];
+        config.exempt.cgroups = vec![missing];
+        let problems = resolve(&config).err().unwrap();
+        let keys: Vec<&str> = problems
+            .0
+            .iter()
+            .map(|problem| problem.what.split(':').next().unwrap_or_default())
+            .collect();
+        assert_eq!(
+            keys,
+            ["capture.scope.cgroup", "capture.scope.netns", "exempt.cgroups"]
+        );
+        assert!(problems.to_string().starts_with("agent.yaml:") && problems.to_string().contains("[AW1011]"));
     }
 
     #[test]

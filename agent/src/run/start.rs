@@ -1,6 +1,6 @@
 //! From a configuration to a running agent, step by step. Whatever fails says what to do.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::lock::{self, HostLock};
 use super::{Agent, policies, scope};
 use crate::call::redact::Earning;
 use crate::call::{self, Calls};
@@ -17,16 +18,19 @@ use crate::capture::intake::Intake;
 use crate::capture::libraries::{Libraries, Neighbours};
 use crate::config::{Config, Export, Header, JsonlTarget, PathRedaction, Remote};
 use crate::enforce::{self, Actions, Enforcement};
+use crate::errors;
 use crate::export::clock::Clock;
 use crate::export::command::{Asked, Ceiling};
 use crate::export::{self, Exports, collector, control, jsonl, net, otlp, spool, wire};
 use crate::flow::{self, Flows};
 use crate::kernel::load;
+use crate::kernel::mapped;
 use crate::kernel::mappings::Mappings;
 use crate::kernel::netlink::{Namespaces, Sockets, list_namespaces};
 use crate::pipeline::{Judge, Pipeline};
 use crate::policy::{Engine, Mode, PolicySet};
 use crate::telemetry::Telemetry;
+use crate::yaml::Problems;
 
 /// Bytes of events that wait in memory while the disk refuses them.
 const SPOOL_MEMORY_BYTES_MAX: usize = 16 << 20;
@@ -35,27 +39,46 @@ const SPOOL_MEMORY_BYTES_MAX: usize = 16 << 20;
 pub fn start(config: Config) -> Result<Agent> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
-        "the agent needs root: it loads kernel programs that see every process. Run it with sudo"
+        "the agent needs root: it loads kernel programs that see every process. Run it with sudo [{}]",
+        errors::NEEDS_ROOT
     );
-    let policies = Arc::new(policies::read(&config).map_err(|errors| anyhow::anyhow!("{errors}"))?);
+    let policies = policies::read(&config);
+    let scope = scope::resolve(&config);
+    let (policies, scope) = match (policies, scope) {
+        (Ok(policies), Ok(scope)) => (Arc::new(policies), scope),
+        (policies, scope) => {
+            let problems = [policies.err(), scope.err()].into_iter().flatten();
+            return Err(Problems(problems.flat_map(|problems| problems.0).collect()).into());
+        }
+    };
+    let lock = HostLock::take(Path::new(lock::PATH))?;
     let bound = control::bind(&config.control)?;
     let telemetry = Arc::new(Telemetry::new());
     let export::Started { exports, commands } = Exports::start(export_settings(&config), telemetry.clone())?;
-    let result = attach(config, policies, exports.clone(), commands, telemetry);
-    if result.is_ok() {
-        control::start(&exports, bound)?;
+    let mut agent = attach(config, policies, scope, exports.clone(), commands, telemetry)?;
+    let place = control::start(&exports, bound, Box::new(mappers))?;
+    agent.held = Some(super::Held { place, lock });
+    agent.tell_unmet();
+    Ok(agent)
+}
+
+/// How many processes map each file.
+fn mappers() -> HashMap<u64, u32> {
+    let mut counts = HashMap::new();
+    for file in mapped::all().files {
+        *counts.entry(file.key.inode).or_default() += file.processes.len() as u32;
     }
-    result
+    counts
 }
 
 fn attach(
     config: Config,
     policies: Arc<PolicySet>,
+    (kernel_scope, mut executables): (load::Scope, scope::Executables),
     exports: Exports,
     commands: tokio::sync::mpsc::Receiver<export::command::Command>,
     telemetry: Arc<Telemetry>,
 ) -> Result<Agent> {
-    let (kernel_scope, mut executables) = scope::resolve(&config)?;
     let listeners = learn_connections();
     let loaded = load::load(&load::Options {
         ring_bytes: config.capture.ring_bytes,
@@ -120,7 +143,10 @@ fn attach(
         executables,
         capabilities,
         policies,
+        policies_from: super::Origin::Files,
         dropped_records: 0,
+        operations_exempt: 0,
+        held: None,
         paths_raw,
         run_times,
         ticks: 0,

@@ -5,11 +5,13 @@
 //! left when it died is replaced; one that answers belongs to a living agent, and two agents on one host would
 //! both withhold and both report.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use apiward_proto::v1;
 use tokio::net::UnixListener;
@@ -22,6 +24,7 @@ use tonic::{Request, Response, Status};
 use super::collector::bounded;
 use super::command::{Answer, Asked, Command};
 use super::{Exports, spool};
+use crate::errors;
 use crate::policy::Mode;
 
 /// Watchers at the same time; each costs the export thread a little.
@@ -34,6 +37,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Events in the answer to `why`.
 const WHY_EVENTS_MAX: usize = 20;
+/// How long a count of the processes that map a library holds: a readiness probe asks far more often.
+const MAPPERS_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of a request to `why`.
 const SUBJECT_BYTES_MAX: usize = 256;
 
@@ -41,13 +46,13 @@ const SUBJECT_BYTES_MAX: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error(
-        "another agent is running on this host: it answers at {0}. Stop it first, or see what it does with `apiward status`"
+        "another agent is running on this host: it answers at {0}. Stop it first, or see what it does with `apiward status` [{id}]", id = errors::ANOTHER_AGENT
     )]
     AnotherAgent(PathBuf),
-    #[error("{0} is there and is no socket: remove it, or give another path as `control`")]
+    #[error("{0} is there and is no socket: remove it, or give another path as `control` [{id}]", id = errors::CONTROL_SOCKET)]
     NotASocket(PathBuf),
     #[error(
-        "the control socket {path} cannot be made ({source}): check that the agent may write there, or give another path as `control`"
+        "the control socket {path} cannot be made ({source}): check that the agent may write there, or give another path as `control` [{id}]", id = errors::CONTROL_SOCKET
     )]
     Io { path: PathBuf, source: io::Error },
 }
@@ -56,9 +61,7 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Bound {
     listener: std::os::unix::net::UnixListener,
-    path: PathBuf,
-    /// Held as long as the socket is: of two agents that start at once, one gets it.
-    lock: File,
+    place: Place,
 }
 
 /// Binds the socket at `path`.
@@ -102,10 +105,14 @@ pub fn bind(path: &Path) -> Result<Bound, BindError> {
         Ok(listener)
     };
     let listener = bind().map_err(failed)?;
+    let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
     Ok(Bound {
         listener,
-        path: path.to_owned(),
-        lock,
+        place: Place {
+            path: path.to_owned(),
+            inode,
+            _lock: lock,
+        },
     })
 }
 
@@ -123,18 +130,21 @@ impl WithSuffix for Path {
     }
 }
 
-/// Serves the socket on the exporters' runtime until they stop; then it is removed.
-pub fn start(exports: &Exports, bound: Bound) -> io::Result<()> {
+/// How many processes map the file with this inode, for the libraries of a status. It reads every process's
+/// mappings, so it is asked seldom, and where waiting is allowed.
+pub type Mappers = Box<dyn Fn() -> HashMap<u64, u32> + Send + Sync>;
+
+/// Serves the socket on the exporters' runtime until they stop. The socket is removed when the [`Place`] is dropped:
+/// by its owner, because a task of a runtime that is ending may be given no time for it.
+pub fn start(exports: &Exports, bound: Bound, mappers: Mappers) -> io::Result<Place> {
     let _inside = exports.runtime().enter();
     let listener = UnixListener::from_std(bound.listener)?;
-    let inode = fs::symlink_metadata(&bound.path)?.ino();
-    let place = Place {
-        path: bound.path,
-        inode,
-        _lock: bound.lock,
-    };
     let service = v1::control_server::ControlServer::new(Control {
         exports: exports.clone(),
+        mappers: Arc::new(Counted {
+            ask: mappers,
+            answer: Mutex::new(None),
+        }),
     });
     let mut stopping = exports.stopping();
     exports.runtime().spawn(async move {
@@ -149,13 +159,33 @@ pub fn start(exports: &Exports, bound: Bound) -> io::Result<()> {
             }
             _ = stopping.wait_for(|&stop| stop) => {}
         }
-        drop(place);
     });
-    Ok(())
+    Ok(bound.place)
 }
 
-/// The socket's place in the file system, given back however the serving ends.
-struct Place {
+/// [`Mappers`], with the last answer.
+struct Counted {
+    ask: Mappers,
+    answer: Mutex<Option<(Instant, HashMap<u64, u32>)>>,
+}
+
+impl Counted {
+    fn count(&self) -> HashMap<u64, u32> {
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*answer {
+            Some((at, counts)) if at.elapsed() < MAPPERS_EVERY => counts.clone(),
+            _ => {
+                let counts = (self.ask)();
+                *answer = Some((Instant::now(), counts.clone()));
+                counts
+            }
+        }
+    }
+}
+
+/// The socket's place in the file system, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
     path: PathBuf,
     inode: u64,
     _lock: File,
@@ -172,6 +202,7 @@ impl Drop for Place {
 
 struct Control {
     exports: Exports,
+    mappers: Arc<Counted>,
 }
 
 impl Control {
@@ -273,7 +304,16 @@ impl v1::control_server::Control for Control {
 
     async fn get_status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::Status>, Status> {
         peer(&request)?;
-        Ok(Response::new(self.exports.status().await))
+        let mut status = self.exports.status().await;
+        if !status.libraries.is_empty() {
+            let mappers = self.mappers.clone();
+            let counts = tokio::task::spawn_blocking(move || mappers.count()).await;
+            let counts = counts.unwrap_or_default();
+            for library in &mut status.libraries {
+                library.processes = counts.get(&library.inode).copied().unwrap_or_default();
+            }
+        }
+        Ok(Response::new(status))
     }
 
     async fn set_mode(

@@ -8,12 +8,13 @@ use v1::control_client::ControlClient;
 use super::super::tests::Tally;
 use super::super::{Settings, Started, wire};
 use super::*;
-use crate::export::facts::Facts;
+use crate::export::facts::{Facts, LibraryFacts};
 
-fn agent(path: &Path) -> Started {
+fn agent(path: &Path) -> (Started, Place) {
     let started = Exports::start(Settings::default(), Arc::new(Tally::default())).unwrap();
-    start(&started.exports, bind(path).unwrap()).unwrap();
-    started
+    let mappers = Box::new(|| HashMap::from([(7, 3)]));
+    let place = start(&started.exports, bind(path).unwrap(), mappers).unwrap();
+    (started, place)
 }
 
 /// Answers commands as a pipeline would.
@@ -30,6 +31,12 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
                     let _ = reply.send(Facts {
                         calls: 7,
                         scope: "the whole host".to_owned(),
+                        libraries: [7, 8]
+                            .map(|inode| LibraryFacts {
+                                inode,
+                                ..Default::default()
+                            })
+                            .into(),
                         ..Default::default()
                     });
                 }
@@ -71,7 +78,6 @@ fn a_dead_agent_s_socket_is_replaced_and_a_living_one_s_is_not() {
     );
     drop(bound);
     // One that does not take our lock but answers is alive as well.
-    fs::remove_file(&path).unwrap();
     let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
     assert!(matches!(bind(&path), Err(BindError::AnotherAgent(_))));
 }
@@ -89,7 +95,7 @@ fn a_file_is_not_replaced() {
 async fn status_mode_and_reload() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    let started = agent(&path);
+    let (started, _place) = agent(&path);
     pipeline(started.commands);
     let mut client = client(&path).await;
     let status = client
@@ -98,6 +104,8 @@ async fn status_mode_and_reload() {
         .unwrap()
         .into_inner();
     assert_eq!((status.calls, status.mode.as_str()), (7, "observe"));
+    let processes: Vec<u32> = status.libraries.iter().map(|one| one.processes).collect();
+    assert_eq!(processes, [3, 0]);
     assert_eq!(status.degraded, Vec::<String>::new());
     assert!(status.rss_bytes > 0 && status.cpu_ns > 0);
 
@@ -146,7 +154,7 @@ async fn status_mode_and_reload() {
 async fn watching_starts_with_a_status_and_goes_on_with_events() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    let started = agent(&path);
+    let (started, _place) = agent(&path);
     pipeline(started.commands);
     let mut stream = client(&path)
         .await
@@ -170,7 +178,7 @@ async fn watching_starts_with_a_status_and_goes_on_with_events() {
 async fn why_says_what_it_found_or_why_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    let started = agent(&path);
+    let (started, _place) = agent(&path);
     let mut watched = started.exports.watch();
     let call = v1::Call {
         process: Some(v1::Process {
@@ -209,16 +217,21 @@ async fn why_says_what_it_found_or_why_not() {
 }
 
 #[tokio::test]
-async fn it_is_removed_at_the_end() {
+async fn it_is_gone_when_its_owner_lets_it_go() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    let started = agent(&path);
+    let (started, place) = agent(&path);
     client(&path).await;
     started.exports.shutdown(Duration::ZERO);
-    let gone = async {
-        while path.exists() {
-            tokio::task::yield_now().await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(10), gone).await.is_ok());
+    drop(place);
+    assert!(!path.exists());
+    // Bound and never served, as when the programs cannot be loaded.
+    drop(bind(&path).unwrap());
+    assert!(!path.exists());
+    // What somebody else has put there since is not ours to remove.
+    let bound = bind(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "precious").unwrap();
+    drop(bound);
+    assert!(path.exists());
 }

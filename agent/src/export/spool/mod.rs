@@ -65,11 +65,11 @@ const SEQUENCE_SKIP: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the spool directory {dir} cannot be made or read ({source}): give another `spool.dir`, or make it writable for the agent"
+        "the spool directory {dir} cannot be made or read ({source}): give another `spool.dir`, or make it writable for the agent [{id}]", id = crate::errors::SPOOL
     )]
     Directory { dir: PathBuf, source: io::Error },
     #[error(
-        "the spool directory {dir} is in use by another agent: stop that one, or give this one another `spool.dir`"
+        "the spool directory {dir} is in use by another agent: stop that one, or give this one another `spool.dir` [{id}]", id = crate::errors::SPOOL
     )]
     InUse { dir: PathBuf },
 }
