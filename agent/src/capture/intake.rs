@@ -244,7 +244,7 @@ impl Intake {
             }
             kind::EXIT => {
                 ProcessChange::read(&mut reader)?;
-                self.processes.exited(header.pid);
+                self.processes.exited(header.pid, at);
             }
             _ => return None,
         }

@@ -21,6 +21,11 @@ use crate::kernel::load::{ProbeLink, Probes, file_key};
 use crate::kernel::mappings::{Mappings, Seen, Watch};
 use crate::kernel::{mapped, site};
 
+mod listed;
+
+use listed::Listed;
+pub use listed::{Library, Report};
+
 /// Libraries and programs with TLS inside that are probed at once.
 const LIBRARIES_MAX: usize = 512;
 /// Files that were looked at and are no TLS library.
@@ -72,48 +77,12 @@ pub struct Neighbours {
     pub mappings: Option<Mappings>,
 }
 
-/// What was done about a library.
-#[derive(Clone, Debug)]
-pub struct Report {
-    pub path: String,
-    pub attached: bool,
-    /// Why not; or what is not covered.
-    pub detail: String,
-    /// When it was mapped; `None` for what was found at the start.
-    pub mapped_at: Option<KernelTime>,
-    /// When this was known, by the same clock.
-    pub attached_at: Option<KernelTime>,
-    pub file: FileKey,
-}
-
-/// A library, for the status.
-#[derive(Clone, Debug)]
-pub struct Library {
-    pub path: String,
-    pub info: TlsInfo,
-    pub inode: u64,
-    pub attached: bool,
-    /// One line a site, with its reason.
-    pub sites: Vec<String>,
-    /// Why it is not attached, or which ways to the plaintext are not covered.
-    pub reason: String,
-}
-
-/// What the thread has done so far.
-#[derive(Default)]
-pub struct Shared {
-    /// By the number in the probes' cookies: index 0 is number 1.
-    pub libraries: Vec<Library>,
-    /// Taken by whoever makes events of them.
-    pub reports: Vec<Report>,
-}
-
 /// Handle of the thread; it ends, and detaches everything, when this is dropped.
 pub struct Libraries {
     requests: Option<Requests>,
     mappings_lost: Arc<AtomicU64>,
     requests_dropped: Arc<AtomicU64>,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<Listed>>,
     watch: Option<Watch>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -157,7 +126,7 @@ impl Libraries {
             missed: Arc::default(),
         };
         let mappings_lost = Arc::new(AtomicU64::new(0));
-        let shared = Arc::new(Mutex::new(Shared::default()));
+        let shared = Arc::new(Mutex::new(Listed::default()));
         let (ready, started) = channel();
         let thread = std::thread::Builder::new().name("apiward-tls".into()).spawn({
             let (shared, missed) = (shared.clone(), requests.missed.clone());
@@ -239,7 +208,7 @@ impl Libraries {
     }
 
     /// What was done so far.
-    pub fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+    pub fn shared(&self) -> std::sync::MutexGuard<'_, Listed> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -264,13 +233,13 @@ struct Attached {
 
 struct Keeper {
     probes: Probes,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<Listed>>,
     known: HashMap<FileKey, Attached>,
     refused: HashSet<FileKey>,
     /// Files that mappings and `/proc` know by different devices, to what `/proc` says: before Linux 6.18 the side
     /// records name overlayfs's layer, `/proc` the overlay.
     aliases: HashMap<FileKey, FileKey>,
-    /// Not found before their process ended: said once.
+    /// Not found before their process ended, or beyond the bound: said once.
     gone: HashSet<FileKey>,
     /// Mappings were missed.
     missed: Arc<AtomicBool>,
@@ -401,6 +370,11 @@ impl Keeper {
     fn consider(&mut self, path: &Path, file: FileKey, mapped_at: Option<KernelTime>, named: bool) {
         let shown = shown_path(path);
         if self.known.len() >= LIBRARIES_MAX {
+            make_room(&mut self.gone);
+            // Every process that maps it would say the same.
+            if !self.gone.insert(file) {
+                return;
+            }
             self.report(Report {
                 path: shown,
                 attached: false,
@@ -423,7 +397,7 @@ impl Keeper {
                 return;
             }
         };
-        let number = self.shared().libraries.len() + 1;
+        let number = self.shared().next_number();
         let mut links = Vec::new();
         let mut sites = Vec::new();
         let mut failed = None;
@@ -456,7 +430,7 @@ impl Keeper {
             (None, true) => String::new(),
             (None, false) => format!("not covered: {}", plan.uncovered.join(", ")),
         };
-        self.shared().libraries.push(Library {
+        self.shared().list(Library {
             path: shown.clone(),
             info,
             inode: file.inode,
@@ -477,6 +451,7 @@ impl Keeper {
             }
             _ => {
                 self.detach(links);
+                make_room(&mut self.refused);
                 self.refused.insert(file);
             }
         }
@@ -491,7 +466,7 @@ impl Keeper {
     }
 
     fn refuse(&mut self, path: String, file: FileKey, mapped_at: Option<KernelTime>, reason: String) {
-        self.shared().libraries.push(Library {
+        self.shared().list(Library {
             path: path.clone(),
             info: TlsInfo {
                 library: SmolStr::new_static("unknown"),
@@ -544,10 +519,8 @@ impl Keeper {
             if !used.contains(&key.inode)
                 && let Some(attached) = self.known.remove(&key)
             {
-                if let Some(library) = self.shared().libraries.get_mut(attached.number - 1) {
-                    library.attached = false;
-                    library.reason = "deleted, and no process maps it any more".into();
-                }
+                self.shared()
+                    .detached(attached.number, "deleted, and no process maps it any more");
                 self.detach(attached.links);
                 // Its number may be another file's now.
                 self.aliases.retain(|_, known| *known != key);
@@ -555,12 +528,12 @@ impl Keeper {
         }
     }
 
-    fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+    fn shared(&self) -> std::sync::MutexGuard<'_, Listed> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&mut self, report: Report) {
-        self.shared().reports.push(report);
+        self.shared().report(report);
     }
 }
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::Process;
+use super::{KernelTime, Process};
 use crate::kernel::cgroup;
 
 /// Processes known at once; beyond it the ones that ended first are forgotten, then all are asked for again.
 const PROCESSES_MAX: usize = 65_536;
-/// Ended processes that are kept for records that come late.
+/// Ended processes that are kept for records that come late, and for how long: seconds are far more than the ring
+/// holds. Calls that are open still hold their process themselves.
 const ENDED_MAX: usize = 4_096;
+const ENDED_KEPT_NS: u64 = 30_000_000_000;
 /// Cgroup paths remembered.
 const CGROUPS_MAX: usize = 16_384;
 /// Digits of a container id.
@@ -34,6 +36,8 @@ struct Known {
     exe: SmolStr,
     /// The last task asked about: most processes have one that talks.
     last: Option<Arc<Process>>,
+    /// No new record of it is to come. Its number may be given to another, which is then not ended.
+    ended_at: Option<KernelTime>,
 }
 
 #[derive(Clone)]
@@ -46,7 +50,8 @@ struct Place {
 #[derive(Default)]
 pub struct Processes {
     known: HashMap<u32, Known>,
-    ended: VecDeque<u32>,
+    /// By age.
+    ended: VecDeque<(u32, KernelTime)>,
     places: HashMap<u64, Place>,
 }
 
@@ -54,7 +59,14 @@ impl Processes {
     /// A process became another program.
     pub fn executed(&mut self, pid: u32, exe: SmolStr) {
         self.make_room();
-        self.known.insert(pid, Known { exe, last: None });
+        self.known.insert(
+            pid,
+            Known {
+                exe,
+                last: None,
+                ended_at: None,
+            },
+        );
     }
 
     /// A process made a child, which runs the same program until it says otherwise.
@@ -64,12 +76,27 @@ impl Processes {
     }
 
     /// No more records of this process will come, but for a few that are late.
-    pub fn exited(&mut self, pid: u32) {
-        self.ended.push_back(pid);
-        if self.ended.len() > ENDED_MAX
-            && let Some(oldest) = self.ended.pop_front()
+    pub fn exited(&mut self, pid: u32, at: KernelTime) {
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.ended_at = Some(at);
+            self.ended.push_back((pid, at));
+        }
+        while let Some(&(oldest, ended_at)) = self.ended.front()
+            && (self.ended.len() > ENDED_MAX || at.since(ended_at) > ENDED_KEPT_NS)
         {
-            self.known.remove(&oldest);
+            self.ended.pop_front();
+            self.forget(oldest, ended_at);
+        }
+    }
+
+    /// Unless the number is another process's by now.
+    fn forget(&mut self, pid: u32, ended_at: KernelTime) {
+        if self
+            .known
+            .get(&pid)
+            .is_some_and(|known| known.ended_at == Some(ended_at))
+        {
+            self.known.remove(&pid);
         }
     }
 
@@ -115,8 +142,8 @@ impl Processes {
         if self.known.len() < PROCESSES_MAX {
             return;
         }
-        for pid in self.ended.drain(..) {
-            self.known.remove(&pid);
+        for (pid, ended_at) in std::mem::take(&mut self.ended) {
+            self.forget(pid, ended_at);
         }
         if self.known.len() >= PROCESSES_MAX {
             self.known.clear();
@@ -216,10 +243,40 @@ mod tests {
         let mut processes = Processes::default();
         processes.executed(10, SmolStr::new("/usr/sbin/nginx"));
         processes.forked(10, 11);
-        processes.exited(10);
+        processes.exited(10, KernelTime(1));
         assert_eq!(processes.exe(11), "/usr/sbin/nginx");
         processes.executed(11, SmolStr::new("/bin/sh"));
         assert_eq!(processes.exe(11), "/bin/sh");
         assert_eq!(processes.exe(10), "/usr/sbin/nginx");
+    }
+
+    #[test]
+    fn who_has_ended_is_forgotten_after_a_while_and_not_whoever_got_the_number() {
+        let mut processes = Processes::default();
+        for pid in [10, 11, 12] {
+            processes.executed(pid, SmolStr::new("/bin/sh"));
+        }
+        processes.exited(10, KernelTime(1));
+        processes.exited(11, KernelTime(2));
+        processes.executed(11, SmolStr::new("/bin/ls"));
+        assert_eq!(processes.known.len(), 3, "records of 10 may be late");
+        processes.exited(12, KernelTime(3 + ENDED_KEPT_NS));
+        assert!(!processes.known.contains_key(&10));
+        assert_eq!(processes.exe(11), "/bin/ls");
+        assert_eq!(processes.ended.len(), 1);
+    }
+
+    #[test]
+    fn as_many_ended_ones_as_the_bound_says_are_kept() {
+        let mut processes = Processes::default();
+        for pid in 1..=ENDED_MAX as u32 + 5 {
+            processes.executed(pid, SmolStr::new("/bin/sh"));
+            processes.exited(pid, KernelTime(1));
+        }
+        assert_eq!(
+            (processes.known.len(), processes.ended.len()),
+            (ENDED_MAX, ENDED_MAX)
+        );
+        assert!(!processes.known.contains_key(&5));
     }
 }

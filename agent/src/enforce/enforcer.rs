@@ -17,6 +17,10 @@ use crate::call::{ApiCall, CallDirection, CallId, Phase};
 use crate::capture::{FlowEnd, FlowId, FlowInfo, KernelTime, Process};
 use crate::policy::{Action, DecidedBy, Guarantee, Mode, Verdict};
 
+mod calls;
+
+use calls::Calls;
+
 /// What this stage may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -140,7 +144,7 @@ struct DeadFlow {
 /// The denied calls and dead flows of the host.
 pub struct Enforcer {
     limits: Limits,
-    calls: HashMap<CallId, Denied>,
+    calls: Calls,
     /// By age. May name calls that are gone.
     order: VecDeque<CallId>,
     dead: HashMap<u64, DeadFlow>,
@@ -154,7 +158,7 @@ impl Enforcer {
     pub fn new(limits: Limits) -> Self {
         Enforcer {
             limits,
-            calls: HashMap::new(),
+            calls: Calls::default(),
             order: VecDeque::new(),
             dead: HashMap::new(),
             dead_order: VecDeque::new(),
@@ -176,7 +180,7 @@ impl Enforcer {
     ) -> Vec<Do> {
         let denies = matches!(verdict.action, Action::Deny | Action::Kill);
         // The gate has done its own by the time its verdict is heard of.
-        if !denies || verdict.decided_by == DecidedBy::Gate || self.calls.contains_key(&call.id) {
+        if !denies || verdict.decided_by == DecidedBy::Gate || self.calls.contains(&call.id) {
             return Vec::new();
         }
         self.stats.denied += 1;
@@ -302,11 +306,10 @@ impl Enforcer {
     pub fn on_closed(&mut self, flow: FlowId, end: &FlowEnd, egress: Option<Egress>) -> Vec<Do> {
         let waiting: Vec<CallId> = self
             .calls
+            .of(&flow)
             .iter()
-            .filter(|(_, denied)| {
-                denied.outcome.is_none() && (denied.flow == flow || flow == FlowId::Socket(denied.cookie))
-            })
-            .map(|(id, _)| *id)
+            .filter(|id| self.calls.get(id).is_some_and(|denied| denied.outcome.is_none()))
+            .copied()
             .collect();
         for call in waiting {
             self.tell(call, egress, Some(end));
@@ -321,11 +324,11 @@ impl Enforcer {
     pub fn cookie_of(&self, flow: FlowId) -> Option<u64> {
         match flow {
             FlowId::Socket(cookie) => self.dead.contains_key(&cookie).then_some(cookie),
-            tls => self
-                .calls
-                .values()
-                .find(|denied| denied.flow == tls)
-                .map(|denied| denied.cookie),
+            tls => {
+                let call = self.calls.of(&tls).first();
+                call.and_then(|call| self.calls.get(call))
+                    .map(|denied| denied.cookie)
+            }
         }
         .filter(|cookie| *cookie != 0)
     }
@@ -418,7 +421,7 @@ impl Enforcer {
         // Names of calls that are long gone.
         if self.order.len() >= self.limits.denied_calls_max.saturating_mul(2) {
             let calls = &self.calls;
-            self.order.retain(|id| calls.contains_key(id));
+            self.order.retain(|id| calls.contains(id));
         }
         self.order.push_back(call);
         self.calls.insert(call, denied);

@@ -116,7 +116,7 @@ impl Backoff {
     }
 
     /// How long to wait after one more failure: between half and the whole of the doubled time.
-    pub fn next(&mut self) -> Duration {
+    pub fn failed(&mut self) -> Duration {
         let whole = BACKOFF_FIRST
             .saturating_mul(1 << self.failures.min(16))
             .min(BACKOFF_MAX);
@@ -134,12 +134,12 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut whole = BACKOFF_FIRST;
         for _ in 0..40 {
-            let wait = backoff.next();
+            let wait = backoff.failed();
             assert!(wait >= whole / 2 && wait <= whole, "{wait:?} of {whole:?}");
             whole = (whole * 2).min(BACKOFF_MAX);
         }
         backoff.reset();
-        assert!(backoff.next() <= BACKOFF_FIRST);
+        assert!(backoff.failed() <= BACKOFF_FIRST);
     }
 
     #[tokio::test]

@@ -110,7 +110,7 @@ impl Agent {
     fn library_facts(&self) -> Vec<LibraryFacts> {
         let shared = self.libraries.shared();
         shared
-            .libraries
+            .libraries()
             .iter()
             .map(|library| LibraryFacts {
                 path: library.path.clone(),
@@ -201,6 +201,10 @@ impl Agent {
         let intake = self.pipeline.intake.stats();
         let calls = self.pipeline.calls.stats();
         let enforced = self.pipeline.judge.enforcement.stats();
+        let (libraries_forgotten, library_reports) = {
+            let listed = self.libraries.shared();
+            (listed.forgotten(), listed.reports_dropped())
+        };
         self.telemetry.set_records(intake.records);
         self.telemetry.set_flows_open(flow.flows_open);
         for (name, total) in [
@@ -215,6 +219,8 @@ impl Agent {
             ("waiting-bytes-given-up", calls.waiting_bytes_given_up),
             ("library-requests", self.libraries.requests_dropped()),
             ("mapping-records", self.libraries.mappings_lost()),
+            ("libraries-forgotten", libraries_forgotten),
+            ("library-reports", library_reports),
             ("outcomes-missed", self.pipeline.judge.outcomes_missed),
             ("outcomes-told-early", enforced.told_early),
             ("denials-not-enforced", enforced.not_enforced),

@@ -69,7 +69,7 @@ pub struct Agent {
     ring: Ring,
     maps: Maps,
     libraries: Libraries,
-    libraries_known: usize,
+    libraries_known: u64,
     executables: scope::Executables,
     capabilities: Vec<crate::kernel::load::Capability>,
     policies: Arc<PolicySet>,
@@ -171,17 +171,17 @@ impl Agent {
     }
 
     fn drain(&mut self) -> usize {
-        if self.libraries_known != self.libraries.shared().libraries.len() {
-            let infos: Vec<_> = self
-                .libraries
-                .shared()
-                .libraries
+        let listed = self.libraries.shared();
+        if self.libraries_known != listed.changes() {
+            let infos = listed
+                .libraries()
                 .iter()
                 .map(|known| known.info.clone())
                 .collect();
-            self.libraries_known = infos.len();
+            self.libraries_known = listed.changes();
             self.pipeline.intake.set_libraries(infos);
         }
+        drop(listed);
         let Agent {
             ring,
             pipeline,
@@ -370,7 +370,7 @@ impl Agent {
     }
 
     fn tell_libraries(&mut self) {
-        let reports = std::mem::take(&mut self.libraries.shared().reports);
+        let reports = self.libraries.shared().take_reports();
         let now = clock::now();
         for report in reports {
             self.maps.library_known(report.file);

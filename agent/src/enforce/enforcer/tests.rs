@@ -530,3 +530,33 @@ fn the_tables_are_bounded() {
         8
     );
 }
+
+#[test]
+fn a_socket_s_end_tells_every_call_that_it_carried_and_forgets_them() {
+    let tls = |object| FlowId::Tls {
+        pid: 4242,
+        object,
+        generation: 0,
+    };
+    let verdict = Scene::new().verdict;
+    let mut enforcer = Enforcer::new(Limits::default());
+    // Two calls of one TLS object, one of another, and one in clear on a socket of its own.
+    for (id, flow_id, cookie) in [
+        (1, tls(1), COOKIE),
+        (2, tls(1), COOKIE),
+        (3, tls(2), COOKIE),
+        (4, FlowId::Socket(78), 78),
+    ] {
+        let call = call(id, flow(flow_id, Some(cookie)));
+        enforcer.on_verdict(HEAD_AT, Phase::Head, &call, &verdict, 0, None);
+        assert_eq!(enforcer.outcome(call.id), Answer::Pending);
+    }
+    assert_eq!(enforcer.cookie_of(tls(2)), Some(COOKIE));
+    enforcer.on_closed(tls(2), &FlowEnd::default(), None);
+    enforcer.on_closed(FlowId::Socket(COOKIE), &FlowEnd::default(), None);
+    let told: Vec<CallId> = enforcer.finished().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(told, [CallId(3), CallId(1), CallId(2)]);
+    assert_eq!(enforcer.cookie_of(tls(1)), None);
+    enforcer.on_closed(FlowId::Socket(78), &FlowEnd::default(), None);
+    assert!(enforcer.calls.is_empty());
+}

@@ -151,7 +151,7 @@ impl Link {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            let wait = backoff.next();
+            let wait = backoff.failed();
             let text = error.to_string();
             if self.exporter.set_state("failing", text.clone()) {
                 tracing::warn!(

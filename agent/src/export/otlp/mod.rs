@@ -161,7 +161,7 @@ impl Sender {
                 Err(error) => error,
             };
             self.failing(error.to_string());
-            tokio::time::sleep(self.backoff.next()).await;
+            tokio::time::sleep(self.backoff.failed()).await;
         }
     }
 
@@ -250,12 +250,12 @@ impl Sender {
             Answer::Reconnect => return Err(Ended::Broken(why)),
             Answer::Later(wait) => {
                 self.failing(format!("the collector asks to try later: {why}"));
-                let own = self.backoff.next();
+                let own = self.backoff.failed();
                 tokio::time::sleep(wait.unwrap_or(own)).await;
             }
             Answer::Refused => {
                 self.refused(why);
-                tokio::time::sleep(self.backoff.next()).await;
+                tokio::time::sleep(self.backoff.failed()).await;
             }
         }
         Ok(())

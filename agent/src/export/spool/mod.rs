@@ -564,10 +564,7 @@ fn recover(dir: &Path) -> io::Result<(VecDeque<Segment>, Report)> {
     // Damage in the segment before: how many events it cost is known from where the next one starts.
     let mut damaged = false;
     for path in paths {
-        let recovered = match segment::recover(&path) {
-            Ok(recovered) => recovered,
-            Err(_) => None,
-        };
+        let recovered = segment::recover(&path).unwrap_or_default();
         let expected = segments.back().map_or(0, |segment| segment.next);
         let Some(segment::Recovered {
             segment,
