@@ -102,6 +102,8 @@ struct Shared {
     started_ns: u64,
     runtime: tokio::runtime::Handle,
     stop: watch::Sender<bool>,
+    /// The thread that `runtime` runs on, until it is waited for.
+    serving: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -197,6 +199,7 @@ impl Exports {
                 started_ns: clock::wall_ns(),
                 runtime: runtime.handle().clone(),
                 stop: watch::Sender::new(false),
+                serving: Mutex::new(None),
             }),
         };
         let writers = settings
@@ -219,7 +222,7 @@ impl Exports {
             .name("apiward-export".to_owned())
             .spawn(move || worker.run(jobs))?;
         let mut stop = exports.shared.stop.subscribe();
-        std::thread::Builder::new()
+        let serving = std::thread::Builder::new()
             .name("apiward-io".to_owned())
             .spawn(move || {
                 // The sender lives as long as any exporter does: an error means that all of them are gone.
@@ -228,6 +231,7 @@ impl Exports {
                 });
                 runtime.shutdown_timeout(Duration::from_millis(200));
             })?;
+        *exports.serving() = Some(serving);
         Ok(Started {
             exports,
             commands: commands_receiver,
@@ -410,6 +414,18 @@ impl Exports {
             }
         }
         self.shared.stop.send_replace(true);
+        // What is served puts its things away when it is dropped, such as the control socket's file: the process must
+        // not end before. The thread gives itself a limit.
+        let serving = self.serving().take();
+        if let Some(serving) = serving
+            && serving.thread().id() != std::thread::current().id()
+        {
+            let _ = serving.join();
+        }
+    }
+
+    fn serving(&self) -> std::sync::MutexGuard<'_, Option<std::thread::JoinHandle<()>>> {
+        self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn exporters(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Exporter>>> {
