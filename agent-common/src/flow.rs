@@ -15,6 +15,8 @@ pub mod tls {
 #[derive(Clone, Copy)]
 pub struct Flow {
     pub withheld_bytes: u64,
+    /// Who was found to be in scope when it last used the flow: cgroup id and process id; 0: nobody.
+    pub scope_cgroup: u64,
     /// When payload last passed egress; valid if `egress_seen`.
     pub egress_at: u64,
     /// First sequence numbers; valid if `started`.
@@ -22,6 +24,7 @@ pub struct Flow {
     pub received_start: u32,
     /// Highest sequence number behind payload that passed egress; valid if `egress_seen`.
     pub egress_end: u32,
+    pub scope_pid: u32,
     /// Seen from its establishment on.
     pub started: u8,
     /// [`crate::record::role`].
@@ -39,7 +42,7 @@ pub struct Flow {
     pub shed: u8,
     /// The other end is an exempt process of this host, or this end is: never shipped.
     pub exempt: u8,
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 7],
 }
 
 /// Key of the map of TLS objects.
@@ -68,10 +71,15 @@ pub struct TlsObject {
     pub reserved: [u8; 2],
 }
 
-/// A thread inside a TLS library call.
+/// A thread that makes TLS library calls, and the one that it is inside of. The entry stays between calls, because
+/// making and deleting one costs more than all the rest.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TlsCall {
+    /// Process and thread id; 0: nobody has the place.
+    pub thread: u64,
+    /// The cgroup in which the thread was found to be in scope.
+    pub scope_cgroup: u64,
     pub object: u64,
     pub buffer: u64,
     /// Where the library writes how many bytes it moved; 0: it returns them.
@@ -80,7 +88,7 @@ pub struct TlsCall {
     pub stack: u64,
     /// The loader's number of the library.
     pub library: u32,
-    /// [`crate::site::Op`].
+    /// [`crate::site::Op`]; 0: inside of none.
     pub op: u8,
     /// [`crate::site::ResultIn`].
     pub result: u8,
@@ -97,6 +105,20 @@ pub struct Withhold {
     pub from: u32,
     /// Not 0: no payload at all may leave, whatever `from` says.
     pub everything: u32,
+}
+
+/// How far a thread is in a `sendmmsg` or `recvmmsg`, whose messages are told one by one and without a number.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Multiple {
+    /// The array of messages, and how many there are.
+    pub address: u64,
+    pub messages: u32,
+    /// The next one.
+    pub next: u32,
+    /// Position at which it begins if it belongs to the same call.
+    pub position: u32,
+    pub reserved: u32,
 }
 
 /// Counters, one a CPU.
@@ -159,14 +181,16 @@ mod user {
     unsafe impl aya::Pod for super::TlsObject {}
     unsafe impl aya::Pod for super::TlsCall {}
     unsafe impl aya::Pod for super::Withhold {}
+    unsafe impl aya::Pod for super::Multiple {}
     unsafe impl aya::Pod for super::Counters {}
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<Flow>() == 40);
+    assert!(core::mem::size_of::<Flow>() == 56);
     assert!(core::mem::size_of::<TlsKey>() == 16);
     assert!(core::mem::size_of::<TlsObject>() == 32);
-    assert!(core::mem::size_of::<TlsCall>() == 40);
+    assert!(core::mem::size_of::<TlsCall>() == 56);
     assert!(core::mem::size_of::<Withhold>() == 8);
+    assert!(core::mem::size_of::<Multiple>() == 24);
     assert!(core::mem::size_of::<Counters>() == 88);
 };

@@ -4,6 +4,9 @@
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
 /// Payload sizes that a record can be reserved with: the verifier wants constants.
 pub const CHUNK_CLASSES_BYTES: [usize; 4] = [256, 1024, 4096, CHUNK_BYTES_MAX];
+/// Buffers of a vector that are put into one record, and their bytes together.
+pub const GATHERED_VECTORS_MAX: u32 = 8;
+pub const GATHERED_BYTES_MAX: usize = 1024;
 /// Records that one system call or library call may produce (chunks and buffers of a vector together).
 pub const CHUNKS_PER_OPERATION_MAX: u32 = 1024;
 /// Buffers of one `writev`/`sendmsg` that are followed; the kernel's own limit (UIO_MAXIOV).
@@ -20,8 +23,12 @@ pub const PRESSED_BYTES_MAX: u64 = 4 * 1024;
 pub const FLOWS_MAX: u32 = 32 * 1024;
 /// TLS objects, likewise.
 pub const TLS_OBJECTS_MAX: u32 = 32 * 1024;
-/// Threads that are inside a TLS call at one moment.
-pub const TLS_CALLS_MAX: u32 = 8 * 1024;
+/// Places for threads inside a TLS call, by thread id. A power of two.
+pub const TLS_CALLS_MAX: u32 = 64 * 1024;
+/// Threads inside a TLS call whose place is taken, or that are inside two.
+pub const TLS_CALLS_BESIDE_MAX: u32 = 8 * 1024;
+/// Threads in the middle of a `sendmmsg` or `recvmmsg` at one moment.
+pub const MULTIPLES_MAX: u32 = 1024;
 /// Flows whose egress is withheld at one moment.
 pub const WITHHELD_MAX: u32 = 8 * 1024;
 /// Cgroups, network namespaces and executables that a scope or an exemption can name.

@@ -76,6 +76,8 @@ pub mod missing {
     pub const SENDFILE: u8 = 3;
     /// The ring was too full for bodies.
     pub const OVERLOAD: u8 = 4;
+    /// Moved by something else than the system calls that are followed (io_uring, asynchronous I/O).
+    pub const ELSEWHERE: u8 = 5;
 }
 
 /// Roles in [`FlowOpen`].

@@ -6,12 +6,10 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use apiward_common::flow::Counters;
 use apiward_common::limits::COMM_BYTES;
 use apiward_common::record::Header;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 
 use crate::maps::{COUNTERS, RING, SLEEPING};
+use crate::who;
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
@@ -53,7 +51,8 @@ pub fn emit<B: 'static, const PAYLOAD: usize>(
     let slot: &mut MaybeUninit<Record<B, PAYLOAD>> = &mut entry;
     // SAFETY: every field is plain integers; header and body are written below, payload as far as `fill` says.
     let record = unsafe { &mut *slot.as_mut_ptr() };
-    let who = bpf_get_current_pid_tgid();
+    let task = who::task();
+    let ids = who::ids(task);
     record.header.kind = kind;
     record.header.reserved = 0;
     record.header.sequence = sequence;
@@ -61,14 +60,14 @@ pub fn emit<B: 'static, const PAYLOAD: usize>(
     unsafe {
         record.header.cpu = bpf_get_smp_processor_id() as u16;
         record.header.at = bpf_ktime_get_ns();
-        record.header.cgroup = bpf_get_current_cgroup_id();
     }
-    record.header.pid = (who >> 32) as u32;
-    record.header.tid = who as u32;
-    record.header.uid = bpf_get_current_uid_gid() as u32;
+    record.header.cgroup = who::cgroup(task);
+    record.header.pid = (ids >> 32) as u32;
+    record.header.tid = ids as u32;
+    record.header.uid = who::user(task);
     record.header.reserved2 = 0;
-    // SAFETY: room for the 16 bytes that the helper writes; it always terminates them.
-    unsafe { bpf_get_current_comm(record.header.comm.as_mut_ptr().cast(), COMM_BYTES as u32) };
+    // SAFETY: the field has the size of the value.
+    unsafe { record.header.comm.as_mut_ptr().cast::<[u64; COMM_BYTES / 8]>().write_unaligned(who::comm(task)) };
     record.header.payload_bytes = fill(record);
     entry.submit(wakeup());
     true

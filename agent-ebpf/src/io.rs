@@ -1,21 +1,19 @@
 //! Plaintext that system calls move on TCP sockets, and files that are mapped.
 
-use apiward_common::flow::{Flow, tls as tls_state};
-use apiward_common::limits::{
-    CHUNK_BYTES_MAX, CHUNK_CLASSES_BYTES, CHUNKS_PER_OPERATION_MAX, MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX,
-    VECTORS_MAX,
-};
-use apiward_common::record::{Data, Mapped, SENT, kind, missing};
-use aya_ebpf::helpers::bpf_probe_read_user;
+use apiward_common::flow::{Flow, Multiple, tls as tls_state};
+use apiward_common::limits::{MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX};
+use apiward_common::record::{Mapped, SENT, kind, missing};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::helpers::generated::{
-    bpf_loop, bpf_probe_read_kernel_str, bpf_probe_read_user as bpf_probe_read_user_bytes,
+    bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_probe_read_kernel_str, bpf_skc_to_tcp_sock, bpf_task_pt_regs,
 };
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
-use crate::maps::{LIBRARIES, OFFSETS, RING, SETTINGS};
-use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, file_of, flow_of, read};
-use crate::{scope, tls};
+use crate::maps::{FLOWS, LIBRARIES, MULTIPLES, OFFSETS, RING, SETTINGS};
+use crate::operation::{MMSGHDR_BYTES, Operation, Vector};
+use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, field, file_of, flow_of, known_ends, read};
+use crate::{scope, tls, who};
 
 /// x86-64 system calls that move bytes on sockets, and `mmap`.
 mod call {
@@ -41,6 +39,9 @@ const MSG_TRUNC: u64 = 0x20;
 const MSG_ERRQUEUE: u64 = 0x2000;
 /// Code segment of 64-bit user programs; others number their system calls differently.
 const USER_CS: u64 = 0x33;
+/// And of 32-bit ones.
+const USER32_CS: u64 = 0x23;
+const IPPROTO_MPTCP: u16 = 262;
 const PROT_EXEC: u64 = 4;
 
 /// `struct pt_regs` of x86-64.
@@ -68,28 +69,6 @@ struct Registers {
     sp: u64,
 }
 
-/// `struct iovec` in user memory.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Vector {
-    base: u64,
-    bytes: u64,
-}
-
-/// `struct user_msghdr`, as far as it is needed.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Message {
-    name: u64,
-    name_bytes: u64,
-    vectors: u64,
-    vector_count: u64,
-}
-
-/// Size of `struct mmsghdr`, and where it holds the bytes of its message.
-const MMSGHDR_BYTES: u64 = 64;
-const MMSGHDR_LENGTH: u64 = 56;
-
 /// Where the bytes of an operation are in user memory.
 mod shape {
     pub const BUFFER: u32 = 0;
@@ -99,6 +78,8 @@ mod shape {
     /// Thrown away, or never in user memory.
     pub const DISCARDED: u32 = 4;
     pub const FILE: u32 = 5;
+    /// Where no register tells.
+    pub const ELSEWHERE: u32 = 6;
 }
 
 /// `sys_exit(struct pt_regs *regs, long ret)`.
@@ -170,13 +151,124 @@ pub fn system_call(ctx: &BtfTracePointContext) {
             sent = false;
         }
     }
-    let mut tcp = Tcp { sk: 0, cookie: 0, netns: 0, reserved: 0 };
+    let mut tcp = Tcp { sk: 0, cookie: 0 };
     if apiward_tcp_of(fd, &mut tcp) == 0 {
         return;
     }
     // SAFETY: as above.
     let stack = unsafe { (*registers).sp };
-    moved(&tcp, sent, shape, si, dx, result as u64, stack);
+    let Some(flow) = flow_of(tcp.cookie) else { return };
+    let Some(ends) = ends(tcp.sk) else { return };
+    moved(&tcp, flow, ends, Moved { sent, shape, address: si, count: dx, bytes: result as u64, stack });
+}
+
+/// `sock_send_length(sk, ret, flags)` and `sock_recv_length(…)`: bytes were moved on a socket, inside of the system call
+/// that did it. Nothing else on the host pays for this, and the socket is at hand.
+#[inline(always)]
+pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
+    let result: i32 = ctx.arg(1);
+    // SAFETY: helpers without arguments, or with the pointer that the other returned.
+    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const Registers;
+    // SAFETY: the verifier knows the type and turns these into checked loads.
+    let (number, cs) = unsafe { ((*registers).orig_ax, (*registers).cs) };
+    let several = number == call::SENDMMSG || number == call::RECVMMSG;
+    if result <= 0 {
+        if several && cs == USER_CS {
+            let _ = MULTIPLES.remove(&bpf_get_current_pid_tgid());
+        }
+        return;
+    }
+    let flags = ctx.arg::<i32>(2) as u64;
+    if !sent && flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return;
+    }
+    let sk: *mut core::ffi::c_void = ctx.arg(0);
+    // SAFETY: the tracepoint's own socket argument, which the verifier knows.
+    let tp: *const core::ffi::c_void = unsafe { bpf_skc_to_tcp_sock(sk) }.cast_const().cast();
+    if tp.is_null() {
+        // SAFETY: as above.
+        if unsafe { field::<u16>(sk, OFFSETS.sk_protocol()) } == IPPROTO_MPTCP && scope::task() {
+            count(|c| unsafe { &raw mut (*c).mptcp }, 1);
+        }
+        return;
+    }
+    // The kernel's own sockets (of a network file system, say) are used while a process reads or writes something else.
+    // SAFETY: as above; both pointers have types that the verifier knows, and a null pointer reads as zeros.
+    let file: u64 = unsafe {
+        let socket: *const core::ffi::c_void = field(tp, OFFSETS.sk_socket());
+        if socket.is_null() {
+            return;
+        }
+        field(socket, OFFSETS.socket_file())
+    };
+    if file == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let mut cookie = unsafe { field::<u64>(tp, OFFSETS.sk_cookie()) };
+    if cookie == 0 {
+        // Older than the agent, and nobody has asked: this assigns one.
+        // SAFETY: as above.
+        cookie = unsafe { bpf_get_socket_cookie(sk) };
+    }
+    let known = match FLOWS.get_ptr_mut(&cookie) {
+        // SAFETY: a live map value; what is written are words, and races are benign.
+        Some(known) if scope::uses(unsafe { &mut *known }) => Some(known),
+        Some(_) => return,
+        None if scope::task() => flow_of(cookie),
+        None => return,
+    };
+    let Some(flow) = known else { return };
+    if cs != USER_CS {
+        if cs == USER32_CS {
+            count(|c| unsafe { &raw mut (*c).compat }, 1);
+        }
+        return;
+    }
+    // SAFETY: a live map value.
+    if unsafe { (*flow).tls == tls_state::BOUND || (*flow).exempt != 0 } {
+        return;
+    }
+    let shape = if flags & MSG_TRUNC != 0 && !sent {
+        shape::DISCARDED
+    } else {
+        match number {
+            call::READ | call::WRITE | call::SENDTO | call::RECVFROM => shape::BUFFER,
+            call::READV | call::PREADV2 | call::WRITEV | call::PWRITEV2 => shape::VECTORS,
+            call::SENDMSG | call::RECVMSG | call::SENDMMSG | call::RECVMMSG => shape::MESSAGE,
+            call::SENDFILE | call::SPLICE => shape::FILE,
+            _ => shape::ELSEWHERE,
+        }
+    };
+    // SAFETY: as above.
+    let (mut address, count, stack) = unsafe { ((*registers).si, (*registers).dx, (*registers).sp) };
+    // SAFETY: as above.
+    let ends = unsafe { known_ends(tp) };
+    if several {
+        let end = if sent { ends.0 } else { ends.1 };
+        address += message_number(address, count as u32, end, result as u32) as u64 * MMSGHDR_BYTES;
+    }
+    // The pointer as a number, for those who read by helper.
+    let tcp = Tcp { sk: tp as u64, cookie };
+    moved(&tcp, flow, ends, Moved { sent, shape, address, count, bytes: result as u64, stack });
+}
+
+/// Which of its messages a `sendmmsg` or `recvmmsg` has just moved: the one behind the last, if the array is the same
+/// and the stream went on where that one ended.
+#[inline(always)]
+fn message_number(address: u64, messages: u32, end: u32, bytes: u32) -> u32 {
+    let thread = bpf_get_current_pid_tgid();
+    let mut number = 0;
+    // SAFETY: copied out at once.
+    if let Some(last) = unsafe { MULTIPLES.get(&thread) }.copied() {
+        let goes_on = last.position == end.wrapping_sub(bytes) && last.next < messages;
+        if last.address == address && last.messages == messages && goes_on && last.next < MESSAGES_MAX {
+            number = last.next;
+        }
+    }
+    let next = Multiple { address, messages, next: number + 1, position: end, reserved: 0 };
+    let _ = MULTIPLES.insert(&thread, &next, 0);
+    number
 }
 
 /// A system call of a 32-bit program, which has numbers of its own: counted if it moves bytes on a TCP socket.
@@ -185,7 +277,7 @@ fn compat(number: u64, first: u32) {
     let moves = match number {
         // read, write, readv, writev, sendfile, sendfile64, sendto, sendmsg, recvfrom, recvmsg
         3 | 4 | 145 | 146 | 187 | 239 | 369..=372 => {
-            let mut tcp = Tcp { sk: 0, cookie: 0, netns: 0, reserved: 0 };
+            let mut tcp = Tcp { sk: 0, cookie: 0 };
             scope::task() && apiward_tcp_of(first, &mut tcp) != 0
         }
         // socketcall: send to recvfrom, sendmsg and recvmsg. The descriptor is in memory; not worth a look.
@@ -206,39 +298,55 @@ fn is_socket(fd: u32) -> bool {
     read::<u16>(inode, OFFSETS.inode_mode()).is_some_and(|mode| mode & S_IFMT == S_IFSOCK)
 }
 
-/// `result` bytes were moved on a socket (messages, for `shape::MESSAGES`).
+/// Bytes that were moved on a socket (or messages, for `shape::MESSAGES`), and where they are.
+struct Moved {
+    sent: bool,
+    /// [`shape`].
+    shape: u32,
+    address: u64,
+    count: u64,
+    bytes: u64,
+    /// The thread's stack pointer.
+    stack: u64,
+}
+
+/// `ends`: as [`ends`] gives them.
 #[inline(always)]
-fn moved(tcp: &Tcp, sent: bool, shape: u32, address: u64, count: u64, result: u64, stack: u64) {
-    let Some(flow) = flow_of(tcp.cookie) else { return };
-    tls::apiward_carrier_used(tcp, flow, stack);
+fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
+    if tls::inside(who::ids(who::task())) {
+        tls::apiward_carrier_used(tcp, flow, what.stack);
+    }
     // SAFETY: a live map value.
     let (known, exempt, shed) = unsafe { ((*flow).tls, (*flow).exempt, &mut (*flow).shed) };
     if known == tls_state::BOUND || exempt != 0 {
         return;
     }
-    let Some(budget) = budget(tcp.cookie, shed, result) else { return };
-    let mut operation = Operation::new(tcp.cookie, tcp.cookie, if sent { SENT } else { 0 }, budget);
-    let mut bytes = result;
-    match shape {
-        shape::BUFFER => operation.buffer(address, result),
-        shape::VECTORS => operation.vectors(address, count),
-        shape::MESSAGE => operation.message(address),
-        shape::MESSAGES => bytes = operation.messages(address, result),
+    let Some(budget) = budget(tcp.cookie, shed, what.bytes) else { return };
+    let mut operation = Operation::new(tcp.cookie, tcp.cookie, if what.sent { SENT } else { 0 }, budget);
+    let mut bytes = what.bytes;
+    match what.shape {
+        shape::BUFFER => operation.buffer(what.address, bytes),
+        shape::VECTORS => operation.vectors(what.address, what.count),
+        shape::MESSAGE => operation.message(what.address),
+        shape::MESSAGES => bytes = operation.messages(what.address, bytes),
         shape::FILE => operation.missing = missing::SENDFILE,
+        shape::ELSEWHERE => operation.missing = missing::ELSEWHERE,
         _ => operation.missing = missing::UNREADABLE,
     }
-    let Some((sent_end, received_end)) = ends(tcp.sk) else { return };
-    let (end, other) = if sent { (sent_end, received_end) } else { (received_end, sent_end) };
+    let (end, other) = if what.sent { ends } else { (ends.1, ends.0) };
     operation.position = end.wrapping_sub(bytes as u32) as u64;
     operation.other_position = other as u64;
     operation.left = bytes;
     sniff(flow, &operation);
-    apiward_announce(tcp, flow);
+    // SAFETY: a live map value.
+    if unsafe { (*flow).announced == 0 } {
+        apiward_announce(tcp, flow);
+    }
     // SAFETY: a live map value.
     if unsafe { (*flow).tls == tls_state::UNKNOWN || (*flow).exempt != 0 } {
         return;
     }
-    apiward_ship(&operation);
+    operation.ship();
 }
 
 /// Bytes of an operation that may be captured, by how full the ring is: first bodies are given up, then whole
@@ -293,269 +401,6 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     if start[0] >= 20 && start[0] <= 23 && start[1] == 3 && start[2] <= 4 && operation.left >= 5 {
         flow.tls = tls_state::UNKNOWN;
         flow.announced = 0;
-    }
-}
-
-/// Bytes in user memory on their way into records.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Operation {
-    flow: u64,
-    carrier: u64,
-    pub position: u64,
-    pub other_position: u64,
-    /// Buffer at hand, and what is left of it.
-    base: u64,
-    base_left: u64,
-    /// Further buffers.
-    vectors: u64,
-    vector_count: u64,
-    /// Further messages.
-    messages: u64,
-    message_count: u64,
-    /// Bytes that were moved and are not accounted for yet.
-    pub left: u64,
-    /// Bytes that may still be captured.
-    budget: u64,
-    /// Bytes of the next record.
-    chunk_bytes: u64,
-    pub generation: u32,
-    flags: u8,
-    pub missing: u8,
-    /// The budget is that of a ring that is too full.
-    pressed: u8,
-    reserved: u8,
-}
-
-impl Operation {
-    #[inline(always)]
-    pub fn new(flow: u64, carrier: u64, flags: u8, budget: u64) -> Self {
-        Operation {
-            flow,
-            carrier,
-            position: 0,
-            other_position: 0,
-            base: 0,
-            base_left: 0,
-            vectors: 0,
-            vector_count: 0,
-            messages: 0,
-            message_count: 0,
-            left: 0,
-            budget,
-            chunk_bytes: 0,
-            generation: 0,
-            flags,
-            missing: missing::NOTHING,
-            pressed: (budget == PRESSED_BYTES_MAX) as u8,
-            reserved: 0,
-        }
-    }
-
-    #[inline(always)]
-    pub fn buffer(&mut self, address: u64, bytes: u64) {
-        self.base = address;
-        self.base_left = bytes;
-    }
-
-    #[inline(always)]
-    fn vectors(&mut self, address: u64, count: u64) {
-        self.vectors = address;
-        self.vector_count = if count > VECTORS_MAX as u64 { VECTORS_MAX as u64 } else { count };
-    }
-
-    #[inline(always)]
-    fn message(&mut self, address: u64) {
-        // SAFETY: the helper checks the address itself.
-        match unsafe { bpf_probe_read_user(address as *const Message) } {
-            Ok(message) => self.vectors(message.vectors, message.vector_count),
-            Err(_) => self.missing = missing::UNREADABLE,
-        }
-    }
-
-    /// Returns how many bytes the messages hold together: the system call returned their number.
-    #[inline(always)]
-    fn messages(&mut self, address: u64, count: u64) -> u64 {
-        let mut lengths = Lengths { address: address + MMSGHDR_LENGTH, bytes: 0 };
-        let count = if count > MESSAGES_MAX as u64 { MESSAGES_MAX } else { count as u32 };
-        // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
-        unsafe {
-            bpf_loop(count, add_length as *mut core::ffi::c_void, (&raw mut lengths).cast(), 0);
-        }
-        self.message(address);
-        self.messages = address + MMSGHDR_BYTES;
-        self.message_count = (count - 1) as u64;
-        lengths.bytes
-    }
-
-    #[inline(always)]
-    fn fill(&self, body: &mut Data, moved_bytes: u64, missing: u8) {
-        body.flow = self.flow;
-        body.position = self.position;
-        body.other_position = self.other_position;
-        body.moved_bytes = moved_bytes as u32;
-        body.generation = self.generation;
-        body.carrier = self.carrier;
-        body.flags = self.flags;
-        body.missing = missing;
-        body.reserved = [0; 6];
-    }
-
-    #[inline(always)]
-    fn chunk<const CLASS: usize>(&self, bytes: u64) {
-        emit::<Data, CLASS>(kind::DATA, bytes, |record| {
-            self.fill(&mut record.body, bytes, missing::NOTHING);
-            // Read again, so that the compiler keeps the comparison that the verifier wants to see.
-            // SAFETY: a reference is always readable.
-            let mut length = unsafe { core::ptr::read_volatile(&self.chunk_bytes) } as u32;
-            if length > CLASS as u32 {
-                length = CLASS as u32;
-            }
-            // SAFETY: `length` is at most the payload's size; the helper checks the user address itself.
-            let failed = unsafe {
-                bpf_probe_read_user_bytes(
-                    record.payload.as_mut_ptr().cast(),
-                    length,
-                    self.base as *const core::ffi::c_void,
-                )
-            };
-            if failed != 0 {
-                record.body.missing = missing::UNREADABLE;
-                count(|c| unsafe { &raw mut (*c).unreadable }, bytes);
-                return 0;
-            }
-            length
-        });
-    }
-}
-
-/// Writes the records of an operation. Global functions like this one are looked at by the verifier once, by
-/// themselves: in place, it would walk through them for every way that leads there, and give up.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_ship(operation: *const Operation) -> i32 {
-    // SAFETY: the verifier holds callers to a pointer of this size, or null.
-    let Some(operation) = (unsafe { operation.as_ref() }) else { return 0 };
-    // `bpf_loop` wants its context on this function's own stack.
-    let mut operation = *operation;
-    // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
-    unsafe {
-        bpf_loop(
-            CHUNKS_PER_OPERATION_MAX,
-            next_chunk as *mut core::ffi::c_void,
-            (&raw mut operation).cast(),
-            0,
-        );
-    }
-    if operation.left > 0 {
-        if operation.missing == missing::NOTHING {
-            operation.missing =
-                if operation.pressed != 0 { missing::OVERLOAD } else { missing::LIMIT };
-        }
-        let bytes = operation.left;
-        emit::<Data, 0>(kind::DATA, bytes, |record| {
-            operation.fill(&mut record.body, bytes, operation.missing);
-            0
-        });
-    }
-    0
-}
-
-/// Lengths of the messages of one system call, added up.
-#[repr(C)]
-struct Lengths {
-    address: u64,
-    bytes: u64,
-}
-
-/// `bpf_loop` callback: 0 goes on, 1 ends.
-extern "C" fn add_length(_index: u32, lengths: *mut Lengths) -> i64 {
-    // SAFETY: the pointer that `messages` handed over; the helper checks the user address itself.
-    unsafe {
-        match bpf_probe_read_user((*lengths).address as *const u32) {
-            Ok(length) => (*lengths).bytes += length as u64,
-            Err(_) => return 1,
-        }
-        (*lengths).address += MMSGHDR_BYTES;
-    }
-    0
-}
-
-/// `bpf_loop` callback: 0 goes on, 1 ends.
-extern "C" fn next_chunk(_index: u32, operation: *mut Operation) -> i64 {
-    // SAFETY: the pointer that `ship` handed over.
-    let operation = unsafe { &mut *operation };
-    if operation.left == 0 || operation.budget == 0 || operation.missing != missing::NOTHING {
-        return 1;
-    }
-    if operation.base_left == 0 {
-        return next_buffer(operation);
-    }
-    let mut bytes = operation.base_left;
-    if bytes > operation.left {
-        bytes = operation.left;
-    }
-    if bytes > operation.budget {
-        bytes = operation.budget;
-    }
-    if bytes > CHUNK_BYTES_MAX as u64 {
-        bytes = CHUNK_BYTES_MAX as u64;
-    }
-    operation.chunk_bytes = bytes;
-    apiward_chunk(operation);
-    operation.base += bytes;
-    operation.base_left -= bytes;
-    operation.left -= bytes;
-    operation.budget -= bytes;
-    operation.position += bytes;
-    0
-}
-
-/// Writes one record of an operation.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_chunk(operation: *const Operation) -> i32 {
-    // SAFETY: the verifier holds callers to a pointer of this size, or null.
-    let Some(operation) = (unsafe { operation.as_ref() }) else { return 0 };
-    let bytes = operation.chunk_bytes;
-    const CLASSES: [usize; 4] = CHUNK_CLASSES_BYTES;
-    if bytes <= CLASSES[0] as u64 {
-        operation.chunk::<{ CLASSES[0] }>(bytes);
-    } else if bytes <= CLASSES[1] as u64 {
-        operation.chunk::<{ CLASSES[1] }>(bytes);
-    } else if bytes <= CLASSES[2] as u64 {
-        operation.chunk::<{ CLASSES[2] }>(bytes);
-    } else {
-        operation.chunk::<{ CLASSES[3] }>(bytes);
-    }
-    0
-}
-
-#[inline(always)]
-fn next_buffer(operation: &mut Operation) -> i64 {
-    if operation.vector_count == 0 {
-        if operation.message_count == 0 {
-            return 1;
-        }
-        let address = operation.messages;
-        operation.messages += MMSGHDR_BYTES;
-        operation.message_count -= 1;
-        operation.message(address);
-        return 0;
-    }
-    // SAFETY: the helper checks the address itself.
-    match unsafe { bpf_probe_read_user(operation.vectors as *const Vector) } {
-        Ok(vector) => {
-            operation.vectors += 16;
-            operation.vector_count -= 1;
-            operation.base = vector.base;
-            operation.base_left = vector.bytes;
-            0
-        }
-        Err(_) => {
-            operation.missing = missing::UNREADABLE;
-            1
-        }
     }
 }
 

@@ -9,10 +9,12 @@
 mod emit;
 mod io;
 mod maps;
+mod operation;
 mod process;
 mod scope;
 mod sock;
 mod tls;
+mod who;
 mod withhold;
 
 use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, uprobe, uretprobe};
@@ -23,6 +25,19 @@ use aya_ebpf::programs::{BtfTracePointContext, ProbeContext, RetProbeContext, Sk
 #[btf_tracepoint(function = "sys_exit")]
 pub fn apiward_sys_exit(ctx: BtfTracePointContext) -> i32 {
     io::system_call(&ctx);
+    0
+}
+
+/// Bytes were moved on a socket. Where the kernel has these two, `apiward_sys_exit` is not attached.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn apiward_sock_send(ctx: BtfTracePointContext) -> i32 {
+    io::socket(&ctx, true);
+    0
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn apiward_sock_recv(ctx: BtfTracePointContext) -> i32 {
+    io::socket(&ctx, false);
     0
 }
 

@@ -1,8 +1,8 @@
 //! Every map, and the constants that the agent fills in before loading.
 
-use apiward_common::flow::{Counters, Flow, TlsCall, TlsKey, TlsObject, Tuple, Withhold};
+use apiward_common::flow::{Counters, Flow, Multiple, TlsCall, TlsKey, TlsObject, Tuple, Withhold};
 use apiward_common::limits::{
-    EXEMPT_PEERS_MAX, FLOWS_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
+    EXEMPT_PEERS_MAX, FLOWS_MAX, MULTIPLES_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX, TLS_CALLS_BESIDE_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
 };
 use apiward_common::offsets::Offsets;
 use apiward_common::scope::{FileKey, Settings};
@@ -32,10 +32,19 @@ pub static EXEMPT_PEERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(E
 #[map]
 pub static WITHHELD: HashMap<u64, Withhold> = HashMap::with_max_entries(WITHHELD_MAX, 0);
 #[map]
-pub static TLS_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_MAX, 0);
+pub static MULTIPLES: LruHashMap<u64, Multiple> = LruHashMap::with_max_entries(MULTIPLES_MAX, 0);
+/// By thread id; a hash table would cost several times more.
+#[map]
+pub static TLS_CALLS: Array<TlsCall> = Array::with_max_entries(TLS_CALLS_MAX, 0);
+/// Some thread has found its place taken.
+#[map]
+pub static SOME_BESIDE: Array<u32> = Array::with_max_entries(1, 0);
+/// Calls of threads whose place is taken by another that is inside a call too.
+#[map]
+pub static TLS_CALLS_BESIDE: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_BESIDE_MAX, 0);
 /// Calls inside which a thread makes a call on another object.
 #[map]
-pub static TLS_OUTER_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_MAX, 0);
+pub static TLS_OUTER_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_BESIDE_MAX, 0);
 #[map]
 pub static TLS_OBJECTS: LruHashMap<TlsKey, TlsObject> = LruHashMap::with_max_entries(TLS_OBJECTS_MAX, 0);
 /// Libraries that are attached, or that the agent has refused: not reported again.

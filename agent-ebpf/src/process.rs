@@ -8,8 +8,8 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_loop, bpf_probe_rea
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::emit;
-use crate::maps::{OFFSETS, PROCESSES, TLS_CALLS, TLS_OUTER_CALLS};
-use crate::scope;
+use crate::maps::{MULTIPLES, OFFSETS, PROCESSES};
+use crate::{scope, tls};
 use crate::sock::read;
 
 /// Mounts that lie on top of each other at one place.
@@ -121,9 +121,8 @@ pub fn forked(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn exited() {
     let who = bpf_get_current_pid_tgid();
-    // Ended inside a TLS call: whoever gets this id next is not in it.
-    let _ = TLS_CALLS.remove(&who);
-    let _ = TLS_OUTER_CALLS.remove(&who);
+    tls::ended(who);
+    let _ = MULTIPLES.remove(&who);
     let pid = (who >> 32) as u32;
     if pid != who as u32 {
         return;

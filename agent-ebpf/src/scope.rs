@@ -1,5 +1,6 @@
 //! Decides, first, whether anything is looked at at all.
 
+use apiward_common::flow::Flow;
 use apiward_common::scope::{BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_task};
@@ -7,6 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_c
 use crate::emit::count;
 use crate::maps::{CGROUPS, EXES, NETNS, OFFSETS, PROCESSES, SETTINGS};
 use crate::sock::read;
+use crate::who;
 
 /// Said of a process whose executable is not listed.
 const NOT_LISTED: u32 = 0;
@@ -33,6 +35,31 @@ pub fn task() -> bool {
         return false;
     }
     inside
+}
+
+/// [`task`], remembered with the flow: a process that uses it again is not asked again, until it is in another cgroup.
+#[inline(always)]
+pub fn uses(flow: &mut Flow) -> bool {
+    let current = who::task();
+    let pid = (who::ids(current) >> 32) as u32;
+    let cgroup = who::cgroup(current);
+    if flow.scope_pid == pid && flow.scope_cgroup == cgroup {
+        return true;
+    }
+    if !task() {
+        return false;
+    }
+    if by_cgroup_alone() {
+        flow.scope_pid = pid;
+        flow.scope_cgroup = cgroup;
+    }
+    true
+}
+
+/// A thread's cgroup says whether it is in scope; its executable and network namespace, which it may change, do not.
+#[inline(always)]
+pub fn by_cgroup_alone() -> bool {
+    SETTINGS.scope() & (BY_EXE | BY_NETNS) == 0
 }
 
 /// The current task's cgroup or executable is exempt.

@@ -60,8 +60,16 @@ pub fn file_of(fd: u32) -> Option<u64> {
 pub struct Tcp {
     pub sk: u64,
     pub cookie: u64,
-    pub netns: u32,
-    pub reserved: u32,
+}
+
+/// A field of a kernel structure that the verifier knows the type of: a plain load, where [`read`] is a call.
+///
+/// # Safety
+/// `base` must come from a tracepoint's arguments or a helper that returns such a pointer, and `offset` from
+/// [`OFFSETS`], which are constants to the verifier.
+#[inline(always)]
+pub unsafe fn field<T>(base: *const core::ffi::c_void, offset: u32) -> T {
+    unsafe { core::ptr::read_volatile(base.cast::<u8>().add(offset as usize).cast::<T>()) }
 }
 
 /// The TCP socket behind a descriptor: 1 if it is one, else 0. Global: see `io::apiward_ship`.
@@ -105,9 +113,7 @@ fn tcp_of(fd: u32) -> Option<Tcp> {
         count(|c| unsafe { &raw mut (*c).no_cookie }, 1);
         return None;
     }
-    let net: u64 = read(sk, OFFSETS.sk_net())?;
-    let netns: u32 = read(net, OFFSETS.net_inum())?;
-    Some(Tcp { sk, cookie, netns, reserved: 0 })
+    Some(Tcp { sk, cookie })
 }
 
 /// Sequence numbers after the last byte the application has sent and read. A FIN that has been read is not among
@@ -127,6 +133,24 @@ pub fn ends(sk: u64) -> Option<(u32, u32)> {
     Some((sent, received))
 }
 
+/// [`ends`] of a socket whose type the verifier knows.
+///
+/// # Safety
+/// As of [`field`]; `sk` is a `struct tcp_sock`.
+#[inline(always)]
+pub unsafe fn known_ends(sk: *const core::ffi::c_void) -> (u32, u32) {
+    const RCV_SHUTDOWN: u8 = 1;
+    unsafe {
+        let sent: u32 = field(sk, OFFSETS.tp_write_seq());
+        let received: u32 = field(sk, OFFSETS.tp_copied_seq());
+        let shutdown: u8 = field(sk, OFFSETS.sk_shutdown());
+        if shutdown & RCV_SHUTDOWN != 0 && field::<u32>(sk, OFFSETS.tp_rcv_nxt()) == received {
+            return (sent, received.wrapping_sub(1));
+        }
+        (sent, received)
+    }
+}
+
 /// The flow's entry; made now if the connection is older than the programs.
 #[inline(always)]
 pub fn flow_of(cookie: u64) -> Option<*mut Flow> {
@@ -142,6 +166,8 @@ pub fn flow_of(cookie: u64) -> Option<*mut Flow> {
 fn new_flow() -> Flow {
     Flow {
         withheld_bytes: 0,
+        scope_cgroup: 0,
+        scope_pid: 0,
         egress_at: 0,
         sent_start: 0,
         received_start: 0,
@@ -155,7 +181,7 @@ fn new_flow() -> Flow {
         sniffed: 0,
         shed: 0,
         exempt: 0,
-        reserved: [0; 3],
+        reserved: [0; 7],
     }
 }
 
@@ -214,6 +240,10 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
         count(|c| unsafe { &raw mut (*c).exempt }, 1);
         return;
     }
+    let netns = match read::<u64>(tcp.sk, OFFSETS.sk_net()) {
+        Some(net) => read(net, OFFSETS.net_inum()).unwrap_or(0),
+        None => 0,
+    };
     if emit::<FlowOpen, 0>(kind::FLOW_OPEN, 0, |record| {
         let open = &mut record.body;
         open.cookie = tcp.cookie;
@@ -221,7 +251,7 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
         open.remote = ends.remote;
         open.local_port = ends.local_port;
         open.remote_port = ends.remote_port;
-        open.netns = tcp.netns;
+        open.netns = netns;
         open.sent_start = flow.sent_start;
         open.received_start = flow.received_start;
         open.family = family;

@@ -324,6 +324,7 @@ impl Intake {
                 missing::SENDFILE => GapReason::Sendfile,
                 missing::OVERLOAD => GapReason::Overload,
                 missing::UNREADABLE => GapReason::Unreadable,
+                missing::ELSEWHERE => GapReason::Unseen,
                 _ => GapReason::Limit,
             },
         }));

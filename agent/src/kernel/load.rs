@@ -93,6 +93,8 @@ pub struct Loaded {
     pub probes: Probes,
     pub capabilities: Vec<Capability>,
     pub run_times: RunTimes,
+    /// No program sees which libraries are mapped: `mappings` has to.
+    pub mappings_needed: bool,
 }
 
 /// Loads and attaches. Nothing stays behind if it fails.
@@ -124,6 +126,12 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     );
     let egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = Vec::new();
+    // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.
+    let sockets = attach_sockets(&mut ebpf, &btf);
+    let mappings_needed = sockets.is_ok();
+    if let Err(reason) = sockets {
+        tracing::info!("every system call is traced, which costs all of them a little: {reason}");
+    }
     for (program, hook, vital) in [
         ("apiward_set_state", "inet_sock_set_state", true),
         ("apiward_exec", "sched_process_exec", false),
@@ -131,6 +139,9 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         ("apiward_exit", "sched_process_exit", false),
         ("apiward_sys_exit", "sys_exit", true),
     ] {
+        if hook == "sys_exit" && mappings_needed {
+            continue;
+        }
         let result = attach_tracepoint(&mut ebpf, program, hook, &btf);
         if let (true, Err(reason)) = (vital, &result) {
             return Err(LoadError::Program {
@@ -148,6 +159,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     capabilities.push(capability("uprobe", uprobes));
     let run_times = RunTimes::of(&ebpf);
     Ok(Loaded {
+        mappings_needed,
         run_times,
         ring,
         maps,
@@ -243,6 +255,30 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) ->
     let program: &mut BtfTracePoint = program(ebpf, name)?;
     program.load(hook, btf).map_err(|error| words(&error))?;
     program.attach().map(|_| ()).map_err(|error| words(&error))
+}
+
+/// Both or none.
+fn attach_sockets(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), String> {
+    const HOOKS: [(&str, &str); 2] = [
+        ("apiward_sock_send", "sock_send_length"),
+        ("apiward_sock_recv", "sock_recv_length"),
+    ];
+    for (name, hook) in HOOKS {
+        let program: &mut BtfTracePoint = program(ebpf, name)?;
+        program.load(hook, btf).map_err(|error| words(&error))?;
+    }
+    for (name, _) in HOOKS {
+        let program: &mut BtfTracePoint = program(ebpf, name)?;
+        if let Err(error) = program.attach() {
+            for (name, _) in HOOKS {
+                let program: &mut BtfTracePoint = self::program(ebpf, name)?;
+                // One that was not attached is not loaded any more either: nothing else is wanted.
+                let _ = program.unload();
+            }
+            return Err(words(&error));
+        }
+    }
+    Ok(())
 }
 
 fn attach_egress(ebpf: &mut Ebpf, scope: &Scope) -> Result<(), String> {

@@ -96,13 +96,14 @@ fn attach(
         probes,
         mut capabilities,
         run_times,
+        mappings_needed,
     } = loaded;
     capabilities.push(host_pids());
     executables.list_running(&mut maps);
     let sight = scope::Sight::new(kernel_scope, &config, &executables);
-    // Before the running processes are looked at: what they map meanwhile waits in the rings. Told by a kernel
-    // program too, a library is still attached to once.
-    let mappings = follow_mappings(&mut capabilities);
+    // Before the running processes are looked at: what they map meanwhile waits in the rings. Where a kernel program
+    // tells of mappings, they are not needed.
+    let mappings = mappings_needed.then(|| follow_mappings(&mut capabilities)).flatten();
     let libraries = Libraries::start(probes, neighbours(sight, mappings), config.capture.tls_probes)
         .context("the thread for TLS libraries cannot be started")?;
     start_exporters(&config, &exports);
