@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Collector, Config, Export, JsonlTarget};
+use super::{Collector, Config, Export, JsonlTarget, Otlp};
 use crate::policy::Mode;
 use crate::yaml::quote;
 
@@ -15,7 +15,7 @@ pub struct Overrides {
     /// Policy file or glob; may be repeated.
     #[arg(long = "policy", value_name = "GLOB")]
     pub policies: Vec<String>,
-    /// Where events go: jsonl=FILE, jsonl=- or collector=ENDPOINT; may be repeated.
+    /// Where events go: jsonl=FILE, jsonl=-, collector=ENDPOINT or otlp=ENDPOINT; may be repeated.
     #[arg(long, value_name = "KIND=TARGET", value_parser = parse_export)]
     pub export: Vec<Export>,
     /// What is seen: cgroup=DIR, netns=FILE, container=ID or exe=GLOB; may be repeated.
@@ -108,8 +108,18 @@ fn parse_export(text: &str) -> Result<Export, String> {
                 })
             })
             .ok_or_else(|| format!("{} is no endpoint: write `http://host:port`", quote(endpoint))),
+        Some(("otlp", endpoint)) => super::parse_endpoint(endpoint, false)
+            .map(|endpoint| {
+                Export::Otlp(Otlp {
+                    endpoint,
+                    tls: None,
+                    headers: Vec::new(),
+                    gzip: false,
+                })
+            })
+            .ok_or_else(|| format!("{} is no endpoint: write `http://host:port`", quote(endpoint))),
         _ => Err(format!(
-            "{} is no exporter: write `jsonl=FILE` or `collector=http://host:port`",
+            "{} is no exporter: write `jsonl=FILE`, `collector=http://host:port` or `otlp=http://host:port`",
             quote(text)
         )),
     }

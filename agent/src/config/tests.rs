@@ -237,6 +237,8 @@ fn flags_win() {
     assert_eq!(config.metrics, None);
     assert!(Line::try_parse_from(["apiward", "--scope", "cgroup=relative"]).is_err());
     assert!(Line::try_parse_from(["apiward", "--export", "collector=nonsense"]).is_err());
+    assert!(Line::try_parse_from(["apiward", "--export", "otlp=http://[::1]:4317"]).is_ok());
+    assert!(Line::try_parse_from(["apiward", "--export", "otlp="]).is_err());
 }
 
 #[test]

@@ -244,6 +244,16 @@ fn a_call_s_record() {
 }
 
 #[test]
+fn a_request_of_calls_fits_into_a_receiver_s_usual_limit() {
+    use prost::Message;
+    let event = a_call();
+    let by_bytes = crate::export::otlp::BATCH_BYTES_MAX / event.encoded_len() + 1;
+    let events = by_bytes.min(crate::export::otlp::BATCH_EVENTS_MAX);
+    let bytes = events * record(&event).encoded_len();
+    assert!(bytes < 3 << 20, "{bytes}");
+}
+
+#[test]
 fn a_record_holds_nothing_that_the_json_line_does_not() {
     // The conventions' words, that no event brings.
     let ours = ["http", "https", "tcp", "ipv4", "tls", "ehr.example", "503"];
