@@ -1,7 +1,7 @@
 //! The only writer of the ring, and the only place where records are dropped and counted.
 
-use core::mem::MaybeUninit;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::mem::MaybeUninit;
 
 use apiward_common::flow::Counters;
 use apiward_common::limits::COMM_BYTES;
@@ -29,7 +29,9 @@ pub struct Record<B: 'static, const PAYLOAD: usize> {
 pub fn count(field: impl Fn(*mut Counters) -> *mut u64, add: u64) -> u64 {
     match COUNTERS.get_ptr_mut(0) {
         // SAFETY: a map value of this type, aligned, alive as long as the program runs.
-        Some(counters) => unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(field(counters), add) },
+        Some(counters) => unsafe {
+            atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(field(counters), add)
+        },
         None => 0,
     }
 }
@@ -67,7 +69,14 @@ pub fn emit<B: 'static, const PAYLOAD: usize>(
     record.header.uid = who::user(task);
     record.header.reserved2 = 0;
     // SAFETY: the field has the size of the value.
-    unsafe { record.header.comm.as_mut_ptr().cast::<[u64; COMM_BYTES / 8]>().write_unaligned(who::comm(task)) };
+    unsafe {
+        record
+            .header
+            .comm
+            .as_mut_ptr()
+            .cast::<[u64; COMM_BYTES / 8]>()
+            .write_unaligned(who::comm(task))
+    };
     record.header.payload_bytes = fill(record);
     entry.submit(wakeup());
     true

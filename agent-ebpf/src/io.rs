@@ -3,10 +3,11 @@
 use apiward_common::flow::{Flow, Multiple, tls as tls_state};
 use apiward_common::limits::{MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX};
 use apiward_common::record::{Mapped, SENT, kind, missing};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_probe_read_kernel_str, bpf_skc_to_tcp_sock, bpf_task_pt_regs,
+    bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_probe_read_kernel_str, bpf_skc_to_tcp_sock,
+    bpf_task_pt_regs,
 };
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
@@ -159,7 +160,19 @@ pub fn system_call(ctx: &BtfTracePointContext) {
     let stack = unsafe { (*registers).sp };
     let Some(flow) = flow_of(tcp.cookie) else { return };
     let Some(ends) = ends(tcp.sk) else { return };
-    moved(&tcp, flow, ends, Moved { sent, shape, address: si, count: dx, bytes: result as u64, stack });
+    moved(
+        &tcp,
+        flow,
+        ends,
+        Moved {
+            sent,
+            shape,
+            address: si,
+            count: dx,
+            bytes: result as u64,
+            stack,
+        },
+    );
 }
 
 /// `sock_send_length(sk, ret, flags)` and `sock_recv_length(…)`: bytes were moved on a socket, inside of the system call
@@ -249,8 +262,23 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
         address += message_number(address, count as u32, end, result as u32) as u64 * MMSGHDR_BYTES;
     }
     // The pointer as a number, for those who read by helper.
-    let tcp = Tcp { sk: tp as u64, cookie };
-    moved(&tcp, flow, ends, Moved { sent, shape, address, count, bytes: result as u64, stack });
+    let tcp = Tcp {
+        sk: tp as u64,
+        cookie,
+    };
+    moved(
+        &tcp,
+        flow,
+        ends,
+        Moved {
+            sent,
+            shape,
+            address,
+            count,
+            bytes: result as u64,
+            stack,
+        },
+    );
 }
 
 /// Which of its messages a `sendmmsg` or `recvmmsg` has just moved: the one behind the last, if the array is the same
@@ -266,7 +294,13 @@ fn message_number(address: u64, messages: u32, end: u32, bytes: u32) -> u32 {
             number = last.next;
         }
     }
-    let next = Multiple { address, messages, next: number + 1, position: end, reserved: 0 };
+    let next = Multiple {
+        address,
+        messages,
+        next: number + 1,
+        position: end,
+        reserved: 0,
+    };
     let _ = MULTIPLES.insert(&thread, &next, 0);
     number
 }
@@ -294,7 +328,9 @@ fn is_socket(fd: u32) -> bool {
     const S_IFMT: u16 = 0o170000;
     const S_IFSOCK: u16 = 0o140000;
     let Some(file) = file_of(fd) else { return false };
-    let Some(inode) = read::<u64>(file, OFFSETS.file_inode()) else { return false };
+    let Some(inode) = read::<u64>(file, OFFSETS.file_inode()) else {
+        return false;
+    };
     read::<u16>(inode, OFFSETS.inode_mode()).is_some_and(|mode| mode & S_IFMT == S_IFSOCK)
 }
 
@@ -321,7 +357,9 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
     if known == tls_state::BOUND || exempt != 0 {
         return;
     }
-    let Some(budget) = budget(tcp.cookie, shed, what.bytes) else { return };
+    let Some(budget) = budget(tcp.cookie, shed, what.bytes) else {
+        return;
+    };
     let mut operation = Operation::new(tcp.cookie, tcp.cookie, if what.sent { SENT } else { 0 }, budget);
     let mut bytes = what.bytes;
     match what.shape {
@@ -383,7 +421,11 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     if flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING {
         return;
     }
-    let start = if operation.flags & SENT != 0 { flow.sent_start } else { flow.received_start };
+    let start = if operation.flags & SENT != 0 {
+        flow.sent_start
+    } else {
+        flow.received_start
+    };
     if flow.started != 0 && operation.position as u32 != start {
         return;
     }
@@ -397,7 +439,9 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
         }
     }
     // SAFETY: as above.
-    let Ok(start) = (unsafe { bpf_probe_read_user(address as *const [u8; 3]) }) else { return };
+    let Ok(start) = (unsafe { bpf_probe_read_user(address as *const [u8; 3]) }) else {
+        return;
+    };
     if start[0] >= 20 && start[0] <= 23 && start[1] == 3 && start[2] <= 4 && operation.left >= 5 {
         flow.tls = tls_state::UNKNOWN;
         flow.announced = 0;
@@ -408,9 +452,15 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
 #[inline(always)]
 fn mapped(fd: u32) {
     let Some(file) = file_of(fd) else { return };
-    let Some(dentry) = read::<u64>(file, OFFSETS.file_path_dentry()) else { return };
-    let Some(name) = read::<u64>(dentry, OFFSETS.dentry_name()) else { return };
-    let Some(start) = read::<[u8; 6]>(name, 0) else { return };
+    let Some(dentry) = read::<u64>(file, OFFSETS.file_path_dentry()) else {
+        return;
+    };
+    let Some(name) = read::<u64>(dentry, OFFSETS.dentry_name()) else {
+        return;
+    };
+    let Some(start) = read::<[u8; 6]>(name, 0) else {
+        return;
+    };
     if start[0] != b'l'
         || start[1] != b'i'
         || start[2] != b'b'
@@ -426,7 +476,11 @@ fn mapped(fd: u32) {
         return;
     }
     emit::<Mapped, NAME_BYTES>(kind::MAPPED, 0, |record| {
-        record.body = Mapped { inode: key.inode, device: key.device, reserved: 0 };
+        record.body = Mapped {
+            inode: key.inode,
+            device: key.device,
+            reserved: 0,
+        };
         // SAFETY: the helper checks the address and writes at most the size given.
         let length = unsafe {
             bpf_probe_read_kernel_str(

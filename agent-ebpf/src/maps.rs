@@ -2,7 +2,8 @@
 
 use apiward_common::flow::{Counters, Flow, Multiple, TlsCall, TlsKey, TlsObject, Tuple, Withhold};
 use apiward_common::limits::{
-    EXEMPT_PEERS_MAX, FLOWS_MAX, MULTIPLES_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX, TLS_CALLS_BESIDE_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
+    EXEMPT_PEERS_MAX, FLOWS_MAX, MULTIPLES_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX,
+    TLS_CALLS_BESIDE_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
 };
 use apiward_common::offsets::Offsets;
 use apiward_common::scope::{FileKey, Settings};

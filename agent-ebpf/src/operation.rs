@@ -101,7 +101,11 @@ impl Operation {
     #[inline(always)]
     pub fn vectors(&mut self, address: u64, count: u64) {
         self.vectors = address;
-        self.vector_count = if count > VECTORS_MAX as u64 { VECTORS_MAX as u64 } else { count };
+        self.vector_count = if count > VECTORS_MAX as u64 {
+            VECTORS_MAX as u64
+        } else {
+            count
+        };
     }
 
     #[inline(always)]
@@ -116,11 +120,23 @@ impl Operation {
     /// Returns how many bytes the messages hold together: the system call returned their number.
     #[inline(always)]
     pub fn messages(&mut self, address: u64, count: u64) -> u64 {
-        let mut lengths = Lengths { address: address + MMSGHDR_LENGTH, bytes: 0 };
-        let count = if count > MESSAGES_MAX as u64 { MESSAGES_MAX } else { count as u32 };
+        let mut lengths = Lengths {
+            address: address + MMSGHDR_LENGTH,
+            bytes: 0,
+        };
+        let count = if count > MESSAGES_MAX as u64 {
+            MESSAGES_MAX
+        } else {
+            count as u32
+        };
         // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
         unsafe {
-            bpf_loop(count, add_length as *mut core::ffi::c_void, (&raw mut lengths).cast(), 0);
+            bpf_loop(
+                count,
+                add_length as *mut core::ffi::c_void,
+                (&raw mut lengths).cast(),
+                0,
+            );
         }
         self.message(address);
         self.messages = address + MMSGHDR_BYTES;
@@ -133,10 +149,18 @@ impl Operation {
     #[inline(always)]
     pub fn ship(&mut self) {
         let plain = self.message_count == 0 && self.missing == missing::NOTHING && self.left <= self.budget;
-        if plain && self.vector_count == 0 && self.left == self.base_left && self.left <= CHUNK_BYTES_MAX as u64 {
+        if plain
+            && self.vector_count == 0
+            && self.left == self.base_left
+            && self.left <= CHUNK_BYTES_MAX as u64
+        {
             self.chunk_bytes = self.left;
             apiward_chunk(self);
-        } else if plain && self.vector_count > 0 && self.base_left == 0 && self.left <= GATHERED_BYTES_MAX as u64 {
+        } else if plain
+            && self.vector_count > 0
+            && self.base_left == 0
+            && self.left <= GATHERED_BYTES_MAX as u64
+        {
             apiward_gather(self);
         } else {
             apiward_ship(self);
@@ -247,7 +271,9 @@ impl Operation {
 #[inline(never)]
 pub extern "C" fn apiward_ship(operation: *const Operation) -> i32 {
     // SAFETY: the verifier holds callers to a pointer of this size, or null.
-    let Some(operation) = (unsafe { operation.as_ref() }) else { return 0 };
+    let Some(operation) = (unsafe { operation.as_ref() }) else {
+        return 0;
+    };
     // `bpf_loop` wants its context on this function's own stack.
     let mut operation = *operation;
     // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
@@ -261,8 +287,11 @@ pub extern "C" fn apiward_ship(operation: *const Operation) -> i32 {
     }
     if operation.left > 0 {
         if operation.missing == missing::NOTHING {
-            operation.missing =
-                if operation.pressed != 0 { missing::OVERLOAD } else { missing::LIMIT };
+            operation.missing = if operation.pressed != 0 {
+                missing::OVERLOAD
+            } else {
+                missing::LIMIT
+            };
         }
         let bytes = operation.left;
         emit::<Data, 0>(kind::DATA, bytes, |record| {
@@ -283,7 +312,9 @@ fn count_unreadable(bytes: u64) {
 #[inline(never)]
 pub extern "C" fn apiward_gather(operation: *const Operation) -> i32 {
     // SAFETY: the verifier holds callers to a pointer of this size, or null.
-    let Some(operation) = (unsafe { operation.as_ref() }) else { return 0 };
+    let Some(operation) = (unsafe { operation.as_ref() }) else {
+        return 0;
+    };
     if operation.vector_count > GATHERED_VECTORS_MAX as u64 {
         return apiward_ship(operation);
     }
@@ -350,7 +381,9 @@ extern "C" fn next_chunk(_index: u32, operation: *mut Operation) -> i64 {
 #[inline(never)]
 pub extern "C" fn apiward_chunk(operation: *const Operation) -> i32 {
     // SAFETY: the verifier holds callers to a pointer of this size, or null.
-    let Some(operation) = (unsafe { operation.as_ref() }) else { return 0 };
+    let Some(operation) = (unsafe { operation.as_ref() }) else {
+        return 0;
+    };
     let bytes = operation.chunk_bytes;
     const CLASSES: [usize; 4] = CHUNK_CLASSES_BYTES;
     if bytes <= CLASSES[0] as u64 {

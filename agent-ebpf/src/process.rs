@@ -9,8 +9,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::emit;
 use crate::maps::{MULTIPLES, OFFSETS, PROCESSES};
-use crate::{scope, tls};
 use crate::sock::read;
+use crate::{scope, tls};
 
 /// Mounts that lie on top of each other at one place.
 const MOUNTS_MAX: u32 = 8;
@@ -25,11 +25,19 @@ pub fn executed() {
     }
     // SAFETY: helper without arguments.
     let task = unsafe { bpf_get_current_task() };
-    let Some(mm) = read::<u64>(task, OFFSETS.task_mm()) else { return };
-    let Some(file) = read::<u64>(mm, OFFSETS.mm_exe_file()) else { return };
+    let Some(mm) = read::<u64>(task, OFFSETS.task_mm()) else {
+        return;
+    };
+    let Some(file) = read::<u64>(mm, OFFSETS.mm_exe_file()) else {
+        return;
+    };
     let Some(key) = scope::file_key(file) else { return };
-    let Some(dentry) = read::<u64>(file, OFFSETS.file_path_dentry()) else { return };
-    let Some(mnt) = read::<u64>(file, OFFSETS.file_path_mnt()) else { return };
+    let Some(dentry) = read::<u64>(file, OFFSETS.file_path_dentry()) else {
+        return;
+    };
+    let Some(mnt) = read::<u64>(file, OFFSETS.file_path_mnt()) else {
+        return;
+    };
     emit::<ProcessChange, { PATH_BYTES_MAX + NAME_BYTES_MAX }>(kind::EXEC, 0, |record| {
         record.body.inode = key.inode;
         record.body.device = key.device;
@@ -47,7 +55,12 @@ pub fn executed() {
         for _ in 0..PATH_COMPONENTS_MAX {
             // SAFETY: the callback has the shape that the helper wants, and the context outlives the call.
             unsafe {
-                bpf_loop(MOUNTS_MAX, up as *mut core::ffi::c_void, (&raw mut walk).cast(), 0);
+                bpf_loop(
+                    MOUNTS_MAX,
+                    up as *mut core::ffi::c_void,
+                    (&raw mut walk).cast(),
+                    0,
+                );
             }
             if walk.name == 0 || used >= PATH_BYTES_MAX {
                 break;
@@ -86,13 +99,17 @@ extern "C" fn up(_index: u32, walk: *mut Walk) -> i64 {
     // SAFETY: the pointer that `executed` handed over.
     let walk = unsafe { &mut *walk };
     walk.name = 0;
-    let Some(parent) = read::<u64>(walk.dentry, OFFSETS.dentry_parent()) else { return 1 };
+    let Some(parent) = read::<u64>(walk.dentry, OFFSETS.dentry_parent()) else {
+        return 1;
+    };
     if parent != walk.dentry {
         walk.name = read(walk.dentry, OFFSETS.dentry_name()).unwrap_or(0);
         walk.dentry = parent;
         return 1;
     }
-    let Some(above) = read::<u64>(walk.mount, OFFSETS.mount_parent()) else { return 1 };
+    let Some(above) = read::<u64>(walk.mount, OFFSETS.mount_parent()) else {
+        return 1;
+    };
     if above == walk.mount {
         walk.done = 1;
         return 1;
@@ -106,8 +123,12 @@ extern "C" fn up(_index: u32, walk: *mut Walk) -> i64 {
 #[inline(always)]
 pub fn forked(ctx: &BtfTracePointContext) {
     let child: u64 = ctx.arg(1);
-    let Some(pid) = read::<u32>(child, OFFSETS.task_tgid()) else { return };
-    let Some(tid) = read::<u32>(child, OFFSETS.task_pid()) else { return };
+    let Some(pid) = read::<u32>(child, OFFSETS.task_tgid()) else {
+        return;
+    };
+    let Some(tid) = read::<u32>(child, OFFSETS.task_pid()) else {
+        return;
+    };
     if pid != tid {
         return;
     }
@@ -137,7 +158,14 @@ pub fn exited() {
 #[inline(always)]
 fn change(kind: u8, child: u32) {
     emit::<ProcessChange, 0>(kind, 0, |record| {
-        record.body = ProcessChange { inode: 0, device: 0, child, truncated: 0, reserved: 0, reserved2: 0 };
+        record.body = ProcessChange {
+            inode: 0,
+            device: 0,
+            child,
+            truncated: 0,
+            reserved: 0,
+            reserved2: 0,
+        };
         0
     });
 }

@@ -146,5 +146,9 @@ pub fn file_key(file: u64) -> Option<FileKey> {
     let number: u64 = read(inode, OFFSETS.inode_ino())?;
     let superblock: u64 = read(inode, OFFSETS.inode_sb())?;
     let device: u32 = read(superblock, OFFSETS.sb_dev())?;
-    Some(FileKey { inode: number, device, reserved: 0 })
+    Some(FileKey {
+        inode: number,
+        device,
+        reserved: 0,
+    })
 }

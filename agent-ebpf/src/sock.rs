@@ -77,7 +77,9 @@ pub unsafe fn field<T>(base: *const core::ffi::c_void, offset: u32) -> T {
 #[inline(never)]
 pub extern "C" fn apiward_tcp_of(fd: u32, out: *mut Tcp) -> i32 {
     // SAFETY: the verifier holds callers to a pointer of this size, or null.
-    let Some(out) = (unsafe { out.as_mut() }) else { return 0 };
+    let Some(out) = (unsafe { out.as_mut() }) else {
+        return 0;
+    };
     match tcp_of(fd) {
         Some(tcp) => {
             *out = tcp;
@@ -232,7 +234,12 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
     if flow.announced != 0 || flow.exempt != 0 {
         return;
     }
-    let mut ends = Tuple { local: [0; 16], remote: [0; 16], local_port: 0, remote_port: 0 };
+    let mut ends = Tuple {
+        local: [0; 16],
+        remote: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+    };
     let family = tuple(tcp.sk, &mut ends);
     // SAFETY: only asks whether it is there.
     if unsafe { EXEMPT_PEERS.get(&ends.reversed()) }.is_some() {
@@ -306,7 +313,9 @@ fn established(ctx: &BtfTracePointContext) {
     let pointer: *mut core::ffi::c_void = ctx.arg(0);
     // SAFETY: the tracepoint's own socket argument, which the verifier knows; also assigns the cookie.
     let cookie = unsafe { bpf_get_socket_cookie(pointer) };
-    let Some((sent_start, received_start)) = ends(sk) else { return };
+    let Some((sent_start, received_start)) = ends(sk) else {
+        return;
+    };
     let mut flow = new_flow();
     flow.started = 1;
     flow.sent_start = sent_start;
@@ -323,7 +332,12 @@ fn established(ctx: &BtfTracePointContext) {
             let known = unsafe { &mut *known };
             known.role = flow.role;
             if known.exempt != 0 {
-                let mut ends = Tuple { local: [0; 16], remote: [0; 16], local_port: 0, remote_port: 0 };
+                let mut ends = Tuple {
+                    local: [0; 16],
+                    remote: [0; 16],
+                    local_port: 0,
+                    remote_port: 0,
+                };
                 tuple(sk, &mut ends);
                 let _ = EXEMPT_PEERS.insert(&ends, &1, 0);
             }
@@ -335,9 +349,13 @@ fn established(ctx: &BtfTracePointContext) {
 fn closed(ctx: &BtfTracePointContext) {
     let sk: u64 = ctx.arg(0);
     let old: i32 = ctx.arg(1);
-    let Some(cookie) = read::<u64>(sk, OFFSETS.sk_cookie()) else { return };
+    let Some(cookie) = read::<u64>(sk, OFFSETS.sk_cookie()) else {
+        return;
+    };
     // SAFETY: copied out before anything else runs.
-    let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else { return };
+    let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {
+        return;
+    };
     let unread = has_unread(sk);
     // Who still reads must not look like a new connection; the entry goes when it is the least recently used.
     if !unread {

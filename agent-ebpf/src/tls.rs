@@ -46,7 +46,11 @@ fn register(registers: &Registers, index: u8) -> u64 {
 
 #[inline(always)]
 fn key(object: u64) -> TlsKey {
-    TlsKey { object, pid: (bpf_get_current_pid_tgid() >> 32) as u32, reserved: 0 }
+    TlsKey {
+        object,
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        reserved: 0,
+    }
 }
 
 /// Where arguments are at the entry of a function with the usual calling convention; there they need no copy of all
@@ -68,11 +72,20 @@ unsafe fn at(ctx: *mut core::ffi::c_void, index: usize) -> u64 {
 /// TLS object, buffer and out-pointer at the entry.
 #[inline(always)]
 fn arguments(ctx: *mut core::ffi::c_void, cookie: u64) -> Option<(u64, u64, u64)> {
-    let (ssl, buf, out) = (site::ssl_index(cookie), site::buf_index(cookie), site::out_index(cookie));
+    let (ssl, buf, out) = (
+        site::ssl_index(cookie),
+        site::buf_index(cookie),
+        site::out_index(cookie),
+    );
     if ssl == RDI && buf == RSI && (out == RCX || out == R8 || out == site::REG_NONE) {
         // SAFETY: the program's own context, constant places.
         let (object, buffer, rcx, r8) = unsafe {
-            (at(ctx, RDI as usize), at(ctx, RSI as usize), at(ctx, RCX as usize), at(ctx, R8 as usize))
+            (
+                at(ctx, RDI as usize),
+                at(ctx, RSI as usize),
+                at(ctx, RCX as usize),
+                at(ctx, R8 as usize),
+            )
         };
         let out = if out == RCX {
             rcx
@@ -84,7 +97,11 @@ fn arguments(ctx: *mut core::ffi::c_void, cookie: u64) -> Option<(u64, u64, u64)
         return Some((object, buffer, out));
     }
     let registers = registers(ctx)?;
-    Some((register(&registers, ssl), register(&registers, buf), register(&registers, out)))
+    Some((
+        register(&registers, ssl),
+        register(&registers, buf),
+        register(&registers, out),
+    ))
 }
 
 /// The call that a thread may be inside of.
@@ -99,7 +116,9 @@ fn call_of(thread: u64) -> Option<&'static mut TlsCall> {
         return None;
     }
     // SAFETY: a live map value, which only this thread writes.
-    TLS_CALLS_BESIDE.get_ptr_mut(&thread).map(|beside| unsafe { &mut *beside })
+    TLS_CALLS_BESIDE
+        .get_ptr_mut(&thread)
+        .map(|beside| unsafe { &mut *beside })
 }
 
 #[inline(always)]
@@ -125,7 +144,9 @@ pub fn enter(ctx: &ProbeContext) {
     let current = who::task();
     let thread = who::ids(current);
     let cgroup = who::cgroup(current);
-    let Some(place) = TLS_CALLS.get_ptr_mut(place_of(thread)) else { return };
+    let Some(place) = TLS_CALLS.get_ptr_mut(place_of(thread)) else {
+        return;
+    };
     // SAFETY: a live map value, see `call_of`.
     let place = unsafe { &mut *place };
     let known = place.thread == thread;
@@ -135,7 +156,9 @@ pub fn enter(ctx: &ProbeContext) {
     }
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    let Some((object, buffer, moved)) = arguments(ctx.as_ptr(), cookie) else { return };
+    let Some((object, buffer, moved)) = arguments(ctx.as_ptr(), cookie) else {
+        return;
+    };
     let op = site::op_number(cookie);
     if op == Op::Free as u8 {
         freed(object);
@@ -225,7 +248,9 @@ pub fn exit(ctx: &impl EbpfContext) {
         return;
     }
     let moved = moved as u64;
-    let Some(object) = object_of(call.object) else { return };
+    let Some(object) = object_of(call.object) else {
+        return;
+    };
     // SAFETY: a live map value; calls on one object are serialised by the application.
     let object = unsafe { &mut *object };
     let position = if sent { object.sent } else { object.received };
@@ -237,8 +262,15 @@ pub fn exit(ctx: &impl EbpfContext) {
     if object.exempt != 0 {
         return;
     }
-    let Some(budget) = budget(call.object, &mut object.shed, moved) else { return };
-    let mut operation = Operation::new(call.object, object.carrier, TLS | if sent { SENT } else { 0 }, budget);
+    let Some(budget) = budget(call.object, &mut object.shed, moved) else {
+        return;
+    };
+    let mut operation = Operation::new(
+        call.object,
+        object.carrier,
+        TLS | if sent { SENT } else { 0 },
+        budget,
+    );
     operation.position = position;
     operation.other_position = call.library as u64;
     operation.generation = object.generation;
@@ -258,7 +290,15 @@ fn object_of(object: u64) -> Option<*mut TlsObject> {
     }
     // SAFETY: helper without arguments. Steps of 1 µs: no object is freed and made again faster.
     let generation = (unsafe { bpf_ktime_get_ns() } >> 10) as u32;
-    let fresh = TlsObject { carrier: 0, sent: 0, received: 0, generation, shed: 0, exempt: 0, reserved: [0; 2] };
+    let fresh = TlsObject {
+        carrier: 0,
+        sent: 0,
+        received: 0,
+        generation,
+        shed: 0,
+        exempt: 0,
+        reserved: [0; 2],
+    };
     let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
     TLS_OBJECTS.get_ptr_mut(&key)
 }
@@ -296,7 +336,9 @@ fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
         known.op = 0;
         return;
     }
-    let Some(object) = object_of(call.object) else { return };
+    let Some(object) = object_of(call.object) else {
+        return;
+    };
     // SAFETY: a live map value.
     let object = unsafe { &mut *object };
     if object.carrier == tcp.cookie && state.tls == tls::BOUND {
@@ -317,8 +359,12 @@ fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
     apiward_announce(tcp, state);
     object.exempt = state.exempt;
     emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
-        record.body =
-            TlsBind { object: call.object, cookie: tcp.cookie, generation, library: call.library };
+        record.body = TlsBind {
+            object: call.object,
+            cookie: tcp.cookie,
+            generation,
+            library: call.library,
+        };
         0
     });
 }
@@ -327,7 +373,9 @@ fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
 fn freed(object: u64) {
     let key = key(object);
     // SAFETY: copied out at once.
-    let Some(known) = TLS_OBJECTS.get_ptr(&key).map(|known| unsafe { *known }) else { return };
+    let Some(known) = TLS_OBJECTS.get_ptr(&key).map(|known| unsafe { *known }) else {
+        return;
+    };
     let _ = TLS_OBJECTS.remove(&key);
     emit::<TlsClose, 0>(kind::TLS_CLOSE, 0, |record| {
         record.body = TlsClose {

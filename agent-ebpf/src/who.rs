@@ -20,7 +20,8 @@ pub fn task() -> Pointer {
 #[inline(always)]
 pub fn ids(task: Pointer) -> u64 {
     // SAFETY: `task` is of [`task`].
-    let (process, thread): (u32, u32) = unsafe { (field(task, OFFSETS.task_tgid()), field(task, OFFSETS.task_pid())) };
+    let (process, thread): (u32, u32) =
+        unsafe { (field(task, OFFSETS.task_tgid()), field(task, OFFSETS.task_pid())) };
     (process as u64) << 32 | thread as u64
 }
 
@@ -30,7 +31,11 @@ pub fn user(task: Pointer) -> u32 {
     // SAFETY: as above; credentials are never freed under their own task.
     unsafe {
         let cred: Pointer = field(task, OFFSETS.task_cred());
-        if cred.is_null() { 0 } else { field(cred, OFFSETS.cred_uid()) }
+        if cred.is_null() {
+            0
+        } else {
+            field(cred, OFFSETS.cred_uid())
+        }
     }
 }
 
@@ -48,7 +53,11 @@ pub fn cgroup(task: Pointer) -> u64 {
             return 0;
         }
         let node: Pointer = field(cgroup, OFFSETS.cgroup_kn());
-        if node.is_null() { 0 } else { field(node, OFFSETS.kn_id()) }
+        if node.is_null() {
+            0
+        } else {
+            field(node, OFFSETS.kn_id())
+        }
     }
 }
 
@@ -56,5 +65,10 @@ pub fn cgroup(task: Pointer) -> u64 {
 #[inline(always)]
 pub fn comm(task: Pointer) -> [u64; COMM_BYTES / 8] {
     // SAFETY: as above; the name has 16 bytes.
-    unsafe { [field(task, OFFSETS.task_comm()), field(task, OFFSETS.task_comm() + 8)] }
+    unsafe {
+        [
+            field(task, OFFSETS.task_comm()),
+            field(task, OFFSETS.task_comm() + 8),
+        ]
+    }
 }

@@ -23,7 +23,9 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     let end = sequence.wrapping_add(payload);
     // Before the table of flows is asked: that one forgets, a denial must not.
     let dropped = (!read || payload != 0) && withheld(cookie, !read, end);
-    let Some(flow) = FLOWS.get_ptr_mut(&cookie) else { return if dropped { DROP } else { PASS } };
+    let Some(flow) = FLOWS.get_ptr_mut(&cookie) else {
+        return if dropped { DROP } else { PASS };
+    };
     // SAFETY: a live map value; each field is one word or byte, and packets of a socket leave one by one.
     let flow = unsafe { &mut *flow };
     flow.enforceable = 1;
@@ -50,7 +52,9 @@ fn withheld(cookie: u64, wherever: bool, end: u32) -> bool {
         return false;
     }
     // SAFETY: copied out at once.
-    let Some(withhold) = (unsafe { WITHHELD.get(&cookie) }).copied() else { return false };
+    let Some(withhold) = (unsafe { WITHHELD.get(&cookie) }).copied() else {
+        return false;
+    };
     wherever || withhold.everything != 0 || after(end, withhold.from)
 }
 

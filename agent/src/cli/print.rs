@@ -111,7 +111,7 @@ impl Paper {
     }
 
     /// Spaces up to a column, and one in any case.
-    pub fn to_column(&mut self, column: usize) -> &mut Self {
+    pub fn pad_to(&mut self, column: usize) -> &mut Self {
         let spaces = column.saturating_sub(self.column).max(1);
         let _ = write!(self.text, "{:spaces$}", "");
         self.column += spaces;
@@ -308,9 +308,9 @@ mod tests {
         let mut paper = Paper::new(true);
         paper
             .styled(Style::Dim, "é")
-            .to_column(4)
+            .pad_to(4)
             .put("x")
-            .to_column(2)
+            .pad_to(2)
             .put("y")
             .right(Style::Plain, "z", 10);
         assert_eq!(paper.as_str(), "\x1b[2mé\x1b[0m   x y  z");

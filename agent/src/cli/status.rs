@@ -231,7 +231,7 @@ fn page(
         } else {
             (Style::Warn, "no")
         };
-        paper.styled(style, word).to_column(6).put(&one.name);
+        paper.styled(style, word).pad_to(6).put(&one.name);
         if !one.available {
             paper.put(": ").put(one.reason.lines().next().unwrap_or_default());
         }
@@ -241,7 +241,7 @@ fn page(
 }
 
 fn field(paper: &mut Paper, name: &str, value: &str) {
-    paper.styled(Style::Dim, name).to_column(14).line(value);
+    paper.styled(Style::Dim, name).pad_to(14).line(value);
 }
 
 fn cost(status: &v1::Status, up_ns: u64) -> String {

@@ -126,7 +126,7 @@ fn explain(paper: &mut Paper, event: &v1::Event, zone: &TimeZone) {
         paper
             .put("  ")
             .styled(Style::Dim, "verdict")
-            .to_column(13)
+            .pad_to(13)
             .styled(style, &words)
             .end();
         rule(paper, call, request, verdict);
@@ -164,7 +164,7 @@ fn explain(paper: &mut Paper, event: &v1::Event, zone: &TimeZone) {
 }
 
 fn field(paper: &mut Paper, name: &str, value: &str) {
-    paper.put("  ").styled(Style::Dim, name).to_column(13).line(value);
+    paper.put("  ").styled(Style::Dim, name).pad_to(13).line(value);
 }
 
 fn rule(paper: &mut Paper, call: &v1::Call, request: &v1::Request, verdict: &v1::Verdict) {

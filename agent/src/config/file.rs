@@ -243,7 +243,11 @@ fn capture(capture: &Fields<'_>, file: &mut File) {
     file.flow_ends_all = capture.word("flow_ends", &[("lossy", false), ("all", true)]);
     file.tls_probes = capture.word(
         "tls_probes",
-        &[("inner", Prefer::Entry), ("calls", Prefer::Calls), ("functions", Prefer::Functions)],
+        &[
+            ("inner", Prefer::Entry),
+            ("calls", Prefer::Calls),
+            ("functions", Prefer::Functions),
+        ],
     );
     file.call_timeout = capture.duration(
         "call_timeout",

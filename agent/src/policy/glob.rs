@@ -46,7 +46,8 @@ impl Glob {
 fn matches(pattern: &[u8], path: &[u8]) -> bool {
     let (mut p, mut s) = (0, 0);
     // Where to go on after a `*` or a `**` takes one byte more: (pattern, path).
-    let (mut star, mut stars): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    let mut star: Option<(usize, usize)> = None;
+    let mut stars: Option<(usize, usize)> = None;
     loop {
         if p < pattern.len() {
             if pattern[p..].starts_with(b"**") {

@@ -103,7 +103,9 @@ fn attach(
     let sight = scope::Sight::new(kernel_scope, &config, &executables);
     // Before the running processes are looked at: what they map meanwhile waits in the rings. Where a kernel program
     // tells of mappings, they are not needed.
-    let mappings = mappings_needed.then(|| follow_mappings(&mut capabilities)).flatten();
+    let mappings = mappings_needed
+        .then(|| follow_mappings(&mut capabilities))
+        .flatten();
     let libraries = Libraries::start(probes, neighbours(sight, mappings), config.capture.tls_probes)
         .context("the thread for TLS libraries cannot be started")?;
     start_exporters(&config, &exports);

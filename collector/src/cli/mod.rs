@@ -23,7 +23,7 @@ enum Command {
     /// Receive and keep events.
     Run(run::Args),
     /// Print stored events.
-    Query(read::Args),
+    Query(Box<read::Args>),
     /// What the stored events say together: endpoints, processes, verdicts, losses.
     Summary(summary::Args),
     /// Agents with their last word.

@@ -150,7 +150,7 @@ impl Summary {
     fn print(&self) {
         println!("{} calls", self.calls);
         let mut endpoints: Vec<_> = self.endpoints.iter().collect();
-        endpoints.sort_by(|a, b| b.1.calls.cmp(&a.1.calls));
+        endpoints.sort_by_key(|(_, endpoint)| std::cmp::Reverse(endpoint.calls));
         table(
             "Endpoints",
             [

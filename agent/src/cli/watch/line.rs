@@ -83,36 +83,34 @@ pub fn event(paper: &mut Paper, event: &v1::Event, zone: &TimeZone) {
 fn note(paper: &mut Paper, time: &str, what: &str, style: Style, words: &str) {
     paper.styled(Style::Dim, time).put(" ").styled(style, what);
     paper
-        .to_column(PROCESS + 5)
+        .pad_to(PROCESS + 5)
         .put(&shortened(words, DETAIL_LENGTH_MAX))
         .end();
 }
 
 fn call(paper: &mut Paper, call: &v1::Call, time: &str) {
     paper.styled(Style::Dim, time).put(" ");
-    paper.put(arrow(call.direction)).to_column(PROCESS);
-    paper.put(&process(call.process.as_ref())).to_column(PEER);
-    paper.put(&peer(call.remote.as_ref())).to_column(STATUS);
+    paper.put(arrow(call.direction)).pad_to(PROCESS);
+    paper.put(&process(call.process.as_ref())).pad_to(PEER);
+    paper.put(&peer(call.remote.as_ref())).pad_to(STATUS);
     status(paper, call);
     let took = json::duration_ns(call).map(print::duration).unwrap_or_default();
-    paper.right(Style::Dim, &took, DURATION_END).to_column(TLS);
+    paper.right(Style::Dim, &took, DURATION_END).pad_to(TLS);
     if call.tls.is_some() {
         paper.styled(Style::Good, "tls");
     }
     let empty = v1::Request::default();
     let request = call.request.as_ref().unwrap_or(&empty);
-    paper.to_column(AUTH);
+    paper.pad_to(AUTH);
     if request.auth.is_empty() || request.auth == "none" {
         paper.styled(Style::Dim, "-");
     } else {
         paper.put(&shortened(&request.auth, METHOD - AUTH - 1));
     }
     paper
-        .to_column(METHOD)
+        .pad_to(METHOD)
         .styled(Style::Bold, &shortened(&request.method, 16));
-    paper
-        .to_column(PATH)
-        .put(&shortened(&request.host, HOST_LENGTH_MAX));
+    paper.pad_to(PATH).put(&shortened(&request.host, HOST_LENGTH_MAX));
     paper.put(&shortened(&request.path, PATH_LENGTH_MAX));
     if request.query_parameters > 0 {
         paper.styled(Style::Dim, &format!(" ?{}", request.query_parameters));
@@ -141,7 +139,7 @@ fn call(paper: &mut Paper, call: &v1::Call, time: &str) {
             _ => Style::Plain,
         };
         paper
-            .to_column(PROCESS)
+            .pad_to(PROCESS)
             .styled(style, &format!("finding {}", finding.severity));
         paper.put(&format!(" {}", finding.kind));
         if !finding.message.is_empty() {
