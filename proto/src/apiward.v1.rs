@@ -1045,12 +1045,18 @@ pub struct WatchResponse {
 pub mod watch_response {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
+        /// What has happened since the last message, in order: one event on a quiet host, many on a busy one.
         #[prost(message, tag = "1")]
-        Event(super::Event),
-        /// Every second, and first.
+        Events(super::Events),
+        /// Every second, and first. What this watcher was too slow for is in `losses`, as `this-watch`.
         #[prost(message, tag = "2")]
         Status(super::Status),
     }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Events {
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<Event>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}

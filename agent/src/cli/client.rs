@@ -209,12 +209,12 @@ fn refused(path: &Path, error: &tonic::Status) -> Problem {
             env!("CARGO_PKG_VERSION"),
             errors::OTHER_VERSION
         ),
-        Code::DeadlineExceeded | Code::Cancelled => format!(
+        Code::DeadlineExceeded => format!(
             "the agent at {} does not answer in time: it is overloaded or stopping; its log tells more [{}]",
             path.display(),
             errors::NO_AGENT
         ),
-        Code::Unavailable | Code::Unknown | Code::Internal => not_an_agent(path),
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => not_an_agent(path),
         _ => error.message().to_owned(),
     })
 }
@@ -236,7 +236,13 @@ fn limited<T>(message: T, limit: Duration) -> tonic::Request<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::export::command::Command;
+    use crate::export::facts::Facts;
+    use crate::export::{Exports, control, wire};
 
     #[test]
     fn what_cannot_be_reached_is_told_with_what_to_do() {
@@ -290,6 +296,105 @@ mod tests {
         let error = asked.await.expect_err("no agent");
         assert!(
             error.to_string().contains("does not answer as an agent"),
+            "{error}"
+        );
+    }
+
+    /// A real server, and something that answers as the agent's pipeline would.
+    fn serve(path: &Path) -> (Exports, control::Place) {
+        let meter = Arc::new(crate::telemetry::Telemetry::new());
+        let started = Exports::start(crate::export::Settings::default(), meter).expect("started");
+        let bound = control::bind(path).expect("bound");
+        let place = control::start(&started.exports, bound, Box::new(HashMap::new)).expect("served");
+        let mut commands = started.commands;
+        tokio::spawn(async move {
+            while let Some(command) = commands.recv().await {
+                match command {
+                    Command::SetMode { mode, asked } => asked.accept("observe", mode.as_str(), "switched"),
+                    Command::Facts { reply } => drop(reply.send(Facts::default())),
+                    Command::ReloadPolicies { asked } => asked.refuse("ab", "a.yaml:3:1: no"),
+                    Command::PushPolicies { .. } => {}
+                }
+            }
+        });
+        (started.exports, place)
+    }
+
+    fn arguments(dir: &Path) -> AgentArgs {
+        let config = dir.join("agent.yaml");
+        let text = format!("control: {}\n", dir.join("c.sock").display());
+        std::fs::write(&config, text).expect("written");
+        AgentArgs {
+            config,
+            control: None,
+            output: crate::cli::Output::Table,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_question_is_answered_by_a_real_server() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let args = arguments(dir.path());
+        let (exports, _place) = serve(&dir.path().join("c.sock"));
+        let mut agent = Agent::connect(&args).await.expect("connected");
+        assert_eq!(agent.status().await.expect("a status").mode, "observe");
+        let result = agent.set_mode("enforce", "a test").await.expect("an answer");
+        let Some(v1::event::Kind::Audit(audit)) = result.audit.and_then(|event| event.kind) else {
+            panic!("no record came back")
+        };
+        assert_eq!(
+            (audit.old_digest.as_str(), audit.reason.as_str()),
+            ("observe", "a test")
+        );
+        let result = agent.reload_policies("a test").await.expect("an answer");
+        assert_eq!(
+            (result.accepted, result.message.as_str()),
+            (false, "a.yaml:3:1: no")
+        );
+        let found = agent.why("4711").await.expect("an answer");
+        assert!(found.events.is_empty() && !found.message.is_empty());
+        let too_long = agent.why(&"x".repeat(1_000)).await.expect_err("refused");
+        assert_eq!(too_long.to_string(), "give a trace id, an event id or a pid");
+
+        // A burst comes whole and in order, and the end is the end.
+        let mut stream = agent.watch().await.expect("a stream");
+        let first = stream
+            .message()
+            .await
+            .expect("alive")
+            .and_then(|first| first.message);
+        assert!(matches!(first, Some(v1::watch_response::Message::Status(_))));
+        let details: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
+        let events = details
+            .iter()
+            .map(|detail| wire::agent_state("started", detail.as_str()));
+        exports.send(events.collect());
+        let mut seen = Vec::new();
+        while seen.len() < details.len() {
+            let message = stream.message().await.expect("alive").and_then(|one| one.message);
+            let Some(v1::watch_response::Message::Events(batch)) = message else {
+                continue;
+            };
+            seen.extend(batch.events.into_iter().filter_map(|event| match event.kind {
+                Some(v1::event::Kind::AgentState(state)) => Some(state.detail),
+                _ => None,
+            }));
+        }
+        assert_eq!(seen, details);
+        exports.shutdown(Duration::ZERO);
+        while let Ok(Some(_)) = stream.message().await {}
+        let gone = Agent::connect(&args).await.expect_err("nobody is there");
+        assert!(matches!(gone, Problem::Agent(_)), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_configuration_is_told_as_such() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let args = arguments(dir.path());
+        std::fs::write(&args.config, "contrl: /x\n").expect("written");
+        let error = Agent::connect(&args).await.expect_err("wrong");
+        assert!(
+            matches!(&error, Problem::Config(_)) && error.to_string().contains("AW1002"),
             "{error}"
         );
     }

@@ -279,7 +279,7 @@ fn allowing(paper: &mut Paper, call: &v1::Call, request: &v1::Request, verdict: 
         paper,
         "",
         &format!(
-            "then `apiward policy check {}`, and send the agent SIGHUP",
+            "then `apiward policy check {}` and `apiward policy reload`",
             file_of(&verdict.source)
         ),
     );
@@ -405,7 +405,7 @@ mod tests {
              \u{20}     match: { direction: inbound, methods: [\"GET\"], paths: [\"/patients/{id}\"], workload: { exe: \
              [\"/usr/sbin/nginx\"] } }\n\
              \u{20}     action: allow\n\
-             \u{20}            then `apiward policy check /etc/apiward/policies/records.yaml`, and send the agent SIGHUP\n\n"
+             \u{20}            then `apiward policy check /etc/apiward/policies/records.yaml` and `apiward policy reload`\n\n"
         );
     }
 

@@ -8,9 +8,12 @@ use crate::yaml::{Problem, Problems};
 
 /// Most policy files.
 pub const POLICY_FILES_MAX: usize = 1_000;
+/// Most bytes of all of them together.
+pub const POLICY_BYTES_MAX: usize = 16 << 20;
 
-/// The files' names and texts, by name. With `required`, a pattern without a file is a problem.
-/// Files ending in `.test.yaml` or `.test.yml` hold cases, not policies, and are left out of patterns.
+/// The files' names and texts, by name. A directory stands for its `*.yaml` and `*.yml`. With `required`, a pattern
+/// without a file is a problem. Files ending in `.test.yaml` or `.test.yml` hold cases, not policies, and are left out
+/// of patterns.
 pub fn read(patterns: &[String], required: bool) -> Result<Vec<(String, String)>, Problems> {
     let mut problems = Vec::new();
     let mut paths = Vec::new();
@@ -40,10 +43,26 @@ pub fn read(patterns: &[String], required: bool) -> Result<Vec<(String, String)>
         paths.clear();
     }
     let mut texts = Vec::new();
+    let mut bytes = 0;
     for path in paths {
         let name = path.display().to_string();
         match read_text(&path) {
-            Ok(text) => texts.push((name, text)),
+            Ok(text) => {
+                bytes += text.len();
+                if bytes > POLICY_BYTES_MAX {
+                    problems.push(Problem {
+                        id: errors::TOO_LARGE,
+                        file: name.into(),
+                        place: None,
+                        what: format!(
+                            "up to here, the policy files have more than {POLICY_BYTES_MAX} bytes together"
+                        ),
+                        instead: "join rules that differ in one list only".into(),
+                    });
+                    break;
+                }
+                texts.push((name, text));
+            }
             Err(error) => problems.extend(unreadable(&name, &error).0),
         }
     }
@@ -56,6 +75,11 @@ pub fn read(patterns: &[String], required: bool) -> Result<Vec<(String, String)>
 
 /// Wildcards are understood in the last component only: a directory that may vary invites surprises.
 fn expand(pattern: &Path) -> Result<Vec<PathBuf>, Problem> {
+    if pattern.is_dir() {
+        let mut found = expand(&pattern.join("*.yaml"))?;
+        found.extend(expand(&pattern.join("*.yml"))?);
+        return Ok(found);
+    }
     let text = pattern.to_string_lossy();
     if !text.contains(['*', '?', '[', '{']) {
         return Ok(if pattern.exists() {

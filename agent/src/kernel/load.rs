@@ -24,6 +24,8 @@ use super::ring::Ring;
 
 /// The capability to withhold what a denied connection would still send.
 pub const EGRESS_WITHHOLD: &str = "egress-withhold";
+/// The capability to reset a denied connection.
+pub const SOCKET_DESTROY: &str = "socket-destroy";
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/apiward.o"));
 

@@ -307,8 +307,8 @@ fn cgroup2() -> Answer {
     }
 }
 
-/// Ends a connection on loopback that was made for it.
-fn destroys_sockets() -> Answer {
+/// Can connections be aborted? Ends one on loopback that was made for it.
+pub fn destroys_sockets() -> Answer {
     let pair = || -> std::io::Result<(TcpStream, TcpStream)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let client = TcpStream::connect(listener.local_addr()?)?;

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::explain::explain_rule;
+use super::explain::{Host, UNSUPPORTED, explain_rule};
 use super::path::PathPattern;
 use super::rate::By;
 use super::set::{OnAmbiguous, Policy, PolicySet, Rule};
@@ -165,7 +165,8 @@ fn may_overlap(first: &Rule, second: &Rule) -> bool {
 }
 
 fn guarantees(rule: &Rule, found: &mut Vec<Problem>) {
-    let explained = explain_rule(rule);
+    // The most that this build can give anywhere: files are checked for other hosts too.
+    let explained = explain_rule(rule, Host::FULL);
     if let Some((direction, tls, promise)) = explained.unmet().first() {
         let require = rule.require.map_or("", Guarantee::as_str);
         warn(
@@ -174,7 +175,7 @@ fn guarantees(rule: &Rule, found: &mut Vec<Problem>) {
             rule,
             format!(
                 "requires {require}, and this build gives {} at best ({}{}): {}",
-                promise.best.as_str(),
+                promise.best.map_or(UNSUPPORTED, Guarantee::as_str),
                 direction.as_str(),
                 if *tls { ", TLS" } else { "" },
                 promise.why

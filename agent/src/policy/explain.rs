@@ -1,60 +1,103 @@
 //! What a rule is worth here: where it is decided, when, and which guarantee a denial can have.
 //!
-//! The table is what this build can give. It decides in the pipeline alone, after the bytes have moved, so it never
-//! says `prevented`; the gate in the kernel will.
+//! The table is what this build can give on a host, and the running agent claims nothing else: `status`, the heartbeat
+//! and `apiward policy explain` all ask here. It decides in the pipeline alone, after the bytes have moved, so it never
+//! says `prevented`; the gate in the kernel will. What was reached is measured when a denial is carried out, by
+//! `enforce`.
 
 use super::{Action, DecidedBy, Guarantee, PolicySet, Rule};
 use crate::call::{CallDirection, Phase};
 
-/// What can be promised of a denial, before it is carried out. What was reached is measured then.
+/// What the host's kernel can do to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// A program on its way out keeps payload back (`cgroup_skb` on egress).
+    pub withholds: bool,
+    /// It can be aborted (`SOCK_DESTROY`).
+    pub resets: bool,
+}
+
+impl Host {
+    /// Everything that enforcement asks for.
+    pub const FULL: Host = Host {
+        withholds: true,
+        resets: true,
+    };
+}
+
+/// What can be promised of a denial, before it is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promise {
-    /// The strongest word that the measurement may give.
-    pub best: Guarantee,
-    /// The weakest, as long as the flow can be enforced at all.
-    pub worst: Guarantee,
+    /// The strongest word that the measurement may give; `None`: this host cannot stop such a call at all.
+    pub best: Option<Guarantee>,
+    /// The weakest, as long as the flow is within reach.
+    pub worst: Option<Guarantee>,
     /// Why it is no stronger.
     pub why: &'static str,
 }
 
 impl Promise {
-    /// `contained or cut`, or one word.
+    /// `contained or cut`, one word, or `unsupported`.
     pub fn words(&self) -> String {
-        if self.best == self.worst {
-            self.best.as_str().into()
-        } else {
-            format!("{} or {}", self.best.as_str(), self.worst.as_str())
+        match (self.best, self.worst) {
+            (None, _) => UNSUPPORTED.into(),
+            (Some(best), Some(worst)) if best == worst => best.as_str().into(),
+            (Some(best), worst) => {
+                let worst = worst.map_or("nothing", Guarantee::as_str);
+                format!("{} or {worst}", best.as_str())
+            }
         }
     }
 }
 
+/// Where nothing can be done.
+pub const UNSUPPORTED: &str = "unsupported";
+
+const NOT_WITHHELD: &str = "this kernel runs no program on egress (cgroup_skb), so nothing can be withheld, and no \
+                            connection is touched without that; see `apiward doctor`";
+const NOT_RESET: &str = "this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY): what the connection sends is \
+                         withheld, and it stalls; see `apiward doctor`";
+
 /// The promise for a call of this direction, in TLS or in clear, that is decided at this phase.
-pub fn guarantee(direction: CallDirection, tls: bool, decided: Phase) -> Promise {
+pub fn guarantee(direction: CallDirection, tls: bool, decided: Phase, host: Host) -> Promise {
+    let promise = |best, worst, why| Promise { best, worst, why };
+    let cut = Some(Guarantee::Cut);
+    if !host.withholds {
+        return promise(None, None, NOT_WITHHELD);
+    }
     match (direction, decided) {
-        (CallDirection::Outbound, _) => Promise {
-            best: Guarantee::Cut,
-            worst: Guarantee::Cut,
-            why: if tls {
-                "the request is seen as the TLS library takes it, and leaves at once; the connection is reset"
+        (CallDirection::Inbound, Phase::Head | Phase::Request) => {
+            let contained = Some(Guarantee::Contained);
+            if !host.resets {
+                return promise(contained, None, NOT_RESET);
+            }
+            promise(
+                contained,
+                cut,
+                if tls {
+                    "the application has read the request; the response is withheld if nothing of it has left yet, by \
+                     the connection's cookie (a TLS object without a socket of its own cannot be stopped)"
+                } else {
+                    "the application has read the request; the response is withheld if nothing of it has left yet"
+                },
+            )
+        }
+        _ if !host.resets => promise(None, None, NOT_RESET),
+        (CallDirection::Inbound, Phase::Complete) => promise(
+            cut,
+            cut,
+            "the rule reads the response, so the response has begun to leave when it is decided",
+        ),
+        (CallDirection::Outbound, _) => promise(
+            cut,
+            cut,
+            if tls {
+                "the request is seen as the TLS library takes it, and leaves at once; the connection is reset (a TLS \
+                 object without a socket of its own cannot be stopped)"
             } else {
                 "the request is seen as it is written, and leaves at once; the connection is reset"
             },
-        },
-        (CallDirection::Inbound, Phase::Complete) => Promise {
-            best: Guarantee::Cut,
-            worst: Guarantee::Cut,
-            why: "the rule reads the response, so the response has begun to leave when it is decided",
-        },
-        (CallDirection::Inbound, Phase::Head | Phase::Request) => Promise {
-            best: Guarantee::Contained,
-            worst: Guarantee::Cut,
-            why: if tls {
-                "the application has read the request; the response is withheld if nothing of it has left yet, by the \
-                 connection's cookie (a TLS object without a socket of its own cannot be stopped)"
-            } else {
-                "the application has read the request; the response is withheld if nothing of it has left yet"
-            },
-        },
+        ),
     }
 }
 
@@ -77,24 +120,24 @@ impl Explained<'_> {
         self.promises
             .iter()
             .copied()
-            .filter(|(_, _, promise)| promise.best < require)
+            .filter(|(_, _, promise)| promise.best < Some(require))
             .collect()
     }
 }
 
 /// Every rule, in the order in which they apply.
-pub fn explain(set: &PolicySet) -> Vec<Explained<'_>> {
-    set.rules().iter().map(explain_rule).collect()
+pub fn explain(set: &PolicySet, host: Host) -> Vec<Explained<'_>> {
+    set.rules().iter().map(|rule| explain_rule(rule, host)).collect()
 }
 
 /// One rule.
-pub fn explain_rule(rule: &Rule) -> Explained<'_> {
+pub fn explain_rule(rule: &Rule, host: Host) -> Explained<'_> {
     let decided_at = rule.needs();
     let mut promises = Vec::new();
     if matches!(rule.action, Action::Deny | Action::Kill) {
         for direction in rule.directions() {
             for tls in [false, true] {
-                promises.push((*direction, tls, guarantee(*direction, tls, decided_at)));
+                promises.push((*direction, tls, guarantee(*direction, tls, decided_at, host)));
             }
         }
     }
@@ -106,20 +149,95 @@ pub fn explain_rule(rule: &Rule) -> Explained<'_> {
     }
 }
 
-/// For `status` and the heartbeat: policies with rules whose `require` this host cannot meet, one line each.
-pub fn unmet(set: &PolicySet, policy: usize) -> Vec<String> {
+/// For `status` and the heartbeat: a policy's rules whose `require` this host cannot meet, one line each.
+pub fn unmet(set: &PolicySet, policy: usize, host: Host) -> Vec<String> {
     let rules = set.rules().iter().filter(|rule| rule.policy == policy);
     rules
-        .map(explain_rule)
-        .filter(|explained| !explained.unmet().is_empty())
-        .map(|explained| {
-            let best = explained.unmet().iter().map(|(_, _, promise)| promise.best).min();
-            format!(
-                "rule {} requires {}, and this host can give {} at best",
-                explained.rule.name,
-                explained.rule.require.map_or("", Guarantee::as_str),
-                best.map_or("", Guarantee::as_str)
-            )
+        .map(|rule| explain_rule(rule, host))
+        .filter_map(|explained| {
+            let best = explained
+                .unmet()
+                .iter()
+                .map(|(_, _, promise)| promise.best)
+                .min()?;
+            let rule = explained.rule;
+            let given = best.map_or("not possible", Guarantee::as_str);
+            Some(format!(
+                "rule {} ({}) requires {}, and a denial here is {given}: it is not counted as enforced",
+                rule.name,
+                rule.source,
+                rule.require.map_or("", Guarantee::as_str),
+            ))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_required_and_not_given_is_told() {
+        let text = "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: { name: a }\nspec:\n  rules:\n\
+                    \x20   - { name: strong, match: { paths: [/a] }, action: deny, require: contained }\n\
+                    \x20   - { name: weak, match: { paths: [/b] }, action: deny, require: cut }\n\
+                    \x20   - { name: inbound, match: { direction: inbound, paths: [/c] }, action: deny, require: contained }\n\
+                    \x20   - { name: late, match: { direction: inbound }, when: call.response.status == 200, action: deny, require: contained }\n";
+        let set = PolicySet::load(&[("a.yaml", text)]).map_err(|problems| problems.to_string());
+        let set = set.expect("a policy");
+        assert_eq!(
+            unmet(&set, 0, Host::FULL),
+            [
+                "rule strong (a.yaml:6) requires contained, and a denial here is cut: it is not counted as enforced",
+                "rule late (a.yaml:9) requires contained, and a denial here is cut: it is not counted as enforced",
+            ]
+        );
+        let blind = Host {
+            withholds: false,
+            resets: true,
+        };
+        let none = unmet(&set, 0, blind);
+        assert_eq!(none.len(), 4);
+        assert!(none[1].ends_with("a denial here is not possible: it is not counted as enforced"));
+        assert_eq!(unmet(&set, 1, Host::FULL), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_words_for_every_quadrant_and_host() {
+        let mut table = String::new();
+        for (withholds, resets) in [(true, true), (true, false), (false, true)] {
+            for direction in [CallDirection::Inbound, CallDirection::Outbound] {
+                for decided in [Phase::Head, Phase::Request, Phase::Complete] {
+                    let words = [false, true]
+                        .map(|tls| guarantee(direction, tls, decided, Host { withholds, resets }).words());
+                    assert_eq!(words[0], words[1], "the kernel cannot tell them apart");
+                    table.push_str(&format!(
+                        "withholds {withholds}, resets {resets}: {} at {decided:?}: {}\n",
+                        direction.as_str(),
+                        words[0]
+                    ));
+                }
+            }
+        }
+        insta::assert_snapshot!(table, @r#"
+        withholds true, resets true: inbound at Head: contained or cut
+        withholds true, resets true: inbound at Request: contained or cut
+        withholds true, resets true: inbound at Complete: cut
+        withholds true, resets true: outbound at Head: cut
+        withholds true, resets true: outbound at Request: cut
+        withholds true, resets true: outbound at Complete: cut
+        withholds true, resets false: inbound at Head: contained or nothing
+        withholds true, resets false: inbound at Request: contained or nothing
+        withholds true, resets false: inbound at Complete: unsupported
+        withholds true, resets false: outbound at Head: unsupported
+        withholds true, resets false: outbound at Request: unsupported
+        withholds true, resets false: outbound at Complete: unsupported
+        withholds false, resets true: inbound at Head: unsupported
+        withholds false, resets true: inbound at Request: unsupported
+        withholds false, resets true: inbound at Complete: unsupported
+        withholds false, resets true: outbound at Head: unsupported
+        withholds false, resets true: outbound at Request: unsupported
+        withholds false, resets true: outbound at Complete: unsupported
+        "#);
+    }
 }

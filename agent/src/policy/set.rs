@@ -59,6 +59,16 @@ pub enum OnAmbiguous {
     Deny,
 }
 
+impl OnAmbiguous {
+    /// The name in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnAmbiguous::Agent => "agent",
+            OnAmbiguous::Deny => "deny",
+        }
+    }
+}
+
 /// What becomes of what cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnseen {
@@ -66,6 +76,17 @@ pub enum OnUnseen {
     Allow,
     Alert,
     Cut,
+}
+
+impl OnUnseen {
+    /// The name in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnUnseen::Allow => "allow",
+            OnUnseen::Alert => "alert",
+            OnUnseen::Cut => "cut",
+        }
+    }
 }
 
 /// One rule.

@@ -1,4 +1,4 @@
-//! Rules against calls, through the engine; errors of policy files.
+//! Rules against calls, through the engine.
 
 mod errors;
 

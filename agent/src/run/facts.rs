@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Agent, policies};
-use crate::call::CallDirection;
+use super::Agent;
+use crate::call::{CallDirection, Phase};
 use crate::export::facts::{BlindSpot, Capability, Coverage, Exemption, Facts, LibraryFacts, PolicyFacts};
 use crate::export::wire;
-use crate::policy::{Guarantee, Mode};
+use crate::kernel::load;
+use crate::policy::explain::Host;
+use crate::policy::{Guarantee, Mode, explain};
 
 impl Agent {
     /// The agent's part of the status.
@@ -74,6 +76,7 @@ impl Agent {
 
     fn policy_facts(&self) -> Vec<PolicyFacts> {
         let global = self.pipeline.judge.engine.mode();
+        let host = self.host();
         self.policies
             .policies()
             .iter()
@@ -98,7 +101,7 @@ impl Agent {
                         bytes_enforceable: tally.bytes_enforceable,
                         bytes_unseen: tally.bytes_unseen,
                     },
-                    unmet: self.unmet(position),
+                    unmet: explain::unmet(&self.policies, position, host),
                 }
             })
             .collect()
@@ -134,42 +137,38 @@ impl Agent {
             .collect()
     }
 
-    /// What this build can promise here at most, in clear and over TLS alike: the pipeline decides when the bytes have
-    /// been delivered, so nothing is prevented, and a request that left is only cut off from its answer.
-    fn guarantee(&self, direction: CallDirection) -> Guarantee {
-        let withholds = self
-            .capabilities
-            .iter()
-            .any(|one| one.name == crate::kernel::load::EGRESS_WITHHOLD && one.available);
-        match direction {
-            CallDirection::Inbound if withholds => Guarantee::Contained,
-            CallDirection::Inbound | CallDirection::Outbound => Guarantee::Cut,
+    /// What this host's kernel does for enforcement. Whether sockets can be destroyed was tried at the start.
+    fn host(&self) -> Host {
+        let can = |name: &str| {
+            self.capabilities
+                .iter()
+                .any(|one| one.name == name && one.available)
+        };
+        Host {
+            withholds: can(load::EGRESS_WITHHOLD),
+            resets: can(load::SOCKET_DESTROY),
         }
     }
 
+    /// What a denial by the request's head is worth here, in the words of `apiward policy explain`.
     fn guarantees(&self) -> BTreeMap<String, String> {
-        let mut words = BTreeMap::new();
-        for direction in [CallDirection::Inbound, CallDirection::Outbound] {
-            for transport in ["clear", "tls"] {
-                let word = self.guarantee(direction).as_str().to_owned();
-                words.insert(format!("{}-{transport}", direction.as_str()), word);
-            }
-        }
-        words
-    }
-
-    /// What the policy at this position requires and this host cannot give.
-    fn unmet(&self, policy: usize) -> Vec<String> {
-        policies::unmet(&self.policies, policy, |directions| {
-            let given = directions.iter().map(|&direction| self.guarantee(direction));
-            given.min().unwrap_or(Guarantee::Cut)
-        })
+        let host = self.host();
+        [CallDirection::Inbound, CallDirection::Outbound]
+            .into_iter()
+            .flat_map(|direction| [(direction, false), (direction, true)])
+            .map(|(direction, tls)| {
+                let transport = if tls { "tls" } else { "clear" };
+                let promise = explain::guarantee(direction, tls, Phase::Head, host);
+                let word = promise.best.map_or(explain::UNSUPPORTED, Guarantee::as_str);
+                (format!("{}-{transport}", direction.as_str()), word.to_owned())
+            })
+            .collect()
     }
 
     /// Says it when policies come into force, loudly: who wrote `require` relies on it.
     pub(super) fn tell_unmet(&self) {
         for (position, policy) in self.policies.policies().iter().enumerate() {
-            for line in self.unmet(position) {
+            for line in explain::unmet(&self.policies, position, self.host()) {
                 tracing::warn!("policy {}: {line}", policy.name);
                 let detail = format!("policy {}: {line}", policy.name);
                 self.exports

@@ -27,6 +27,7 @@ use crate::kernel::load;
 use crate::kernel::mapped;
 use crate::kernel::mappings::Mappings;
 use crate::kernel::netlink::{Namespaces, Sockets, list_namespaces};
+use crate::kernel::probe::{self, Answer};
 use crate::pipeline::{Judge, Pipeline};
 use crate::policy::{Engine, Mode, PolicySet};
 use crate::telemetry::Telemetry;
@@ -80,6 +81,8 @@ fn attach(
     telemetry: Arc<Telemetry>,
 ) -> Result<Agent> {
     let listeners = learn_connections();
+    // Before anything is attached: it makes a connection of its own.
+    let resets = socket_destroy();
     let loaded = load::load(&load::Options {
         ring_bytes: config.capture.ring_bytes,
         flows_max: config.capture.flows_max,
@@ -98,7 +101,7 @@ fn attach(
         run_times,
         mappings_needed,
     } = loaded;
-    capabilities.push(host_pids());
+    capabilities.extend([host_pids(), resets]);
     executables.list_running(&mut maps);
     let sight = scope::Sight::new(kernel_scope, &config, &executables);
     // Before the running processes are looked at: what they map meanwhile waits in the rings. Where a kernel program
@@ -320,6 +323,19 @@ fn tell_missing(config: &Config, capabilities: &[load::Capability], exports: &Ex
                 "the mode is enforce, and nothing can be withheld on this host: no denial is contained"
             );
         }
+    }
+}
+
+fn socket_destroy() -> load::Capability {
+    let reason = match probe::destroys_sockets() {
+        Answer::No(reason) => reason,
+        // It will be seen when it is needed, and every outcome is measured.
+        Answer::Yes | Answer::Unknown(_) => String::new(),
+    };
+    load::Capability {
+        name: load::SOCKET_DESTROY,
+        available: reason.is_empty(),
+        reason,
     }
 }
 

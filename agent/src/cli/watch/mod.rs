@@ -24,8 +24,8 @@ pub mod filter;
 pub mod line;
 mod view;
 
-/// Messages printed together: a bound for the memory, far above what waits at any time.
-const BATCH_MESSAGES_MAX: usize = 2_048;
+/// Messages printed together: a bound for the memory, above what waits at any time.
+const BATCH_MESSAGES_MAX: usize = 64;
 /// Without a call for so long it is quiet, and the reason is told.
 const QUIET_AFTER: Duration = Duration::from_secs(3);
 
@@ -157,7 +157,11 @@ impl Screen {
 
     fn take(&mut self, message: v1::WatchResponse) {
         match message.message {
-            Some(v1::watch_response::Message::Event(event)) => self.event(&event),
+            Some(v1::watch_response::Message::Events(batch)) => {
+                for event in &batch.events {
+                    self.event(event);
+                }
+            }
             Some(v1::watch_response::Message::Status(status)) => self.status(status),
             None => {}
         }

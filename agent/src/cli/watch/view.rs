@@ -6,6 +6,8 @@ use apiward_proto::v1;
 use super::super::print::{self, plural};
 use super::super::status::losses;
 
+/// What the agent left out for this watcher, among the losses. Nothing is lost by it to anybody else.
+const NOT_SHOWN: &str = "this-watch";
 /// Blind spots and losses named in the line.
 const NAMED_MAX: usize = 3;
 
@@ -18,14 +20,15 @@ pub fn standing(status: &v1::Status) -> String {
     let mut parts = vec![mode.to_owned()];
     let losses: Vec<String> = losses(status)
         .iter()
-        .map(|(name, count)| match *name {
-            "this-watch" => format!(
-                "{} not shown here: this terminal is too slow",
-                plural(*count, "event")
-            ),
-            name => format!("{name} {}", print::number(*count)),
-        })
+        .filter(|(name, _)| *name != NOT_SHOWN)
+        .map(|(name, count)| format!("{name} {}", print::number(*count)))
         .collect();
+    if let Some(count) = status.losses.get(NOT_SHOWN) {
+        parts.push(format!(
+            "{} not shown here: this terminal is too slow, the exporters have them",
+            plural(*count, "event")
+        ));
+    }
     parts.push(match losses.is_empty() {
         true => "nothing lost".into(),
         false => format!("lost: {}", some(&losses)),
@@ -178,7 +181,12 @@ mod tests {
         one.calls = 7;
         assert_eq!(standing(&one), same);
         one.losses = [("this-watch".into(), 3)].into();
-        assert!(standing(&one).contains("lost: 3 events not shown here: this terminal is too slow"));
+        let text = standing(&one);
+        assert!(
+            text.starts_with("observe · 3 events not shown here: this terminal is too slow"),
+            "{text}"
+        );
+        assert!(text.contains(" · nothing lost · "), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use apiward_proto::v1;
 use tokio::net::UnixListener;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::server::UdsConnectInfo;
@@ -30,7 +30,9 @@ use crate::policy::Mode;
 /// Watchers at the same time; each costs the export thread a little.
 const WATCHERS_MAX: usize = 16;
 /// Messages that wait for a watcher's connection.
-const WATCH_QUEUE_LEN_MAX: usize = 256;
+const WATCH_QUEUE_LEN_MAX: usize = 8;
+/// Events in one of them. What has not happened yet is not waited for.
+const WATCH_BATCH_EVENTS_MAX: usize = 256;
 /// How often a watcher gets a status.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long the pipeline may take over a command.
@@ -279,7 +281,17 @@ impl v1::control_server::Control for Control {
                         v1::watch_response::Message::Status(status)
                     }
                     event = events.recv() => match event {
-                        Ok(event) => v1::watch_response::Message::Event(event.as_ref().clone()),
+                        Ok(first) => {
+                            let mut batch = vec![first.as_ref().clone()];
+                            while batch.len() < WATCH_BATCH_EVENTS_MAX {
+                                match events.try_recv() {
+                                    Ok(event) => batch.push(event.as_ref().clone()),
+                                    Err(TryRecvError::Lagged(events)) => missed += events,
+                                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                                }
+                            }
+                            v1::watch_response::Message::Events(v1::Events { events: batch })
+                        }
                         Err(RecvError::Lagged(events)) => {
                             missed += events;
                             continue;

@@ -167,7 +167,7 @@ async fn watching_starts_with_a_status_and_goes_on_with_events() {
     started.exports.send(vec![wire::agent_state("started", "")]);
     let event = loop {
         match stream.next().await.unwrap().unwrap().message {
-            Some(v1::watch_response::Message::Event(event)) => break event,
+            Some(v1::watch_response::Message::Events(mut batch)) => break batch.events.remove(0),
             _ => continue,
         }
     };

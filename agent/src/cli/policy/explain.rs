@@ -1,0 +1,238 @@
+//! `apiward policy explain`: every rule in the order in which they apply, with what its denials are worth here.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{Files, Output, load, put_json, refused};
+use crate::call::CallDirection;
+use crate::cli::print::{self, Color, Paper, Style};
+use crate::kernel::probe::{self, Answer};
+use crate::policy::cases::phase_name;
+use crate::policy::explain::{Explained, Host, Promise, UNSUPPORTED, explain};
+use crate::policy::{Mode, Policy, PolicySet};
+
+/// Column at which a promise's reason starts.
+const REASON_COLUMN: usize = 40;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    files: Files,
+}
+
+/// What was asked of the kernel, and what it said.
+struct Asked {
+    what: &'static str,
+    answer: Answer,
+}
+
+/// The host as it is; what only root may ask is taken as there, and said so.
+struct Found {
+    host: Host,
+    asked: [Asked; 2],
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let set = match load(&args.files.paths) {
+        Ok((_, set)) => set,
+        Err(problems) => return refused(&problems, args.files.output),
+    };
+    let found = look();
+    match args.files.output {
+        Output::Json => put_json(&page_json(&set, &found))?,
+        Output::Table => print::out(page(&set, &found, Color::Auto.is_on()).as_str())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn look() -> Found {
+    let features = probe::probe();
+    let answer = |name: &str| {
+        let feature = features.iter().find(|feature| feature.name == name);
+        feature.map_or(Answer::Unknown("not asked".into()), |feature| {
+            feature.answer.clone()
+        })
+    };
+    let egress = match answer("cgroup2") {
+        no @ Answer::No(_) => no,
+        _ => answer("cgroup-egress"),
+    };
+    let reset = answer("socket-destroy");
+    let there = |answer: &Answer| !matches!(answer, Answer::No(_));
+    Found {
+        host: Host {
+            withholds: there(&egress),
+            resets: there(&reset),
+        },
+        asked: [
+            Asked {
+                what: "withhold what a connection sends",
+                answer: egress,
+            },
+            Asked {
+                what: "reset a connection",
+                answer: reset,
+            },
+        ],
+    }
+}
+
+fn page(set: &PolicySet, found: &Found, is_colored: bool) -> Paper {
+    let mut paper = Paper::new(is_colored);
+    for asked in &found.asked {
+        paper
+            .put("this host can ")
+            .put(asked.what)
+            .put(": ")
+            .line(&answer(&asked.answer));
+    }
+    paper.line(
+        "this build decides in the agent, when a call's bytes have moved: no denial is `prevented` (docs/enforcement.md)",
+    );
+    let mut last: Option<&str> = None;
+    for (position, explained) in explain(set, found.host).iter().enumerate() {
+        let policy = set.policy_of(explained.rule);
+        if last != Some(policy.name.as_str()) {
+            last = Some(&policy.name);
+            paper.end();
+            policy_line(&mut paper, policy);
+        }
+        rule_lines(&mut paper, position + 1, policy, explained);
+    }
+    paper
+}
+
+fn answer(answer: &Answer) -> String {
+    match answer {
+        Answer::Yes => "yes".into(),
+        Answer::No(why) => format!("no: {why}"),
+        Answer::Unknown(why) => format!("not known ({why}), taken as yes below"),
+    }
+}
+
+fn policy_line(paper: &mut Paper, policy: &Policy) {
+    paper.styled(Style::Bold, &policy.name).line(&format!(
+        "  {}  priority {}, onAmbiguous {}, onUnseen {}  {}",
+        match policy.mode {
+            Mode::Enforce => "enforces where the agent's mode does",
+            Mode::Observe => "observes: its denials are reported, not carried out",
+        },
+        policy.priority,
+        policy.on_ambiguous.as_str(),
+        policy.on_unseen.as_str(),
+        policy.source,
+    ));
+}
+
+fn rule_lines(paper: &mut Paper, position: usize, policy: &Policy, explained: &Explained<'_>) {
+    let rule = explained.rule;
+    paper
+        .right(Style::Dim, &position.to_string(), 4)
+        .put(" ")
+        .styled(Style::Bold, &rule.name)
+        .put("  ")
+        .put(rule.action.as_str())
+        .put("  ")
+        .styled(Style::Dim, &rule.source)
+        .end();
+    let by = match rule.dimensions().as_slice() {
+        [] => "of every call".to_owned(),
+        some => format!("by {}", some.join(", ")),
+    };
+    paper.to_column(5).line(&format!(
+        "decided {by}; by the {}, {}",
+        explained.decided_by.as_str(),
+        when(explained)
+    ));
+    for (direction, tls, promise) in &explained.promises {
+        let style = match promise.best {
+            None => Style::Bad,
+            Some(_) => Style::Plain,
+        };
+        let words = match policy.mode {
+            Mode::Enforce => promise.words(),
+            Mode::Observe => format!("observed (would be {})", promise.words()),
+        };
+        paper
+            .to_column(5)
+            .put(direction.as_str())
+            .to_column(14)
+            .put(transport(*tls))
+            .to_column(20)
+            .styled(style, &words)
+            .to_column(REASON_COLUMN)
+            .styled(Style::Dim, promise.why)
+            .end();
+    }
+    let unmet = explained.unmet();
+    if let (Some(require), false) = (rule.require, unmet.is_empty()) {
+        let text = format!(
+            "requires {}: it does not count as enforced here",
+            require.as_str()
+        );
+        paper.to_column(5).styled(Style::Bad, &text).end();
+    }
+}
+
+fn when(explained: &Explained<'_>) -> String {
+    match phase_name(explained.decided_at) {
+        "head" => "when the request's head is whole".into(),
+        "request" => "when the request's body is whole".into(),
+        _ => "when the response is whole".into(),
+    }
+}
+
+fn transport(tls: bool) -> &'static str {
+    if tls { "TLS" } else { "clear" }
+}
+
+fn page_json(set: &PolicySet, found: &Found) -> Value {
+    let asked: Vec<Value> = found
+        .asked
+        .iter()
+        .map(|asked| {
+            let (available, why) = match &asked.answer {
+                Answer::Yes => (Some(true), ""),
+                Answer::No(why) => (Some(false), why.as_str()),
+                Answer::Unknown(why) => (None, why.as_str()),
+            };
+            json!({ "what": asked.what, "available": available, "reason": why })
+        })
+        .collect();
+    let rules: Vec<Value> = explain(set, found.host)
+        .iter()
+        .map(|explained| rule_json(set, explained))
+        .collect();
+    json!({ "host": asked, "digest": set.digest(), "rules": rules })
+}
+
+fn rule_json(set: &PolicySet, explained: &Explained<'_>) -> Value {
+    let rule = explained.rule;
+    let policy = set.policy_of(rule);
+    let promise = |(direction, tls, promise): &(CallDirection, bool, Promise)| {
+        let word = |word: Option<crate::policy::Guarantee>| word.map_or(UNSUPPORTED, |word| word.as_str());
+        json!({
+            "direction": direction.as_str(),
+            "tls": tls,
+            "best": word(promise.best),
+            "worst": word(promise.worst),
+            "why": promise.why,
+        })
+    };
+    json!({
+        "policy": policy.name.as_str(),
+        "rule": rule.name.as_str(),
+        "source": &*rule.source,
+        "mode": policy.mode.as_str(),
+        "priority": policy.priority,
+        "action": rule.action.as_str(),
+        "matches_on": rule.dimensions(),
+        "decided_by": explained.decided_by.as_str(),
+        "decided_at": phase_name(explained.decided_at),
+        "require": rule.require.map(|require| require.as_str()),
+        "counts_as_enforced": policy.mode == Mode::Enforce && explained.unmet().is_empty(),
+        "guarantees": explained.promises.iter().map(promise).collect::<Vec<_>>(),
+    })
+}
