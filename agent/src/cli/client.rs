@@ -209,11 +209,16 @@ fn refused(path: &Path, error: &tonic::Status) -> Problem {
             env!("CARGO_PKG_VERSION"),
             errors::OTHER_VERSION
         ),
-        Code::DeadlineExceeded => format!(
-            "the agent at {} does not answer in time: it is overloaded or stopping; its log tells more [{}]",
-            path.display(),
-            errors::NO_AGENT
-        ),
+        // The transport tells our own limit as a cancellation.
+        code if code == Code::DeadlineExceeded
+            || (code == Code::Cancelled && error.message().contains("Timeout")) =>
+        {
+            format!(
+                "the agent at {} does not answer in time: it is overloaded or stopping; its log tells more [{}]",
+                path.display(),
+                errors::NO_AGENT
+            )
+        }
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => not_an_agent(path),
         _ => error.message().to_owned(),
     })

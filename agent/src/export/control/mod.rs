@@ -268,12 +268,20 @@ impl v1::control_server::Control for Control {
         let mut events = exports.watch();
         tokio::spawn(async move {
             let mut missed = 0u64;
-            let mut interval = tokio::time::interval(STATUS_EVERY);
+            let mut is_first = true;
+            let mut interval =
+                tokio::time::interval_at(tokio::time::Instant::now() + STATUS_EVERY, STATUS_EVERY);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 let message = tokio::select! {
-                    // The first tick is now: the caller knows at once that it is connected.
-                    _ = interval.tick() => {
+                    // A status that is due comes first, however much is happening; the very first one now, so that
+                    // the caller knows that it is connected.
+                    biased;
+                    () = async {
+                        if !std::mem::take(&mut is_first) {
+                            interval.tick().await;
+                        }
+                    } => {
                         let mut status = exports.status().await;
                         if missed > 0 {
                             status.losses.insert("this-watch".to_owned(), missed);
