@@ -141,7 +141,7 @@ fn rule_lines(paper: &mut Paper, position: usize, policy: &Policy, explained: &E
         [] => "of every call".to_owned(),
         some => format!("by {}", some.join(", ")),
     };
-    paper.to_column(5).line(&format!(
+    paper.pad_to(5).line(&format!(
         "decided {by}; by the {}, {}",
         explained.decided_by.as_str(),
         when(explained)
@@ -156,13 +156,13 @@ fn rule_lines(paper: &mut Paper, position: usize, policy: &Policy, explained: &E
             Mode::Observe => format!("observed (would be {})", promise.words()),
         };
         paper
-            .to_column(5)
+            .pad_to(5)
             .put(direction.as_str())
-            .to_column(14)
+            .pad_to(14)
             .put(transport(*tls))
-            .to_column(20)
+            .pad_to(20)
             .styled(style, &words)
-            .to_column(REASON_COLUMN)
+            .pad_to(REASON_COLUMN)
             .styled(Style::Dim, promise.why)
             .end();
     }
@@ -172,7 +172,7 @@ fn rule_lines(paper: &mut Paper, position: usize, policy: &Policy, explained: &E
             "requires {}: it does not count as enforced here",
             require.as_str()
         );
-        paper.to_column(5).styled(Style::Bad, &text).end();
+        paper.pad_to(5).styled(Style::Bad, &text).end();
     }
 }
 
