@@ -2,7 +2,8 @@
 //!
 //! Headers are believed only from peers that are trusted proxies, and read from the right: each proxy appends the
 //! address that it saw, so the right-most one that is not a proxy of ours is the last that nobody could forge.
-//! Sources: RFC 7239 (Forwarded); X-Forwarded-For is a convention without a standard.
+//! The PROXY protocol's header is the connection's own and comes before them.
+//! Sources: RFC 7239 (Forwarded); X-Forwarded-For is a convention without a standard; PROXY protocol, versions 1 and 2.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -96,6 +97,12 @@ pub(super) fn client(call: &ApiCall, is_trusted: impl Fn(IpAddr) -> bool) -> Cli
     let Some(peer) = peer(call) else {
         return Client::Unknown;
     };
+    if !is_trusted(peer) {
+        return Client::Known(peer);
+    }
+    // Said by the trusted peer itself, ahead of the first request: it stands for the peer from here on.
+    let proxied = call.raw.proxied_client.map(|client| client.ip().to_canonical());
+    let peer = proxied.unwrap_or(peer);
     if !is_trusted(peer) {
         return Client::Known(peer);
     }

@@ -240,7 +240,7 @@ fn rule(reader: &Reader, item: &Node, env: &Arc<Env>) -> Option<Rule> {
     }
     fields.take("description");
     fields.finish();
-    Some(Rule {
+    let rule = Rule {
         policy: 0,
         name: name.unwrap_or_default(),
         place: item.place,
@@ -250,7 +250,16 @@ fn rule(reader: &Reader, item: &Node, env: &Arc<Env>) -> Option<Rule> {
         rate,
         matches,
         when,
-    })
+    };
+    if rule.by_client() && rule.directions() == [CallDirection::Outbound] {
+        reader.problem(
+            errors::BAD_VALUE,
+            rule.place,
+            "an outbound call has no client: it is this host's own",
+            "write `peers` or `by: peer` for the other end, or `direction: inbound`",
+        );
+    }
+    Some(rule)
 }
 
 fn matching(fields: Fields<'_>) -> Match {

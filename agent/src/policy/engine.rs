@@ -357,27 +357,27 @@ impl Engine {
         beyond
     }
 
-    /// What the policies say of traffic of a process that cannot be read at all (unknown TLS, memory BIO, gaps). The
-    /// first policy whose workload it is, and that says more than `allow`. `None`: nothing.
+    /// What the policies say of traffic of a process that cannot be read at all (unknown TLS, memory BIO, gaps). Of the
+    /// policies whose workload it is, the first that cuts and enforces; else the first that says more than `allow`.
+    /// `None`: nothing.
     pub fn evaluate_unseen(&self, process: &Process) -> Option<Verdict> {
-        self.set
-            .policies
-            .iter()
-            .zip(&self.by_policy)
-            .find_map(|(policy, verdicts)| {
-                if !policy
-                    .workload
-                    .as_ref()
-                    .is_none_or(|workload| workload.has(process))
-                {
-                    return None;
-                }
-                match policy.on_unseen {
-                    OnUnseen::Allow => None,
-                    OnUnseen::Alert => Some(verdicts.unseen_alert.clone()),
-                    OnUnseen::Cut => Some(verdicts.unseen_cut.clone()),
-                }
-            })
+        let mut first: Option<&Verdict> = None;
+        for (policy, verdicts) in self.set.policies.iter().zip(&self.by_policy) {
+            let concerns = policy
+                .workload
+                .as_ref()
+                .is_none_or(|workload| workload.has(process));
+            let said = match policy.on_unseen {
+                OnUnseen::Alert if concerns => &verdicts.unseen_alert,
+                OnUnseen::Cut if concerns => &verdicts.unseen_cut,
+                _ => continue,
+            };
+            if policy.mode == Mode::Enforce && policy.on_unseen == OnUnseen::Cut {
+                return Some(said.clone());
+            }
+            first = first.or(Some(said));
+        }
+        first.cloned()
     }
 
     /// Makes the answers ready.

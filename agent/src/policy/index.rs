@@ -1,13 +1,15 @@
 //! Which rules a call may match, found for all rules at once: a bit set for each of direction, method and path,
 //! and their intersection. What is left is looked at rule by rule.
 //!
-//! The paths of all rules are one trie, walked once a call. Nothing is allocated while calls are judged.
+//! The paths of all rules are one trie, walked once a call. Nothing is allocated while calls are judged, but for
+//! targets that can be read in several ways.
 
 use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use super::Action;
 use super::path::{Segment, split};
+use super::reading;
 use super::set::{OnAmbiguous, Policy, Rule};
 use crate::call::{ApiCall, CallDirection};
 
@@ -27,6 +29,8 @@ pub(super) struct Index {
     any_path: Bits,
     /// Rules with paths of policies that deny what is ambiguous.
     ambiguous: Bits,
+    /// Rules that allow: of a path with several readings, they have to match all.
+    allowing: Bits,
     nodes: Vec<Node>,
 }
 
@@ -47,6 +51,8 @@ struct Node {
 pub(super) struct Scratch {
     /// The rules found.
     pub bits: Vec<u64>,
+    one: Vec<u64>,
+    all: Vec<u64>,
     active: Vec<u32>,
     next: Vec<u32>,
 }
@@ -63,6 +69,7 @@ impl Index {
             methods: Vec::new(),
             any_path: empty(),
             ambiguous: empty(),
+            allowing: empty(),
             nodes: vec![Node::default()],
         };
         for (position, rule) in rules.iter().enumerate() {
@@ -71,6 +78,9 @@ impl Index {
                     CallDirection::Inbound => set(&mut index.inbound, position),
                     CallDirection::Outbound => set(&mut index.outbound, position),
                 }
+            }
+            if rule.action == Action::Allow {
+                set(&mut index.allowing, position);
             }
             if rule.matches.methods.is_empty() {
                 set(&mut index.any_method, position);
@@ -121,13 +131,18 @@ impl Index {
         list.push(rule);
     }
 
-    /// Puts the rules whose direction, method and path fit into `scratch.bits`. For an ambiguous target also those
-    /// that deny it whatever its path.
+    /// Puts the rules whose direction, method and path fit into `scratch.bits`. For an ambiguous target those that fit
+    /// one of its readings, or all of them if they allow; and those that deny it whatever its path.
     pub(super) fn find(&self, call: &ApiCall, scratch: &mut Scratch) {
         scratch.bits.clear();
         scratch.bits.extend_from_slice(&self.any_path);
-        if let Some(path) = &call.raw.path {
-            self.walk(path, scratch);
+        if call.ambiguous {
+            self.read(call, scratch);
+        } else if let Some(path) = &call.raw.path {
+            let Scratch {
+                bits, active, next, ..
+            } = scratch;
+            self.walk(path, bits, active, next);
         }
         let direction = match call.direction {
             CallDirection::Inbound => &self.inbound,
@@ -146,10 +161,34 @@ impl Index {
         }
     }
 
+    fn read(&self, call: &ApiCall, scratch: &mut Scratch) {
+        let Scratch {
+            bits,
+            one,
+            all,
+            active,
+            next,
+        } = scratch;
+        let readings = reading::readings(call);
+        all.clear();
+        all.resize(self.words, if readings.is_empty() { 0 } else { u64::MAX });
+        for path in &readings {
+            one.clear();
+            one.resize(self.words, 0);
+            self.walk(path, one, active, next);
+            for word in 0..self.words {
+                bits[word] |= one[word] & !self.allowing[word];
+                all[word] &= one[word];
+            }
+        }
+        for word in 0..self.words {
+            bits[word] |= all[word] & self.allowing[word];
+        }
+    }
+
     /// All patterns at once, one segment at a time; a node is reached in one way only, so the work is bounded by the
     /// size of the trie.
-    fn walk(&self, path: &str, scratch: &mut Scratch) {
-        let Scratch { bits, active, next } = scratch;
+    fn walk(&self, path: &str, bits: &mut Bits, active: &mut Vec<u32>, next: &mut Vec<u32>) {
         active.clear();
         active.push(0);
         for segment in split(path) {

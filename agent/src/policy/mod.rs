@@ -19,6 +19,7 @@ mod index;
 pub mod model;
 mod path;
 pub mod rate;
+mod reading;
 pub mod schema;
 mod set;
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Path patterns: literal segments, `{name}` or `*` for one segment, `**` for the rest.
 //!
 //! A trailing slash is ignored, in patterns and in paths: most servers treat both alike, and a denial must not be
-//! passed by adding one. Segments are compared byte by byte, in the normal form that `call` makes.
+//! passed by adding one. Segments are compared byte by byte, in the canonical spelling of `reading`.
 
 use smol_str::SmolStr;
+
+use super::reading::literal;
 
 /// Most segments of a pattern.
 pub const SEGMENTS_MAX: usize = 32;
@@ -72,7 +74,10 @@ impl PathPattern {
                 other if other.contains(['*', '{', '}']) => {
                     return Err("let a wildcard stand for a whole segment: `/*/` or `/{id}/`".into());
                 }
-                literal => pattern.segments.push(Segment::Literal(literal.into())),
+                written => match literal(written) {
+                    Some(literal) => pattern.segments.push(Segment::Literal(literal.into())),
+                    None => return Err("write a percent sign as `%25`".into()),
+                },
             }
         }
         Ok(pattern)
@@ -171,7 +176,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_pattern_says_what_to_write() {
         let table = [
-            "fhir", "/a?b=c", "/a//b", "/a/../b", "/a/**/b", "/a/x*", "/a/{id}x", "/a/{a*}", "/a b",
+            "fhir", "/a?b=c", "/a//b", "/a/../b", "/a/**/b", "/a/x*", "/a/{id}x", "/a/{a*}", "/a b", "/50%",
         ];
         let told: Vec<String> = table
             .iter()
@@ -187,6 +192,7 @@ mod tests {
         /a/{id}x → let a wildcard stand for a whole segment: `/*/` or `/{id}/`
         /a/{a*} → write one name in braces, such as `{id}`
         /a b → write unusual characters percent-encoded, as in `%20`
+        /50% → write a percent sign as `%25`
         "#);
     }
 

@@ -12,7 +12,7 @@ use super::glob::Glob;
 use super::host::Hosts;
 use super::index::Index;
 use super::path::PathPattern;
-use super::rate::Rate;
+use super::rate::{By, Rate};
 use super::{Action, Guarantee, Mode, document};
 use crate::call::{AuthScheme, CallDirection, Phase};
 use crate::capture::Process;
@@ -52,7 +52,7 @@ pub struct Policy {
 /// What becomes of a target that two parsers may read differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnAmbiguous {
-    /// It is judged in the normal form that the agent makes of it.
+    /// It is judged in every usual reading: denials and alerts match if one of them does, allowances if all do.
     #[default]
     Agent,
     /// A denial by path denies it, whatever its path; rules that allow by path do not match it.
@@ -174,13 +174,19 @@ impl Rule {
             .collect()
     }
 
-    /// Directions of the calls that it matches.
+    /// Directions of the calls that it matches. An outbound call has no client.
     pub fn directions(&self) -> &'static [CallDirection] {
         match self.matches.direction {
             Some(CallDirection::Inbound) => &[CallDirection::Inbound],
             Some(CallDirection::Outbound) => &[CallDirection::Outbound],
+            None if self.by_client() => &[CallDirection::Inbound],
             None => &[CallDirection::Inbound, CallDirection::Outbound],
         }
+    }
+
+    /// It asks who the client is.
+    pub(super) fn by_client(&self) -> bool {
+        self.matches.clients.is_some() || self.rate.is_some_and(|rate| rate.by == By::Client)
     }
 }
 

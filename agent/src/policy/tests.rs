@@ -1,6 +1,9 @@
 //! Rules against calls, through the engine.
 
+mod ambiguous;
+mod clients;
 mod errors;
+mod unseen;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -189,85 +192,6 @@ fn peers() {
         &unknown_peer(get.clone())
     ));
     assert!(!matched("{ peers: { not: [10.0.0.0/8] } }", &unknown_peer(get)));
-}
-
-#[test]
-fn what_is_not_known_falls_under_on_unseen() {
-    let unknown = unknown_peer(call("GET", "/x"));
-    let spec = |unseen: &str, action: &str| {
-        set(&format!(
-            "mode: enforce\nonUnseen: {unseen}\nrules:\n  - {{ name: r, match: {{ paths: [/x], peers: {{ not: [10.0.0.0/8] }} }}, action: {action} }}"
-        ))
-    };
-    let verdict = |unseen, action, call: &ApiCall| {
-        let verdict = engine(&spec(unseen, action))
-            .evaluate(call, &[], Phase::Head)
-            .expect("final");
-        (verdict.rule.to_string(), verdict.action)
-    };
-    assert_eq!(verdict("allow", "deny", &unknown), (String::new(), Action::Allow));
-    assert_eq!(
-        verdict("alert", "deny", &unknown),
-        ("onUnseen".into(), Action::Alert)
-    );
-    assert_eq!(
-        verdict("cut", "deny", &unknown),
-        ("onUnseen".into(), Action::Deny)
-    );
-    assert_eq!(verdict("cut", "allow", &unknown), (String::new(), Action::Allow));
-    assert_eq!(
-        verdict("cut", "deny", &unknown_peer(call("GET", "/y"))),
-        (String::new(), Action::Allow)
-    );
-}
-
-#[test]
-fn clients_are_told_by_trusted_proxies_only() {
-    let get = || call("GET", "/");
-    let proxied = |value: &str| header(from(get(), "10.9.0.1"), "x-forwarded-for", value);
-    let is = |call: &ApiCall, client: &str| matched(&format!("{{ clients: [{client}] }}"), call);
-    assert!(
-        is(&from(get(), "192.0.2.7"), "192.0.2.7"),
-        "without a proxy it is the peer"
-    );
-    assert!(is(&proxied("203.0.113.9"), "203.0.113.9"));
-    assert!(is(&proxied("1.1.1.1, 203.0.113.9"), "203.0.113.9"), "right-most");
-    assert!(
-        !is(&proxied("1.1.1.1, 203.0.113.9"), "1.1.1.1"),
-        "what the client wrote"
-    );
-    assert!(
-        is(&proxied("203.0.113.9, 10.9.3.4"), "203.0.113.9"),
-        "past trusted proxies"
-    );
-    assert!(is(&proxied("10.9.3.4"), "10.9.3.4"), "a proxy's own call");
-    assert!(is(&proxied("203.0.113.9:5555"), "203.0.113.9"));
-    assert!(is(&proxied("::ffff:203.0.113.9"), "203.0.113.9"));
-    assert!(
-        is(
-            &header(proxied("1.1.1.1"), "x-forwarded-for", "203.0.113.9"),
-            "203.0.113.9"
-        ),
-        "two lines are one list"
-    );
-    let forged = header(from(get(), "192.0.2.7"), "x-forwarded-for", "10.0.0.1");
-    assert!(!is(&forged, "10.0.0.1"), "an untrusted peer is not believed");
-    assert!(is(&forged, "192.0.2.7"));
-    let forwarded = header(
-        from(get(), "10.9.0.1"),
-        "forwarded",
-        "for=1.1.1.1, for=\"[2001:db8::5]:443\";proto=https",
-    );
-    assert!(is(&forwarded, "2001:db8::5"));
-    for hidden in ["unknown", "_proxy", "x y", ""] {
-        assert!(!is(&proxied(hidden), "'::/0', 0.0.0.0/0"), "{hidden}");
-    }
-    // The client may have written the header that the proxy does not: a denial holds for either, an allowance for both.
-    let both = header(proxied("203.0.113.9"), "forwarded", "for=10.0.0.1");
-    assert!(is(&both, "203.0.113.9") && is(&both, "10.0.0.1"));
-    let allow =
-        set("mode: enforce\nrules:\n  - { name: a, match: { clients: [10.0.0.0/8] }, action: allow }");
-    assert_eq!(rule(&mut engine(&allow), &both), "");
 }
 
 #[test]
@@ -470,47 +394,6 @@ fn rates_outlive_a_change_of_policies() {
 }
 
 #[test]
-fn a_client_with_two_stories_is_counted_under_its_proxy() {
-    let set = set(
-        "mode: enforce\nrules:\n  - { name: t, rate: { requests: 1, per: 1m, by: client }, action: deny }",
-    );
-    let mut engine = engine(&set);
-    let forged = |id: u128| {
-        let call = header(
-            from(call("GET", "/"), "10.9.0.1"),
-            "x-forwarded-for",
-            "203.0.113.9",
-        );
-        at(header(call, "forwarded", &format!("for=1.1.1.{id}")), id, 1)
-    };
-    assert_eq!(rule(&mut engine, &forged(1)), "");
-    assert_eq!(rule(&mut engine, &forged(2)), "t");
-}
-
-#[test]
-fn ambiguous_targets() {
-    let spec = |ambiguous: &str| {
-        set(&format!(
-            "mode: enforce\nonAmbiguous: {ambiguous}\nrules:\n  - {{ name: public, match: {{ paths: [/public/**] }}, action: allow }}\n  - {{ name: admin, match: {{ methods: [GET], paths: [/admin/**] }}, action: deny }}"
-        ))
-    };
-    let mut tricky = call("GET", "/public/x");
-    tricky.ambiguous = true;
-    assert_eq!(rule(&mut engine(&spec("agent")), &tricky), "public");
-    assert_eq!(rule(&mut engine(&spec("deny")), &tricky), "onAmbiguous");
-    let mut post = tricky.clone();
-    post.raw.method = Bytes::from_static(b"POST");
-    assert_eq!(
-        rule(&mut engine(&spec("deny")), &post),
-        "",
-        "the rest of the denial has to fit"
-    );
-    tricky.raw.path = None;
-    assert_eq!(rule(&mut engine(&spec("deny")), &tricky), "onAmbiguous");
-    assert_eq!(rule(&mut engine(&spec("agent")), &tricky), "");
-}
-
-#[test]
 fn expressions_read_the_call() {
     let mut put = header(call("PUT", "/fhir/Patient/1"), "x-purpose", "research");
     put.raw.request_body = Bytes::from_static(br#"{"resourceType":"Patient"}"#);
@@ -571,21 +454,6 @@ fn a_failing_expression_raises_an_alert_and_does_not_match() {
     assert_eq!(engine.counters().expressions_failed, 1);
     let set = set(&format!("{spec}\n  - {{ name: rest, action: deny }}"));
     assert_eq!(rule(&mut self::engine(&set), &root), "rest");
-}
-
-#[test]
-fn unseen_traffic_of_a_workload() {
-    let set =
-        set("mode: enforce\nonUnseen: cut\nworkload: { uid: 1000 }\nrules: [{ name: r, action: alert }]");
-    let engine = engine(&set);
-    let mut process = (*call("GET", "/").process).clone();
-    let verdict = engine.evaluate_unseen(&process).expect("a verdict");
-    assert_eq!(
-        (verdict.rule.as_str(), verdict.action),
-        ("onUnseen", Action::Deny)
-    );
-    process.uid = 0;
-    assert_eq!(engine.evaluate_unseen(&process), None);
 }
 
 #[test]
