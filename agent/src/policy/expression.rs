@@ -2,7 +2,8 @@
 //!
 //! Names are resolved one by one, as an expression asks for them, so an evaluation costs what it reads. References
 //! and types are checked when the policy is loaded, as far as an example call can show them. What an expression may
-//! cost is bounded by its length, its size and the nesting of its loops; what it reads, by the limits of capture.
+//! cost is bounded by its length, its size, the nesting of its loops and an estimate of its steps (`cost`); what it
+//! reads, by the limits of capture.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::{Context, Env, ExecutionError, Program, Value};
 
+use super::cost::{self, COST_MAX, HELD_BYTES_MAX, PATTERN_BYTES_MAX};
 use super::model::{FIELDS, Kind, Model, example};
 use crate::call::{ApiCall, Phase};
 use crate::detect::Finding;
@@ -86,6 +88,9 @@ impl Expression {
         };
         check.visit(program.expression());
         if check.problems.is_empty() {
+            check.afford(program.expression());
+        }
+        if check.problems.is_empty() {
             check.try_out(&program, env);
         }
         if check.problems.is_empty() {
@@ -98,6 +103,11 @@ impl Expression {
             check.problems.dedup();
             Err(check.problems)
         }
+    }
+
+    /// As it was parsed.
+    pub(super) fn parsed(&self) -> &IdedExpr {
+        self.program.expression()
     }
 
     /// Does the condition hold for this call? A header that is asked for and is not there makes it false.
@@ -169,11 +179,8 @@ impl Check {
                 None => self.visit(&select.operand),
             },
             Expr::Call(call) => {
-                if call.func_name == "matches" && !call.args.last().is_some_and(is_string) {
-                    self.problem(
-                        "the pattern of `matches` is not written out".into(),
-                        "write it as a string: a pattern must not come from the call",
-                    );
+                if call.func_name == "matches" {
+                    self.pattern(call.args.last());
                 }
                 for part in call.target.iter().map(|target| &**target).chain(&call.args) {
                     self.visit(part);
@@ -213,6 +220,49 @@ impl Check {
                 self.bound.truncate(before);
                 self.loops -= 1;
             }
+        }
+    }
+
+    /// The pattern of `matches`.
+    fn pattern(&mut self, pattern: Option<&IdedExpr>) {
+        match pattern.map(|pattern| &pattern.expr) {
+            Some(Expr::Literal(LiteralValue::String(text))) if text.inner().len() > PATTERN_BYTES_MAX => self
+                .problem(
+                    format!("the pattern of `matches` is longer than {PATTERN_BYTES_MAX} bytes"),
+                    "use `in` with a list, or several patterns",
+                ),
+            Some(Expr::Literal(LiteralValue::String(text))) if counts(text.inner()) => self.problem(
+                "the pattern of `matches` counts repetitions".into(),
+                "write `+` or `*`, or the parts one by one: a counted part is multiplied when it is compiled",
+            ),
+            Some(Expr::Literal(LiteralValue::String(_))) => {}
+            _ => self.problem(
+                "the pattern of `matches` is not written out".into(),
+                "write it as a string: a pattern must not come from the call",
+            ),
+        }
+    }
+
+    /// What it may cost at worst.
+    fn afford(&mut self, node: &IdedExpr) {
+        let cost = cost::of(node);
+        if cost.steps > COST_MAX {
+            self.problem(
+                format!(
+                    "the expression may take {} steps for one call, more than {COST_MAX}",
+                    cost.steps
+                ),
+                "loop over `findings` or a list of your own instead of headers, and outside of other loops",
+            );
+        }
+        if cost.held_bytes > HELD_BYTES_MAX {
+            self.problem(
+                format!(
+                    "the expression may hold {} bytes at once, more than {HELD_BYTES_MAX}",
+                    cost.held_bytes
+                ),
+                "compare parts of the call one by one instead of joining them",
+            );
         }
     }
 
@@ -325,12 +375,15 @@ impl Check {
     }
 }
 
-fn is_string(node: &IdedExpr) -> bool {
-    matches!(&node.expr, Expr::Literal(LiteralValue::String(_)))
+/// `{3}`, `{1,9}`: a part of a pattern that is repeated so often.
+fn counts(pattern: &str) -> bool {
+    let mut parts = pattern.split('{');
+    parts.next();
+    parts.any(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == ','))
 }
 
 /// The names of `a.b.c`, root first; `None` for anything else.
-fn chain(node: &IdedExpr) -> Option<Vec<&str>> {
+pub(super) fn chain(node: &IdedExpr) -> Option<Vec<&str>> {
     let mut segments = Vec::new();
     let mut expr = &node.expr;
     loop {

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 mod address;
 pub mod cases;
 pub mod check;
+mod cost;
 pub mod document;
 mod engine;
 pub mod explain;

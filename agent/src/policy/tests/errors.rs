@@ -102,6 +102,9 @@ fn expressions_are_checked_when_they_are_loaded() {
         "",
         "((((((((((((((((((((((((((1))))))))))))))))))))))))))",
         "findings[0] == 1",
+        "call.request.path.matches('^/a{1,100}$')",
+        "call.request.headers.exists(a, call.request.headers.exists(b, a == b))",
+        "call.request.headers.map(a, call.request.body.text).size() > 1",
         "call['request']",
     ];
     let told: Vec<String> = table
@@ -159,6 +162,12 @@ fn expressions_are_checked_when_they_are_loaded() {
       brackets are nested too deeply — split it over several rules [AW1104]
     findings[0] == 1
       fine
+    call.request.path.matches('^/a{1,100}$')
+      the pattern of `matches` counts repetitions — write `+` or `*`, or the parts one by one: a counted part is multiplied when it is compiled [AW1104]
+    call.request.headers.exists(a, call.request.headers.exists(b, a == b))
+      the expression may take 2693122 steps for one call, more than 100000 — loop over `findings` or a list of your own instead of headers, and outside of other loops [AW1104]
+    call.request.headers.map(a, call.request.body.text).size() > 1
+      the expression may hold 18874368 bytes at once, more than 4194304 — compare parts of the call one by one instead of joining them [AW1104]
     call['request']
       `call` is no value — write one of its fields, such as `call.direction`, `call.ambiguous`, `call.anomalies`, `call.state`, `call.process.pid` or `call.process.uid`; docs/policy.md lists all [AW1104]
     "#);
