@@ -89,7 +89,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Ok(match end {
             End::Asked => ExitCode::SUCCESS,
             End::AgentGone => {
-                eprintln!("apiward: the agent has stopped; `apiward watch` shows calls again once it runs");
+                let _ = writeln!(
+                    io::stderr(),
+                    "apiward: the agent has stopped; `apiward watch` shows calls again once it runs"
+                );
                 ExitCode::FAILURE
             }
         })
@@ -224,7 +227,8 @@ impl Screen {
             Output::Json => {
                 let mut paper = Paper::new(false);
                 paper.line(text);
-                eprint!("{}", paper.as_str());
+                // Who reads the lines alone may have closed it.
+                let _ = io::stderr().write_all(paper.as_str().as_bytes());
             }
         }
     }
