@@ -31,6 +31,13 @@ pub const RATE_WITHOUT_EFFECT: ErrorId = "AW1205";
 pub const MATCHES_EVERYTHING: ErrorId = "AW1206";
 pub const CLIENTS_WITHOUT_PROXY: ErrorId = "AW1207";
 pub const LATE_DECISION: ErrorId = "AW1208";
+pub const HOST_IS_ADDRESS: ErrorId = "AW1209";
+pub const KILLS_WHOMEVER: ErrorId = "AW1210";
+pub const ONLY_OBSERVES: ErrorId = "AW1211";
+pub const NEVER_HOLDS: ErrorId = "AW1212";
+pub const BODY_IN_PART: ErrorId = "AW1213";
+pub const RESETS_PROXY: ErrorId = "AW1214";
+pub const CUTS_WHATEVER_UNSEEN: ErrorId = "AW1215";
 pub const CLEAR_TEXT_EXPORT: ErrorId = "AW1301";
 pub const REDACTION_EXPIRED: ErrorId = "AW1302";
 pub const NEEDS_ROOT: ErrorId = "AW1401";
@@ -77,6 +84,13 @@ pub const ALL: &[(ErrorId, &str)] = &[
         "Warning: clients are unknown without trusted proxies",
     ),
     (LATE_DECISION, "Warning: a denial has to wait"),
+    (HOST_IS_ADDRESS, "Warning: a host is an address"),
+    (KILLS_WHOMEVER, "Warning: a kill is not limited to a program"),
+    (ONLY_OBSERVES, "Warning: a denial is not carried out"),
+    (NEVER_HOLDS, "Warning: a condition never holds"),
+    (BODY_IN_PART, "Warning: a body is looked at in part"),
+    (RESETS_PROXY, "Warning: a denial resets the proxy's connection"),
+    (CUTS_WHATEVER_UNSEEN, "Warning: all that cannot be read is cut"),
     (CLEAR_TEXT_EXPORT, "Warning: events leave the host in clear text"),
     (REDACTION_EXPIRED, "Warning: raw paths have expired"),
     (NEEDS_ROOT, "Root is needed"),

@@ -25,6 +25,9 @@ pub struct Finding {
     pub message: String,
 }
 
+/// Every kind that a detector gives.
+pub const KINDS: &[&str] = &[transport::CREDENTIALS_IN_CLEAR, transport::SMUGGLING_SHAPE];
+
 /// Every detector, in the order they report.
 pub fn detect(call: &ApiCall) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -7,6 +7,9 @@ use smol_str::SmolStr;
 use super::{Finding, Severity};
 use crate::call::{ApiCall, AuthScheme};
 
+pub(super) const CREDENTIALS_IN_CLEAR: &str = "credentials-in-clear";
+pub(super) const SMUGGLING_SHAPE: &str = "smuggling-shape";
+
 pub(super) fn detect(call: &ApiCall, findings: &mut Vec<Finding>) {
     let clear = call.flow.tls.is_none();
     if clear
@@ -16,7 +19,7 @@ pub(super) fn detect(call: &ApiCall, findings: &mut Vec<Finding>) {
         )
     {
         findings.push(Finding {
-            kind: SmolStr::new_static("credentials-in-clear"),
+            kind: SmolStr::new_static(CREDENTIALS_IN_CLEAR),
             severity: Severity::Medium,
             message: format!("{} credentials were sent without TLS", call.request.auth.as_str()),
         });
@@ -29,7 +32,7 @@ pub(super) fn detect(call: &ApiCall, findings: &mut Vec<Finding>) {
         .collect();
     if !smuggling.is_empty() {
         findings.push(Finding {
-            kind: SmolStr::new_static("smuggling-shape"),
+            kind: SmolStr::new_static(SMUGGLING_SHAPE),
             severity: Severity::High,
             message: format!("the message's framing is ambiguous: {}", smuggling.join(", ")),
         });

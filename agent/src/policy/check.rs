@@ -1,12 +1,16 @@
 //! Warnings: what is valid, and will not do what it seems to.
 
-use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::address::Networks;
 use super::explain::{Host, UNSUPPORTED, explain_rule};
+use super::host::HostPattern;
 use super::path::PathPattern;
 use super::rate::By;
-use super::set::{OnAmbiguous, Policy, PolicySet, Rule};
-use super::{Action, Guarantee, Mode};
+use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
+use super::{Action, Guarantee, Mode, words};
 use crate::call::{CallDirection, Phase};
 use crate::errors::{self, ErrorId};
 use crate::yaml::Problem;
@@ -21,6 +25,11 @@ const WRITING: &[&str] = &[
     "COPY",
     "MKCOL",
     "PROPPATCH",
+];
+
+const ALL_NETWORKS: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
 ];
 
 /// All warnings over a set, by file and place. `trusted_proxies` are the agent's.
@@ -43,7 +52,7 @@ pub fn warnings(set: &PolicySet, trusted_proxies: &[IpNet]) -> Vec<Problem> {
             );
         }
         let whole = rule.dimensions().is_empty() && policy.workload.is_none();
-        if whole && matches!(rule.action, Action::Deny | Action::Kill) {
+        if whole && rule.denies() {
             warn(
                 &mut found,
                 errors::MATCHES_EVERYTHING,
@@ -52,7 +61,12 @@ pub fn warnings(set: &PolicySet, trusted_proxies: &[IpNet]) -> Vec<Problem> {
                 "add `match`, or a `workload` to the policy",
             );
         }
+        kills(rule, policy, &mut found);
+        hosts(rule, &mut found);
+        never(rule, policy, &mut found);
+        bodies(rule, &mut found);
     }
+    policies(set, trusted_proxies, &mut found);
     found.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
     found
 }
@@ -121,8 +135,7 @@ fn covers(first: &Rule, first_policy: &Policy, second: &Rule, second_policy: &Po
 
 /// A denial that needs only the head, behind a rule that may have to wait for more.
 fn waits(set: &PolicySet, earlier: &[Rule], rule: &Rule, found: &mut Vec<Problem>) {
-    let denies = matches!(rule.action, Action::Deny | Action::Kill);
-    if !denies || set.policy_of(rule).mode != Mode::Enforce {
+    if !rule.denies() || set.policy_of(rule).mode != Mode::Enforce {
         return;
     }
     let blocker = earlier.iter().find(|first| {
@@ -164,6 +177,153 @@ fn may_overlap(first: &Rule, second: &Rule) -> bool {
     directions && methods && paths
 }
 
+/// A process that is killed takes everything with it that it is doing.
+fn kills(rule: &Rule, policy: &Policy, found: &mut Vec<Problem>) {
+    let named = policy
+        .workload
+        .iter()
+        .chain(&rule.matches.workload)
+        .any(|workload| {
+            !workload.exes.is_empty() || !workload.containers.is_empty() || !workload.cgroups.is_empty()
+        });
+    if rule.action == Action::Kill && !named {
+        let what = match rule.directions() {
+            [CallDirection::Outbound] => "kills whichever process makes the call",
+            _ => "kills whichever process serves the call, for everybody that it serves",
+        };
+        warn(
+            found,
+            errors::KILLS_WHOMEVER,
+            rule,
+            what.into(),
+            "limit it with `workload: { exe: … }`, or write `action: deny`",
+        );
+    }
+}
+
+fn hosts(rule: &Rule, found: &mut Vec<Problem>) {
+    let Some(hosts) = &rule.matches.hosts else {
+        return;
+    };
+    let address = hosts.patterns.iter().find_map(|pattern| match pattern {
+        HostPattern::Exact(name) => name.trim_matches(['[', ']']).parse::<IpAddr>().ok(),
+        HostPattern::Below(_) => None,
+    });
+    if let Some(address) = address {
+        warn(
+            found,
+            errors::HOST_IS_ADDRESS,
+            rule,
+            format!(
+                "compares the Host header with {address}; who calls the same machine by name writes that name there"
+            ),
+            "write `peers` for the connection's other end",
+        );
+    }
+}
+
+fn never(rule: &Rule, policy: &Policy, found: &mut Vec<Problem>) {
+    for (what, instead) in rule.when.iter().flat_map(|when| words::never(when.parsed())) {
+        let what = format!("asks for what never is: {what}");
+        warn(found, errors::NEVER_HOLDS, rule, what, &instead);
+    }
+    let apart = match (&policy.workload, &rule.matches.workload) {
+        (Some(policy), Some(rule)) => policy.excludes(rule),
+        _ => false,
+    };
+    if apart {
+        warn(
+            found,
+            errors::NEVER_HOLDS,
+            rule,
+            "has a workload that the policy's own excludes: both have to fit".into(),
+            "remove one of them",
+        );
+    }
+    let everywhere =
+        |networks: &Networks| networks.not && ALL_NETWORKS.iter().all(|all| networks.nets.contains(all));
+    if [&rule.matches.peers, &rule.matches.clients]
+        .into_iter()
+        .flatten()
+        .any(everywhere)
+    {
+        warn(
+            found,
+            errors::NEVER_HOLDS,
+            rule,
+            "excludes every address there is".into(),
+            "leave out `0.0.0.0/0` and `::/0`",
+        );
+    }
+}
+
+fn bodies(rule: &Rule, found: &mut Vec<Problem>) {
+    let Some(when) = &rule.when else { return };
+    for side in ["request", "response"] {
+        let field = |name: &str| words::reads(when.parsed(), &format!("call.{side}.body.{name}"));
+        if field("text") && !field("truncated") {
+            warn(
+                found,
+                errors::BODY_IN_PART,
+                rule,
+                format!(
+                    "looks into the {side}'s body, of which only the first `capture.body_bytes_max` bytes are kept"
+                ),
+                &format!("say what becomes of longer ones: `call.{side}.body.truncated`"),
+            );
+        }
+    }
+}
+
+/// What is said of policies as a whole, at their first line or at the first rule that it is about.
+fn policies(set: &PolicySet, trusted_proxies: &[IpNet], found: &mut Vec<Problem>) {
+    for (position, policy) in set.policies().iter().enumerate() {
+        let rules = || {
+            set.rules()
+                .iter()
+                .filter(move |rule| rule.policy == position && rule.denies())
+        };
+        if let (false, Some(rule)) = (policy.mode_written, rules().next()) {
+            warn(
+                found,
+                errors::ONLY_OBSERVES,
+                rule,
+                format!(
+                    "denies, and its policy `{}` says no `mode`, so it only observes",
+                    policy.name
+                ),
+                "write `mode: enforce` or `mode: observe` under `spec`",
+            );
+        }
+        let has_proxies = !trusted_proxies.is_empty() || !policy.trusted_proxies.is_empty();
+        let mut inbound = rules().filter(|rule| rule.directions().contains(&CallDirection::Inbound));
+        if let (true, Mode::Enforce, Some(rule)) = (has_proxies, policy.mode, inbound.next()) {
+            warn(
+                found,
+                errors::RESETS_PROXY,
+                rule,
+                "resets the proxy's connection, which the proxy may take for a failing server; so do other denials of \
+                 this policy"
+                    .into(),
+                "enforce it on the edge proxy's own host, or have the proxy neither retry nor count failures",
+            );
+        }
+        if policy.on_unseen == OnUnseen::Cut && policy.workload.is_none() {
+            let file = policy.source.rsplit_once(':').map_or("", |(file, _)| file);
+            found.push(Problem {
+                id: errors::CUTS_WHATEVER_UNSEEN,
+                file: file.into(),
+                place: Some(policy.place),
+                what: format!(
+                    "policy `{}` has `onUnseen: cut` for every process: SSH and databases as well",
+                    policy.name
+                ),
+                instead: "add a `workload` to the policy".into(),
+            });
+        }
+    }
+}
+
 fn guarantees(rule: &Rule, found: &mut Vec<Problem>) {
     // The most that this build can give anywhere: files are checked for other hosts too.
     let explained = explain_rule(rule, Host::FULL);
@@ -181,6 +341,16 @@ fn guarantees(rule: &Rule, found: &mut Vec<Problem>) {
                 promise.why
             ),
             "write the weaker word if that is enough; until then the rule does not count as enforced",
+        );
+        return;
+    }
+    if let (None, true, Phase::Complete) = (rule.require, rule.denies(), rule.needs()) {
+        warn(
+            found,
+            errors::LATE_DECISION,
+            rule,
+            "reads the response, so the response has begun to leave when it is decided: its denials are cut at best".into(),
+            "decide by the request if that can be done, or write `require: cut`",
         );
         return;
     }

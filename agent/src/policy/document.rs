@@ -139,9 +139,12 @@ fn policy(
     fields.finish();
     let spec = spec?;
     let source: Arc<str> = format!("{}:{}", reader.file(), document.place.line).into();
+    let mode = spec.word("mode", MODES);
     let mut policy = Policy {
         name: name.unwrap_or_default(),
-        mode: spec.word("mode", MODES).unwrap_or_default(),
+        mode: mode.unwrap_or_default(),
+        mode_written: mode.is_some(),
+        place: document.place,
         priority: spec.number("priority", -1_000_000..=1_000_000).unwrap_or(0) as i32,
         source,
         rules_len: 0,

@@ -32,6 +32,11 @@ impl Glob {
         })
     }
 
+    /// The only path that it matches, if it has no wildcards.
+    pub fn literal(&self) -> Option<&str> {
+        self.literal.then_some(&self.text)
+    }
+
     /// Does it match the whole path?
     pub fn matches(&self, path: &str) -> bool {
         if self.literal {

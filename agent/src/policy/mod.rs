@@ -25,6 +25,7 @@ pub mod schema;
 mod set;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use engine::{Counters, Engine};
 pub use set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};

@@ -37,10 +37,13 @@ pub struct Policy {
     pub name: SmolStr,
     /// Its own mode; what is in force depends on the agent's too.
     pub mode: Mode,
+    /// The mode is the author's, not the default.
+    pub(super) mode_written: bool,
     /// Higher ones apply first.
     pub priority: i32,
     /// File and line.
     pub source: Arc<str>,
+    pub(super) place: Place,
     /// How many rules it has.
     pub rules_len: usize,
     pub on_ambiguous: OnAmbiguous,
@@ -147,6 +150,36 @@ impl Workload {
     }
 }
 
+impl Workload {
+    /// Can no process be both? `false` where that is hard to tell.
+    pub(super) fn excludes(&self, other: &Workload) -> bool {
+        let uids = !self.uids.is_empty()
+            && !other.uids.is_empty()
+            && !self.uids.iter().any(|uid| other.uids.contains(uid));
+        let containers = !self.containers.is_empty()
+            && !other.containers.is_empty()
+            && !self.containers.iter().any(|mine| {
+                other
+                    .containers
+                    .iter()
+                    .any(|theirs| mine.starts_with(theirs.as_str()) || theirs.starts_with(mine.as_str()))
+            });
+        uids || containers || apart(&self.exes, &other.exes) || apart(&self.cgroups, &other.cgroups)
+    }
+}
+
+/// Is there no path that both lists match? Told only where one of them has no wildcards.
+fn apart(one: &[Glob], other: &[Glob]) -> bool {
+    let none_fits = |literals: &[Glob], globs: &[Glob]| {
+        literals.iter().all(|literal| {
+            literal
+                .literal()
+                .is_some_and(|path| !globs.iter().any(|glob| glob.matches(path)))
+        })
+    };
+    !one.is_empty() && !other.is_empty() && (none_fits(one, other) || none_fits(other, one))
+}
+
 impl Rule {
     /// The first phase at which it can be decided.
     pub fn needs(&self) -> Phase {
@@ -182,6 +215,11 @@ impl Rule {
             None if self.by_client() => &[CallDirection::Inbound],
             None => &[CallDirection::Inbound, CallDirection::Outbound],
         }
+    }
+
+    /// It stops calls.
+    pub fn denies(&self) -> bool {
+        matches!(self.action, Action::Deny | Action::Kill)
     }
 
     /// It asks who the client is.

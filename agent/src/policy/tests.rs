@@ -4,6 +4,7 @@ mod ambiguous;
 mod clients;
 mod errors;
 mod unseen;
+mod warnings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
