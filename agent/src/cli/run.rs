@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 
 use crate::config::{self, Overrides};
+use crate::kernel::memory;
 use crate::run::{self, Signals};
 use crate::yaml::Problems;
 
@@ -43,6 +44,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         tracing::warn!(%error, "the agent can be dumped");
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    memory::keep_small();
     let signals = Signals::default();
     listen(&signals).context("signals cannot be handled")?;
     let mode = config.mode.as_str();

@@ -9,6 +9,7 @@ pub mod elf;
 pub mod load;
 pub mod mapped;
 pub mod mappings;
+pub mod memory;
 pub mod netlink;
 pub mod probe;
 pub mod ring;

@@ -1,0 +1,24 @@
+//! How the C library gives memory back.
+//!
+//! At the start the kernel's type information and whole libraries are read, once: some 15 MiB that glibc would keep for
+//! ever, because the threads' own arenas and a threshold that grows with what was freed hold on to them.
+#![allow(unsafe_code)]
+
+/// From now on: few arenas, and large pieces that go back to the system when they are freed. Where the C library is not
+/// glibc it does nothing.
+pub fn keep_small() {
+    #[cfg(target_env = "gnu")]
+    {
+        const ARENAS_MAX: i32 = 2;
+        const LARGE_BYTES: i32 = 128 << 10;
+        for (parameter, value) in [
+            (libc::M_ARENA_MAX, ARENAS_MAX),
+            (libc::M_MMAP_THRESHOLD, LARGE_BYTES),
+            (libc::M_TRIM_THRESHOLD, LARGE_BYTES),
+        ] {
+            // SAFETY: only sets a number; called before there are other threads. What it returns does not matter: memory
+            // is then kept as it always was.
+            unsafe { libc::mallopt(parameter, value) };
+        }
+    }
+}
