@@ -191,7 +191,9 @@ impl Operation {
             };
             let count = if failed != 0 { 0 } else { self.vector_count as u32 };
             for (index, vector) in vectors.iter().enumerate() {
-                if index as u32 >= count || left == 0 || used > CLASS as u32 {
+                // SAFETY: a reference is always readable; read again for the verifier, as in `chunk`.
+                let at = unsafe { core::ptr::read_volatile(&used) };
+                if index as u32 >= count || left == 0 || at > CLASS as u32 {
                     break;
                 }
                 let part = if vector.bytes < left { vector.bytes } else { left };
@@ -202,11 +204,11 @@ impl Operation {
                 if bytes > CLASS as u32 {
                     break;
                 }
-                // SAFETY: `used` and `bytes` are at most CLASS each, and there is room for both; the helper checks the
+                // SAFETY: `at` and `bytes` are at most CLASS each, and there is room for both; the helper checks the
                 // user address.
                 let failed = unsafe {
                     bpf_probe_read_user_bytes(
-                        record.payload.as_mut_ptr().add(used as usize).cast(),
+                        record.payload.as_mut_ptr().add(at as usize).cast(),
                         bytes,
                         vector.base as *const core::ffi::c_void,
                     )
