@@ -27,7 +27,7 @@ pub static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);
 pub static SOME_WITHHELD: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
-/// Connections of exempt processes: their other end on this host is left alone too.
+/// Connections of exempt processes, as their other end sees them: on this host it is left alone too.
 #[map]
 pub static EXEMPT_PEERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(EXEMPT_PEERS_MAX, 0);
 #[map]

@@ -158,6 +158,7 @@ impl Operation {
             apiward_chunk(self);
         } else if plain
             && self.vector_count > 0
+            && self.vector_count <= GATHERED_VECTORS_MAX as u64
             && self.base_left == 0
             && self.left <= GATHERED_BYTES_MAX as u64
         {
@@ -295,12 +296,25 @@ pub extern "C" fn apiward_ship(operation: *const Operation) -> i32 {
                 missing::LIMIT
             };
         }
-        let bytes = operation.left;
-        emit::<Data, 0>(kind::DATA, bytes, |record| {
-            operation.fill(&mut record.body, bytes, operation.missing);
-            0
-        });
+        apiward_rest(&operation);
     }
+    0
+}
+
+/// Writes the record of what is left of an operation and was not captured. By itself for the sake of the stack: three
+/// calls share 512 bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_rest(operation: *const Operation) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(operation) = (unsafe { operation.as_ref() }) else {
+        return 0;
+    };
+    let bytes = operation.left;
+    emit::<Data, 0>(kind::DATA, bytes, |record| {
+        operation.fill(&mut record.body, bytes, operation.missing);
+        0
+    });
     0
 }
 
@@ -317,9 +331,6 @@ pub extern "C" fn apiward_gather(operation: *const Operation) -> i32 {
     let Some(operation) = (unsafe { operation.as_ref() }) else {
         return 0;
     };
-    if operation.vector_count > GATHERED_VECTORS_MAX as u64 {
-        return apiward_ship(operation);
-    }
     if operation.left <= 256 {
         operation.gather::<256, 512>();
     } else {

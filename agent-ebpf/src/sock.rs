@@ -242,7 +242,7 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
     };
     let family = tuple(tcp.sk, &mut ends);
     // SAFETY: only asks whether it is there.
-    if unsafe { EXEMPT_PEERS.get(&ends.reversed()) }.is_some() {
+    if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
         flow.exempt = 1;
         count(|c| unsafe { &raw mut (*c).exempt }, 1);
         return;
@@ -339,7 +339,7 @@ fn established(ctx: &BtfTracePointContext) {
                     remote_port: 0,
                 };
                 tuple(sk, &mut ends);
-                let _ = EXEMPT_PEERS.insert(&ends, &1, 0);
+                let _ = EXEMPT_PEERS.insert(&ends.reversed(), &1, 0);
             }
         }
     }

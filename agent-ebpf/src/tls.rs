@@ -327,13 +327,12 @@ pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: 
 #[inline(always)]
 fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
     let thread = who::ids(who::task());
-    let Some(known) = call_of(thread) else { return };
-    let call = *known;
+    let Some(call) = call_of(thread) else { return };
     if call.op == 0 {
         return;
     }
-    if over(&call, stack) {
-        known.op = 0;
+    if over(call, stack) {
+        call.op = 0;
         return;
     }
     let Some(object) = object_of(call.object) else {
@@ -358,15 +357,26 @@ fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
     state.announced = 0;
     apiward_announce(tcp, state);
     object.exempt = state.exempt;
-    emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
-        record.body = TlsBind {
-            object: call.object,
-            cookie: tcp.cookie,
-            generation,
-            library: call.library,
-        };
-        0
-    });
+    apiward_bound(tcp, call.object, generation, call.library);
+}
+
+/// Tells the agent which socket carries a TLS object. By itself for the sake of the stack: three calls share 512 bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_bound(tcp: *const Tcp, object: u64, generation: u32, library: u32) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    if let Some(tcp) = unsafe { tcp.as_ref() } {
+        emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
+            record.body = TlsBind {
+                object,
+                cookie: tcp.cookie,
+                generation,
+                library,
+            };
+            0
+        });
+    }
+    0
 }
 
 #[inline(always)]
