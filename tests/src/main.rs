@@ -8,8 +8,13 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+mod containers;
+mod delivery;
+mod enforce;
 mod every_call;
+mod framing;
 mod harness;
+mod lives;
 
 use harness::Result;
 use harness::skip::Skipped;
@@ -29,7 +34,18 @@ fn main() {
     if let Err(error) = end_on_signals() {
         eprintln!("signals cannot be handled: {error}");
     }
-    let trials = [every_call::STORIES].concat().into_iter().map(trial).collect();
+    let trials = [
+        every_call::STORIES,
+        lives::STORIES,
+        framing::STORIES,
+        enforce::STORIES,
+        delivery::STORIES,
+        containers::STORIES,
+    ]
+    .concat()
+    .into_iter()
+    .map(trial)
+    .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 

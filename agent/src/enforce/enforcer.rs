@@ -486,6 +486,13 @@ fn at_or_before(a: u32, b: u32) -> bool {
 impl Denied {
     /// The word that the numbers allow. `held`: payload is withheld still.
     fn measured(&self, egress: Option<Egress>, end: Option<&FlowEnd>, held: bool) -> Guarantee {
+        // A socket that is gone took its entry along; the kernel's last word of it holds the same numbers.
+        let egress = egress.or_else(|| {
+            end.and_then(|end| end.egress).map(|(passed_end, at)| Egress {
+                passed_end,
+                passed_at: Some(at),
+            })
+        });
         let response_kept_in = self.direction == CallDirection::Inbound
             && match (self.from, egress) {
                 (Some(from), Some(egress)) => at_or_before(egress.passed_end, from),

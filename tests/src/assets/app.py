@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 arguments = argparse.ArgumentParser()
@@ -50,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
         words = self.path.split("?")[0].strip("/").split("/")
         if words[0] == "status":
             return self.answer(int(words[1]), b"{}")
+        if words[0] == "slow":
+            time.sleep(0.4)
         if words[0] == "download":
             return self.answer(200, b"x" * int(words[1]), "application/octet-stream")
         if words[0] == "stream":

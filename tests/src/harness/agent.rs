@@ -1,6 +1,7 @@
 //! The real agent: configured, started, asked, ended, and what has to be true of every end.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
@@ -9,10 +10,15 @@ use serde_json::{Value, json};
 use super::events::Events;
 use super::process::Start;
 use super::world::{binary, program};
-use super::{Place, Process, Result, World, until};
+use super::{Place, Process, Result, World, until, within};
 
 /// Reads how many programs are attached to a cgroup, by bpf(2).
 const ATTACHED: &str = include_str!("../assets/attached.py");
+
+/// What an agent says that is not alone.
+pub const ANOTHER_AGENT: &str = "another agent runs on this host";
+/// How long another agent may take to end.
+const OTHERS_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running agent. Every test ends it by [`Agent::end`]; dropping it is for failures.
 #[derive(Debug)]
@@ -48,9 +54,15 @@ impl<'a> Agent<'a> {
 
     /// Starts it with this configuration and waits until it works.
     pub fn start_with(world: &'a World, config: &Value) -> Result<Agent<'a>> {
-        let mut agent = Agent::launch(world, config)?;
-        agent.wait_ready()?;
-        Ok(agent)
+        // One agent runs on a host: somebody else's is waited for, for a while.
+        within(OTHERS_LIMIT, "no other agent runs on this host", || {
+            let mut agent = Agent::launch(world, config)?;
+            match agent.wait_ready() {
+                Ok(()) => Ok(Some(Ok(agent))),
+                Err(error) if error.to_string().contains(ANOTHER_AGENT) => Err(error),
+                Err(error) => Ok(Some(Err(error))),
+            }
+        })?
     }
 
     /// Starts it and does not wait.

@@ -8,15 +8,17 @@ pub mod certificates;
 pub mod cgroup;
 pub mod clients;
 pub mod events;
+pub mod policy;
 pub mod process;
 pub mod servers;
 pub mod skip;
 pub mod wait;
+pub mod wire;
 pub mod world;
 
 pub use agent::Agent;
 pub use process::Process;
-pub use wait::until;
+pub use wait::{until, within};
 pub use world::{Place, World};
 
 /// How a test ends: an error is a failure, or a skip (see [`skip`]).

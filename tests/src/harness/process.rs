@@ -25,8 +25,6 @@ pub struct Start<'a> {
     prefix: Vec<OsString>,
     program: PathBuf,
     args: Vec<OsString>,
-    env: Vec<(String, OsString)>,
-    stdin: Option<PathBuf>,
 }
 
 impl<'a> Start<'a> {
@@ -45,8 +43,6 @@ impl<'a> Start<'a> {
             prefix: Vec::new(),
             program,
             args: Vec::new(),
-            env: Vec::new(),
-            stdin: None,
         }
     }
 
@@ -72,28 +68,12 @@ impl<'a> Start<'a> {
         self
     }
 
-    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.env.push((name.to_owned(), value.into()));
-        self
-    }
-
-    pub fn stdin(mut self, file: impl Into<PathBuf>) -> Self {
-        self.stdin = Some(file.into());
-        self
-    }
-
     /// Starts it; it runs until its owner is dropped.
     pub fn spawn(self) -> Result<Process> {
         // The shell moves itself, then becomes the program: nothing of the program runs outside of the cgroup.
         // `setpriv` has the kernel end it with us.
         let log = self.world.path(&format!("{}.log", self.name));
         let out = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
-        let stdin = match &self.stdin {
-            Some(path) => std::fs::File::open(path)
-                .with_context(|| path.display().to_string())?
-                .into(),
-            None => Stdio::null(),
-        };
         let mut command = Command::new("/bin/sh");
         command
             .args([
@@ -105,9 +85,8 @@ impl<'a> Start<'a> {
             .args(&self.prefix)
             .arg(&self.program)
             .args(&self.args)
-            .envs(self.env)
             .current_dir("/")
-            .stdin(stdin)
+            .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out);
         let child = command

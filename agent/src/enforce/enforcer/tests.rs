@@ -282,6 +282,34 @@ fn in_tls_time_tells() {
 }
 
 #[test]
+fn a_socket_that_took_its_account_along_has_told_it_at_its_end() {
+    let tls = FlowId::Tls {
+        pid: 4242,
+        object: 1,
+        generation: 0,
+    };
+    for (id, egress, word) in [
+        (tls, (FROM, KernelTime(HEAD_AT.0 - 1)), Guarantee::Contained),
+        (tls, (FROM, HEAD_AT), Guarantee::Cut),
+        (FlowId::Socket(COOKIE), (FROM, HEAD_AT), Guarantee::Contained),
+        (
+            FlowId::Socket(COOKIE),
+            (FROM.wrapping_add(1), HEAD_AT),
+            Guarantee::Cut,
+        ),
+    ] {
+        let mut scene = Scene::new();
+        scene.call = call(1, flow(id, Some(COOKIE)));
+        scene.gate().egress = None;
+        let end = FlowEnd {
+            egress: Some(egress),
+            ..end_at(FROM.wrapping_add(1))
+        };
+        assert_eq!(scene.outcome_at_end(end), plain(word), "{id:?} {egress:?}");
+    }
+}
+
+#[test]
 fn what_has_left_cannot_be_contained() {
     let mut scene = Scene::new();
     scene.call.direction = CallDirection::Outbound;

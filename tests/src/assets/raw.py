@@ -1,0 +1,46 @@
+"""A client that sends what it is told, in the pieces it is told, and prints what came back as it came.
+
+Reads from its file a JSON list of pieces; a piece is text in Latin-1, or [text, count] for text that repeats. Each
+piece is one write. With `--bytes` every byte is a write of its own.
+"""
+
+import argparse
+import json
+import socket
+import sys
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--host", default="127.0.0.1")
+arguments.add_argument("--port", type=int, required=True)
+arguments.add_argument("--ca")
+arguments.add_argument("--pieces", required=True)
+arguments.add_argument("--bytes", action="store_true")
+arguments.add_argument("--limit", type=float, default=20)
+arguments = arguments.parse_args()
+
+with open(arguments.pieces) as file:
+    pieces = json.load(file)
+connection = socket.create_connection((arguments.host, arguments.port), timeout=arguments.limit)
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+if arguments.ca:
+    import ssl
+
+    context = ssl.create_default_context(cafile=arguments.ca)
+    connection = context.wrap_socket(connection, server_hostname=arguments.host)
+for piece in pieces:
+    text, count = piece if isinstance(piece, list) else (piece, 1)
+    data = text.encode("latin-1") * count
+    if arguments.bytes:
+        for byte in data:
+            connection.sendall(bytes([byte]))
+    else:
+        connection.sendall(data)
+try:
+    while True:
+        data = connection.recv(65536)
+        if not data:
+            break
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+except ConnectionError as error:
+    print(f"\nended: {type(error).__name__}")

@@ -1,0 +1,22 @@
+//! Policies of the tests, as files.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{Result, World};
+
+/// A policy in enforce mode with these rules, as a document.
+pub fn document(name: &str, rules: &Value) -> Value {
+    json!({
+        "apiVersion": "apiward.io/v1",
+        "kind": "ApiPolicy",
+        "metadata": { "name": name },
+        "spec": { "mode": "enforce", "rules": rules },
+    })
+}
+
+/// Writes it to a file.
+pub fn file(world: &World, name: &str, rules: &Value) -> Result<PathBuf> {
+    world.write(&format!("{name}.yaml"), format!("{:#}\n", document(name, rules)))
+}
