@@ -174,7 +174,9 @@ fn read_call(fields: &Fields<'_>, call: &mut ApiCall, findings: &mut Vec<Finding
         .unwrap_or_default();
     call.request.host.clone_from(&call.raw.host);
     call.request.auth = fields.word("auth", AUTHS).unwrap_or(AuthScheme::None);
-    call.ambiguous = fields.bool("ambiguous").unwrap_or(false);
+    call.ambiguous = fields
+        .bool("ambiguous")
+        .unwrap_or_else(|| !path.is_empty() && path != "*" && !is_plain(path));
     call.raw.request_headers = headers(fields, "headers");
     body(fields, "body", &mut call.request.body, &mut call.raw.request_body);
     read_flow(fields, call);
@@ -203,6 +205,16 @@ fn read_call(fields: &Fields<'_>, call: &mut ApiCall, findings: &mut Vec<Finding
     }
 }
 
+/// Can it be read in one way only, as `call` would find? Else the call counts as ambiguous.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"%;\\#".contains(&byte))
+        && !path.contains("//")
+        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
 fn read_flow(fields: &Fields<'_>, call: &mut ApiCall) {
     let reader = fields.reader();
     let flow = Arc::make_mut(&mut call.flow);
@@ -218,6 +230,10 @@ fn read_flow(fields: &Fields<'_>, call: &mut ApiCall) {
             })
             .flatten()
             .map(|ip| SocketAddr::new(ip, 40_000));
+    }
+    if let Some(node) = fields.take("proxied_client") {
+        let client = reader.parse(node, "an address", |text| text.parse::<IpAddr>().ok());
+        call.raw.proxied_client = client.map(|ip| SocketAddr::new(ip, 40_000));
     }
     if fields.bool("tls").unwrap_or(false) {
         flow.tls = Some(TlsInfo {

@@ -34,9 +34,23 @@ struct Judged {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let (judged, problems) = judge_all(&args.paths);
+    match args.output {
+        Output::Json => put_json(&page_json(&judged, &problems))?,
+        Output::Table => print::out(page(&judged, &problems, Color::Auto.is_on()).as_str())?,
+    }
+    let failed = judged.iter().any(|one| !one.failures.is_empty());
+    Ok(match (problems.0.is_empty(), failed) {
+        (false, _) => ExitCode::from(2),
+        (true, false) => ExitCode::SUCCESS,
+        (true, true) => ExitCode::FAILURE,
+    })
+}
+
+fn judge_all(paths: &[PathBuf]) -> (Vec<Judged>, Problems) {
     let mut problems = Vec::new();
     let mut files = Vec::new();
-    for path in &args.paths {
+    for path in paths {
         match find(path) {
             Ok(found) => files.extend(found),
             Err(problem) => problems.push(problem),
@@ -51,17 +65,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             Err(found) => problems.extend(found.0),
         }
     }
-    let failed: usize = judged.iter().map(|one| one.failures.len()).sum();
-    let problems = Problems(problems);
-    match args.output {
-        Output::Json => put_json(&page_json(&judged, &problems))?,
-        Output::Table => print::out(page(&judged, &problems, Color::Auto.is_on()).as_str())?,
-    }
-    Ok(match (problems.0.is_empty(), failed) {
-        (false, _) => ExitCode::from(2),
-        (true, 0) => ExitCode::SUCCESS,
-        (true, _) => ExitCode::FAILURE,
-    })
+    (judged, Problems(problems))
+}
+
+/// What the command prints.
+#[cfg(test)]
+pub(super) fn told(paths: &[PathBuf]) -> String {
+    let (judged, problems) = judge_all(paths);
+    page(&judged, &problems, false).as_str().to_owned()
 }
 
 /// The files of cases that a path stands for.

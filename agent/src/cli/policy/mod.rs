@@ -209,3 +209,36 @@ fn reload(reason: &str, args: &AgentArgs) -> Result<ExitCode> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::check::warnings;
+
+    fn repository(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    }
+
+    #[test]
+    fn what_is_shipped_has_no_errors_and_no_warnings() {
+        for path in [
+            "deploy/policies",
+            "deploy/kubernetes/policy.yaml",
+            "xtask/assets/demo/policy.yaml",
+        ] {
+            let (files, set) = load(&[repository(path)]).unwrap_or_else(|problems| panic!("{problems}"));
+            let found = Problems(warnings(&set, &[]));
+            assert!(files > 0 && found.0.is_empty(), "{found}");
+        }
+    }
+
+    #[test]
+    fn the_cases_of_the_shipped_policies_hold() {
+        let directory = repository("deploy/policies");
+        let policies = files_in(&directory, &[".yaml"]).expect("listed");
+        let cases = files_in(&directory, &[".test.yaml"]).expect("listed");
+        assert_eq!(policies.len(), 2 * cases.len(), "each policy has its cases");
+        let told = cases::told(&[directory]);
+        assert!(told.starts_with("30 cases in 4 files: 30 as expected"), "{told}");
+    }
+}
