@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -289,18 +290,7 @@ impl Keeper {
             return;
         }
         let Some((path, found)) = resolve(pid, &file, name) else {
-            make_room(&mut self.gone);
-            // Every process that lives too short would say the same.
-            if self.gone.insert(file) {
-                self.report(Report {
-                    path: name.to_owned(),
-                    attached: false,
-                    detail: format!("it was not found among what process {pid} maps, which may have ended"),
-                    mapped_at: Some(at),
-                    attached_at: None,
-                    file,
-                });
-            }
+            self.not_found(name.to_owned(), file, Some(at));
             return;
         };
         if found != file {
@@ -385,6 +375,14 @@ impl Keeper {
             });
             return;
         }
+        // Held from here on: a process that lives for milliseconds takes its names of the file with it.
+        let Ok(opened) = File::open(path) else {
+            if named {
+                self.not_found(shown, file, mapped_at);
+            }
+            return;
+        };
+        let path = &PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
         let plan = match site::plan_preferring(path, self.prefer) {
             Ok(plan) => plan,
             Err(error) => {
@@ -423,7 +421,6 @@ impl Keeper {
             library: SmolStr::new(plan.library.family.as_str()),
             version: SmolStr::new(&plan.library.version),
         };
-        let opened = File::open(path);
         let attached = failed.is_none();
         let reason = match (&failed, plan.uncovered.is_empty()) {
             (Some(error), _) => error.clone(),
@@ -438,22 +435,19 @@ impl Keeper {
             sites,
             reason: reason.clone(),
         });
-        match opened {
-            Ok(opened) if attached => {
-                self.known.insert(
-                    file,
-                    Attached {
-                        links,
-                        file: opened,
-                        number,
-                    },
-                );
-            }
-            _ => {
-                self.detach(links);
-                make_room(&mut self.refused);
-                self.refused.insert(file);
-            }
+        if attached {
+            self.known.insert(
+                file,
+                Attached {
+                    links,
+                    file: opened,
+                    number,
+                },
+            );
+        } else {
+            self.detach(links);
+            make_room(&mut self.refused);
+            self.refused.insert(file);
         }
         self.report(Report {
             path: shown,
@@ -463,6 +457,22 @@ impl Keeper {
             attached_at: Some(now()),
             file,
         });
+    }
+
+    /// It is looked for again when the next process maps it.
+    fn not_found(&mut self, path: String, file: FileKey, mapped_at: Option<KernelTime>) {
+        make_room(&mut self.gone);
+        // Every process that lives too short would say the same.
+        if mapped_at.is_some() && self.gone.insert(file) {
+            self.report(Report {
+                path,
+                attached: false,
+                detail: "the process that mapped it ended before it was found".to_owned(),
+                mapped_at,
+                attached_at: None,
+                file,
+            });
+        }
     }
 
     fn refuse(&mut self, path: String, file: FileKey, mapped_at: Option<KernelTime>, reason: String) {
