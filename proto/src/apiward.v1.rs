@@ -263,10 +263,12 @@ pub struct Audit {
     /// uid=0 pid=12 (control socket), signal, collector NAME, start
     #[prost(string, tag = "3")]
     pub who: ::prost::alloc::string::String,
+    /// What was in force, and what is; of a refused change, what was asked for. Modes by their names, scopes by their words.
     #[prost(string, tag = "4")]
     pub old_digest: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub new_digest: ::prost::alloc::string::String,
+    /// As the caller gave it; of a refused change, why too.
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
 }
@@ -1161,7 +1163,7 @@ pub struct BlindSpot {
     pub exe: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub pid: u32,
-    /// unseen, sendfile, memory-bio, unknown-tls, mptcp, io-uring
+    /// unknown-tls, memory-bio, http2
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
@@ -1407,6 +1409,28 @@ pub mod control_client {
                 .insert(GrpcMethod::new("apiward.v1.Control", "ReloadPolicies"));
             self.inner.unary(req, path, codec).await
         }
+        /// Puts the policies back that were in force before the last change, wherever they came from.
+        pub async fn undo_policies(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReloadRequest>,
+        ) -> std::result::Result<tonic::Response<super::ControlResult>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/apiward.v1.Control/UndoPolicies",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("apiward.v1.Control", "UndoPolicies"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn why(
             &mut self,
             request: impl tonic::IntoRequest<super::WhyRequest>,
@@ -1460,6 +1484,11 @@ pub mod control_server {
             request: tonic::Request<super::ControlModeRequest>,
         ) -> std::result::Result<tonic::Response<super::ControlResult>, tonic::Status>;
         async fn reload_policies(
+            &self,
+            request: tonic::Request<super::ReloadRequest>,
+        ) -> std::result::Result<tonic::Response<super::ControlResult>, tonic::Status>;
+        /// Puts the policies back that were in force before the last change, wherever they came from.
+        async fn undo_policies(
             &self,
             request: tonic::Request<super::ReloadRequest>,
         ) -> std::result::Result<tonic::Response<super::ControlResult>, tonic::Status>;
@@ -1706,6 +1735,49 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReloadPoliciesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/apiward.v1.Control/UndoPolicies" => {
+                    #[allow(non_camel_case_types)]
+                    struct UndoPoliciesSvc<T: Control>(pub Arc<T>);
+                    impl<T: Control> tonic::server::UnaryService<super::ReloadRequest>
+                    for UndoPoliciesSvc<T> {
+                        type Response = super::ControlResult;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReloadRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::undo_policies(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UndoPoliciesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

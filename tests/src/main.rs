@@ -15,6 +15,7 @@ mod every_call;
 mod framing;
 mod harness;
 mod lives;
+mod operator;
 
 use harness::Result;
 use harness::skip::Skipped;
@@ -41,6 +42,7 @@ fn main() {
         enforce::STORIES,
         delivery::STORIES,
         containers::STORIES,
+        operator::STORIES,
     ]
     .concat()
     .into_iter()

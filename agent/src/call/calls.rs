@@ -7,7 +7,7 @@ use hashbrown::hash_map::Entry;
 
 use super::conversation::{Context, Conversation, Ended};
 use super::redact::Redactor;
-use super::{ApiCall, Options, Phase, Stats};
+use super::{ApiCall, Options, Phase, Stats, Unread};
 use crate::capture::{FlowId, KernelTime};
 use crate::flow::Item;
 
@@ -26,6 +26,7 @@ pub struct Calls {
     bodies_bytes: usize,
     calls_open: usize,
     lost_at: Option<KernelTime>,
+    unread: Vec<Unread>,
     /// Reused by ticks, which walk the table in pieces of their own choosing.
     scratch: VecDeque<FlowId>,
 }
@@ -42,6 +43,7 @@ impl Calls {
             bodies_bytes: 0,
             calls_open: 0,
             lost_at: None,
+            unread: Vec::new(),
             scratch: VecDeque::new(),
             options,
         }
@@ -73,6 +75,7 @@ impl Calls {
             bodies_bytes: &mut self.bodies_bytes,
             calls_open: &mut self.calls_open,
             lost_at: self.lost_at,
+            unread: &mut self.unread,
             out,
         };
         match item {
@@ -138,6 +141,7 @@ impl Calls {
             bodies_bytes: &mut self.bodies_bytes,
             calls_open: &mut self.calls_open,
             lost_at: self.lost_at,
+            unread: &mut self.unread,
             out,
         };
         for (_, known) in self.conversations.drain() {
@@ -153,6 +157,11 @@ impl Calls {
             Known::Http(conversation) => Some(conversation.open_calls()).into_iter().flatten(),
             Known::Other => None.into_iter().flatten(),
         })
+    }
+
+    /// Conversations that turned out to be what this build does not read, since the last time this was asked.
+    pub fn take_unread(&mut self) -> Vec<Unread> {
+        std::mem::take(&mut self.unread)
     }
 
     /// Captured body bytes that open calls hold.

@@ -17,7 +17,8 @@ use bytes::{Buf, Bytes};
 
 use super::open::{Answer, Open};
 use super::redact::Redactor;
-use super::{ApiCall, CallState, Limits, Phase, Stats};
+use super::options::UNREAD_LEN_MAX;
+use super::{ApiCall, CallState, Limits, Phase, Stats, Unread};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime};
 use crate::decode::{Decoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
@@ -34,6 +35,7 @@ pub(super) struct Context<'a> {
     pub bodies_bytes: &'a mut usize,
     pub calls_open: &'a mut usize,
     pub lost_at: Option<KernelTime>,
+    pub unread: &'a mut Vec<Unread>,
     pub out: &'a mut dyn FnMut(Phase, &mut ApiCall),
 }
 
@@ -333,6 +335,12 @@ impl Conversation {
             Sniffed::Responses => Role::Responses,
             Sniffed::Http2 => {
                 cx.stats.flows_http2 += 1;
+                if cx.unread.len() < UNREAD_LEN_MAX {
+                    cx.unread.push(Unread {
+                        flow: self.flow.clone(),
+                        process: piece.process,
+                    });
+                }
                 self.abandon();
                 return None;
             }

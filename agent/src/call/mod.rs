@@ -20,7 +20,7 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
-pub use self::options::{Limits, Options, Stats};
+pub use self::options::{Limits, Options, Stats, Unread};
 use crate::capture::{FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 

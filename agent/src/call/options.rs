@@ -1,6 +1,9 @@
 //! What the stage is told, what it may hold, and what it counts.
 
+use std::sync::Arc;
+
 use crate::call::redact::Earning;
+use crate::capture::{FlowInfo, Process};
 use crate::decode::Limits as DecodeLimits;
 
 /// Bounds; what is beyond one is counted in [`Stats`].
@@ -87,4 +90,14 @@ pub struct Stats {
     pub flows_given_up: u64,
     /// Unknown words and hosts that were not learnt for want of room.
     pub words_not_learnt: u64,
+}
+
+/// Conversations that nobody has asked for yet; beyond, they are counted alone ([`Stats::flows_http2`]).
+pub(super) const UNREAD_LEN_MAX: usize = 4_096;
+
+/// A conversation in HTTP/2, which this build tells and does not read.
+#[derive(Clone)]
+pub struct Unread {
+    pub flow: Arc<FlowInfo>,
+    pub process: Arc<Process>,
 }

@@ -142,6 +142,8 @@ fn normalise(path: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod tests {
     use super::*;
 

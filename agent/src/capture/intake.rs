@@ -45,6 +45,7 @@ pub enum Notice {
     },
     /// A connection has ended: what it moved, and whether that could be seen.
     Ended {
+        cookie: u64,
         process: Arc<Process>,
         bytes: u64,
         enforceable: bool,
@@ -499,6 +500,7 @@ impl Intake {
         let bytes = close.bytes_acked.saturating_add(close.bytes_received);
         let seen = close.tls != tls_state::UNKNOWN;
         notice(Notice::Ended {
+            cookie: close.cookie,
             process: flow.process.clone(),
             bytes,
             enforceable: close.enforceable != 0 && seen,

@@ -124,6 +124,18 @@ impl Agent {
         Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
     }
 
+    /// Has the policies put back that were in force before the last change.
+    pub async fn undo_policies(&mut self, reason: &str) -> Result<v1::ControlResult, Problem> {
+        let request = v1::ReloadRequest {
+            reason: reason.to_owned(),
+        };
+        let answer = self
+            .client
+            .undo_policies(limited(request, CHANGE_TIMEOUT))
+            .await;
+        Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
+    }
+
     /// Recent calls with this trace id, event id or pid.
     pub async fn why(&mut self, subject: &str) -> Result<v1::WhyResponse, Problem> {
         let request = v1::WhyRequest {
@@ -317,7 +329,8 @@ mod tests {
                 match command {
                     Command::SetMode { mode, asked } => asked.accept("observe", mode.as_str(), "switched"),
                     Command::Facts { reply } => drop(reply.send(Facts::default())),
-                    Command::ReloadPolicies { asked } => asked.refuse("ab", "a.yaml:3:1: no"),
+                    Command::ReloadPolicies { asked } => asked.refuse("a.yaml:3:1: no"),
+                    Command::UndoPolicies { asked } => asked.accept("b", "a", "as before"),
                     Command::PushPolicies { .. } => {}
                 }
             }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Output;
+use super::{Output, print};
 use crate::kernel::cost::{self, ProbeCosts};
 use crate::kernel::elf::{Elf, ElfError};
 use crate::kernel::mapped::{self, MappedFile};
@@ -102,8 +102,8 @@ struct CostReport {
 pub fn run(args: Args) -> Result<ExitCode> {
     let report = look();
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Output::Table => print!("{}", render(&report)),
+        Output::Json => print::out(&format!("{}\n", serde_json::to_string_pretty(&report)?))?,
+        Output::Table => print::out(&render(&report))?,
     }
     Ok(match report.verdict {
         Verdict::Ready => ExitCode::SUCCESS,
@@ -226,7 +226,8 @@ fn library(file: &MappedFile) -> Option<LibraryReport> {
         }
         Err(_) => return None,
     };
-    report.path = file.path.display().to_string();
+    // Whoever runs a program chooses its name and its libraries' paths.
+    report.path = print::harmless(&file.path.display().to_string());
     report.inode = file.key.inode;
     report.processes_total = file.processes.len() as u32;
     report.processes = file
@@ -237,7 +238,7 @@ fn library(file: &MappedFile) -> Option<LibraryReport> {
             let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             ProcessReport {
                 pid: *pid,
-                comm: comm.trim_end().to_owned(),
+                comm: print::harmless(comm.strip_suffix('\n').unwrap_or(&comm)),
             }
         })
         .collect();

@@ -178,6 +178,13 @@ fn is_hostile(character: char) -> bool {
         )
 }
 
+/// Text on its way to a terminal, without what could command it or forge a line.
+pub fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|character| if is_hostile(character) { char::REPLACEMENT_CHARACTER } else { character })
+        .collect()
+}
+
 /// At most `length_max` characters; what is cut off leaves an ellipsis.
 pub fn shortened(text: &str, length_max: usize) -> std::borrow::Cow<'_, str> {
     match text.char_indices().nth(length_max) {

@@ -181,6 +181,23 @@ impl Scope {
     pub fn is_host(&self) -> bool {
         *self == Scope::default()
     }
+
+    /// For people and for the audit.
+    pub fn words(&self) -> String {
+        if self.is_host() {
+            return "the whole host".into();
+        }
+        let mut words: Vec<String> = Vec::new();
+        words.extend(
+            self.cgroups
+                .iter()
+                .map(|path| format!("cgroup {}", path.display())),
+        );
+        words.extend(self.netns.iter().map(|path| format!("netns {}", path.display())));
+        words.extend(self.containers.iter().map(|id| format!("container {id}")));
+        words.extend(self.exes.iter().map(|glob| format!("exe {glob}")));
+        words.join(", ")
+    }
 }
 
 /// What is left alone.
@@ -506,6 +523,16 @@ fn is_loopback(endpoint: &str) -> bool {
 /// A file's text, bounded; not UTF-8 is an error too.
 pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
+    use std::os::unix::fs::FileTypeExt;
+    // Opening a pipe waits for its writer, and the agent waits for nobody. What a shell hands over is written already.
+    let handed_over = path.starts_with("/dev") || path.starts_with("/proc");
+    let kind = std::fs::metadata(path)?.file_type();
+    if (kind.is_fifo() || kind.is_socket()) && !handed_over {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "it is a pipe or a socket, not a file",
+        ));
+    }
     let mut bytes = Vec::new();
     let limit = crate::yaml::FILE_BYTES_MAX as u64 + 1;
     std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;

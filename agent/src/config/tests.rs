@@ -199,6 +199,16 @@ fn missing_files() {
 }
 
 #[test]
+fn a_pipe_is_no_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pipe = dir.path().join("agent.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let errors = load(Some(&pipe), &Overrides::default()).expect_err("nobody writes");
+    assert!(errors.to_string().contains("a pipe or a socket"), "{errors}");
+}
+
+#[test]
 fn flags_win() {
     use clap::Parser;
     #[derive(clap::Parser)]

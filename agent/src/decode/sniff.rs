@@ -17,7 +17,7 @@ pub enum Sniffed {
     Requests,
     /// HTTP/1 responses.
     Responses,
-    /// An HTTP/2 connection preface (RFC 9113 §3.4).
+    /// An HTTP/2 connection preface, the client's or the server's (RFC 9113 §3.4).
     Http2,
     /// None of these.
     Other,
@@ -52,6 +52,9 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
             Sniffed::Http2
         };
     }
+    if let Some(sniffed) = settings(bytes) {
+        return sniffed;
+    }
     let method_end = match bytes.iter().position(|byte| !is_tchar(*byte)) {
         Some(end) => end,
         None if bytes.len() <= METHOD_BYTES_MAX => return Sniffed::More,
@@ -76,6 +79,34 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
         None if registered => Sniffed::Requests,
         None => Sniffed::Other,
     }
+}
+
+/// A server's preface is a SETTINGS frame on stream 0, without the flag of an acknowledgement: pairs of 6 bytes, at most
+/// 16 KiB of them before others are agreed on (RFC 9113 §4.2, §6.5). It may come before the client's.
+fn settings(bytes: &[u8]) -> Option<Sniffed> {
+    const HEADER: [Option<u8>; 9] = [
+        Some(0),
+        None,
+        None,
+        Some(4),
+        Some(0),
+        Some(0),
+        Some(0),
+        Some(0),
+        Some(0),
+    ];
+    let fits = bytes
+        .iter()
+        .zip(HEADER)
+        .all(|(byte, wanted)| wanted.is_none_or(|wanted| *byte == wanted));
+    if !fits {
+        return None;
+    }
+    let Some(&[_, high, low, ..]) = bytes.get(..HEADER.len()) else {
+        return Some(Sniffed::More);
+    };
+    let length = u16::from_be_bytes([high, low]);
+    (length % 6 == 0 && length <= 1 << 14).then_some(Sniffed::Http2)
 }
 
 /// What follows a registered method is a target and an (invalid) HTTP version, or a path alone as in HTTP/0.9. Redis,
@@ -171,6 +202,11 @@ mod tests {
             ("HTTP/x", Sniffed::Other),
             ("HEAD /", Sniffed::More),
             ("PRI * HTTP/2.0\r\n\r\nSM", Sniffed::Http2),
+            ("\0\0\x12\x04\0\0\0\0\0\0\x03", Sniffed::Http2),
+            ("\0\0\0\x04\0\0\0\0\0", Sniffed::Http2),
+            ("\0\0\x12\x04", Sniffed::More),
+            ("\0\0\x11\x04\0\0\0\0\0", Sniffed::Other),
+            ("\0\0\0\x08\x04", Sniffed::Other),
             ("PRI * HT", Sniffed::More),
             ("\u{16}\u{3}\u{1}", Sniffed::Other),
             ("220 mail ready\r\n", Sniffed::Other),

@@ -22,6 +22,8 @@ pub enum Command {
     SetMode { mode: Mode, asked: Asked },
     /// Read the configured policy files again.
     ReloadPolicies { asked: Asked },
+    /// Put those back that were in force before the last change.
+    UndoPolicies { asked: Asked },
     /// Put these policies in the place of the configured ones.
     PushPolicies { files: Vec<PolicyText>, asked: Asked },
     /// Say how things stand.
@@ -51,6 +53,8 @@ pub struct Asked {
     what: &'static str,
     who: String,
     reason: String,
+    /// A mode, or the digest of policies; empty where it is not known.
+    wanted: String,
     /// Present until it is answered.
     open: Option<Open>,
 }
@@ -92,6 +96,7 @@ impl Asked {
             what,
             who: who.into(),
             reason: reason.into(),
+            wanted: String::new(),
             open: Some(open),
         }
     }
@@ -104,16 +109,44 @@ impl Asked {
         self.reason.push_str(words);
     }
 
+    /// Names what is asked for: a mode, or the digest of policies. It stands in the record of a refusal.
+    pub fn wanting(mut self, wanted: impl Into<String>) -> Self {
+        self.wanted = wanted.into();
+        self
+    }
+
     /// It was done. `old` and `new` name what was and is in force: modes, or digests of policies.
     pub fn accept(mut self, old: impl Into<String>, new: impl Into<String>, message: impl Into<String>) {
         let reason = std::mem::take(&mut self.reason);
         self.close(true, old.into(), new.into(), reason, message.into());
     }
 
-    /// It was not done; `old` stays in force. `why` tells the caller what to do instead.
-    pub fn refuse(mut self, old: impl Into<String>, why: impl Into<String>) {
-        let (old, why) = (old.into(), why.into());
-        self.close(false, old.clone(), old, why.clone(), why);
+    /// It was not done; what is in force stays. `why` tells the caller what to do instead; the record has its first
+    /// line, beside the caller's own reason.
+    pub fn refuse(mut self, why: impl Into<String>) {
+        let why = why.into();
+        let mut reason = std::mem::take(&mut self.reason);
+        if !reason.is_empty() {
+            reason.push_str("; ");
+        }
+        let lines = why.lines().count();
+        reason.push_str("refused: ");
+        reason.push_str(why.lines().next().unwrap_or_default());
+        if lines > 1 {
+            reason.push_str(&format!(" (and {} more)", lines - 1));
+        }
+        let old = self.in_force();
+        let wanted = match self.wanted.is_empty() {
+            true => old.clone(),
+            false => std::mem::take(&mut self.wanted),
+        };
+        self.close(false, old, wanted, reason, why);
+    }
+
+    /// What is in force of the kind that is asked for, as it was last accepted; empty if nothing was.
+    pub fn in_force(&self) -> String {
+        let in_force = self.open.as_ref().map(|open| open.exports.in_force(self.what));
+        in_force.unwrap_or_default()
     }
 
     fn close(
@@ -144,6 +177,9 @@ impl Asked {
             new_digest,
             reason,
         };
+        if change.accepted {
+            open.exports.set_in_force(what, &change.new_digest);
+        }
         let audit = wire::audit(change);
         open.exports.send(vec![audit.clone()]);
         if let Some(reply) = open.reply {
@@ -159,14 +195,17 @@ impl Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        let why = "the agent stopped, or was too busy, before it could answer";
-        self.close(
-            false,
-            String::new(),
-            String::new(),
-            why.to_owned(),
-            why.to_owned(),
-        );
+        if self.open.is_none() {
+            return;
+        }
+        let dropped = Asked {
+            what: self.what,
+            who: std::mem::take(&mut self.who),
+            reason: std::mem::take(&mut self.reason),
+            wanted: std::mem::take(&mut self.wanted),
+            open: self.open.take(),
+        };
+        dropped.refuse("the agent stopped, or was too busy, before it could answer");
     }
 }
 

@@ -21,6 +21,7 @@ pub mod collector;
 pub mod command;
 pub mod control;
 pub mod facts;
+mod in_force;
 pub mod jsonl;
 pub mod net;
 pub mod otlp;
@@ -32,6 +33,7 @@ pub mod wire;
 pub use apiward_proto::v1::Event;
 use command::Command;
 use facts::Facts;
+use in_force::InForce;
 use recent::Recent;
 use spool::Spool;
 
@@ -61,6 +63,8 @@ pub struct Settings {
     pub spool: Option<spool::Settings>,
     /// Names of the spool's consumers.
     pub consumers: Vec<String>,
+    /// Where what is in force is remembered over restarts.
+    pub state_dir: Option<std::path::PathBuf>,
 }
 
 /// Counters that outlive a stage. `export` says what happened; who keeps and shows it is not its business.
@@ -99,6 +103,7 @@ struct Shared {
     exporters: Mutex<Vec<Arc<Exporter>>>,
     meter: Arc<dyn Meter>,
     commands: mpsc::Sender<Command>,
+    in_force: Mutex<InForce>,
     started_ns: u64,
     runtime: tokio::runtime::Handle,
     stop: watch::Sender<bool>,
@@ -196,6 +201,7 @@ impl Exports {
                 exporters: Mutex::new(Vec::new()),
                 meter,
                 commands,
+                in_force: Mutex::new(InForce::open(settings.state_dir.as_deref())),
                 started_ns: clock::wall_ns(),
                 runtime: runtime.handle().clone(),
                 stop: watch::Sender::new(false),
@@ -292,6 +298,20 @@ impl Exports {
     /// The spool, if anything needs one.
     pub fn spool(&self) -> Option<&Spool> {
         self.shared.spool.as_ref()
+    }
+
+    /// What was last accepted of this kind of change; empty if nothing was.
+    fn in_force(&self, what: &str) -> String {
+        let in_force = &self.shared.in_force;
+        in_force.lock().unwrap_or_else(PoisonError::into_inner).get(what)
+    }
+
+    fn set_in_force(&self, what: &str, name: &str) {
+        let in_force = &self.shared.in_force;
+        in_force
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set(what, name);
     }
 
     /// Hands a command to the pipeline. A full queue gives it back.

@@ -45,6 +45,7 @@ fn everything_sent_is_written_before_the_end() {
             bytes_max: 1 << 20,
             memory_bytes_max: 1 << 16,
         }),
+        state_dir: None,
         consumers: vec!["collector".to_owned()],
     };
     let started = Exports::start(settings, Arc::new(Tally::default())).unwrap();
@@ -98,9 +99,13 @@ fn a_request_is_recorded_whatever_becomes_of_it() {
     asked.accept("observe", "enforce", "now enforcing");
     assert!(answer.try_recv().unwrap().accepted);
 
+    let asked = Asked::unattended(exports, "policy", "start", "the agent started");
+    asked.accept("", "aaaa", "in force");
+
     let (asked, mut answer) = Asked::new(exports, "policy", "signal", "SIGHUP");
-    asked.refuse("aaaa", "records.yaml:3: unknown key");
-    assert_eq!(answer.try_recv().unwrap().message, "records.yaml:3: unknown key");
+    let errors = "records.yaml:3: unknown key\nrecords.yaml:4: another";
+    asked.wanting("bbbb").refuse(errors);
+    assert_eq!(answer.try_recv().unwrap().message, errors, "all of it");
 
     let (asked, mut answer) = Asked::new(exports, "mode", "collector test", "");
     drop(asked);
@@ -111,19 +116,25 @@ fn a_request_is_recorded_whatever_becomes_of_it() {
         .into_iter()
         .map(|mut line| line["audit"].take())
         .collect();
-    assert_eq!(audits.len(), 3);
+    assert_eq!(audits.len(), 4);
     assert_eq!(audits[0]["accepted"], true);
     assert_eq!(
         (&audits[0]["old_digest"], &audits[0]["new_digest"]),
         (&"observe".into(), &"enforce".into())
     );
+    assert_eq!(audits[2]["accepted"], false);
     assert_eq!(
-        (&audits[1]["accepted"], &audits[1]["old_digest"]),
-        (&false.into(), &"aaaa".into())
+        (&audits[2]["old_digest"], &audits[2]["new_digest"]),
+        (&"aaaa".into(), &"bbbb".into()),
+        "what is in force, and what was asked for"
     );
     assert_eq!(
-        (&audits[2]["accepted"], &audits[2]["who"]),
-        (&false.into(), &"collector test".into())
+        audits[2]["reason"],
+        "SIGHUP; refused: records.yaml:3: unknown key (and 1 more)"
+    );
+    assert_eq!(
+        (&audits[3]["accepted"], &audits[3]["who"], &audits[3]["old_digest"]),
+        (&false.into(), &"collector test".into(), &"enforce".into())
     );
 }
 

@@ -76,8 +76,17 @@ pub struct Failure {
 /// Reads a file of cases.
 pub fn read(file: &str, text: &str) -> Result<Cases, Problems> {
     let reader = Reader::new(file);
+    let cases = read_with(&reader, text);
+    let problems: Vec<Problem> = reader.into_problems();
+    match cases {
+        Some(cases) if problems.is_empty() => Ok(cases),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// As [`read`]; problems are noted in the reader.
+pub(super) fn read_with(reader: &Reader, text: &str) -> Option<Cases> {
     let documents = reader.documents(text);
-    let cases = documents.first().and_then(|document| root(&reader, document));
     if documents.is_empty() && reader.is_clean() {
         reader.file_problem(
             errors::MISSING_KEY,
@@ -85,11 +94,15 @@ pub fn read(file: &str, text: &str) -> Result<Cases, Problems> {
             "write `cases:` with a list",
         );
     }
-    let problems: Vec<Problem> = reader.into_problems();
-    match cases {
-        Some(cases) if problems.is_empty() => Ok(cases),
-        _ => Err(Problems(problems)),
+    if let Some(second) = documents.get(1) {
+        reader.problem(
+            errors::WRONG_SHAPE,
+            second.place,
+            "a second document stands in this file",
+            "keep one, or put the cases into files of their own: nothing of it would be run",
+        );
     }
+    documents.first().and_then(|document| root(reader, document))
 }
 
 fn root(reader: &Reader, document: &Node) -> Option<Cases> {

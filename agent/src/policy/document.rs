@@ -90,6 +90,16 @@ pub(super) fn read(
     names: &mut BTreeMap<SmolStr, Arc<str>>,
 ) -> (Vec<(Policy, Vec<Rule>)>, Vec<Problem>) {
     let reader = Reader::new(file);
+    let policies = read_with(&reader, text, names);
+    (policies, reader.into_problems())
+}
+
+/// As [`read`]; problems are noted in the reader.
+pub(super) fn read_with(
+    reader: &Reader,
+    text: &str,
+    names: &mut BTreeMap<SmolStr, Arc<str>>,
+) -> Vec<(Policy, Vec<Rule>)> {
     let env = Arc::new(Env::stdlib());
     let mut policies = Vec::new();
     for document in reader.documents(text) {
@@ -97,9 +107,9 @@ pub(super) fn read(
         if matches!(document.value, Value::Null) {
             continue;
         }
-        policies.extend(policy(&reader, &document, names, &env));
+        policies.extend(policy(reader, &document, names, &env));
     }
-    (policies, reader.into_problems())
+    policies
 }
 
 fn policy(
@@ -387,10 +397,23 @@ fn when(reader: &Reader, node: &Node, env: &Arc<Env>) -> Option<Expression> {
         Ok(expression) => Some(expression),
         Err(problems) => {
             for (what, instead) in problems {
+                let what = within(text, what);
                 reader.problem(errors::BAD_EXPRESSION, node.place, what, instead);
             }
             None
         }
+    }
+}
+
+/// A problem in an expression of several lines, with the line of it that the name in question stands in.
+fn within(text: &str, what: String) -> String {
+    let name = what.split('`').nth(1).unwrap_or_default();
+    let line = text.lines().position(|line| line.contains(name));
+    match line {
+        Some(line) if text.trim_end().contains('\n') && !name.is_empty() => {
+            format!("{what} (line {} of it)", line + 1)
+        }
+        _ => what,
     }
 }
 

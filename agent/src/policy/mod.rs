@@ -21,6 +21,7 @@ pub mod model;
 mod path;
 pub mod rate;
 mod reading;
+pub mod reference;
 pub mod schema;
 mod set;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The JSON Schema of policies, for editors and for the custom resource.
 //!
 //! The types here exist for the schema alone: policies are read by `document`, with places. A test holds the two
-//! against each other.
+//! against each other (`tests/reference.rs`).
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;

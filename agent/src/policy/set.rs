@@ -228,6 +228,10 @@ impl Rule {
     }
 }
 
+fn short(hasher: &blake3::Hasher) -> String {
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
 impl Default for PolicySet {
     fn default() -> Self {
         PolicySet::assemble(Vec::new(), Vec::new(), blake3::Hasher::new())
@@ -235,6 +239,15 @@ impl Default for PolicySet {
 }
 
 impl PolicySet {
+    /// The digest that a set of these texts has, whether they are valid or not.
+    pub fn digest_of<T: AsRef<str>>(texts: &[T]) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for text in texts {
+            hasher.update(blake3::hash(text.as_ref().as_bytes()).as_bytes());
+        }
+        short(&hasher)
+    }
+
     /// Compiles files, given as names and texts. All errors of all files are told at once.
     pub fn load<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<PolicySet, Problems> {
         let mut problems = Vec::new();
@@ -283,7 +296,7 @@ impl PolicySet {
         literals.sort();
         literals.dedup();
         let index = Index::build(&policies, &rules);
-        let digest = hasher.finalize().to_hex()[..16].to_owned();
+        let digest = short(&hasher);
         PolicySet {
             policies,
             rules,

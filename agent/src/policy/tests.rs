@@ -3,6 +3,7 @@
 mod ambiguous;
 mod clients;
 mod errors;
+mod reference;
 mod unseen;
 mod warnings;
 

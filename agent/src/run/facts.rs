@@ -17,7 +17,7 @@ impl Agent {
         Facts {
             mode: judge.engine.mode(),
             policy_digest: self.policies.digest().to_owned(),
-            scope: self.scope_words(),
+            scope: self.config.capture.scope.words(),
             policies: self.policy_facts(),
             libraries: self.library_facts(),
             blind_spots: self.blind_spots(),
@@ -54,24 +54,6 @@ impl Agent {
             records: self.pipeline.intake.stats().records,
             degraded: self.degraded(),
         }
-    }
-
-    fn scope_words(&self) -> String {
-        let scope = &self.config.capture.scope;
-        if scope.is_host() {
-            return "the whole host".into();
-        }
-        let mut words: Vec<String> = Vec::new();
-        words.extend(
-            scope
-                .cgroups
-                .iter()
-                .map(|path| format!("cgroup {}", path.display())),
-        );
-        words.extend(scope.netns.iter().map(|path| format!("netns {}", path.display())));
-        words.extend(scope.containers.iter().map(|id| format!("container {id}")));
-        words.extend(scope.exes.iter().map(|glob| format!("exe {glob}")));
-        words.join(", ")
     }
 
     fn policy_facts(&self) -> Vec<PolicyFacts> {
@@ -134,6 +116,13 @@ impl Agent {
                 bytes: blind.bytes,
                 flows: blind.flows,
             })
+            .chain(self.unread.blind().map(|(exe, blind)| BlindSpot {
+                exe: exe.to_string(),
+                pid: blind.pid,
+                reason: super::unread::HTTP2.to_owned(),
+                bytes: blind.bytes,
+                flows: blind.flows,
+            }))
             .collect()
     }
 

@@ -8,12 +8,14 @@ mod lock;
 mod policies;
 mod scope;
 mod start;
+mod unread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::capture::intake::{BlindReason, Notice};
+use crate::call;
+use crate::capture::intake::Notice;
 use crate::capture::libraries::{Libraries, Request};
 use crate::capture::{Captured, FlowInfo, GapReason, KernelTime, Process};
 use crate::config::Config;
@@ -74,10 +76,13 @@ pub struct Agent {
     capabilities: Vec<crate::kernel::load::Capability>,
     policies: Arc<PolicySet>,
     policies_from: Origin,
+    /// What was in force before the last change, to go back to.
+    policies_before: Option<(Arc<PolicySet>, Origin)>,
     dropped_records: u64,
     /// Operations of exempt processes, by the kernel's count.
     operations_exempt: u64,
     held: Option<Held>,
+    unread: unread::Unread,
     paths_raw: bool,
     run_times: RunTimes,
     ticks: u64,
@@ -101,6 +106,19 @@ enum Origin {
     /// A collector, in their place. They last until the next reload or restart: what an agent does is read from its
     /// own host's files, and nobody far away can change it for good.
     Collector,
+}
+
+impl Origin {
+    fn words(self) -> &'static str {
+        match self {
+            Origin::Files => "this host's files",
+            Origin::Collector => "a collector, until the next reload or restart",
+        }
+    }
+}
+
+fn plural(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[derive(Default)]
@@ -202,12 +220,13 @@ impl Agent {
                     reason,
                 } => unseen.push((info, process, reason)),
                 Notice::Ended {
+                    cookie,
                     process,
                     bytes,
                     enforceable,
                     seen,
                 } => {
-                    ended.push((process, bytes, enforceable, seen));
+                    ended.push((cookie, process, bytes, enforceable, seen));
                 }
                 Notice::Executed { at, pid, file, exe } => {
                     executables.list(exe.as_ref(), file, maps);
@@ -215,17 +234,26 @@ impl Agent {
                 }
             });
         });
-        for (process, bytes, enforceable, seen) in ended {
-            self.pipeline.judge.flow_ended(&process, bytes, enforceable, seen);
+        // Before the ends: a short connection may have begun and ended in this batch.
+        for call::Unread { flow, process } in self.pipeline.calls.take_unread() {
+            if self.unread.began(flow.carrier, &process) {
+                self.unseen(&flow, &process, unread::HTTP2);
+            }
+        }
+        for (cookie, process, bytes, enforceable, seen) in ended {
+            let seen = !self.unread.ended(cookie, bytes) && seen;
+            self.pipeline
+                .judge
+                .flow_ended(&process, bytes, enforceable && seen, seen);
         }
         for (info, process, reason) in unseen {
-            self.unseen(&info, &process, reason);
+            self.unseen(&info, &process, reason.as_str());
         }
         records
     }
 
     /// A connection that nothing can read: the first policy that says something of it decides.
-    fn unseen(&mut self, info: &FlowInfo, process: &Process, reason: BlindReason) {
+    fn unseen(&mut self, info: &FlowInfo, process: &Process, reason: &str) {
         let judge = &mut self.pipeline.judge;
         let Some(verdict) = judge.engine.evaluate_unseen(process) else {
             return;
@@ -241,12 +269,7 @@ impl Agent {
         self.exports.send(vec![wire::flow_loss(wire::Loss {
             reason: "unseen",
             process: Some(process),
-            detail: format!(
-                "{}: policy {} {}: {done}",
-                reason.as_str(),
-                verdict.policy,
-                verdict.rule
-            ),
+            detail: format!("{reason}: policy {} {}: {done}", verdict.policy, verdict.rule),
             ..wire::Loss::default()
         })]);
     }
@@ -437,29 +460,50 @@ impl Agent {
 
     /// Back to the configured files, whatever is in force.
     fn reload(&mut self, mut asked: Asked) {
-        match policies::read(&self.config) {
+        let texts = policies::texts(&self.config);
+        if let Ok(texts) = &texts {
+            let texts: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
+            asked = asked.wanting(PolicySet::digest_of(&texts));
+        }
+        match texts.and_then(|texts| PolicySet::load(&texts)) {
             Ok(set) => {
                 if self.policies_from == Origin::Collector {
                     asked.add("the configured files take the place of what a collector had pushed");
                 }
-                self.replace(set, Origin::Files, asked);
+                self.replace(Arc::new(set), Origin::Files, asked);
             }
             Err(errors) => {
                 tracing::error!("the new policies are not used, the old ones stay in force:\n{errors}");
-                asked.refuse(self.policies.digest(), errors.to_string());
+                asked.refuse(errors.to_string());
             }
         }
     }
 
-    fn replace(&mut self, set: PolicySet, from: Origin, asked: Asked) {
+    /// Back to what was in force before the last change. Asked again, it goes forward.
+    fn undo(&mut self, mut asked: Asked) {
+        match self.policies_before.take() {
+            Some((set, origin)) => {
+                asked.add("the last change of policies is undone; the next reload or restart reads the files again");
+                self.replace(set, origin, asked);
+            }
+            None => asked.refuse("no other policies were in force since the agent started"),
+        }
+    }
+
+    fn replace(&mut self, set: Arc<PolicySet>, from: Origin, asked: Asked) {
         let old = self.policies.digest().to_owned();
         let new = set.digest().to_owned();
         let message = format!(
-            "{} policies, {} rules are in force",
-            set.policies().len(),
-            set.rules().len()
+            "in force now: {}, {}, from {}",
+            plural(set.policies().len(), "policy", "policies"),
+            plural(set.rules().len(), "rule", "rules"),
+            from.words(),
         );
-        self.policies = Arc::new(set);
+        let before = std::mem::replace(&mut self.policies, set);
+        // The same text again is no change to go back from.
+        if old != new {
+            self.policies_before = Some((before, self.policies_from));
+        }
         self.policies_from = from;
         self.pipeline.judge.engine.replace(self.policies.clone());
         self.pipeline
@@ -482,6 +526,7 @@ impl Agent {
                 );
             }
             Command::ReloadPolicies { asked } => self.reload(asked),
+            Command::UndoPolicies { asked } => self.undo(asked),
             Command::PushPolicies { files, asked } => {
                 // Their rules are told apart from those of this host's files in events and in the status.
                 let texts: Vec<(String, String)> = files
@@ -489,8 +534,13 @@ impl Agent {
                     .map(|file| (format!("collector/{}", file.name), file.text))
                     .collect();
                 match PolicySet::load(&texts) {
-                    Ok(set) => self.replace(set, Origin::Collector, asked),
-                    Err(problems) => asked.refuse(self.policies.digest(), problems.to_string()),
+                    Ok(set) => self.replace(Arc::new(set), Origin::Collector, asked),
+                    Err(problems) => {
+                        tracing::error!(
+                            "the policies that a collector pushed are not used, the old ones stay in force:\n{problems}"
+                        );
+                        asked.refuse(problems.to_string());
+                    }
                 }
             }
             Command::Facts { reply } => {

@@ -150,9 +150,11 @@ fn attach(
         capabilities,
         policies,
         policies_from: super::Origin::Files,
+        policies_before: None,
         dropped_records: 0,
         operations_exempt: 0,
         held: None,
+        unread: super::unread::Unread::default(),
         paths_raw,
         run_times,
         ticks: 0,
@@ -217,6 +219,7 @@ fn export_settings(config: &Config) -> export::Settings {
             Export::Otlp(_) => settings.consumers.push(consumer_name("otlp", index)),
         }
     }
+    settings.state_dir = Some(config.spool.dir.clone());
     if !settings.consumers.is_empty() {
         settings.spool = Some(spool::Settings {
             dir: config.spool.dir.clone(),
@@ -285,9 +288,15 @@ fn ceiling(remote: Remote) -> Ceiling {
 }
 
 fn serve_metrics(exports: &Exports, telemetry: Arc<Telemetry>, listen: std::net::SocketAddr) {
+    let told = exports.clone();
     exports.runtime().spawn(async move {
         if let Err(error) = telemetry.serve(listen).await {
-            tracing::error!(%listen, %error, "metrics are not served: set `metrics.listen` to a free address, or off");
+            let what = format!("not served ({error}): set `metrics.listen` to a free address, or off");
+            tracing::error!(%listen, "metrics are {what}");
+            // In the status and as an event: who reads only dashboards sees nothing else of it.
+            let name = format!("metrics {listen}");
+            told.send(vec![wire::agent_state("degraded", format!("{name}: {what}"))]);
+            told.add_exporter(&name, None).set_state("failing", what);
         }
     });
 }
@@ -295,17 +304,24 @@ fn serve_metrics(exports: &Exports, telemetry: Arc<Telemetry>, listen: std::net:
 fn audit_start(config: &Config, policies: &PolicySet, exports: &Exports) {
     let detail = format!("apiward {} on {}", env!("CARGO_PKG_VERSION"), kernel_release());
     exports.send(vec![wire::agent_state("started", detail)]);
-    for (what, digest) in [
-        ("configuration", config.digest()),
-        ("policy", policies.digest().to_owned()),
-        ("mode", config.mode.as_str().to_owned()),
+    let redaction = match &config.redact.paths {
+        PathRedaction::Raw { reason, until } if config.redact.paths.is_raw(jiff::Timestamp::now()) => {
+            ("raw", format!("{reason} (until {until})"))
+        }
+        _ => ("template", "the agent started".to_owned()),
+    };
+    let started = || "the agent started".to_owned();
+    for (what, now, why) in [
+        ("configuration", config.digest(), started()),
+        ("scope", config.capture.scope.words(), started()),
+        ("policy", policies.digest().to_owned(), started()),
+        ("mode", config.mode.as_str().to_owned(), started()),
+        ("redaction", redaction.0.to_owned(), redaction.1),
     ] {
-        Asked::unattended(exports, what, "start", "the agent started").accept("", digest, "in force");
-    }
-    if let PathRedaction::Raw { reason, until } = &config.redact.paths {
-        let words = format!("{reason} (until {until})");
-        Asked::unattended(exports, "redaction", "the configuration", words)
-            .accept("template", "raw", "in force");
+        let asked = Asked::unattended(exports, what, "start", why);
+        // What was in force when the last run ended.
+        let before = asked.in_force();
+        asked.accept(before, now, "in force");
     }
 }
 
@@ -397,7 +413,7 @@ fn installation_key(directory: &Path) -> Result<[u8; 32]> {
     for chunk in key.chunks_mut(16) {
         chunk.copy_from_slice(&rand::random::<u128>().to_ne_bytes()[..chunk.len()]);
     }
-    let made = fs::create_dir_all(directory).and_then(|()| {
+    let made = spool::make_private(directory).and_then(|()| {
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)

@@ -54,8 +54,9 @@ pub fn parse_cidr(text: &str) -> Option<IpNet> {
     };
     if let IpNet::V6(v6) = net
         && let Some(v4) = v6.addr().to_ipv4_mapped()
-        && let Some(prefix) = v6.prefix_len().checked_sub(96)
     {
+        // A shorter prefix would be a network of IPv6 that holds no IPv4 address, whatever was meant.
+        let prefix = v6.prefix_len().checked_sub(96)?;
         return IpNet::new(IpAddr::V4(v4), prefix).ok().map(|net| net.trunc());
     }
     Some(net.trunc())

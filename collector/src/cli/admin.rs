@@ -65,6 +65,17 @@ struct To {
     output: Output,
 }
 
+impl To {
+    /// The same store and agents, for a command to paste.
+    fn again(&self) -> String {
+        let mut words = format!("--data {} ", self.data.data.display());
+        for agent in &self.agent {
+            words.push_str(&format!("--agent {} ", plain(agent)));
+        }
+        words
+    }
+}
+
 /// Speaks to the collector that writes to `data`.
 async fn connect(data: &Path) -> Result<CollectorClient<Channel>> {
     let socket = data.join(SOCKET);
@@ -107,7 +118,7 @@ pub fn agents(args: &AgentsArgs) -> Result<ExitCode> {
     match args.output {
         Output::Json => {
             for agent in &agents {
-                println!("{}", as_json(agent));
+                super::say!("{}", as_json(agent));
             }
         }
         Output::Table => print_agents(&agents, running),
@@ -187,7 +198,7 @@ fn print_agents(agents: &[v1::Agent], running: bool) {
             none(missing.join(", ")),
         ]);
     }
-    println!("{table}");
+    super::say!("{table}");
 }
 
 fn as_json(agent: &v1::Agent) -> serde_json::Value {
@@ -229,8 +240,8 @@ pub fn mode(args: &ModeArgs) -> Result<ExitCode> {
     })?;
     let undo = match args.mode.as_str() {
         "enforce" => format!(
-            "to undo it: apiward-collector mode observe --data {} --reason …; on a host: apiward mode observe",
-            to.data.data.display()
+            "to undo: apiward-collector mode observe {}--reason undo; on a host: apiward mode observe",
+            to.again()
         ),
         _ => "enforcement is off where it says accepted".to_owned(),
     };
@@ -261,8 +272,11 @@ pub fn policy(args: &PolicyArgs) -> Result<ExitCode> {
     print_results(
         &results,
         to.output,
-        "to undo it: push the policies of before; on a host: `apiward mode observe` stops nothing any more, and `systemctl \
-         reload` (SIGHUP) takes the host's own policy files again",
+        &format!(
+            "to stop nothing any more: apiward-collector mode observe {}--reason undo; to undo: push the policies of \
+             before; on a host: apiward policy undo (what was in force before), apiward policy reload (its own files)",
+            to.again()
+        ),
     )
 }
 
@@ -281,11 +295,11 @@ fn print_results(results: &[v1::AgentResult], output: Output, undo: &str) -> Res
     }
     for result in results {
         match output {
-            Output::Json => println!(
+            Output::Json => super::say!(
                 "{}",
                 serde_json::json!({ "agent_id": result.agent_id, "accepted": result.accepted, "reason": result.reason })
             ),
-            Output::Table => println!(
+            Output::Table => super::say!(
                 "{}  {}  {}",
                 plain(&result.agent_id),
                 if result.accepted { "accepted" } else { "REFUSED" },
@@ -301,7 +315,7 @@ fn print_results(results: &[v1::AgentResult], output: Output, undo: &str) -> Res
     }
     let accepted = results.iter().filter(|result| result.accepted).count();
     if output == Output::Table {
-        println!(
+        super::say!(
             "{accepted} of {} accepted{}{undo}",
             results.len(),
             if accepted > 0 { "; " } else { ". Nothing to undo; " }

@@ -5,6 +5,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+/// Prints a line; whoever read the output and has gone away wanted no more of it.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout().lock(), $($words)*);
+    }};
+}
+pub(crate) use say;
+
 mod admin;
 mod read;
 mod run;

@@ -148,7 +148,7 @@ impl Summary {
     }
 
     fn print(&self) {
-        println!("{} calls", self.calls);
+        super::say!("{} calls", self.calls);
         let mut endpoints: Vec<_> = self.endpoints.iter().collect();
         endpoints.sort_by_key(|(_, endpoint)| std::cmp::Reverse(endpoint.calls));
         table(
@@ -192,7 +192,7 @@ impl Summary {
                 .map(|((exe, direction), calls)| [calls.to_string(), direction.clone(), exe.clone()]),
         );
         if self.verdicts.is_empty() {
-            println!("\nNo call matched a rule that denies or alerts.");
+            super::say!("\nNo call matched a rule that denies or alerts.");
         } else {
             table(
                 "What policy said",
@@ -226,7 +226,7 @@ impl Summary {
             );
         }
         if self.losses.is_empty() {
-            println!("\nNothing was lost.");
+            super::say!("\nNothing was lost.");
         } else {
             table(
                 "Not seen, or lost",
@@ -247,12 +247,12 @@ impl Summary {
             .filter(|((_, accepted), _)| !accepted)
             .map(|(_, count)| count)
             .sum();
-        println!(
+        super::say!(
             "\n{} changes of mode, policy or configuration, {refused} of them refused.",
             self.audits.values().sum::<u64>()
         );
         if self.beyond > 0 {
-            println!("{} entries found no room in the tables.", self.beyond);
+            super::say!("{} entries found no room in the tables.", self.beyond);
         }
     }
 
@@ -286,9 +286,9 @@ fn table<const N: usize>(title: &str, header: [&str; N], rows: impl ExactSizeIte
     for row in rows.take(ROWS_MAX) {
         table.add_row(row.iter().map(|cell| plain(cell)));
     }
-    println!("\n{title}\n{table}");
+    super::say!("\n{title}\n{table}");
     if total > ROWS_MAX {
-        println!("… and {} more; `--output json` has all", total - ROWS_MAX);
+        super::say!("… and {} more; `--output json` has all", total - ROWS_MAX);
     }
 }
 
@@ -306,7 +306,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         true
     })?;
     match args.output {
-        Output::Json => println!("{}", summary.to_json()),
+        Output::Json => super::say!("{}", summary.to_json()),
         Output::Table => summary.print(),
     }
     Ok(ExitCode::SUCCESS)

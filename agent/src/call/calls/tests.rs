@@ -567,6 +567,13 @@ fn other_protocols_are_let_go() {
     scene.received("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_eq!(scene.close(false), "");
     assert_eq!(scene.calls.stats().flows_http2, 1);
+    assert_eq!(scene.calls.take_unread().len(), 1, "it is a blind spot");
+    assert!(scene.calls.take_unread().is_empty());
+    let mut scene = Scene::server();
+    scene.sent("\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64");
+    scene.received("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert_eq!(scene.close(false), "");
+    assert_eq!(scene.calls.stats().flows_http2, 1, "the server may speak first");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `apiward policy`: checks, explains and tests policies as files; needs no agent, no kernel and no root. `reload`
-//! alone speaks to a running agent.
+//! `apiward policy`: checks, explains and tests policies as files; needs no agent, no kernel and no root. `reload` and
+//! `undo` alone speak to a running agent.
 //!
 //! What a policy means is decided in `crate::policy`, by the same code that judges calls; here are only files, words
 //! and exit codes.
@@ -11,14 +11,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::client::{self, Agent, Problem as AgentProblem};
+use super::Output;
+use super::client::Problem as AgentProblem;
 use super::print::{self, Color, Paper, Style};
-use super::{AgentArgs, Output};
 use crate::config;
 use crate::policy::{PolicySet, schema};
 use crate::yaml::{Problem, Problems};
 
 mod cases;
+mod change;
 mod check;
 mod explain;
 
@@ -43,13 +44,9 @@ enum Command {
     /// The JSON Schema of policies (2020-12), for editors.
     Schema,
     /// Has the running agent read its policy files again; wrong ones leave the old ones in force.
-    Reload {
-        /// Why, for the audit event.
-        #[arg(long, default_value = "no reason given")]
-        reason: String,
-        #[command(flatten)]
-        agent: AgentArgs,
-    },
+    Reload(change::Args),
+    /// Has the running agent go back to the policies that were in force before the last change.
+    Undo(change::Args),
 }
 
 /// What `check` and `explain` read.
@@ -75,7 +72,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
             print::out(&format!("{:#}\n", schema::schema().as_value()))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Reload { reason, agent } => reload(&reason, &agent),
+        Command::Reload(args) => change::run(change::Change::Reload, &args),
+        Command::Undo(args) => change::run(change::Change::Undo, &args),
     }
 }
 
@@ -183,31 +181,6 @@ fn files_in(directory: &Path, endings: &[&str]) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn reload(reason: &str, args: &AgentArgs) -> Result<ExitCode> {
-    client::block_on(async {
-        let mut agent = Agent::connect(args).await?;
-        let result = agent.reload_policies(reason).await?;
-        match args.output {
-            Output::Json => put_json(&json!({ "accepted": result.accepted, "message": result.message }))?,
-            Output::Table => {
-                let mut paper = Paper::new(Color::Auto.is_on());
-                if !result.accepted {
-                    paper.line("the new policies are not used, the old ones stay in force:");
-                }
-                for line in result.message.lines() {
-                    paper.line(line);
-                }
-                print::out(paper.as_str())?;
-            }
-        }
-        Ok(if result.accepted {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
-    })
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ fn corpus() -> Vec<Case> {
         .filter(|file| file.extension().is_some_and(|extension| extension == "md"))
     {
         let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+        // Targets are `call`'s to take apart: `call/target/corpus.rs`.
         if stem != "url" {
             read(&stem, &std::fs::read_to_string(file).unwrap(), &mut cases);
         }

@@ -19,7 +19,7 @@ use super::command::{Asked, Ceiling, Command, PolicyText};
 use super::net::{self, Backoff, Tls};
 use super::spool::Reader;
 use super::{Exporter, Exports, clock, wire};
-use crate::policy::Mode;
+use crate::policy::{Mode, PolicySet};
 
 mod message;
 
@@ -313,12 +313,13 @@ impl Link {
 
     fn set_mode(&self, command: v1::SetMode, results: &mpsc::Sender<v1::CommandResult>) {
         let (asked, answer) = Asked::new(&self.exports, "mode", self.who(), bounded(command.reason));
+        let asked = asked.wanting(bounded(command.mode.clone()));
         let id = command.command_id;
         let mode = match command.mode.as_str() {
             "observe" => Mode::Observe,
             "enforce" => Mode::Enforce,
             _ => {
-                asked.refuse("", "the mode is neither `observe` nor `enforce`");
+                asked.refuse("the mode is neither `observe` nor `enforce`");
                 return self.reply(id, answer, results);
             }
         };
@@ -328,13 +329,15 @@ impl Link {
         };
         match self.settings.ceiling.permit(needed) {
             Ok(()) => self.hand_on(Command::SetMode { mode, asked }),
-            Err(why) => asked.refuse("", why),
+            Err(why) => asked.refuse(why),
         }
         self.reply(id, answer, results);
     }
 
     fn policies(&self, command: v1::Policies, results: &mpsc::Sender<v1::CommandResult>) {
         let (asked, answer) = Asked::new(&self.exports, "policy", self.who(), bounded(command.reason));
+        let texts: Vec<&str> = command.files.iter().map(|file| file.text.as_str()).collect();
+        let asked = asked.wanting(PolicySet::digest_of(&texts));
         match self.settings.ceiling.permit(Ceiling::Policies) {
             Ok(()) => {
                 let files = command
@@ -347,7 +350,7 @@ impl Link {
                     .collect();
                 self.hand_on(Command::PushPolicies { files, asked });
             }
-            Err(why) => asked.refuse("", why),
+            Err(why) => asked.refuse(why),
         }
         self.reply(command.command_id, answer, results);
     }

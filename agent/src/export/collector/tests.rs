@@ -305,7 +305,9 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
                 Command::PushPolicies { files, asked } => {
                     asked.accept("old", "new", format!("{} files", files.len()))
                 }
-                Command::ReloadPolicies { asked } => asked.accept("old", "old", "nothing changed"),
+                Command::ReloadPolicies { asked } | Command::UndoPolicies { asked } => {
+                    asked.accept("old", "old", "nothing changed");
+                }
                 Command::Facts { reply } => {
                     let _ = reply.send(Facts {
                         mode,

@@ -343,6 +343,7 @@ impl v1::control_server::Control for Control {
         let who = peer(&request)?;
         let request = request.into_inner();
         let (asked, answer) = Asked::new(&self.exports, "mode", who, bounded(request.reason));
+        let asked = asked.wanting(bounded(request.mode.clone()));
         let mode = match request.mode.as_str() {
             "observe" => Some(Mode::Observe),
             "enforce" => Some(Mode::Enforce),
@@ -351,7 +352,7 @@ impl v1::control_server::Control for Control {
         match mode {
             // A full queue drops the command, and dropping it records and answers it as refused.
             Some(mode) => drop(self.exports.command(Command::SetMode { mode, asked })),
-            None => asked.refuse("", "the mode is neither `observe` nor `enforce`"),
+            None => asked.refuse("the mode is neither `observe` nor `enforce`"),
         }
         Ok(self.answer(answer).await)
     }
@@ -363,6 +364,16 @@ impl v1::control_server::Control for Control {
         let who = peer(&request)?;
         let (asked, answer) = Asked::new(&self.exports, "policy", who, bounded(request.into_inner().reason));
         drop(self.exports.command(Command::ReloadPolicies { asked }));
+        Ok(self.answer(answer).await)
+    }
+
+    async fn undo_policies(
+        &self,
+        request: Request<v1::ReloadRequest>,
+    ) -> Result<Response<v1::ControlResult>, Status> {
+        let who = peer(&request)?;
+        let (asked, answer) = Asked::new(&self.exports, "policy", who, bounded(request.into_inner().reason));
+        drop(self.exports.command(Command::UndoPolicies { asked }));
         Ok(self.answer(answer).await)
     }
 

@@ -24,9 +24,10 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
             match command {
                 Command::SetMode { mode, asked } => asked.accept("observe", mode.as_str(), "switched"),
                 Command::ReloadPolicies { asked } => {
-                    asked.refuse("abcd", "records.yaml:3: unknown key `acton`")
+                    asked.refuse("records.yaml:3: unknown key `acton`")
                 }
-                Command::PushPolicies { asked, .. } => asked.refuse("abcd", "no"),
+                Command::UndoPolicies { asked } => asked.accept("new", "old", "as before"),
+                Command::PushPolicies { asked, .. } => asked.refuse("no"),
                 Command::Facts { reply } => {
                     let _ = reply.send(Facts {
                         calls: 7,
@@ -148,6 +149,12 @@ async fn status_mode_and_reload() {
         (result.accepted, result.message.as_str()),
         (false, "records.yaml:3: unknown key `acton`")
     );
+    let result = client
+        .undo_policies(v1::ReloadRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((result.accepted, result.message.as_str()), (true, "as before"));
 }
 
 #[tokio::test]

@@ -174,6 +174,12 @@ fn expressions_are_checked_when_they_are_loaded() {
 }
 
 #[test]
+fn an_error_in_a_long_expression_tells_its_line() {
+    let text = "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: { name: p }\nspec:\n  rules:\n  - name: r\n    action: alert\n    when: |\n      call.tls.used &&\n      call.request.pth == '/x'\n";
+    insta::assert_snapshot!(errors(text), @r#"p.yaml:9:7: `call.request.pth` is not part of a call (line 2 of it) — did you mean `call.request.path`? [AW1104]"#);
+}
+
+#[test]
 fn names_are_unique_over_files() {
     let text = "apiVersion: apiward.io/v1\nkind: ApiPolicy\nmetadata: { name: p }\nspec: { rules: [] }\n";
     let problems = PolicySet::load(&[("a.yaml", text), ("b.yaml", text)])
