@@ -17,9 +17,18 @@ use crate::harness::world::{binary, program};
 use crate::harness::{Agent, Place, Process, Result, World, policy, servers, until};
 
 pub const STORIES: &[Story] = &[
-    ("a_bad_policy_is_undone_by_what_is_printed", a_bad_policy_is_undone),
-    ("a_collector_does_what_the_host_permits", a_collector_does_what_the_host_permits),
-    ("what_cannot_be_configured_is_told", what_cannot_be_configured_is_told),
+    (
+        "a_bad_policy_is_undone_by_what_is_printed",
+        a_bad_policy_is_undone,
+    ),
+    (
+        "a_collector_does_what_the_host_permits",
+        a_collector_does_what_the_host_permits,
+    ),
+    (
+        "what_cannot_be_configured_is_told",
+        what_cannot_be_configured_is_told,
+    ),
     ("what_cannot_be_had_degrades", what_cannot_be_had_degrades),
     ("http2_is_a_blind_spot", http2_is_a_blind_spot),
 ];
@@ -71,8 +80,14 @@ fn a_bad_policy_is_undone() -> Result {
     let reload = agent.command(&["policy", "reload", "--reason", "change 1"])?;
     let (code, printed) = said(reload.spawn()?)?;
     ensure!(code == Some(0), "the reload failed: {printed}");
-    ensure!(printed.contains("AW1"), "no warning of a denial of everything: {printed}");
-    ensure!(!works(&world, app.port)?, "the policy denies everything, and a call passed");
+    ensure!(
+        printed.contains("AW1"),
+        "no warning of a denial of everything: {printed}"
+    );
+    ensure!(
+        !works(&world, app.port)?,
+        "the policy denies everything, and a call passed"
+    );
 
     // The line that is printed, word for word.
     let command = proposed(&printed, "to undo: ")?;
@@ -103,7 +118,11 @@ fn a_bad_policy_is_undone() -> Result {
     ensure!(works(&world, app.port)?, "it observes, and a call fails");
 
     let all = agent.events.wait("every change is audited", |all| {
-        of_kind(all, "audit").iter().filter(|audit| audit["who"] != "start").count() == 4
+        of_kind(all, "audit")
+            .iter()
+            .filter(|audit| audit["who"] != "start")
+            .count()
+            == 4
     })?;
     let audits: Vec<&Value> = of_kind(all, "audit")
         .into_iter()
@@ -134,7 +153,14 @@ impl<'a> Collector<'a> {
         let data = world.path("store");
         let mut process = Start::new(world, Place::Ours, binary("apiward-collector")?)
             .name("collector")
-            .args(["run", "--metrics", "off", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .args([
+                "run",
+                "--metrics",
+                "off",
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--data",
+            ])
             .arg(&data)
             .arg("--tls-cert")
             .arg(&identity.certificate)
@@ -143,7 +169,9 @@ impl<'a> Collector<'a> {
             .arg("--tls-client-ca")
             .arg(&authority.ca)
             .spawn()?;
-        process.wait_until("the collector accepts", || Ok(accepts(([127, 0, 0, 1], port).into())))?;
+        process.wait_until("the collector accepts", || {
+            Ok(accepts(([127, 0, 0, 1], port).into()))
+        })?;
         Ok(Collector {
             world,
             data,
@@ -242,7 +270,10 @@ fn a_collector_does_what_the_host_permits() -> Result {
     );
     let (code, printed) = said(agent.command(&["policy", "undo"])?.spawn()?)?;
     ensure!(code == Some(0), "{printed}");
-    ensure!(agent.status()?["policy_digest"] == own, "its own policies are not back");
+    ensure!(
+        agent.status()?["policy_digest"] == own,
+        "its own policies are not back"
+    );
 
     let all = agent.events.wait("every try is audited", |all| {
         let remote = |audit: &&&Value| text(&audit["who"]).starts_with("collector");
@@ -300,13 +331,43 @@ fn what_cannot_be_configured_is_told() -> Result {
     let table: Vec<(&str, Value, i32, &str)> = vec![
         ("an unknown key", json!({ "modes": "observe" }), 2, "[AW1002]"),
         ("a bad value", json!({ "mode": "block" }), 2, "[AW1004]"),
-        ("a size out of range", json!({ "spool": { "bytes_max": "1TiB" } }), 2, "[AW1005]"),
-        ("no such policy", json!({ "policies": [world.path("none.yaml")] }), 2, "[AW1106]"),
-        ("no such cgroup", json!({ "capture": { "scope": { "cgroup": ["/sys/fs/cgroup/none"] } } }), 2, "[AW1011]"),
-        ("a file as the spool", json!({ "spool": { "dir": &file }, "export": [{ "collector": { "endpoint": "http://127.0.0.1:1" } }] }), 1, "[AW1404]"),
+        (
+            "a size out of range",
+            json!({ "spool": { "bytes_max": "128GiB" } }),
+            2,
+            "[AW1005]",
+        ),
+        (
+            "no such policy",
+            json!({ "policies": [world.path("none.yaml")] }),
+            2,
+            "[AW1106]",
+        ),
+        (
+            "no such cgroup",
+            json!({ "capture": { "scope": { "cgroup": ["/sys/fs/cgroup/none"] } } }),
+            2,
+            "[AW1011]",
+        ),
+        (
+            "a file as the spool",
+            json!({ "spool": { "dir": &file }, "export": [{ "collector": { "endpoint": "http://127.0.0.1:1" } }] }),
+            1,
+            "[AW1404]",
+        ),
         ("a file as the socket", json!({ "control": &file }), 1, "[AW1403]"),
-        ("a socket where nothing can be", json!({ "control": "/proc/none/c.sock" }), 1, "[AW1403]"),
-        ("raw paths without an end", json!({ "redact": { "paths": { "raw": { "reason": "x" } } } }), 2, "[AW1007]"),
+        (
+            "a socket where nothing can be",
+            json!({ "control": "/proc/none/c.sock" }),
+            1,
+            "[AW1403]",
+        ),
+        (
+            "raw paths without an end",
+            json!({ "redact": { "paths": { "raw": { "reason": "x" } } } }),
+            2,
+            "[AW1007]",
+        ),
         ("keep", json!({ "on_exit": "keep" }), 2, "[AW1010]"),
     ];
     for (what, change, code, said) in table {
@@ -331,7 +392,8 @@ fn what_cannot_be_had_degrades() -> Result {
     let app = servers::app(&world, Place::Inside, None)?;
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let mut agent = Agent::start(&world, |config| {
-        config["metrics"] = json!({ "listen": taken.local_addr().map(|address| address.to_string()).unwrap_or_default() });
+        config["metrics"] =
+            json!({ "listen": taken.local_addr().map(|address| address.to_string()).unwrap_or_default() });
         config["export"] = json!([
             { "jsonl": { "path": world.path("events.jsonl") } },
             { "jsonl": { "path": "/dev/full" } },
@@ -345,7 +407,12 @@ fn what_cannot_be_had_degrades() -> Result {
         with_ids(all, &ids).len() == 6
     })?;
     let status = agent.wait_status("all three are told", |status| {
-        let reasons: Vec<&str> = status["reasons"].as_array().into_iter().flatten().map(text).collect();
+        let reasons: Vec<&str> = status["reasons"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(text)
+            .collect();
         let says = |words: &str| reasons.iter().any(|reason| reason.contains(words));
         says("metrics 127.0.0.1") && says("jsonl /dev/full") && says("collector http://127.0.0.1:1")
     })?;
@@ -391,20 +458,24 @@ fn http2_is_a_blind_spot() -> Result {
     let status = agent.wait_status("the blind spot is named, with its bytes", |status| {
         let spots = status["blind_spots"].as_array();
         spots.is_some_and(|spots| {
-            spots
-                .iter()
-                .any(|spot| spot["reason"] == "http2" && spot["flows"] == 2 && spot["bytes"].as_u64() > Some(0))
+            spots.iter().any(|spot| {
+                spot["reason"] == "http2" && spot["flows"] == 2 && spot["bytes"].as_u64() > Some(0)
+            })
         })
     })?;
     let coverage = &status["policies"][0]["coverage"];
     ensure!(
-        coverage["flows"] == 2 && coverage["flows_enforceable"] == 0 && coverage["bytes_unseen"] == coverage["bytes"],
+        coverage["flows"] == 2
+            && coverage["flows_enforceable"] == 0
+            && coverage["bytes_unseen"] == coverage["bytes"],
         "it counts as enforceable: {coverage:#}"
     );
     agent.events.wait("both sides are told under the policy", |all| {
         of_kind(all, "flow_loss")
             .iter()
-            .filter(|loss| loss["reason"] == "unseen" && text(&loss["detail"]).starts_with("http2: policy blind"))
+            .filter(|loss| {
+                loss["reason"] == "unseen" && text(&loss["detail"]).starts_with("http2: policy blind")
+            })
             .count()
             == 2
     })?;

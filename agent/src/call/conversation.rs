@@ -16,8 +16,8 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use super::open::{Answer, Open};
-use super::redact::Redactor;
 use super::options::UNREAD_LEN_MAX;
+use super::redact::Redactor;
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime};
 use crate::decode::{Decoder, Prefix, Role, Sniffed};

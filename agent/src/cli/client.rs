@@ -129,10 +129,7 @@ impl Agent {
         let request = v1::ReloadRequest {
             reason: reason.to_owned(),
         };
-        let answer = self
-            .client
-            .undo_policies(limited(request, CHANGE_TIMEOUT))
-            .await;
+        let answer = self.client.undo_policies(limited(request, CHANGE_TIMEOUT)).await;
         Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
     }
 

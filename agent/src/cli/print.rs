@@ -181,7 +181,13 @@ fn is_hostile(character: char) -> bool {
 /// Text on its way to a terminal, without what could command it or forge a line.
 pub fn harmless(text: &str) -> String {
     text.chars()
-        .map(|character| if is_hostile(character) { char::REPLACEMENT_CHARACTER } else { character })
+        .map(|character| {
+            if is_hostile(character) {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                character
+            }
+        })
         .collect()
 }
 

@@ -133,7 +133,11 @@ fn a_request_is_recorded_whatever_becomes_of_it() {
         "SIGHUP; refused: records.yaml:3: unknown key (and 1 more)"
     );
     assert_eq!(
-        (&audits[3]["accepted"], &audits[3]["who"], &audits[3]["old_digest"]),
+        (
+            &audits[3]["accepted"],
+            &audits[3]["who"],
+            &audits[3]["old_digest"]
+        ),
         (&false.into(), &"collector test".into(), &"enforce".into())
     );
 }

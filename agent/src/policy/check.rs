@@ -51,14 +51,17 @@ pub fn warnings(set: &PolicySet, trusted_proxies: &[IpNet]) -> Vec<Problem> {
                 "write `action: deny` or `alert`, or remove `rate`",
             );
         }
-        let whole = rule.dimensions().is_empty() && policy.workload.is_none();
-        if whole && rule.denies() {
+        if narrows_nothing(rule) && policy.workload.is_none() && rule.denies() {
+            let which = match rule.directions() {
+                [one] => format!("{} ", one.as_str()),
+                _ => String::new(),
+            };
             warn(
                 &mut found,
                 errors::MATCHES_EVERYTHING,
                 rule,
-                "denies every call of every process".into(),
-                "add `match`, or a `workload` to the policy",
+                format!("denies every {which}call of every process"),
+                "narrow its `match`, or add a `workload` to the policy",
             );
         }
         kills(rule, policy, &mut found);
@@ -105,6 +108,18 @@ fn unreachable(set: &PolicySet, earlier: &[Rule], rule: &Rule, found: &mut Vec<P
     }
 }
 
+/// Every call fits, of one direction at least.
+fn narrows_nothing(rule: &Rule) -> bool {
+    let every_path = rule
+        .matches
+        .paths
+        .iter()
+        .any(|pattern| pattern.rest && pattern.segments.is_empty());
+    rule.dimensions()
+        .iter()
+        .all(|name| *name == "direction" || (*name == "paths" && every_path))
+}
+
 /// Does the first rule match every call that the second one matches? `false` where that is hard to tell.
 fn covers(first: &Rule, first_policy: &Policy, second: &Rule, second_policy: &Policy) -> bool {
     let (a, b) = (&first.matches, &second.matches);
@@ -133,15 +148,22 @@ fn covers(first: &Rule, first_policy: &Policy, second: &Rule, second_policy: &Po
         && (first_policy.workload.is_none() || first_policy.workload == second_policy.workload)
 }
 
+/// The first earlier rule that makes this one wait, for calls that may match both: it needs to know more of them. A
+/// policy that observes makes none wait that enforces.
+pub fn waits_for<'s>(set: &PolicySet, earlier: &'s [Rule], rule: &Rule) -> Option<&'s Rule> {
+    earlier.iter().find(|first| {
+        let stands_before =
+            set.policy_of(first).mode == Mode::Enforce || set.policy_of(rule).mode == Mode::Observe;
+        first.needs() > rule.needs() && stands_before && may_overlap(first, rule)
+    })
+}
+
 /// A denial that needs only the head, behind a rule that may have to wait for more.
 fn waits(set: &PolicySet, earlier: &[Rule], rule: &Rule, found: &mut Vec<Problem>) {
     if !rule.denies() || set.policy_of(rule).mode != Mode::Enforce {
         return;
     }
-    let blocker = earlier.iter().find(|first| {
-        first.needs() > rule.needs() && set.policy_of(first).mode == Mode::Enforce && may_overlap(first, rule)
-    });
-    if let Some(first) = blocker {
+    if let Some(first) = waits_for(set, earlier, rule) {
         let what = match first.needs() {
             Phase::Complete => "the response",
             Phase::Head | Phase::Request => "the request's body",

@@ -161,8 +161,12 @@ pub fn render(page: &str) -> String {
     let mut rendered = String::with_capacity(page.len());
     let mut rest = page;
     while let Some((before, after)) = rest.split_once(START) {
-        let Some((name, after)) = after.split_once(" -->") else { break };
-        let Some((_, after)) = after.split_once(END) else { break };
+        let Some((name, after)) = after.split_once(" -->") else {
+            break;
+        };
+        let Some((_, after)) = after.split_once(END) else {
+            break;
+        };
         let part = match name {
             "keys" => keys(KEYS),
             "cases" => keys(CASE_KEYS),

@@ -483,7 +483,9 @@ impl Agent {
     fn undo(&mut self, mut asked: Asked) {
         match self.policies_before.take() {
             Some((set, origin)) => {
-                asked.add("the last change of policies is undone; the next reload or restart reads the files again");
+                asked.add(
+                    "the last change of policies is undone; the next reload or restart reads the files again",
+                );
                 self.replace(set, origin, asked);
             }
             None => asked.refuse("no other policies were in force since the agent started"),

@@ -83,7 +83,11 @@ fn sizes_and_durations() {
             .as_deref(),
         Some("10.0.0.0/8")
     );
-    assert_eq!(parse_cidr("::ffff:10.0.0.0/8"), None, "it would be a network of IPv6");
+    assert_eq!(
+        parse_cidr("::ffff:10.0.0.0/8"),
+        None,
+        "it would be a network of IPv6"
+    );
     assert_eq!(
         parse_cidr("10.1.2.3/8").map(|net| net.to_string()).as_deref(),
         Some("10.0.0.0/8")

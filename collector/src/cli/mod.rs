@@ -75,10 +75,25 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("apiward-collector: {error:#}");
+            eprintln!("apiward-collector: {}", causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and what it came from, in one line; what an outer one has told already is not told again.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// `30s`, `10m`, `2h`, `7d`.
@@ -119,6 +134,18 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        use anyhow::Context;
+        let error = Err::<(), _>(std::io::Error::other("no room"))
+            .context("the disk says: no room")
+            .context("it cannot be written");
+        assert_eq!(
+            causes(&error.expect_err("made so")),
+            "it cannot be written: the disk says: no room"
+        );
+    }
 
     #[test]
     fn durations_and_sizes_have_units() {

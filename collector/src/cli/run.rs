@@ -28,6 +28,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long streams may take to end.
 const END_LIMIT: Duration = Duration::from_secs(3);
 
+/// Less would remove events before anybody could ask for them.
+const KEEP_MIN: Duration = Duration::from_secs(60);
+const BYTES_MAX_MIN: u64 = 1 << 20;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Where agents connect. Beyond loopback only with TLS.
@@ -68,6 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "{} is not loopback, and events would cross the network in clear: give --tls-cert and --tls-key, or listen on 127.0.0.1",
             args.listen
         );
+    }
+    if args.keep < KEEP_MIN || args.bytes_max < BYTES_MAX_MIN {
+        bail!("nothing would stay: --keep is at least 1m, --bytes-max at least 1MiB");
     }
     let metrics_listen: Option<SocketAddr> = match args.metrics.as_str() {
         "off" => None,

@@ -215,7 +215,9 @@ mod tests {
             args(CONFIG_DEFAULT),
         );
         assert!(
-            refused.starts_with("the new policies are not used, the old ones stay in force:\na.yaml:1:1: no\na.yaml:2:1: no\n"),
+            refused.starts_with(
+                "the new policies are not used, the old ones stay in force:\na.yaml:1:1: no\na.yaml:2:1: no\n"
+            ),
             "{refused}"
         );
         assert!(!refused.contains("to undo"), "{refused}");

@@ -55,7 +55,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
                 set.digest(),
             ));
             if set.policies().is_empty() {
-                paper.styled(Style::Warn, "there is no policy in it: every call is allowed").end();
+                paper
+                    .styled(Style::Warn, "there is no policy in it: every call is allowed")
+                    .end();
             }
             print::out(paper.as_str())?;
         }

@@ -6,12 +6,12 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Files, Output, load, put_json, refused};
-use crate::call::CallDirection;
+use crate::call::{CallDirection, Phase};
 use crate::cli::print::{self, Color, Paper, Style};
 use crate::kernel::probe::{self, Answer};
 use crate::policy::cases::phase_name;
 use crate::policy::explain::{Explained, Host, Promise, UNSUPPORTED, explain};
-use crate::policy::{Mode, Policy, PolicySet};
+use crate::policy::{Mode, Policy, PolicySet, Rule, check};
 
 /// Column at which a promise's reason starts.
 const REASON_COLUMN: usize = 40;
@@ -99,7 +99,8 @@ fn page(set: &PolicySet, found: &Found, is_colored: bool) -> Paper {
             paper.end();
             policy_line(&mut paper, policy);
         }
-        rule_lines(&mut paper, position + 1, policy, explained);
+        let waits_for = check::waits_for(set, &set.rules()[..position], explained.rule);
+        rule_lines(&mut paper, position + 1, policy, explained, waits_for);
     }
     paper
 }
@@ -126,7 +127,13 @@ fn policy_line(paper: &mut Paper, policy: &Policy) {
     ));
 }
 
-fn rule_lines(paper: &mut Paper, position: usize, policy: &Policy, explained: &Explained<'_>) {
+fn rule_lines(
+    paper: &mut Paper,
+    position: usize,
+    policy: &Policy,
+    explained: &Explained<'_>,
+    waits_for: Option<&Rule>,
+) {
     let rule = explained.rule;
     paper
         .right(Style::Dim, &position.to_string(), 4)
@@ -144,8 +151,15 @@ fn rule_lines(paper: &mut Paper, position: usize, policy: &Policy, explained: &E
     paper.pad_to(5).line(&format!(
         "decided {by}; by the {}, {}",
         explained.decided_by.as_str(),
-        when(explained)
+        when(explained.decided_at)
     ));
+    if let Some(first) = waits_for {
+        paper.pad_to(5).line(&format!(
+            "calls that {} may match are decided {}: it stands before",
+            first.name,
+            when(first.needs())
+        ));
+    }
     for (direction, tls, promise) in &explained.promises {
         let style = match promise.best {
             None => Style::Bad,
@@ -176,11 +190,11 @@ fn rule_lines(paper: &mut Paper, position: usize, policy: &Policy, explained: &E
     }
 }
 
-fn when(explained: &Explained<'_>) -> String {
-    match phase_name(explained.decided_at) {
-        "head" => "when the request's head is whole".into(),
-        "request" => "when the request's body is whole".into(),
-        _ => "when the response is whole".into(),
+fn when(decided: Phase) -> &'static str {
+    match decided {
+        Phase::Head => "when the request's head is whole",
+        Phase::Request => "when the request's body is whole",
+        Phase::Complete => "when the response is whole",
     }
 }
 
@@ -203,12 +217,16 @@ fn page_json(set: &PolicySet, found: &Found) -> Value {
         .collect();
     let rules: Vec<Value> = explain(set, found.host)
         .iter()
-        .map(|explained| rule_json(set, explained))
+        .enumerate()
+        .map(|(position, explained)| {
+            let waits_for = check::waits_for(set, &set.rules()[..position], explained.rule);
+            rule_json(set, explained, waits_for)
+        })
         .collect();
     json!({ "host": asked, "digest": set.digest(), "rules": rules })
 }
 
-fn rule_json(set: &PolicySet, explained: &Explained<'_>) -> Value {
+fn rule_json(set: &PolicySet, explained: &Explained<'_>, waits_for: Option<&Rule>) -> Value {
     let rule = explained.rule;
     let policy = set.policy_of(rule);
     let promise = |(direction, tls, promise): &(CallDirection, bool, Promise)| {
@@ -231,6 +249,7 @@ fn rule_json(set: &PolicySet, explained: &Explained<'_>) -> Value {
         "matches_on": rule.dimensions(),
         "decided_by": explained.decided_by.as_str(),
         "decided_at": phase_name(explained.decided_at),
+        "waits_for": waits_for.map(|first| first.name.as_str()),
         "require": rule.require.map(|require| require.as_str()),
         "counts_as_enforced": policy.mode == Mode::Enforce && explained.unmet().is_empty(),
         "guarantees": explained.promises.iter().map(promise).collect::<Vec<_>>(),

@@ -225,7 +225,11 @@ fn the_examples_in_the_pages_hold() {
                 let mut warnings = check::warnings(&set, &[]);
                 // Said in the text beside it.
                 warnings.retain(|warning| warning.id != crate::errors::RESETS_PROXY);
-                assert!(warnings.is_empty(), "{}\n{block}", crate::yaml::Problems(warnings));
+                assert!(
+                    warnings.is_empty(),
+                    "{}\n{block}",
+                    crate::yaml::Problems(warnings)
+                );
                 last = Some(set);
                 seen.0 += 1;
             } else if block.starts_with("cases:") {

@@ -49,6 +49,7 @@ fn each_rule_is_asked_whether_it_means_what_it_says() {
         "match: { direction: outbound, paths: [/a] }, action: deny, require: contained",
         "match: { direction: inbound, methods: [GET, DELETE] }, action: deny",
         "action: deny",
+        "match: { direction: inbound, paths: [/**] }, action: deny",
         "match: { hosts: [10.0.0.1] }, action: alert",
         "match: { hosts: { not: ['[2001:db8::1]'] } }, action: alert",
         "match: { direction: inbound, paths: [/a] }, action: kill",
@@ -76,7 +77,9 @@ fn each_rule_is_asked_whether_it_means_what_it_says() {
     match: { direction: inbound, methods: [GET, DELETE] }, action: deny
     7: rule `r` denies DELETE, which may have taken effect by then: its denials are contained or cut — write `require: contained` or `require: cut` if that is enough [AW1202]
     action: deny
-    7: rule `r` denies every call of every process — add `match`, or a `workload` to the policy [AW1206]
+    7: rule `r` denies every call of every process — narrow its `match`, or add a `workload` to the policy [AW1206]
+    match: { direction: inbound, paths: [/**] }, action: deny
+    7: rule `r` denies every inbound call of every process — narrow its `match`, or add a `workload` to the policy [AW1206]
     match: { hosts: [10.0.0.1] }, action: alert
     7: rule `r` compares the Host header with 10.0.0.1; who calls the same machine by name writes that name there — write `peers` for the connection's other end [AW1209]
     match: { hosts: { not: ['[2001:db8::1]'] } }, action: alert
