@@ -315,13 +315,13 @@ impl Exports {
     }
 
     /// Hands a command to the pipeline. A full queue gives it back.
-    pub fn command(&self, command: Command) -> Result<(), Command> {
+    pub fn command(&self, command: Command) -> Result<(), Box<Command>> {
         self.shared
             .commands
             .try_send(command)
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(command) | mpsc::error::TrySendError::Closed(command) => {
-                    command
+                    Box::new(command)
                 }
             })
     }
