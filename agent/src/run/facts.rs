@@ -190,6 +190,7 @@ impl Agent {
         let intake = self.pipeline.intake.stats();
         let calls = self.pipeline.calls.stats();
         let enforced = self.pipeline.judge.enforcement.stats();
+        let judged = self.pipeline.judge.engine.counters();
         let (libraries_forgotten, library_reports) = {
             let listed = self.libraries.shared();
             (listed.forgotten(), listed.reports_dropped())
@@ -214,6 +215,11 @@ impl Agent {
             ("outcomes-told-early", enforced.told_early),
             ("denials-not-enforced", enforced.not_enforced),
             ("dead-flows-evicted", enforced.dead_flows_evicted),
+            ("expressions-failed", judged.expressions_failed),
+            ("rate-calls-unkeyed", judged.rate_unkeyed),
+            ("rate-keys-evicted", judged.rate_keys_evicted),
+            ("rate-charges-evicted", judged.charged_evicted),
+            ("words-not-learnt", calls.words_not_learnt),
         ] {
             self.telemetry.set_loss_total(name, total);
         }
