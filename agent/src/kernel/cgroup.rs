@@ -19,7 +19,7 @@ pub enum CgroupError {
         "no cgroup2 hierarchy is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1"
     )]
     NotMounted,
-    #[error("{path}: is not a directory of the cgroup2 hierarchy at {root}")]
+    #[error("{path} is no directory of the cgroup2 hierarchy, which is mounted at {root}")]
     Outside { path: PathBuf, root: PathBuf },
     #[error("{path}: {source}")]
     Unreadable { path: PathBuf, source: io::Error },
@@ -58,9 +58,16 @@ impl Cgroup {
         } else {
             root.join(path.strip_prefix("/").unwrap_or(path))
         };
-        let metadata = fs::metadata(&full).map_err(|source| CgroupError::Unreadable {
-            path: full.clone(),
-            source,
+        let metadata = fs::metadata(&full).map_err(|source| match source.kind() {
+            // Told as it was written: the path that was tried is nobody's.
+            io::ErrorKind::NotFound => CgroupError::Outside {
+                path: path.to_owned(),
+                root: root.clone(),
+            },
+            _ => CgroupError::Unreadable {
+                path: full.clone(),
+                source,
+            },
         })?;
         let below = full
             .strip_prefix(&root)
