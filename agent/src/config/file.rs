@@ -74,7 +74,7 @@ pub const KEYS: &[Key] = &[
     key("capture.tls_probes", "`inner`, `calls`, `functions`", "inner", "Where TLS libraries are probed: at entry and return of the inner function that all ways share, around the calls of it (both only where they can be proved), or at entry and return of the exported functions, which costs several times more."),
     key("capture.call_timeout", "duration", "5m", "A call without a response ends as `timed-out` after this. 1s to 1d."),
     key("exempt", "mapping", "", "What is neither captured nor enforced, besides the agent's own connections."),
-    key("exempt.exes", "list of files", "[]", "Executables by path; resolved to their inodes, so that a process cannot rename itself into the list."),
+    key("exempt.exes", "list of files", "[]", "Executables by path, links followed; resolved to their inodes, so that a process cannot rename itself into the list."),
     key("exempt.cgroups", "list of directories", "[]", "cgroup2 directories, with all below them."),
     key("exempt.defaults", "`true`, `false`", "true", "Exempt sshd and kubelet too, so that a policy cannot lock the administrator out."),
     key("trusted_proxies", "list of CIDRs", "[]", "Peers whose Forwarded and X-Forwarded-For headers are believed. A policy may name more, for its own rules."),

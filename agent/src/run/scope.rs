@@ -82,12 +82,7 @@ pub fn resolve(config: &config::Config) -> Result<(load::Scope, Executables), Pr
             Err(error) => missing("exempt.cgroups", error.to_string()),
         }
     }
-    let exempt: Vec<String> = config
-        .exempt
-        .exes
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let exempt = real_paths(&config.exempt.exes);
     let exempt_default = if config.exempt.defaults {
         EXEMPT_DEFAULT.map(str::to_owned).to_vec()
     } else {
@@ -120,6 +115,22 @@ pub fn resolve(config: &config::Config) -> Result<(load::Scope, Executables), Pr
         },
         executables,
     ))
+}
+
+/// As written, and as processes show it: the kernel names the file behind a link.
+fn real_paths(exes: &[PathBuf]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for exe in exes {
+        paths.push(exe.display().to_string());
+        match fs::canonicalize(exe) {
+            Ok(real) if real == *exe => {}
+            Ok(real) => paths.push(real.display().to_string()),
+            Err(error) => {
+                tracing::warn!(exe = %exe.display(), %error, "exempt.exes: nothing runs by this name; it is exempt once it does");
+            }
+        }
+    }
+    paths
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, globset::Error> {
@@ -309,6 +320,24 @@ mod tests {
             exes: GlobSet::empty(),
             root: Some("/sys/fs/cgroup".into()),
         }
+    }
+
+    #[test]
+    fn a_link_exempts_the_file_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("python3.11"), dir.path().join("python3"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let real = fs::canonicalize(&file).unwrap();
+        assert_eq!(
+            real_paths(std::slice::from_ref(&link)),
+            [link.display().to_string(), real.display().to_string()]
+        );
+        assert_eq!(
+            real_paths(std::slice::from_ref(&real)),
+            [real.display().to_string()]
+        );
+        assert_eq!(real_paths(&["/nonexistent/x".into()]), ["/nonexistent/x"]);
     }
 
     #[test]

@@ -211,6 +211,14 @@ pub fn verdict_words(verdict: &v1::Verdict) -> (Style, String) {
         "allow" => (Style::Dim, format!("allowed{rule}")),
         "alert" => (Style::Warn, format!("ALERT{rule}")),
         action if is_denial(verdict) && is_observed(verdict) => {
+            if verdict.mode == "enforce" && verdict.would_be.is_empty() {
+                // It was to be stopped, and was not: that is no trial.
+                let why = match verdict.shortfall.as_str() {
+                    "" => String::new(),
+                    why => format!(" — {why}"),
+                };
+                return (Style::Bad, format!("DENIED, not stopped{rule}{why}"));
+            }
             let word = if action == "kill" { "killed" } else { "denied" };
             let would = match verdict.would_be.as_str() {
                 "" => String::new(),

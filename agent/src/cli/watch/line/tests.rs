@@ -137,6 +137,13 @@ fn verdicts() {
         ),
         (
             v1::Verdict {
+                shortfall: "the connection had ended before it could be reset".into(),
+                ..verdict("deny", "observed", "")
+            },
+            "DENIED, not stopped by records/no-export — the connection had ended before it could be reset",
+        ),
+        (
+            v1::Verdict {
                 killed: true,
                 collateral: 2,
                 shortfall: "prevented".into(),
