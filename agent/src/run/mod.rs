@@ -24,6 +24,7 @@ use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, control, wire};
 use crate::kernel::load::{EgressMaps, Maps, RunTimes};
 use crate::kernel::ring::Ring;
+use crate::kernel::turns;
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
@@ -140,7 +141,15 @@ pub struct Signals {
 impl Agent {
     /// Takes records until it is told to stop.
     pub fn serve(&mut self, signals: &Signals) {
+        let mut gives_way = true;
         while !signals.stop.load(Ordering::Relaxed) {
+            let observes = self.pipeline.judge.engine.mode() == Mode::Observe;
+            if observes != std::mem::replace(&mut gives_way, observes) {
+                match observes {
+                    true => turns::give_way(),
+                    false => turns::go_at_once(),
+                }
+            }
             let records = self.drain();
             self.after_batch(records);
             if signals.reload.swap(false, Ordering::Relaxed) {

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::counters::{self, Counters, Memory, cpu_us};
@@ -22,6 +23,8 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const CONNECTIONS: u32 = 8;
 /// Connections at a given rate: enough that the delay between two requests of one is some milliseconds.
 const PACED_CONNECTIONS: u32 = 64;
+/// More than any crowd has.
+const WORKER_CONNECTIONS: u32 = 32_768;
 /// Milliseconds that each connection of a crowd rests between two requests, on average.
 const CROWD_REST_MS: u32 = 2_000;
 /// The agent has settled when it uses less than a tenth of so long.
@@ -29,8 +32,6 @@ const SETTLE: Duration = Duration::from_millis(150);
 const SETTLE_LOOKS_MAX: u32 = 40;
 /// How long a crowd may take to connect: a handshake each, while the agent looks.
 const CROWD_LIMIT: Duration = Duration::from_secs(60);
-/// Descriptors for a crowd: each end has one a connection, and nginx one more.
-const DESCRIPTORS: u64 = 65_536;
 /// Bytes that go through the pipe one by one.
 const PIPE_BYTES: u32 = 300_000;
 
@@ -114,12 +115,10 @@ pub struct Bed {
 impl Bed {
     /// Makes the cgroups; starts nothing yet.
     pub fn new(built: &Built) -> Result<Bed> {
-        let limit = rustix::process::Rlimit {
-            current: Some(DESCRIPTORS),
-            maximum: Some(DESCRIPTORS),
-        };
-        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
-            .context("the limit of open files cannot be raised")?;
+        // As many open files as may be had without asking for more: nginx and wrk inherit it.
+        let mut files = getrlimit(Resource::Nofile);
+        files.current = files.maximum;
+        setrlimit(Resource::Nofile, files).context("the limit of open files cannot be raised")?;
         let root = cgroup::mount_point()?;
         cgroup::remove_stale(&root, CGROUP_PREFIX);
         let whole = Cgroup::new(&root, &format!("{CGROUP_PREFIX}{}", std::process::id()))?;
@@ -167,7 +166,7 @@ impl Bed {
             &conf,
             format!(
                 "daemon off; worker_processes 1; user root; pid {at}/nginx.pid; error_log {at}/nginx.log warn;\n\
-                 events {{ worker_connections {DESCRIPTORS}; }}\n\
+                 events {{ worker_connections {WORKER_CONNECTIONS}; }}\n\
                  http {{ access_log off; keepalive_requests 1000000000;\n\
                  client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;\n\
                  uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
@@ -380,17 +379,14 @@ impl Bed {
         second.wait_until(CROWD_LIMIT, interrupt, || Instant::now() >= settled)?;
         for traffic in [Traffic::Clear, Traffic::Tls] {
             let mut load = self.wrk("wrk", traffic, CONNECTIONS, seconds, 0.0)?;
-            let mut look_at = Instant::now();
-            load.wait_until(CROWD_LIMIT, interrupt, || {
-                if Instant::now() < look_at {
-                    return false;
+            let deadline = Instant::now() + Duration::from_secs(u64::from(seconds)) + READY_LIMIT;
+            while load.ended().is_none() {
+                if interrupt.is_set() || Instant::now() > deadline {
+                    bail!("wrk did not end by itself{}", load.last_words());
                 }
-                look_at += Duration::from_secs(1);
                 self.look(&mut crowd.memory);
-                // By its result: it has not ended yet when it is asked for the last time.
-                std::fs::read_to_string(self.scratch.path.join("wrk.log"))
-                    .is_ok_and(|log| log.contains("RESULT "))
-            })?;
+                std::thread::sleep(Duration::from_millis(200));
+            }
         }
         crowd.connections = open();
         if crowd.connections.iter().sum::<usize>() < connections as usize {

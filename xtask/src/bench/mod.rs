@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::children::Interrupt;
 use crate::setup::{self, Group};
@@ -102,7 +102,12 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("the benchmark runs the agent, which needs root: kernel programs see every process");
     }
     let built = match &args.binaries {
-        Some(folder) => build::Built::in_folder(folder),
+        // Processes are started in another directory.
+        Some(folder) => build::Built::in_folder(
+            &folder
+                .canonicalize()
+                .with_context(|| format!("{} is not there", folder.display()))?,
+        ),
         None => build::build(&toolchain, build::Profile::Release)?,
     };
     let mut about = About::of(&built, about::keep_to_two_cores());

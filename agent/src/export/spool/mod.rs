@@ -18,9 +18,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use apiward_proto::v1;
 use bytes::Bytes;
-use prost::Message;
 use tokio::sync::watch;
 
 mod acked;
@@ -44,6 +42,9 @@ pub struct Settings {
 
 /// Smallest and largest segment. What is dropped or deleted goes by segment, so a small spool has small ones.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (16 << 10)..=(8 << 20);
+
+/// What an event takes, about.
+const EVENT_BYTES_ABOUT: usize = 512;
 
 /// Segments that a full spool consists of, about.
 const SEGMENTS: u64 = 16;
@@ -219,18 +220,18 @@ impl Spool {
         &self.shared.agent_id
     }
 
-    /// Gives the events their sequence numbers and writes them. Never fails: what the disk refuses waits in
-    /// memory, what fits in neither is in the report.
-    pub fn append(&self, events: &[v1::Event]) -> Report {
+    /// Gives the events (in protobuf) their sequence numbers and writes them. Never fails: what the disk refuses waits
+    /// in memory, what fits in neither is in the report.
+    pub fn append<'e>(&self, events: impl Iterator<Item = &'e [u8]>) -> Report {
         let mut report = Report::default();
         let mut inner = self.lock();
         self.retry(&mut inner, &mut report);
-        let mut buffer = Vec::with_capacity(events.len() * 512);
+        let mut buffer = Vec::with_capacity(events.size_hint().0 * EVENT_BYTES_ABOUT);
         let mut buffered = 0u64;
         for event in events {
             let start = buffer.len();
             let sequence = inner.next + buffered;
-            if !segment::frame(&mut buffer, sequence, |out| event.encode_raw(out)) {
+            if !segment::frame(&mut buffer, sequence, event) {
                 report.lost(1, "an event was longer than any should be");
                 continue;
             }
@@ -661,6 +662,16 @@ fn sync_thread() -> SyncSender<Arc<File>> {
         }
     });
     sender
+}
+
+#[cfg(test)]
+impl Spool {
+    /// As [`append`](Self::append), of events that are not in protobuf yet.
+    pub fn append_events(&self, events: &[apiward_proto::v1::Event]) -> Report {
+        use prost::Message;
+        let encoded: Vec<Vec<u8>> = events.iter().map(Message::encode_to_vec).collect();
+        self.append(encoded.iter().map(Vec::as_slice))
+    }
 }
 
 #[cfg(test)]

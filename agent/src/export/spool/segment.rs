@@ -75,19 +75,14 @@ pub fn create(dir: &Path, first: u64) -> io::Result<(Segment, File)> {
     ))
 }
 
-/// Appends a frame to `buffer`; `encode` writes the event. False, and nothing appended, if it is too long.
-pub fn frame(buffer: &mut Vec<u8>, sequence: u64, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
-    let start = buffer.len();
-    buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-    encode(buffer);
-    let length = buffer.len() - start - FRAME_HEADER_BYTES;
-    if length > EVENT_BYTES_MAX {
-        buffer.truncate(start);
+/// Appends an event's frame to `buffer`. False, and nothing appended, if it is too long.
+pub fn frame(buffer: &mut Vec<u8>, sequence: u64, event: &[u8]) -> bool {
+    if event.len() > EVENT_BYTES_MAX {
         return false;
     }
-    let checksum = checksum(sequence, &buffer[start + FRAME_HEADER_BYTES..]);
-    buffer[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
-    buffer[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    buffer.extend_from_slice(&(event.len() as u32).to_le_bytes());
+    buffer.extend_from_slice(&checksum(sequence, event).to_le_bytes());
+    buffer.extend_from_slice(event);
     true
 }
 
