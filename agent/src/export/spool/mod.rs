@@ -43,8 +43,8 @@ pub struct Settings {
 /// Smallest and largest segment. What is dropped or deleted goes by segment, so a small spool has small ones.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (16 << 10)..=(8 << 20);
 
-/// What an event takes, about.
-const EVENT_BYTES_ABOUT: usize = 512;
+/// Memory for the next batch that is kept; a flood's is given back.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// Segments that a full spool consists of, about.
 const SEGMENTS: u64 = 16;
@@ -137,6 +137,8 @@ struct Inner {
     /// Framed events that the disk refused, oldest first; they end at `next`.
     memory: VecDeque<Bytes>,
     memory_bytes: usize,
+    /// Memory for the frames of one batch.
+    buffer: Vec<u8>,
     consumers: BTreeMap<String, Acked>,
     degraded: Option<String>,
     retry_at: Option<Instant>,
@@ -192,6 +194,7 @@ impl Spool {
             next,
             memory: VecDeque::new(),
             memory_bytes: 0,
+            buffer: Vec::new(),
             consumers,
             degraded: report.degraded.clone(),
             retry_at: None,
@@ -226,7 +229,7 @@ impl Spool {
         let mut report = Report::default();
         let mut inner = self.lock();
         self.retry(&mut inner, &mut report);
-        let mut buffer = Vec::with_capacity(events.size_hint().0 * EVENT_BYTES_ABOUT);
+        let mut buffer = std::mem::take(&mut inner.buffer);
         let mut buffered = 0u64;
         for event in events {
             let start = buffer.len();
@@ -240,7 +243,8 @@ impl Spool {
                 let frame = buffer.split_off(start);
                 self.store(&mut inner, &buffer, buffered, &mut report);
                 self.roll(&mut inner);
-                buffer = frame;
+                buffer.clear();
+                buffer.extend_from_slice(&frame);
                 buffered = 0;
             }
             buffered += 1;
@@ -251,6 +255,9 @@ impl Spool {
             }
             self.store(&mut inner, &buffer, buffered, &mut report);
         }
+        buffer.clear();
+        buffer.shrink_to(BUFFER_BYTES_KEPT);
+        inner.buffer = buffer;
         self.drop_oldest(&mut inner, &mut report);
         self.sync_if_due(&mut inner);
         self.shared.last.send_replace(inner.next - 1);
@@ -290,6 +297,7 @@ impl Spool {
             spool: self.clone(),
             next: acked + 1,
             file: None,
+            chunk: Vec::new(),
             last: self.shared.last.subscribe(),
         }
     }
