@@ -41,6 +41,8 @@ const SLEEP: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(1);
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
+/// Events for which the next batch has room from the start.
+const BATCH_ROOM_EVENTS_MAX: usize = 64;
 /// Full drains in a row that count as overload, and empty ones that end it.
 const OVERLOAD_DRAINS: u32 = 16;
 
@@ -304,7 +306,9 @@ impl Agent {
             self.losses_told = Instant::now();
             self.tell_losses();
         }
-        let events = std::mem::take(&mut self.pipeline.judge.events);
+        // The next batch is likely as large: growing into it would copy every event several times.
+        let room = self.pipeline.judge.events.len().min(BATCH_ROOM_EVENTS_MAX);
+        let events = std::mem::replace(&mut self.pipeline.judge.events, Vec::with_capacity(room));
         self.exports.send(events);
         self.tell_accounts();
     }

@@ -364,7 +364,7 @@ mod tests {
             text,
             number,
             small: number as u32,
-            flag: number % 2 == 0,
+            flag: number.is_multiple_of(2),
             none: None,
             list: vec![text, "", "plain"],
             empty: &[],
