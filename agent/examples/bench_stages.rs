@@ -198,6 +198,7 @@ fn run_export(calls: u64) {
             memory_bytes_max: 1 << 20,
         }),
         consumers: vec!["nobody".to_owned()],
+        state_dir: None,
     };
     let Ok(started) = Exports::start(settings, Arc::new(Telemetry::new())) else {
         println!(
