@@ -1,6 +1,8 @@
-//! How fast the pure stages are: records in, calls out, on one core, without a kernel. `cargo xtask bench` runs it.
+//! How fast the stages are: records in, calls out, on one core, without a kernel; and what it costs to judge and to
+//! export a call, as JSON lines and into the spool. For profilers: `cargo run --release -p apiward --example bench_stages`.
 //!
-//! Prints one line a scenario: calls per second, nanoseconds per call, captured megabytes per second.
+//! Prints one line a scenario: calls per second, nanoseconds per call, captured megabytes per second. Exporting works on
+//! threads of its own: there it is processor time.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +11,11 @@ use apiward::call::{Calls, Limits, Options, Phase};
 use apiward::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
+use apiward::export::clock::Clock;
+use apiward::export::{self, Event, Exports, jsonl, spool, wire};
 use apiward::flow::{self, Flows};
+use apiward::policy::{Engine, Mode};
+use apiward::telemetry::Telemetry;
 use bytes::Bytes;
 
 const REQUEST: &[u8] = b"GET /fhir/Patient/8f14e45f?_format=json HTTP/1.1\r\nHost: records.example:8080\r\n\
@@ -178,7 +184,99 @@ fn run(name: &str, calls: u64, flows: u64, body: usize, piece: usize, keep_alive
     );
 }
 
+/// Judges and exports `calls` calls, each told as one that the stages have made.
+fn run_export(calls: u64) {
+    /// Less than the queue holds, so that none is dropped.
+    const AHEAD_MAX: u64 = 4_096;
+    const BATCH: u64 = 128;
+    let folder = std::env::temp_dir().join(format!("apiward-bench-stages-{}", std::process::id()));
+    let settings = export::Settings {
+        jsonl: vec![jsonl::Target::File(folder.join("events.jsonl"))],
+        spool: Some(spool::Settings {
+            dir: folder.clone(),
+            bytes_max: 64 << 20,
+            memory_bytes_max: 1 << 20,
+        }),
+        consumers: vec!["nobody".to_owned()],
+        state_dir: None,
+    };
+    let Ok(started) = Exports::start(settings, Arc::new(Telemetry::new())) else {
+        println!(
+            "exporting cannot be measured: {} cannot be used",
+            folder.display()
+        );
+        return;
+    };
+    let exports = started.exports;
+    let mut engine = Engine::new(Arc::default(), Mode::Observe, Vec::new());
+    let clock = Clock::measure();
+    let mut bench = Bench::new();
+    bench.open(1);
+    let request = Bytes::from_static(REQUEST);
+    let response = Bytes::from(response(200));
+    let (mut received, mut sent) = (1, 1);
+    let mut events: Vec<Event> = Vec::new();
+    let before = processor_ns();
+    for call in 0..calls {
+        for (direction, bytes) in [(Direction::Received, &request), (Direction::Sent, &response)] {
+            bench.now += 1_000;
+            let (position, other_position) = match direction {
+                Direction::Received => (received, sent),
+                Direction::Sent => (sent, received),
+            };
+            let captured = Captured::Segment(Segment {
+                at: KernelTime(bench.now),
+                flow: FlowId::Socket(1),
+                process: bench.process.clone(),
+                direction,
+                position,
+                other_position,
+                bytes: Bytes::copy_from_slice(bytes),
+                missing: 0,
+                missing_reason: GapReason::Limit,
+            });
+            match direction {
+                Direction::Received => received += bytes.len() as u64,
+                Direction::Sent => sent += bytes.len() as u64,
+            }
+            let Bench { flows, calls, .. } = &mut bench;
+            flows.on(captured, &mut |item| {
+                calls.on(item, &mut |phase, call| {
+                    if phase == Phase::Complete
+                        && let Some(verdict) = engine.evaluate(call, &[], phase)
+                    {
+                        events.push(wire::call(&clock, call, &[], &verdict, None));
+                    }
+                });
+            });
+        }
+        if events.len() as u64 >= BATCH || call + 1 == calls {
+            exports.send(std::mem::take(&mut events));
+            let written = || exports.spool().map_or(0, |spool| spool.stats().last);
+            while call.saturating_sub(written()) > AHEAD_MAX {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+    exports.shutdown(std::time::Duration::ZERO);
+    let used = (processor_ns() - before) as f64;
+    println!(
+        "{:<28} {:>9.0} calls/s {:>7.0} ns/call",
+        "decoded, judged, exported",
+        calls as f64 * 1e9 / used,
+        used / calls as f64
+    );
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// Processor time of all threads.
+fn processor_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 fn main() {
+    run_export(200_000);
     run("small, keep-alive", 300_000, 64, 200, usize::MAX, true);
     run("small, 5000 connections", 300_000, 5_000, 200, usize::MAX, true);
     run("small, one per connection", 300_000, 1, 200, usize::MAX, false);

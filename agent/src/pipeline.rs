@@ -4,7 +4,7 @@
 //! What is kept here belongs to no stage: the verdict on a call until the call ends, and the events of calls whose
 //! outcome the kernel has not told yet.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::call::{ApiCall, CallId, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};

@@ -238,14 +238,16 @@ impl Meter for Telemetry {
             .collect()
     }
 
-    fn event(&self, kind: &'static str) {
-        self.events.get_or_create(&[("kind", kind.to_owned())]).inc();
+    fn events(&self, kind: &'static str, count: u64) {
+        self.events
+            .get_or_create(&[("kind", kind.to_owned())])
+            .inc_by(count);
     }
 
-    fn verdict(&self, action: &str, guarantee: &str) {
+    fn verdicts(&self, action: &str, guarantee: &str, count: u64) {
         let guarantee = if guarantee.is_empty() { "none" } else { guarantee };
         let labels = [("action", action.to_owned()), ("guarantee", guarantee.to_owned())];
-        self.verdicts.get_or_create(&labels).inc();
+        self.verdicts.get_or_create(&labels).inc_by(count);
     }
 
     fn queue(&self, name: &str, depth: u64) {
@@ -264,9 +266,9 @@ mod tests {
     #[test]
     fn the_text_for_prometheus() {
         let telemetry = Telemetry::new();
-        telemetry.event("call");
-        telemetry.verdict("allow", "");
-        telemetry.verdict("deny", "contained");
+        telemetry.events("call", 1);
+        telemetry.verdicts("allow", "", 1);
+        telemetry.verdicts("deny", "contained", 1);
         telemetry.loss("ring");
         telemetry.lost("spool", 12);
         telemetry.set_loss_total("unread", 5);

@@ -14,6 +14,8 @@ use serde::{Serialize, Serializer};
 
 use crate::v1;
 
+mod writer;
+
 /// Appends `event` as one line, with its line feed, to `out`.
 pub fn line(event: &v1::Event, out: &mut Vec<u8>) {
     value(event, out);
@@ -23,9 +25,8 @@ pub fn line(event: &v1::Event, out: &mut Vec<u8>) {
 /// Appends `event` as a JSON object, without a line feed, to `out`.
 pub fn value(event: &v1::Event, out: &mut Vec<u8>) {
     let start = out.len();
-    // Writing into a Vec cannot fail, and no map here has keys that are not strings; if serde_json ever thinks
-    // otherwise, half an object must not stay behind.
-    if serde_json::to_writer(&mut *out, &EventJson::of(event)).is_err() {
+    // Every shape here has a form; if the writer ever thinks otherwise, half an object must not stay behind.
+    if writer::write(&EventJson::of(event), out).is_err() {
         out.truncate(start);
         out.extend_from_slice(b"{}");
     }

@@ -1,7 +1,6 @@
 //! Records as the kernel wrote them → [`Captured`]. Bytes from the ring are taken field by field, never cast; what
 //! is not understood is counted and dropped.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use apiward_common::record::{
 };
 use apiward_common::scope::FileKey;
 use bytes::Bytes;
+use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use super::processes::{Processes, Task, path_from_components};

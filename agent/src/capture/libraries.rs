@@ -20,7 +20,7 @@ use smol_str::SmolStr;
 use super::{KernelTime, TlsInfo};
 use crate::kernel::load::{ProbeLink, Probes, file_key};
 use crate::kernel::mappings::{Mappings, Seen, Watch};
-use crate::kernel::{mapped, site};
+use crate::kernel::{mapped, site, turns};
 
 mod listed;
 
@@ -132,6 +132,8 @@ impl Libraries {
         let thread = std::thread::Builder::new().name("apiward-tls".into()).spawn({
             let (shared, missed) = (shared.clone(), requests.missed.clone());
             move || {
+                // What a library's first user does before the probes are there is not seen.
+                turns::go_at_once();
                 let mut keeper = Keeper {
                     probes,
                     shared,

@@ -1,10 +1,11 @@
 //! Who a process is: learnt when it begins, remembered until it has ended, so that a call names its executable
 //! also when its process is long gone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use super::{KernelTime, Process};

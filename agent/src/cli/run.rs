@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 
 use crate::config::{self, Overrides};
-use crate::kernel::memory;
+use crate::kernel::{memory, turns};
 use crate::run::{self, Signals};
 use crate::yaml::Problems;
 
@@ -45,6 +45,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     memory::keep_small();
+    turns::give_way();
     let signals = Signals::default();
     listen(&signals).context("signals cannot be handled")?;
     let mode = config.mode.as_str();

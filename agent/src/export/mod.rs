@@ -73,10 +73,10 @@ pub trait Meter: Send + Sync + fmt::Debug {
     fn lost(&self, name: &'static str, count: u64);
     /// Every loss counter, by name.
     fn losses(&self) -> BTreeMap<String, u64>;
-    /// An event went out.
-    fn event(&self, kind: &'static str);
-    /// A call went out with this action and guarantee (empty for none).
-    fn verdict(&self, action: &str, guarantee: &str);
+    /// So many events of a kind went out.
+    fn events(&self, kind: &'static str, count: u64);
+    /// So many calls went out with this action and guarantee (empty for none).
+    fn verdicts(&self, action: &str, guarantee: &str, count: u64);
     /// How many wait in a queue.
     fn queue(&self, name: &str, depth: u64);
     /// Bytes in the spool, on disk and in memory.
@@ -221,6 +221,7 @@ impl Exports {
             exports: exports.clone(),
             writers,
             own: Vec::new(),
+            encoded: Encoded::default(),
             ticked_at: Instant::now(),
         };
         worker.note(opened);
@@ -475,7 +476,54 @@ struct Worker {
     writers: Vec<(jsonl::Writer, Arc<Exporter>)>,
     /// Events about the export itself; they go out with the next batch.
     own: Vec<Event>,
+    /// The batch at hand in protobuf: made once, for the spool and for what is remembered.
+    encoded: Encoded,
     ticked_at: Instant,
+}
+
+/// Events in protobuf, one behind the other.
+#[derive(Debug, Default)]
+struct Encoded {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+/// Memory for the next batch that is kept; a flood's is given back.
+const ENCODED_BYTES_KEPT: usize = 1 << 20;
+
+impl Encoded {
+    fn of(&mut self, events: &[Event]) {
+        use prost::Message;
+        self.bytes.clear();
+        self.bytes.shrink_to(ENCODED_BYTES_KEPT);
+        self.ends.clear();
+        for event in events {
+            // Only ever fails for want of room, and a vector makes room.
+            let _ = event.encode(&mut self.bytes);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let event = &self.bytes[start..end];
+            start = end;
+            event
+        })
+    }
+}
+
+/// Action and guarantee of a call's verdict.
+fn verdict_of(event: &Event) -> Option<(&str, &str)> {
+    match &event.kind {
+        Some(apiward_proto::v1::event::Kind::Call(call)) => {
+            let verdict = call.verdict.as_ref()?;
+            Some((&verdict.action, &verdict.guarantee))
+        }
+        _ => None,
+    }
 }
 
 impl Worker {
@@ -526,8 +574,9 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
+        self.encoded.of(batch);
         if let Some(spool) = &shared.spool {
-            let report = spool.append(batch);
+            let report = spool.append(self.encoded.iter());
             self.note(report);
         }
         for (writer, exporter) in &mut self.writers {
@@ -549,18 +598,30 @@ impl Worker {
                 });
             }
         }
+        self.meter(batch);
         let watched = shared.live.receiver_count() > 0;
         let mut recent = shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in batch.drain(..) {
-            shared.meter.event(apiward_proto::json::kind_name(&event));
-            if let Some(apiward_proto::v1::event::Kind::Call(call)) = &event.kind
-                && let Some(verdict) = &call.verdict
-            {
-                shared.meter.verdict(&verdict.action, &verdict.guarantee);
-            }
-            recent.push(&event);
+        for (event, encoded) in batch.drain(..).zip(self.encoded.iter()) {
+            recent.push(&event, encoded);
             if watched {
                 let _ = shared.live.send(Arc::new(event));
+            }
+        }
+    }
+
+    /// Counts by runs of the same: a counter is found by its labels, and nearly all calls have those of the one before.
+    fn meter(&self, batch: &[Event]) {
+        let meter = &self.exports.shared.meter;
+        let kind = apiward_proto::json::kind_name;
+        for run in batch.chunk_by(|a, b| kind(a) == kind(b)) {
+            if let Some(first) = run.first() {
+                meter.events(kind(first), run.len() as u64);
+            }
+        }
+        let verdicts: Vec<_> = batch.iter().filter_map(verdict_of).collect();
+        for run in verdicts.chunk_by(|a, b| a == b) {
+            if let Some((action, guarantee)) = run.first() {
+                meter.verdicts(action, guarantee, run.len() as u64);
             }
         }
     }

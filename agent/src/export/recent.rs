@@ -17,13 +17,13 @@ const ID_DIGITS_MIN: usize = 8;
 /// The rings.
 #[derive(Debug, Default)]
 pub struct Recent {
-    judged: VecDeque<Box<[u8]>>,
-    others: VecDeque<Box<[u8]>>,
+    judged: VecDeque<Vec<u8>>,
+    others: VecDeque<Vec<u8>>,
 }
 
 impl Recent {
-    /// Remembers an event.
-    pub fn push(&mut self, event: &v1::Event) {
+    /// Remembers an event; `encoded` is the same in protobuf.
+    pub fn push(&mut self, event: &v1::Event, encoded: &[u8]) {
         let Some(v1::event::Kind::Call(call)) = &event.kind else {
             return;
         };
@@ -36,10 +36,16 @@ impl Recent {
         } else {
             &mut self.others
         };
-        if ring.len() == RING_LEN_MAX {
-            ring.pop_front();
-        }
-        ring.push_back(event.encode_to_vec().into_boxed_slice());
+        // The oldest one's memory is the newest one's: events of one host are much alike in size.
+        let mut place = match ring.len() {
+            RING_LEN_MAX => ring.pop_front().unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        place.clear();
+        place.shrink_to(2 * encoded.len());
+        place.reserve_exact(encoded.len());
+        place.extend_from_slice(encoded);
+        ring.push_back(place);
     }
 
     /// Events about a trace id, an event id (or its first digits) or a pid; newest first.
@@ -87,6 +93,10 @@ fn is_about(event: &v1::Event, subject: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn push(recent: &mut Recent, event: &v1::Event) {
+        recent.push(event, &event.encode_to_vec());
+    }
+
     fn call(number: u32, rule: &str) -> v1::Event {
         v1::Event {
             id: u128::from(number).to_be_bytes().iter().rev().copied().collect(),
@@ -113,7 +123,7 @@ mod tests {
     fn found_by_pid_trace_and_id() {
         let mut recent = Recent::default();
         for number in 1..=3 {
-            recent.push(&call(number, ""));
+            push(&mut recent, &call(number, ""));
         }
         for subject in [
             "1000002",
@@ -136,9 +146,9 @@ mod tests {
     #[test]
     fn a_flood_of_ordinary_calls_does_not_wash_a_judged_one_away() {
         let mut recent = Recent::default();
-        recent.push(&call(1, "no-export"));
+        push(&mut recent, &call(1, "no-export"));
         for number in 2..RING_LEN_MAX as u32 + 10 {
-            recent.push(&call(number, ""));
+            push(&mut recent, &call(number, ""));
         }
         assert_eq!(recent.find("1000001", 1).len(), 1);
         assert_eq!(

@@ -18,8 +18,8 @@ impl Meter for Tally {
     fn losses(&self) -> BTreeMap<String, u64> {
         self.losses.lock().unwrap().clone()
     }
-    fn event(&self, _kind: &'static str) {}
-    fn verdict(&self, _action: &str, _guarantee: &str) {}
+    fn events(&self, _kind: &'static str, _count: u64) {}
+    fn verdicts(&self, _action: &str, _guarantee: &str, _count: u64) {}
     fn queue(&self, _name: &str, _depth: u64) {}
     fn spool_bytes(&self, _bytes: u64) {
         self.spooled.store(true, Ordering::Relaxed);

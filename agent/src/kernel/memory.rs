@@ -11,10 +11,12 @@ pub fn keep_small() {
     {
         const ARENAS_MAX: i32 = 2;
         const LARGE_BYTES: i32 = 128 << 10;
+        // What a batch of events needs and the next one needs again: else every batch is a round of page faults.
+        const TOP_BYTES: i32 = 2 << 20;
         for (parameter, value) in [
             (libc::M_ARENA_MAX, ARENAS_MAX),
             (libc::M_MMAP_THRESHOLD, LARGE_BYTES),
-            (libc::M_TRIM_THRESHOLD, LARGE_BYTES),
+            (libc::M_TRIM_THRESHOLD, TOP_BYTES),
         ] {
             // SAFETY: only sets a number; called before there are other threads. What it returns does not matter: memory
             // is then kept as it always was.

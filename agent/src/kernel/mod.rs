@@ -14,3 +14,4 @@ pub mod netlink;
 pub mod probe;
 pub mod ring;
 pub mod site;
+pub mod turns;

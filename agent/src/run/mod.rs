@@ -24,6 +24,7 @@ use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, control, wire};
 use crate::kernel::load::{EgressMaps, Maps, RunTimes};
 use crate::kernel::ring::Ring;
+use crate::kernel::turns;
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
@@ -40,6 +41,8 @@ const SLEEP: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(1);
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
+/// Events for which the next batch has room from the start.
+const BATCH_ROOM_EVENTS_MAX: usize = 64;
 /// Full drains in a row that count as overload, and empty ones that end it.
 const OVERLOAD_DRAINS: u32 = 16;
 
@@ -140,7 +143,15 @@ pub struct Signals {
 impl Agent {
     /// Takes records until it is told to stop.
     pub fn serve(&mut self, signals: &Signals) {
+        let mut gives_way = true;
         while !signals.stop.load(Ordering::Relaxed) {
+            let observes = self.pipeline.judge.engine.mode() == Mode::Observe;
+            if observes != std::mem::replace(&mut gives_way, observes) {
+                match observes {
+                    true => turns::give_way(),
+                    false => turns::go_at_once(),
+                }
+            }
             let records = self.drain();
             self.after_batch(records);
             if signals.reload.swap(false, Ordering::Relaxed) {
@@ -295,7 +306,9 @@ impl Agent {
             self.losses_told = Instant::now();
             self.tell_losses();
         }
-        let events = std::mem::take(&mut self.pipeline.judge.events);
+        // The next batch is likely as large: growing into it would copy every event several times.
+        let room = self.pipeline.judge.events.len().min(BATCH_ROOM_EVENTS_MAX);
+        let events = std::mem::replace(&mut self.pipeline.judge.events, Vec::with_capacity(room));
         self.exports.send(events);
         self.tell_accounts();
     }

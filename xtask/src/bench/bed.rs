@@ -1,12 +1,15 @@
 //! The test bed: nginx and wrk in a cgroup of their own, the agent and its collector beside it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
+use super::counters::{self, Counters, Memory, cpu_us};
 use super::{Beside, Traffic};
 use crate::build::Built;
 use crate::cgroup::{self, Cgroup};
@@ -20,6 +23,15 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const CONNECTIONS: u32 = 8;
 /// Connections at a given rate: enough that the delay between two requests of one is some milliseconds.
 const PACED_CONNECTIONS: u32 = 64;
+/// More than any crowd has.
+const WORKER_CONNECTIONS: u32 = 32_768;
+/// Milliseconds that each connection of a crowd rests between two requests, on average.
+const CROWD_REST_MS: u32 = 2_000;
+/// The agent has settled when it uses less than a tenth of so long.
+const SETTLE: Duration = Duration::from_millis(150);
+const SETTLE_LOOKS_MAX: u32 = 40;
+/// How long a crowd may take to connect: a handshake each, while the agent looks.
+const CROWD_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes that go through the pipe one by one.
 const PIPE_BYTES: u32 = 300_000;
 
@@ -30,7 +42,7 @@ pub enum Load {
     PerSecond(f64),
 }
 
-/// One measurement.
+/// One measurement under load.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub requests: u64,
@@ -40,13 +52,48 @@ pub struct Sample {
     /// CPU time of nginx and of the agent per request, µs.
     pub nginx_us: f64,
     pub agent_us: f64,
-    /// Resident memory of the agent at the end, bytes.
-    pub agent_rss: u64,
     /// Calls that the agent told of, and what its loss counters gained.
     pub calls: u64,
-    pub losses: u64,
-    /// p50, p99 (µs), and the share of the wanted rate that was reached.
-    pub half_load: Option<(f64, f64, f64)>,
+    pub losses: BTreeMap<String, u64>,
+    /// The same at half of the load that nginx reached alone.
+    pub half: Option<Half>,
+}
+
+/// At half load.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Half {
+    pub p50_us: f64,
+    pub p99_us: f64,
+    /// The share of the wanted rate that was reached.
+    pub reached: f64,
+    /// The agent's CPU time per call, µs.
+    pub agent_call_us: f64,
+}
+
+impl Sample {
+    /// The agent's CPU time per call that it told of, µs.
+    pub fn agent_call_us(&self) -> f64 {
+        self.agent_us * self.requests as f64 / self.calls.max(1) as f64
+    }
+}
+
+/// Bytes through a pipe, one by one: per byte, ns.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pipe {
+    pub elapsed_ns: f64,
+    /// Of both processes.
+    pub cpu_ns: f64,
+}
+
+/// Many open connections, and the agent's memory meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Crowd {
+    /// Open at the end: in clear, over TLS. Both ends of each are in scope, so that the agent follows twice as many.
+    pub connections: [usize; 2],
+    /// The greatest of all looks.
+    pub memory: Memory,
+    pub calls: u64,
+    pub losses: BTreeMap<String, u64>,
 }
 
 /// Fields are dropped in this order: processes first.
@@ -68,6 +115,10 @@ pub struct Bed {
 impl Bed {
     /// Makes the cgroups; starts nothing yet.
     pub fn new(built: &Built) -> Result<Bed> {
+        // As many open files as may be had without asking for more: nginx and wrk inherit it.
+        let mut files = getrlimit(Resource::Nofile);
+        files.current = files.maximum;
+        setrlimit(Resource::Nofile, files).context("the limit of open files cannot be raised")?;
         let root = cgroup::mount_point()?;
         cgroup::remove_stale(&root, CGROUP_PREFIX);
         let whole = Cgroup::new(&root, &format!("{CGROUP_PREFIX}{}", std::process::id()))?;
@@ -115,11 +166,11 @@ impl Bed {
             &conf,
             format!(
                 "daemon off; worker_processes 1; user root; pid {at}/nginx.pid; error_log {at}/nginx.log warn;\n\
-                 events {{ worker_connections 8192; }}\n\
+                 events {{ worker_connections {WORKER_CONNECTIONS}; }}\n\
                  http {{ access_log off; keepalive_requests 1000000000;\n\
                  client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;\n\
                  uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
-                 server {{ listen 127.0.0.1:{clear}; listen 127.0.0.1:{tls} ssl;\n\
+                 server {{ listen 127.0.0.1:{clear} backlog=8192; listen 127.0.0.1:{tls} ssl backlog=8192;\n\
                  ssl_certificate {}; ssl_certificate_key {};\n\
                  location / {{ default_type application/json; return 200 '{}'; }} }} }}\n",
                 certificate.display(),
@@ -152,6 +203,13 @@ impl Bed {
                 );
             }
         }
+        // Some tens of megabytes a second: no run shall fill the disk.
+        for left in [self.events(), self.store(), self.spool()] {
+            let _ = match left.is_dir() {
+                true => std::fs::remove_dir_all(left),
+                false => std::fs::remove_file(left),
+            };
+        }
         if beside == Beside::Nothing {
             return Ok(());
         }
@@ -159,7 +217,6 @@ impl Bed {
         let folder = self.scratch.path.clone();
         let port = children::free_port()?;
         let listen = format!("127.0.0.1:{port}");
-        let store = folder.join(format!("store-{}", self.starts));
         let log = folder.join("collector.log");
         let how = Start {
             name: "apiward-collector",
@@ -170,7 +227,7 @@ impl Bed {
         let mut collector = Process::start(
             &how,
             &self.built.collector,
-            &["run", "--listen", &listen, "--data", text(&store)?],
+            &["run", "--listen", &listen, "--data", text(&self.store())?],
         )?;
         collector.wait_until(READY_LIMIT, interrupt, || children::accepts(port))?;
         self.collector = Some(collector);
@@ -182,8 +239,11 @@ impl Bed {
         };
         let content = json!({
             "mode": "observe",
-            "export": [{ "collector": { "endpoint": format!("http://{listen}") } }],
-            "spool": { "dir": folder.join(format!("spool-{}", self.starts)) },
+            "export": [
+                { "jsonl": { "path": self.events() } },
+                { "collector": { "endpoint": format!("http://{listen}") } },
+            ],
+            "spool": { "dir": self.spool() },
             "control": folder.join("control.sock"),
             "metrics": "off",
             "capture": { "scope": { "cgroup": [self.scope.path] }, "tls_probes": probes },
@@ -208,47 +268,12 @@ impl Bed {
 
     /// Loads nginx for some seconds.
     pub fn load(&self, traffic: Traffic, seconds: u32, load: Load) -> Result<Sample> {
-        let url = match traffic {
-            Traffic::Clear => format!("http://127.0.0.1:{}/fhir/Patient/1", self.ports[0]),
-            Traffic::Tls => format!("https://127.0.0.1:{}/fhir/Patient/1", self.ports[1]),
-        };
-        let script = self.scratch.path.join("load.lua");
-        let delay = match load {
-            Load::Saturated => String::new(),
-            // Around the mean, so that the connections do not march in step.
-            Load::PerSecond(rate) => format!(
-                "local mean = {}\nfunction delay() return math.floor(math.random() * 2 * mean + 0.5) end\n",
-                f64::from(PACED_CONNECTIONS) * 1000.0 / rate
-            ),
-        };
-        let summary = "function done(s, l, r) io.write(string.format(\"RESULT %d %d %f %f %d\\n\", s.requests, \
-                       s.duration, l:percentile(50), l:percentile(99), s.errors.connect + s.errors.read + \
-                       s.errors.write + s.errors.status + s.errors.timeout)) end\n";
-        std::fs::write(&script, format!("{delay}{summary}"))?;
-        let connections = match load {
-            Load::Saturated => CONNECTIONS,
-            Load::PerSecond(_) => PACED_CONNECTIONS,
+        let (connections, rest_ms) = match load {
+            Load::Saturated => (CONNECTIONS, 0.0),
+            Load::PerSecond(rate) => (PACED_CONNECTIONS, f64::from(PACED_CONNECTIONS) * 1000.0 / rate),
         };
         let before = self.counters()?;
-        let log = self.scratch.path.join("wrk.log");
-        let how = Start {
-            name: "wrk",
-            log: Some(&log),
-            cgroup: Some(&self.clients.path),
-            own_group: true,
-        };
-        let (connections, duration) = (connections.to_string(), format!("{seconds}s"));
-        let args = [
-            "-t1",
-            "-c",
-            &connections,
-            "-d",
-            &duration,
-            "-s",
-            text(&script)?,
-            &url,
-        ];
-        let mut wrk = Process::start(&how, &program("wrk")?, &args)?;
+        let mut wrk = self.wrk("wrk", traffic, connections, seconds, rest_ms)?;
         let deadline = Instant::now() + Duration::from_secs(u64::from(seconds)) + READY_LIMIT;
         while wrk.ended().is_none() {
             if Instant::now() > deadline {
@@ -256,7 +281,7 @@ impl Bed {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let output = std::fs::read_to_string(&log)?;
+        let output = std::fs::read_to_string(self.scratch.path.join("wrk.log"))?;
         let result = output
             .lines()
             .find_map(|line| line.strip_prefix("RESULT "))
@@ -271,7 +296,7 @@ impl Bed {
                 wrk.last_words()
             );
         }
-        let after = self.counters()?;
+        let after = self.settled()?;
         Ok(Sample {
             requests: requests as u64,
             requests_per_s: requests * 1e6 / duration_us,
@@ -279,24 +304,160 @@ impl Bed {
             p99_us,
             nginx_us: (after.nginx_us - before.nginx_us) as f64 / requests,
             agent_us: (after.agent_us - before.agent_us) as f64 / requests,
-            agent_rss: after.agent_rss,
             calls: after.calls - before.calls,
-            losses: after.losses - before.losses,
-            half_load: None,
+            losses: after.losses_since(&before),
+            half: None,
         })
     }
 
-    /// Seconds that bytes need to go through a pipe one by one.
-    pub fn pipe(&self) -> Result<f64> {
+    /// Starts wrk on so many connections, each of which rests between two requests.
+    fn wrk(
+        &self,
+        name: &str,
+        traffic: Traffic,
+        connections: u32,
+        seconds: u32,
+        rest_ms: f64,
+    ) -> Result<Process> {
+        let url = match traffic {
+            Traffic::Clear => format!("http://127.0.0.1:{}/fhir/Patient/1", self.ports[0]),
+            Traffic::Tls => format!("https://127.0.0.1:{}/fhir/Patient/1", self.ports[1]),
+        };
+        let script = self.scratch.path.join(format!("{name}.lua"));
+        let delay = match rest_ms {
+            0.0 => String::new(),
+            // Around the mean, so that the connections do not march in step.
+            mean => format!("function delay() return math.floor(math.random() * 2 * {mean} + 0.5) end\n"),
+        };
+        let summary = "function done(s, l, r) io.write(string.format(\"RESULT %d %d %f %f %d\\n\", s.requests, \
+                       s.duration, l:percentile(50), l:percentile(99), s.errors.connect + s.errors.read + \
+                       s.errors.write + s.errors.status + s.errors.timeout)) end\n";
+        std::fs::write(&script, format!("{delay}{summary}"))?;
+        let log = self.scratch.path.join(format!("{name}.log"));
+        let how = Start {
+            name: "wrk",
+            log: Some(&log),
+            cgroup: Some(&self.clients.path),
+            own_group: true,
+        };
+        let (connections, duration) = (connections.to_string(), format!("{seconds}s"));
+        let args = [
+            "-t1",
+            "-c",
+            &connections,
+            "-d",
+            &duration,
+            "--timeout",
+            "30s",
+            "-s",
+            text(&script)?,
+            &url,
+        ];
+        Process::start(&how, &program("wrk")?, &args)
+    }
+
+    /// Holds `connections` open, half of them over TLS, all of them in use now and then, while nginx is under full load
+    /// on others, in clear for `seconds` and over TLS for as long; looks at the agent's memory every second.
+    pub fn crowd(&self, connections: u32, seconds: u32, interrupt: &Interrupt) -> Result<Crowd> {
+        let half = connections.div_ceil(2);
+        let life = CROWD_LIMIT.as_secs() as u32 + 3 * seconds;
+        let before = self.counters()?;
+        let rest = f64::from(CROWD_REST_MS);
+        let mut crowds = [
+            self.wrk("crowd-clear", Traffic::Clear, half, life, rest)?,
+            self.wrk("crowd-tls", Traffic::Tls, half, life, rest)?,
+        ];
+        let [clear, tls] = self.ports;
+        let open = || [clear, tls].map(|port| counters::connections(port).unwrap_or(0));
+        let [first, second] = &mut crowds;
+        first.wait_until(CROWD_LIMIT, interrupt, || {
+            open().iter().all(|count| *count >= half as usize)
+        })?;
+        // Connected is not yet spoken on: after two rests nearly all have been.
+        let mut crowd = Crowd::default();
+        let settled = Instant::now() + Duration::from_millis(2 * u64::from(CROWD_REST_MS));
+        second.wait_until(CROWD_LIMIT, interrupt, || Instant::now() >= settled)?;
+        for traffic in [Traffic::Clear, Traffic::Tls] {
+            let mut load = self.wrk("wrk", traffic, CONNECTIONS, seconds, 0.0)?;
+            let deadline = Instant::now() + Duration::from_secs(u64::from(seconds)) + READY_LIMIT;
+            while load.ended().is_none() {
+                if interrupt.is_set() || Instant::now() > deadline {
+                    bail!("wrk did not end by itself{}", load.last_words());
+                }
+                self.look(&mut crowd.memory);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        crowd.connections = open();
+        if crowd.connections.iter().sum::<usize>() < connections as usize {
+            bail!(
+                "connections were lost under load: {:?} are left",
+                crowd.connections
+            );
+        }
+        let after = self.settled()?;
+        self.look(&mut crowd.memory);
+        crowd.calls = after.calls - before.calls;
+        crowd.losses = after.losses_since(&before);
+        Ok(crowd)
+    }
+
+    fn look(&self, greatest: &mut Memory) {
+        let Some(found) = self
+            .agent
+            .as_ref()
+            .and_then(|agent| counters::memory(agent.id()).ok())
+        else {
+            return;
+        };
+        greatest.rss = greatest.rss.max(found.rss);
+        greatest.peak = greatest.peak.max(found.peak);
+        greatest.maps = greatest.maps.max(found.maps);
+    }
+
+    /// Bytes that go through a pipe one by one.
+    pub fn pipe(&self) -> Result<Pipe> {
         let dd = program("dd")?;
         let script = format!(
             "echo 0 > {}/cgroup.procs && {dd} if=/dev/zero bs=1 count={PIPE_BYTES} 2>/dev/null | {dd} of=/dev/null bs=1 2>/dev/null",
             self.clients.path.display(),
             dd = dd.display()
         );
+        let before = cpu_us(&self.clients.path)?;
         let started = Instant::now();
         sh::read(Command::new("/bin/sh").args(["-c", &script]))?;
-        Ok(started.elapsed().as_secs_f64())
+        let elapsed = started.elapsed();
+        let cpu = cpu_us(&self.clients.path)? - before;
+        Ok(Pipe {
+            elapsed_ns: elapsed.as_nanos() as f64 / f64::from(PIPE_BYTES),
+            cpu_ns: cpu as f64 * 1e3 / f64::from(PIPE_BYTES),
+        })
+    }
+
+    /// Where the agent probes the TLS libraries that it met.
+    pub fn sites(&self) -> Result<Vec<String>> {
+        let status = self.status()?;
+        let libraries = status["libraries"].as_array().into_iter().flatten();
+        Ok(libraries
+            .map(|library| {
+                let sites = library["sites"].as_array().into_iter().flatten();
+                let sites: Vec<&str> = sites.filter_map(|site| site.as_str()).collect();
+                let name = |key: &str| library[key].as_str().unwrap_or_default().to_owned();
+                format!("{} {}: {}", name("path"), name("version"), sites.join("; "))
+            })
+            .collect())
+    }
+
+    fn events(&self) -> PathBuf {
+        self.scratch.path.join(format!("events-{}.jsonl", self.starts))
+    }
+
+    fn store(&self) -> PathBuf {
+        self.scratch.path.join(format!("store-{}", self.starts))
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.scratch.path.join(format!("spool-{}", self.starts))
     }
 
     fn status(&self) -> Result<serde_json::Value> {
@@ -307,6 +468,25 @@ impl Bed {
         Ok(serde_json::from_str(&sh::read(&mut command)?)?)
     }
 
+    /// Counters after a load: what the agent still has to do for it is its cost too.
+    fn settled(&self) -> Result<Counters> {
+        let mut last = self.counters()?;
+        for _ in 0..SETTLE_LOOKS_MAX {
+            if self.agent.is_none() {
+                break;
+            }
+            std::thread::sleep(SETTLE);
+            let now = self.counters()?;
+            let still = now.agent_us - last.agent_us < SETTLE.as_micros() as u64 / 10;
+            let done = now.calls == last.calls && still;
+            last = now;
+            if done {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
     fn counters(&self) -> Result<Counters> {
         let mut counters = Counters {
             nginx_us: cpu_us(&self.servers.path)?,
@@ -314,15 +494,7 @@ impl Bed {
             ..Counters::default()
         };
         if self.agent.is_some() {
-            let status = self.status()?;
-            counters.calls = status["calls"].as_u64().unwrap_or(0);
-            counters.losses = status["losses"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .filter_map(|(_, count)| count.as_u64())
-                .sum();
-            counters.agent_rss = status["rss_bytes"].as_u64().unwrap_or(0);
+            counters.add_status(&self.status()?);
         }
         Ok(counters)
     }
@@ -336,24 +508,6 @@ impl Drop for Bed {
         self.nginx = None;
         let _ = (&self.whole, &self.scope);
     }
-}
-
-#[derive(Default)]
-struct Counters {
-    nginx_us: u64,
-    agent_us: u64,
-    agent_rss: u64,
-    calls: u64,
-    losses: u64,
-}
-
-/// CPU time that a cgroup has used, µs.
-fn cpu_us(cgroup: &Path) -> Result<u64> {
-    let text = std::fs::read_to_string(cgroup.join("cpu.stat"))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("usage_usec "))
-        .and_then(|number| number.trim().parse().ok())
-        .with_context(|| format!("{} has no usage_usec", cgroup.join("cpu.stat").display()))
 }
 
 fn program(name: &str) -> Result<PathBuf> {

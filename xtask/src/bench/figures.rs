@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::bed::Sample;
-use super::{Beside, Samples, Traffic};
+use super::bed::{Crowd, Half, Sample};
+use super::{Beside, Pipes, Samples, Traffic};
+
+const MIB: f64 = 1_048_576.0;
 
 /// A figure over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,138 +35,146 @@ impl Spread {
         })
     }
 
-    fn show(&self, decimals: usize) -> String {
-        format!(
-            "{:.decimals$} ({:.decimals$} … {:.decimals$})",
-            self.median, self.least, self.greatest
-        )
+    /// The rounds' figures, nothing between them.
+    fn range(&self, decimals: usize) -> String {
+        format!("{:.decimals$} … {:.decimals$}", self.least, self.greatest)
+    }
+}
+
+/// What the specification asks of a figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Target::AtMost(limit) => value <= limit,
+            Target::AtLeast(limit) => value >= limit,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Target::AtMost(limit) => format!("≤ {limit}"),
+            Target::AtLeast(limit) => format!("≥ {limit}"),
+        }
+    }
+
+    /// No stronger a word than what was measured.
+    fn judge(self, spread: &Spread) -> &'static str {
+        let rounds = [spread.least, spread.greatest].map(|value| self.is_met(value));
+        match (self.is_met(spread.median), rounds) {
+            (true, [true, true]) => "met in every round",
+            (true, _) => "met by the median, not in every round",
+            (false, [false, false]) => "missed in every round",
+            (false, _) => "missed by the median",
+        }
     }
 }
 
 struct Row {
-    what: String,
-    spread: Spread,
+    part: &'static str,
+    what: &'static str,
+    unit: &'static str,
     decimals: usize,
-    target: Option<(&'static str, bool)>,
+    spread: Spread,
+    target: Option<Target>,
 }
 
 /// Everything that is printed.
 pub struct Figures {
     rows: Vec<Row>,
-    losses: u64,
+    losses: BTreeMap<String, u64>,
     calls: u64,
     requests: u64,
+    /// Open connections in clear and over TLS beside which memory was measured.
+    crowd: Option<[usize; 2]>,
 }
 
 /// Round by round, `a` over `b`.
-fn ratio(a: &[Sample], b: &[Sample], of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+fn ratio<T>(a: &[T], b: &[T], of: impl Fn(&T) -> f64) -> Option<Spread> {
     Spread::of(a.iter().zip(b).map(|(a, b)| of(a) / of(b)).collect())
 }
 
-impl Figures {
-    /// Works them out.
-    pub fn of(samples: &Samples, pipes: &BTreeMap<Beside, Vec<f64>>) -> Figures {
-        let none: Vec<Sample> = Vec::new();
-        let all = |traffic, beside| samples.get(&(traffic, beside)).unwrap_or(&none);
-        let mut rows = Vec::new();
-        let mut row = |what: String,
-                       spread: Option<Spread>,
-                       decimals,
-                       target: Option<(&'static str, &dyn Fn(f64) -> bool)>| {
-            if let Some(spread) = spread {
-                let target = target.map(|(text, holds)| (text, holds(spread.median)));
-                rows.push(Row {
-                    what,
-                    spread,
-                    decimals,
-                    target,
-                });
-            }
-        };
-        for (traffic, limit, text) in [(Traffic::Clear, 1.20, "≤ 1.20"), (Traffic::Tls, 1.45, "≤ 1.45")] {
-            let name = traffic.name();
-            let (alone, observed) = (all(traffic, Beside::Nothing), all(traffic, Beside::Observing));
-            row(
-                format!("{name}: requests/s alone"),
-                Spread::of(alone.iter().map(|s| s.requests_per_s).collect()),
-                0,
-                None,
-            );
-            row(
-                format!("{name}: requests/s, observing : alone"),
-                ratio(observed, alone, |s| s.requests_per_s),
-                2,
-                None,
-            );
-            row(
-                format!("{name}: nginx CPU/request alone, µs"),
-                Spread::of(alone.iter().map(|s| s.nginx_us).collect()),
-                2,
-                None,
-            );
-            row(
-                format!("{name}: nginx CPU/request, observing : alone"),
-                ratio(observed, alone, |s| s.nginx_us),
-                2,
-                Some((text, &|value| value <= limit)),
-            );
-            let per_call = |s: &Sample| s.agent_us * s.requests as f64 / s.calls.max(1) as f64;
-            row(
-                format!("{name}: agent CPU/call, µs"),
-                Spread::of(observed.iter().map(per_call).collect()),
-                1,
-                Some(("≤ 12", &|value| value <= 12.0)),
-            );
-            row(
-                format!("{name}: calls told : requests (client and server side)"),
-                Spread::of(
-                    observed
-                        .iter()
-                        .map(|s| s.calls as f64 / s.requests as f64)
-                        .collect(),
-                ),
-                3,
-                None,
-            );
-            let half = |which: fn(&(f64, f64, f64)) -> f64| {
-                Spread::of(
-                    alone
-                        .iter()
-                        .zip(observed)
-                        .filter_map(|(a, o)| {
-                            Some(which(o.half_load.as_ref()?) - which(a.half_load.as_ref()?))
-                        })
-                        .collect(),
-                )
-            };
-            row(
-                format!("{name}: p50 at half load, added µs"),
-                half(|h| h.0),
-                0,
-                None,
-            );
-            row(
-                format!("{name}: p99 at half load, added µs"),
-                half(|h| h.1),
-                0,
-                Some(("≤ 100", &|value| value <= 100.0)),
-            );
-            row(
-                format!("{name}: half load reached, observing"),
-                Spread::of(observed.iter().filter_map(|s| Some(s.half_load?.2)).collect()),
-                2,
-                None,
-            );
-        }
-        let (alone, observed, functions) = (
-            all(Traffic::Tls, Beside::Nothing),
-            all(Traffic::Tls, Beside::Observing),
-            all(Traffic::Tls, Beside::Functions),
+fn each<T>(all: &[T], of: impl Fn(&T) -> f64) -> Option<Spread> {
+    Spread::of(all.iter().map(of).collect())
+}
+
+/// At half load, round by round, `observed` over or beside `alone`.
+fn halves(alone: &[Sample], observed: &[Sample], of: impl Fn(&Half, &Half) -> f64) -> Option<Spread> {
+    let pairs = alone.iter().zip(observed);
+    Spread::of(
+        pairs
+            .filter_map(|(a, o)| Some(of(a.half.as_ref()?, o.half.as_ref()?)))
+            .collect(),
+    )
+}
+
+/// Collects rows; a figure of nothing is left out.
+#[derive(Default)]
+struct Rows(Vec<Row>);
+
+impl Rows {
+    fn add(
+        &mut self,
+        part: &'static str,
+        what: &'static str,
+        (unit, decimals): (&'static str, usize),
+        spread: Option<Spread>,
+        target: Option<Target>,
+    ) {
+        self.0.extend(spread.map(|spread| Row {
+            part,
+            what,
+            unit,
+            decimals,
+            spread,
+            target,
+        }));
+    }
+
+    /// What is measured in clear and over TLS alike.
+    fn add_traffic(
+        &mut self,
+        traffic: Traffic,
+        [alone, observed, functions]: [&[Sample]; 3],
+        nginx_max: f64,
+    ) {
+        let part = traffic.name();
+        let ratios = ("", 2);
+        self.add(
+            part,
+            "requests/s, alone",
+            ("", 0),
+            each(alone, |s| s.requests_per_s),
+            None,
         );
-        row(
-            "TLS: nginx CPU/request, entry + return probes : alone".to_owned(),
-            ratio(functions, alone, |s| s.nginx_us),
-            2,
+        let slower = ratio(observed, alone, |s| s.requests_per_s);
+        self.add(part, "requests/s, observing : alone", ratios, slower, None);
+        self.add(
+            part,
+            "nginx CPU/request, alone",
+            ("µs", 2),
+            each(alone, |s| s.nginx_us),
+            None,
+        );
+        let nginx = ratio(observed, alone, |s| s.nginx_us);
+        self.add(
+            part,
+            "nginx CPU/request, observing : alone",
+            ratios,
+            nginx,
+            Some(Target::AtMost(nginx_max)),
+        );
+        let with_functions = ratio(functions, alone, |s| s.nginx_us);
+        self.add(
+            part,
+            "nginx CPU/request, entry + return : alone",
+            ratios,
+            with_functions,
             None,
         );
         let added = alone
@@ -174,63 +184,172 @@ impl Figures {
             .map(|((alone, observed), functions)| {
                 (functions.nginx_us - alone.nginx_us) / (observed.nginx_us - alone.nginx_us)
             });
-        row(
-            "TLS: added time, entry + return probes : observing".to_owned(),
+        self.add(
+            part,
+            "added time, entry + return : observing",
+            ratios,
             Spread::of(added.collect()),
-            2,
-            Some(("≥ 2.5", &|value| value >= 2.5)),
+            Some(Target::AtLeast(2.5)),
         );
-        if let (Some(alone), Some(observed)) = (pipes.get(&Beside::Nothing), pipes.get(&Beside::Observing)) {
-            let ratios = alone
-                .iter()
-                .zip(observed)
-                .map(|(alone, observed)| observed / alone);
-            row(
-                "dd bs=1 through a pipe, observing : alone".to_owned(),
-                Spread::of(ratios.collect()),
-                2,
-                None,
-            );
+        self.add(
+            part,
+            "agent CPU/call",
+            ("µs", 1),
+            each(observed, Sample::agent_call_us),
+            Some(Target::AtMost(12.0)),
+        );
+        let told = each(observed, |s| s.calls as f64 / s.requests as f64);
+        self.add(part, "calls told per request (both sides)", ("", 3), told, None);
+        self.add(
+            part,
+            "p50 at saturation, alone",
+            ("µs", 0),
+            each(alone, |s| s.p50_us),
+            None,
+        );
+        let p50 = ratio(observed, alone, |s| s.p50_us);
+        self.add(part, "p50 at saturation, observing : alone", ratios, p50, None);
+        let p99 = ratio(observed, alone, |s| s.p99_us);
+        self.add(part, "p99 at saturation, observing : alone", ratios, p99, None);
+        let mut half = |what, unit, of: fn(&Half, &Half) -> f64, target| {
+            self.add(part, what, unit, halves(alone, observed, of), target);
+        };
+        half("half load reached, observing", ratios, |_, o| o.reached, None);
+        half("p50 at half load, alone", ("µs", 0), |a, _| a.p50_us, None);
+        half(
+            "p50 at half load, added",
+            ("µs", 0),
+            |a, o| o.p50_us - a.p50_us,
+            None,
+        );
+        half("p99 at half load, alone", ("µs", 0), |a, _| a.p99_us, None);
+        half(
+            "p99 at half load, added",
+            ("µs", 0),
+            |a, o| o.p99_us - a.p99_us,
+            Some(Target::AtMost(100.0)),
+        );
+        half(
+            "agent CPU/call at half load",
+            ("µs", 1),
+            |_, o| o.agent_call_us,
+            None,
+        );
+    }
+
+    fn add_pipe(&mut self, pipes: &Pipes) {
+        let none = Vec::new();
+        let [alone, observed] =
+            [Beside::Nothing, Beside::Observing].map(|beside| pipes.get(&beside).unwrap_or(&none));
+        let part = "dd bs=1";
+        self.add(
+            part,
+            "CPU per byte, alone",
+            ("ns", 0),
+            each(alone, |p| p.cpu_ns),
+            None,
+        );
+        let cpu = ratio(observed, alone, |p| p.cpu_ns);
+        self.add(part, "CPU per byte, observing : alone", ("", 2), cpu, None);
+        let elapsed = ratio(observed, alone, |p| p.elapsed_ns);
+        self.add(part, "time per byte, observing : alone", ("", 2), elapsed, None);
+    }
+
+    fn add_crowd(&mut self, crowd: &Crowd) {
+        let part = "crowd";
+        let memory = crowd.memory;
+        let mut one = |what, bytes: u64, target| {
+            let spread = Spread::of(vec![bytes as f64 / MIB]);
+            self.add(part, what, ("MiB", 1), spread, target);
+        };
+        one(
+            "agent's resident memory (RSS)",
+            memory.rss,
+            Some(Target::AtMost(64.0)),
+        );
+        one("agent's resident memory, highest ever", memory.peak, None);
+        one("kernel memory of its maps and rings", memory.maps, None);
+        one(
+            "RSS with maps and rings",
+            memory.rss + memory.maps,
+            Some(Target::AtMost(128.0)),
+        );
+    }
+}
+
+impl Figures {
+    /// Works them out.
+    pub fn of(samples: &Samples, pipes: &Pipes, crowd: Option<&Crowd>) -> Figures {
+        let none: Vec<Sample> = Vec::new();
+        let mut rows = Rows::default();
+        for (traffic, nginx_max) in [(Traffic::Clear, 1.20), (Traffic::Tls, 1.45)] {
+            let of = [Beside::Nothing, Beside::Observing, Beside::Functions]
+                .map(|beside| samples.get(&(traffic, beside)).unwrap_or(&none).as_slice());
+            rows.add_traffic(traffic, of, nginx_max);
+        }
+        rows.add_pipe(pipes);
+        if let Some(crowd) = crowd {
+            rows.add_crowd(crowd);
         }
         let with_agent: Vec<&Sample> = samples
             .iter()
             .filter(|((_, beside), _)| *beside != Beside::Nothing)
             .flat_map(|(_, all)| all)
             .collect();
-        row(
-            "agent's resident memory, MiB".to_owned(),
-            Spread::of(
-                with_agent
-                    .iter()
-                    .map(|s| s.agent_rss as f64 / 1_048_576.0)
-                    .collect(),
-            ),
-            0,
-            Some(("≤ 64", &|value| value <= 64.0)),
-        );
+        let mut losses = BTreeMap::new();
+        let all = with_agent.iter().map(|sample| &sample.losses);
+        for (name, count) in all.chain(crowd.map(|crowd| &crowd.losses)).flatten() {
+            *losses.entry(name.clone()).or_default() += count;
+        }
         Figures {
-            losses: with_agent.iter().map(|s| s.losses).sum(),
+            rows: rows.0,
+            losses,
             calls: with_agent.iter().map(|s| s.calls).sum(),
             requests: with_agent.iter().map(|s| s.requests).sum(),
-            rows,
+            crowd: crowd.map(|crowd| crowd.connections),
         }
     }
 
     /// For people.
     pub fn print(&self) {
-        println!("\nMedian (least … greatest) over the rounds; ratios are of neighbours within a round.\n");
-        for row in &self.rows {
-            let target = match row.target {
-                Some((text, true)) => format!("  {text}: holds"),
-                Some((text, false)) => format!("  {text}: MISSED"),
-                None => String::new(),
-            };
-            println!("{:<60} {:>26}{target}", row.what, row.spread.show(row.decimals));
+        println!("Events go to JSON lines and to a collector. Ratios are of neighbours within a round.");
+        if let Some([clear, tls]) = self.crowd {
+            println!(
+                "Crowd: {clear} connections in clear and {tls} over TLS, both ends in scope, under full load."
+            );
         }
         println!(
-            "\n{} requests beside an agent, {} calls told, loss counters +{}",
-            self.requests, self.calls, self.losses
+            "\n{:<8} {:<44} {:>9}  {:<19} target",
+            "", "", "median", "least … greatest"
         );
+        let mut part = "";
+        for row in &self.rows {
+            if std::mem::replace(&mut part, row.part) != row.part {
+                println!("{}", row.part);
+            }
+            let what = match row.unit {
+                "" => row.what.to_owned(),
+                unit => format!("{}, {unit}", row.what),
+            };
+            let target = row.target.map_or_else(String::new, |target| {
+                format!("{}: {}", target.text(), target.judge(&row.spread))
+            });
+            let (decimals, median) = (row.decimals, row.spread.median);
+            let line = format!(
+                "{:<8} {what:<44} {median:>9.decimals$}  {:<19} {target}",
+                "",
+                row.spread.range(decimals)
+            );
+            println!("{}", line.trim_end());
+        }
+        println!(
+            "\n{} requests beside an agent, {} calls told at both sides of them",
+            self.requests, self.calls
+        );
+        match self.losses.is_empty() {
+            true => println!("loss counters: all 0"),
+            false => println!("loss counters gained: {:?}", self.losses),
+        }
     }
 
     /// For machines.
@@ -240,16 +359,25 @@ impl Figures {
             .iter()
             .map(|row| {
                 json!({
+                    "part": row.part,
                     "what": row.what,
+                    "unit": row.unit,
                     "median": row.spread.median,
                     "least": row.spread.least,
                     "greatest": row.spread.greatest,
-                    "target": row.target.map(|(text, _)| text),
-                    "holds": row.target.map(|(_, holds)| holds),
+                    "target": row.target.map(Target::text),
+                    "met": row.target.map(|target| target.is_met(row.spread.median)),
+                    "judged": row.target.map(|target| target.judge(&row.spread)),
                 })
             })
             .collect();
-        json!({ "figures": rows, "requests": self.requests, "calls": self.calls, "losses": self.losses })
+        json!({
+            "figures": rows,
+            "requests": self.requests,
+            "calls": self.calls,
+            "losses": self.losses,
+            "crowd": self.crowd,
+        })
     }
 }
 
@@ -257,25 +385,37 @@ impl Figures {
 mod tests {
     use super::*;
 
+    fn spread(values: &[f64]) -> Option<Spread> {
+        Spread::of(values.to_vec())
+    }
+
     #[test]
     fn a_spread_is_of_sorted_values() {
-        let spread = Spread::of(vec![3.0, 1.0, 2.0]).map(|s| s.show(1));
-        assert_eq!(spread.as_deref(), Some("2.0 (1.0 … 3.0)"));
-        assert_eq!(Spread::of(vec![4.0, 1.0]).map(|s| s.median), Some(2.5));
-        assert_eq!(Spread::of(Vec::new()), None);
+        let found = spread(&[3.0, 1.0, 2.0]);
+        assert_eq!(
+            found.map(|s| (s.median, s.range(1))),
+            Some((2.0, "1.0 … 3.0".to_owned()))
+        );
+        assert_eq!(spread(&[4.0, 1.0]).map(|s| s.median), Some(2.5));
+        assert_eq!(spread(&[]), None);
     }
 
     #[test]
     fn ratios_are_within_a_round() {
-        let sample = |requests_per_s| Sample {
-            requests_per_s,
-            ..Sample::default()
-        };
-        let found = ratio(
-            &[sample(50.0), sample(90.0)],
-            &[sample(100.0), sample(100.0)],
-            |s| s.requests_per_s,
+        let found = ratio(&[50.0, 90.0], &[100.0, 100.0], |value| *value);
+        assert_eq!(found, spread(&[0.5, 0.9]));
+    }
+
+    #[test]
+    fn a_target_is_said_to_be_met_as_far_as_it_is() {
+        let judged = |values: &[f64]| spread(values).map(|spread| Target::AtMost(1.2).judge(&spread));
+        assert_eq!(judged(&[1.1, 1.15, 1.2]), Some("met in every round"));
+        assert_eq!(
+            judged(&[1.1, 1.15, 1.3]),
+            Some("met by the median, not in every round")
         );
-        assert_eq!(found, Spread::of(vec![0.5, 0.9]));
+        assert_eq!(judged(&[1.1, 1.25, 1.3]), Some("missed by the median"));
+        assert_eq!(judged(&[1.21, 1.25, 1.3]), Some("missed in every round"));
+        assert!(Target::AtLeast(2.5).is_met(2.5) && !Target::AtLeast(2.5).is_met(2.4));
     }
 }

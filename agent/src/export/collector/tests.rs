@@ -279,7 +279,7 @@ async fn an_agent_that_died_delivers_at_its_next_start() {
     };
     // A death by signal: what was written is there, and nothing was closed.
     let (spool, _) = spool::Spool::open(spool_settings(), &["collector"]).unwrap();
-    spool.append(&numbered(0..500));
+    spool.append_events(&numbered(0..500));
     let id = spool.agent_id().to_owned();
     drop(spool);
 

@@ -308,7 +308,7 @@ async fn the_place_in_the_spool_outlives_the_agent() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    spool.append(&numbered(50..80));
+    spool.append_events(&numbered(50..80));
     drop(spool);
     let (started, _) = agent(dir.path());
     start(&started.exports, settings(address));

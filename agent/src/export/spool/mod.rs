@@ -18,9 +18,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use apiward_proto::v1;
 use bytes::Bytes;
-use prost::Message;
 use tokio::sync::watch;
 
 mod acked;
@@ -44,6 +42,9 @@ pub struct Settings {
 
 /// Smallest and largest segment. What is dropped or deleted goes by segment, so a small spool has small ones.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (16 << 10)..=(8 << 20);
+
+/// Memory for the next batch that is kept; a flood's is given back.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// Segments that a full spool consists of, about.
 const SEGMENTS: u64 = 16;
@@ -136,6 +137,8 @@ struct Inner {
     /// Framed events that the disk refused, oldest first; they end at `next`.
     memory: VecDeque<Bytes>,
     memory_bytes: usize,
+    /// Memory for the frames of one batch.
+    buffer: Vec<u8>,
     consumers: BTreeMap<String, Acked>,
     degraded: Option<String>,
     retry_at: Option<Instant>,
@@ -191,6 +194,7 @@ impl Spool {
             next,
             memory: VecDeque::new(),
             memory_bytes: 0,
+            buffer: Vec::new(),
             consumers,
             degraded: report.degraded.clone(),
             retry_at: None,
@@ -219,18 +223,18 @@ impl Spool {
         &self.shared.agent_id
     }
 
-    /// Gives the events their sequence numbers and writes them. Never fails: what the disk refuses waits in
-    /// memory, what fits in neither is in the report.
-    pub fn append(&self, events: &[v1::Event]) -> Report {
+    /// Gives the events (in protobuf) their sequence numbers and writes them. Never fails: what the disk refuses waits
+    /// in memory, what fits in neither is in the report.
+    pub fn append<'e>(&self, events: impl Iterator<Item = &'e [u8]>) -> Report {
         let mut report = Report::default();
         let mut inner = self.lock();
         self.retry(&mut inner, &mut report);
-        let mut buffer = Vec::with_capacity(events.len() * 512);
+        let mut buffer = std::mem::take(&mut inner.buffer);
         let mut buffered = 0u64;
         for event in events {
             let start = buffer.len();
             let sequence = inner.next + buffered;
-            if !segment::frame(&mut buffer, sequence, |out| event.encode_raw(out)) {
+            if !segment::frame(&mut buffer, sequence, event) {
                 report.lost(1, "an event was longer than any should be");
                 continue;
             }
@@ -239,7 +243,8 @@ impl Spool {
                 let frame = buffer.split_off(start);
                 self.store(&mut inner, &buffer, buffered, &mut report);
                 self.roll(&mut inner);
-                buffer = frame;
+                buffer.clear();
+                buffer.extend_from_slice(&frame);
                 buffered = 0;
             }
             buffered += 1;
@@ -250,6 +255,9 @@ impl Spool {
             }
             self.store(&mut inner, &buffer, buffered, &mut report);
         }
+        buffer.clear();
+        buffer.shrink_to(BUFFER_BYTES_KEPT);
+        inner.buffer = buffer;
         self.drop_oldest(&mut inner, &mut report);
         self.sync_if_due(&mut inner);
         self.shared.last.send_replace(inner.next - 1);
@@ -289,6 +297,7 @@ impl Spool {
             spool: self.clone(),
             next: acked + 1,
             file: None,
+            chunk: Vec::new(),
             last: self.shared.last.subscribe(),
         }
     }
@@ -661,6 +670,16 @@ fn sync_thread() -> SyncSender<Arc<File>> {
         }
     });
     sender
+}
+
+#[cfg(test)]
+impl Spool {
+    /// As [`append`](Self::append), of events that are not in protobuf yet.
+    pub fn append_events(&self, events: &[apiward_proto::v1::Event]) -> Report {
+        use prost::Message;
+        let encoded: Vec<Vec<u8>> = events.iter().map(Message::encode_to_vec).collect();
+        self.append(encoded.iter().map(Vec::as_slice))
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub struct Reader {
     /// Sequence number of the next event to read.
     pub(super) next: u64,
     pub(super) file: Option<(u64, File, Cursor)>,
+    /// Memory to read into: so large that the C library would ask the kernel for it anew each time.
+    pub(super) chunk: Vec<u8>,
     pub(super) last: watch::Receiver<u64>,
 }
 
@@ -136,9 +138,9 @@ impl Reader {
         };
         if cursor.sequence < self.next {
             let skip = usize::try_from(self.next - cursor.sequence).unwrap_or(usize::MAX);
-            cursor.read(&file, segment.bytes, skip, &mut |_, _| true)?;
+            cursor.read(&file, segment.bytes, skip, &mut self.chunk, &mut |_, _| true)?;
         }
-        let read = cursor.read(&file, segment.bytes, usize::MAX, take)?;
+        let read = cursor.read(&file, segment.bytes, usize::MAX, &mut self.chunk, take)?;
         if read.damaged || cursor.sequence < self.next {
             self.next = self.next.max(cursor.sequence);
             return Err(io::ErrorKind::InvalidData.into());

@@ -75,19 +75,14 @@ pub fn create(dir: &Path, first: u64) -> io::Result<(Segment, File)> {
     ))
 }
 
-/// Appends a frame to `buffer`; `encode` writes the event. False, and nothing appended, if it is too long.
-pub fn frame(buffer: &mut Vec<u8>, sequence: u64, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
-    let start = buffer.len();
-    buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-    encode(buffer);
-    let length = buffer.len() - start - FRAME_HEADER_BYTES;
-    if length > EVENT_BYTES_MAX {
-        buffer.truncate(start);
+/// Appends an event's frame to `buffer`. False, and nothing appended, if it is too long.
+pub fn frame(buffer: &mut Vec<u8>, sequence: u64, event: &[u8]) -> bool {
+    if event.len() > EVENT_BYTES_MAX {
         return false;
     }
-    let checksum = checksum(sequence, &buffer[start + FRAME_HEADER_BYTES..]);
-    buffer[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
-    buffer[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    buffer.extend_from_slice(&(event.len() as u32).to_le_bytes());
+    buffer.extend_from_slice(&checksum(sequence, event).to_le_bytes());
+    buffer.extend_from_slice(event);
     true
 }
 
@@ -159,8 +154,9 @@ pub fn recover(path: &Path) -> io::Result<Option<Recovered>> {
         bytes: HEADER_BYTES,
     };
     let mut cursor = Cursor::new(first);
+    let mut chunk = Vec::new();
     loop {
-        let read = cursor.read(&file, length, usize::MAX, &mut |_, _| true)?;
+        let read = cursor.read(&file, length, usize::MAX, &mut chunk, &mut |_, _| true)?;
         segment.next = cursor.sequence;
         segment.bytes = cursor.offset;
         if read.damaged || read.frames == 0 {
@@ -200,20 +196,21 @@ impl Cursor {
     }
 
     /// Reads frames from here up to `end` (a length of the file) and hands them on until `take` says no. The
-    /// cursor then stands after the last frame taken.
+    /// cursor then stands after the last frame taken. `chunk` is memory to read into.
     pub fn read(
         &mut self,
         file: &File,
         end: u64,
         frames_max: usize,
+        chunk: &mut Vec<u8>,
         take: &mut dyn FnMut(u64, &[u8]) -> bool,
     ) -> io::Result<Read> {
         let mut read = Read::default();
         let mut want = READ_BYTES;
         'chunk: while read.frames < frames_max && self.offset < end {
             let length = (end - self.offset).min(want as u64) as usize;
-            let mut chunk = vec![0u8; length];
-            file.read_exact_at(&mut chunk, self.offset)?;
+            chunk.resize(length, 0);
+            file.read_exact_at(chunk, self.offset)?;
             let mut at = 0;
             while read.frames < frames_max {
                 match parse(&chunk[at..], self.sequence) {

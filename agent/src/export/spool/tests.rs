@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use apiward_proto::v1;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
 
@@ -71,7 +73,7 @@ fn what_was_appended_is_read_in_order_and_again_after_a_death() {
     let (spool, report) = open(dir.path());
     assert_eq!(report, Report::default());
     let id = spool.agent_id().to_owned();
-    spool.append(&events(0..50, 10));
+    spool.append_events(&events(0..50, 10));
     let mut reader = spool.reader("collector");
     let all: Vec<_> = (0..50).map(|number| (number + 1, number)).collect();
     assert_eq!(drain(&mut reader), all);
@@ -82,7 +84,7 @@ fn what_was_appended_is_read_in_order_and_again_after_a_death() {
     let (spool, report) = open(dir.path());
     assert_eq!(report, Report::default());
     assert_eq!(spool.agent_id(), id);
-    spool.append(&events(50..60, 10));
+    spool.append_events(&events(50..60, 10));
     let expected: Vec<_> = (20..60).map(|number| (number + 1, number)).collect();
     assert_eq!(drain(&mut spool.reader("collector")), expected);
 }
@@ -92,7 +94,7 @@ fn what_everyone_acknowledged_is_deleted_and_numbers_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = Spool::open(settings(dir.path(), 256 << 10), &["collector", "otlp"]).unwrap();
     for start in 0..20 {
-        spool.append(&events(start * 100..(start + 1) * 100, 50));
+        spool.append_events(&events(start * 100..(start + 1) * 100, 50));
     }
     let before = segments(dir.path()).len();
     assert!(before > 3);
@@ -107,7 +109,7 @@ fn what_everyone_acknowledged_is_deleted_and_numbers_go_on() {
     die(spool);
     let (spool, _) = Spool::open(settings(dir.path(), 256 << 10), &["collector", "otlp"]).unwrap();
     assert_eq!(segments(dir.path()).len(), 0);
-    spool.append(&events(0..1, 1));
+    spool.append_events(&events(0..1, 1));
     assert_eq!(drain(&mut spool.reader("otlp")), [(2001, 0)]);
 }
 
@@ -115,9 +117,9 @@ fn what_everyone_acknowledged_is_deleted_and_numbers_go_on() {
 fn an_acknowledgement_of_what_was_never_given_does_not_eat_the_future() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path());
-    spool.append(&events(0..3, 1));
+    spool.append_events(&events(0..3, 1));
     spool.acknowledge("collector", u64::MAX);
-    spool.append(&events(3..5, 1));
+    spool.append_events(&events(3..5, 1));
     assert_eq!(drain(&mut spool.reader("collector")), [(4, 3), (5, 4)]);
 }
 
@@ -129,7 +131,7 @@ fn a_full_spool_drops_the_oldest_and_counts_them() {
     let mut lost = 0;
     for start in 0..50 {
         lost += spool
-            .append(&events(start * 20..(start + 1) * 20, 100))
+            .append_events(&events(start * 20..(start + 1) * 20, 100))
             .events_lost;
     }
     let read = drain(&mut reader);
@@ -153,7 +155,7 @@ fn files_are_for_their_owner_alone() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("made/spool");
     let (spool, _) = open(&dir);
-    spool.append(&events(0..3, 1));
+    spool.append_events(&events(0..3, 1));
     spool.acknowledge("collector", 1);
     assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
     for entry in fs::read_dir(&dir).unwrap() {
@@ -173,14 +175,14 @@ fn a_refusing_disk_degrades_it_and_events_still_reach_the_consumer() {
     let dir = parent.path().join("spool");
     let (spool, _) = Spool::open(settings(&dir, 64 << 10), &["collector"]).unwrap();
     let mut reader = spool.reader("collector");
-    spool.append(&events(0..10, 10));
+    spool.append_events(&events(0..10, 10));
     assert_eq!(drain(&mut reader).len(), 10);
     // A file where the directory was refuses every new segment, for root too.
     let gone = parent.path().join("gone");
     fs::rename(&dir, &gone).unwrap();
     fs::write(&dir, "").unwrap();
     spool.lock().active = None;
-    let report = spool.append(&events(10..20, 10));
+    let report = spool.append_events(&events(10..20, 10));
     assert!(report.degraded.is_some(), "{report:?}");
     assert_eq!(report.events_lost, 0);
     assert!(spool.stats().degraded.is_some());
@@ -194,7 +196,7 @@ fn a_refusing_disk_degrades_it_and_events_still_reach_the_consumer() {
     let mut lost = 0;
     for start in 0..30 {
         lost += spool
-            .append(&events(20 + start * 100..20 + (start + 1) * 100, 100))
+            .append_events(&events(20 + start * 100..20 + (start + 1) * 100, 100))
             .events_lost;
     }
     assert!(lost > 0);
@@ -222,7 +224,7 @@ fn a_damaged_middle_segment_is_counted_to_the_event() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = Spool::open(settings(dir.path(), 256 << 10), &["collector"]).unwrap();
     for start in 0..10 {
-        spool.append(&events(start * 100..(start + 1) * 100, 50));
+        spool.append_events(&events(start * 100..(start + 1) * 100, 50));
     }
     die(spool);
     let victim = &segments(dir.path())[1];
@@ -242,7 +244,7 @@ fn damage_that_appears_while_running_is_passed_over_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = Spool::open(settings(dir.path(), 256 << 10), &["collector"]).unwrap();
     for start in 0..10 {
-        spool.append(&events(start * 100..(start + 1) * 100, 50));
+        spool.append_events(&events(start * 100..(start + 1) * 100, 50));
     }
     let victim = &segments(dir.path())[1];
     let mut bytes = fs::read(victim).unwrap();
@@ -267,11 +269,11 @@ fn damage_that_appears_while_running_is_passed_over_and_counted() {
 fn after_a_power_failure_no_number_is_given_twice() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path());
-    spool.append(&events(0..5, 1));
+    spool.append_events(&events(0..5, 1));
     die(spool);
     fs::write(dir.path().join("boot"), "another-boot").unwrap();
     let (spool, _) = open(dir.path());
-    spool.append(&events(5..6, 1));
+    spool.append_events(&events(5..6, 1));
     assert_eq!(
         drain(&mut spool.reader("collector")).last(),
         Some(&(6 + SEQUENCE_SKIP, 5))
@@ -293,7 +295,7 @@ async fn a_waiting_reader_wakes_up() {
         reader.read(10, 1000).events.len()
     });
     tokio::task::yield_now().await;
-    spool.append(&events(0..2, 1));
+    spool.append_events(&events(0..2, 1));
     assert_eq!(waiting.await.unwrap(), 2);
 }
 
@@ -330,7 +332,7 @@ proptest! {
             match step {
                 Step::Append(count, padding) => {
                     let batch = events(number..number + u64::from(count), padding.into());
-                    prop_assert_eq!(spool.append(&batch), Report::default());
+                    prop_assert_eq!(spool.append_events(&batch), Report::default());
                     given.extend(number..number + u64::from(count));
                     number += u64::from(count);
                 }
