@@ -196,7 +196,8 @@ fn judge(kernel: &str, outcome: &boot::Outcome, of_tests: bool) -> (String, bool
             "FAILED: no verdict: it hung, crashed or ran out of time".to_owned(),
             false,
         ),
-        Some(0) if of_tests && outcome.passed == 0 => ("FAILED: no test ran".to_owned(), false),
+        Some(0) if !of_tests => ("ok: the script ended well".to_owned(), true),
+        Some(0) if outcome.passed == 0 => ("FAILED: no test ran".to_owned(), false),
         Some(0) if unjustified.is_empty() => (format!("ok: {counts}"), true),
         Some(0) => (
             format!(
@@ -205,6 +206,7 @@ fn judge(kernel: &str, outcome: &boot::Outcome, of_tests: bool) -> (String, bool
             ),
             false,
         ),
+        Some(code) if !of_tests => (format!("FAILED: the script ended with {code}"), false),
         Some(code) => (format!("FAILED: the tests ended with {code}; {counts}"), false),
     }
 }
