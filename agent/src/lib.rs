@@ -1,4 +1,5 @@
-//! The node agent. The folders are the life of a call, in order; `pipeline` wires them.
+//! The node agent. `capture flow decode call detect policy enforce export` are the life of a call, in order;
+//! `pipeline` wires them, `run` starts it, `kernel` is what it stands on. docs/architecture.md follows one call.
 
 pub mod call;
 pub mod capture;

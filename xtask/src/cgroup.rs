@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::sh;
+
 const POLL: Duration = Duration::from_millis(20);
 /// How long the kernel may take to end what is in a cgroup.
 const EMPTY_LIMIT: Duration = Duration::from_secs(5);
@@ -90,7 +92,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
-            eprintln!("{error:#}");
+            sh::tell(&format!("{error:#}"));
         }
     }
 }

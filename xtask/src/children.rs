@@ -21,20 +21,36 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// Lines of a failed process's log that an error shows.
 const LOG_LINES_MAX: usize = 15;
 
+/// A second Ctrl-C within this time is the first one, which reached us by two ways (the terminal and `timeout`, say).
+const SAME_INTERRUPT: Duration = Duration::from_millis(500);
+
+/// Set once somebody wants what runs to be ended without waiting. Signals are this process's, so the flag is too.
+static AT_ONCE: AtomicBool = AtomicBool::new(false);
+
 /// Set once somebody wants this program to end (Ctrl-C, SIGTERM, a closed terminal).
 #[derive(Clone, Debug)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on these signals set the flag instead of ending the program; a second one ends it.
+    /// From now on these signals set the flag instead of ending the program: what was started is put away first. A
+    /// second Ctrl-C has it killed instead of asked, and is no way out either.
     pub fn install() -> Result<Interrupt> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // In this order: the first signal finds the flag unset, and sets it.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
-            signal_hook::flag::register(signal, Arc::clone(&flag))?;
-        }
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let set = Arc::clone(&flag);
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                let mut first: Option<Instant> = None;
+                for signal in signals.forever() {
+                    let began = *first.get_or_insert_with(Instant::now);
+                    set.store(true, Ordering::Relaxed);
+                    if signal == SIGINT && began.elapsed() > SAME_INTERRUPT {
+                        AT_ONCE.store(true, Ordering::Relaxed);
+                    }
+                }
+            })?;
         Ok(Interrupt(flag))
     }
 
@@ -159,14 +175,15 @@ impl Process {
         }
     }
 
-    /// Asks it to end and waits; after `limit` it is killed, which is an error.
+    /// Asks it to end and waits; after `limit`, or at a second Ctrl-C, it is killed, which is an error.
     pub fn end(&mut self, limit: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.ended() {
             return Ok(status);
         }
         self.signal(Signal::TERM);
         let deadline = Instant::now() + limit;
-        while Instant::now() < deadline {
+        let at_once = || AT_ONCE.load(Ordering::Relaxed);
+        while Instant::now() < deadline && !at_once() {
             if let Some(status) = self.ended() {
                 return Ok(status);
             }
@@ -174,6 +191,9 @@ impl Process {
         }
         let _ = self.child.kill();
         self.ended = self.child.wait().ok();
+        if at_once() {
+            bail!("{} was killed before it had ended", self.name);
+        }
         bail!(
             "{} did not end within {} and was killed{}",
             self.name,
@@ -195,7 +215,7 @@ impl Drop for Process {
         if self.ended().is_none()
             && let Err(error) = self.end(GRACE)
         {
-            eprintln!("{error:#}");
+            sh::tell(&format!("{error:#}"));
         }
     }
 }

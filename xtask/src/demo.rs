@@ -60,6 +60,18 @@ impl Demo {
         asset("policy.yaml")
     }
 
+    /// The names that its hosts go by.
+    pub fn names(&self) -> [&'static str; 1] {
+        ["ehr.hospital.example"]
+    }
+
+    /// Who is who, for somebody who is about to see their calls.
+    pub fn story(&self) -> &'static str {
+        "    The hospital: nginx, in clear and with TLS, before an application (python3). A ward's screen and a laboratory\n    \
+         (python3) and a nurse (curl) use it as they should. An outsider tries one patient after the other without\n    \
+         credentials, and a nightly batch posts records to a vendor. What is forbidden: xtask/assets/demo/policy.yaml"
+    }
+
     /// Starts everything, servers first.
     pub fn open(&mut self, interrupt: &Interrupt) -> Result<()> {
         let [app, vendor, clear, tls] = [

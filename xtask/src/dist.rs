@@ -118,7 +118,7 @@ pub fn check_static(binary: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs a binary where there is nothing but itself.
+/// Runs a binary where there is nothing but itself: no file, no network.
 fn check_alone(binary: &Path) -> Result<()> {
     if !sh::is_root() {
         return sh::read(Command::new(binary).arg("--version")).map(drop);
@@ -127,7 +127,8 @@ fn check_alone(binary: &Path) -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     std::fs::copy(binary, folder.join("program"))?;
     let result = sh::read(
-        Command::new("chroot")
+        Command::new("unshare")
+            .args(["--net", "chroot"])
             .arg(&folder)
             .args(["/program", "--version"]),
     );

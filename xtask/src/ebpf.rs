@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::setup::Missing;
 use crate::{setup, sh};
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -62,6 +63,40 @@ pub fn ensure() -> Result<Toolchain> {
         None => install_linker(&compiler)?,
     };
     Ok(Toolchain { compiler, linker })
+}
+
+/// What is missing of it, for somebody who installs it by hand.
+pub fn missing() -> Vec<Missing> {
+    let compiler = find_compiler();
+    let mut missing = Vec::new();
+    if compiler.is_none() {
+        missing.push(Missing {
+            packages: DEBIAN_PACKAGES.map(str::to_owned).to_vec(),
+            why: format!(
+                "a compiler (rustc >= 1.{RUSTC_MINOR_MIN}) with the source of Rust's core library, which kernel programs \
+                 need built for their target"
+            ),
+            instead: Some("rustup component add rust-src (then no package is needed for it)".to_owned()),
+        });
+    }
+    if find_linker().is_none() {
+        let major = compiler.map(|compiler| compiler.llvm_major);
+        missing.push(match major {
+            Some(major) => Missing {
+                packages: linker_packages(major),
+                why: format!("bpf-linker, which links the kernel programs, built against LLVM {major}"),
+                instead: Some(by_hand(&linker_command(major), major)),
+            },
+            None => Missing {
+                packages: Vec::new(),
+                why: "bpf-linker, which links the kernel programs".to_owned(),
+                instead: Some(
+                    "once the compiler is there, `cargo xtask setup` builds it, or says how".to_owned(),
+                ),
+            },
+        });
+    }
+    missing
 }
 
 fn find_compiler() -> Option<Compiler> {
@@ -126,10 +161,7 @@ fn install_compiler() -> Result<Compiler> {
         }
         sh::say("rustup could not; taking Debian's compiler with its matching source");
     }
-    setup::install(&DEBIAN_PACKAGES).context(
-        "no compiler for the kernel programs. Either `rustup component add rust-src`, or a distribution's rustc \
-         >= 1.89 with its library source in /usr/lib/rustlib/src (Debian: rustc-web cargo-web rust-web-src)",
-    )?;
+    setup::install(&DEBIAN_PACKAGES).context("no compiler for the kernel programs")?;
     debian_compiler().with_context(|| {
         format!(
             "{DEBIAN_RUSTC} is older than 1.{RUSTC_MINOR_MIN}, and this distribution has no newer one. Install a \
@@ -144,49 +176,67 @@ fn find_linker() -> Option<PathBuf> {
         .or_else(|| Some(sh::cargo_home()?.join("bin/bpf-linker")).filter(|file| file.exists()))
 }
 
+/// Debian's packages that building the linker still needs.
+fn linker_packages(llvm_major: u32) -> Vec<String> {
+    let prefix = llvm_prefix(llvm_major);
+    let wanted = [
+        (
+            format!("{prefix}/bin/llvm-config"),
+            format!("llvm-{llvm_major}-dev"),
+        ),
+        (
+            format!("{prefix}/lib/libPolly.a"),
+            format!("libpolly-{llvm_major}-dev"),
+        ),
+        ("/usr/include/zstd.h".to_owned(), "libzstd-dev".to_owned()),
+        ("/usr/include/zlib.h".to_owned(), "zlib1g-dev".to_owned()),
+    ];
+    let compiler = sh::which("c++").is_none().then(|| "g++".to_owned());
+    let files = wanted.into_iter().filter(|(file, _)| !Path::new(file).exists());
+    files.map(|(_, package)| package).chain(compiler).collect()
+}
+
+fn llvm_prefix(llvm_major: u32) -> String {
+    format!("/usr/lib/llvm-{llvm_major}")
+}
+
+fn linker_command(llvm_major: u32) -> Command {
+    let prefix = llvm_prefix(llvm_major);
+    let mut command = sh::cargo();
+    command
+        .env("RUSTFLAGS", format!("-L {prefix}/lib"))
+        .env("LLVM_PREFIX", prefix)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .args(["install", "bpf-linker", "--quiet", "--version", LINKER_VERSION])
+        .args(["--no-default-features", "--features"])
+        .arg(format!("llvm-{llvm_major}"));
+    command
+}
+
+/// The command as one would type it, with what it needs around it.
+fn by_hand(command: &Command, llvm_major: u32) -> String {
+    let prefix = llvm_prefix(llvm_major);
+    let words: Vec<String> = command
+        .get_args()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    format!(
+        "LLVM_PREFIX={prefix} RUSTFLAGS=\"-L {prefix}/lib\" cargo {}",
+        words.join(" ")
+    )
+}
+
 fn install_linker(compiler: &Compiler) -> Result<PathBuf> {
     let major = compiler.llvm_major;
     sh::say(&format!(
         "missing: bpf-linker (links the kernel programs; built against LLVM {major})"
     ));
-    let prefix = format!("/usr/lib/llvm-{major}");
-    let wanted: [(&str, String); 5] = [
-        ("/bin/llvm-config", format!("llvm-{major}-dev")),
-        ("/lib/libPolly.a", format!("libpolly-{major}-dev")),
-        ("zstd.h", "libzstd-dev".to_owned()),
-        ("zlib.h", "zlib1g-dev".to_owned()),
-        ("c++", "g++".to_owned()),
-    ];
-    let missing: Vec<&str> = wanted
-        .iter()
-        .filter(|(file, _)| {
-            let present = match *file {
-                "c++" => sh::which("c++").is_some(),
-                header if header.ends_with(".h") => Path::new("/usr/include").join(header).exists(),
-                path => Path::new(&format!("{prefix}{path}")).exists(),
-            };
-            !present
-        })
-        .map(|(_, package)| package.as_str())
-        .collect();
-    if !missing.is_empty() {
-        setup::install(&missing)
-            .with_context(|| format!("bpf-linker needs LLVM {major} with its headers to be built"))?;
-    }
-    let feature = format!("llvm-{major}");
-    let mut command = sh::cargo();
-    command
-        .env("LLVM_PREFIX", &prefix)
-        .env("RUSTFLAGS", format!("-L {prefix}/lib"))
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .args(["install", "bpf-linker", "--quiet", "--version", LINKER_VERSION])
-        .args(["--no-default-features", "--features", &feature]);
-    let by_hand = format!(
-        "LLVM_PREFIX={prefix} RUSTFLAGS=\"-L {prefix}/lib\" {}",
-        sh::display(&command)
-    );
+    let packages = linker_packages(major);
+    setup::install(&packages.iter().map(String::as_str).collect::<Vec<_>>())
+        .with_context(|| format!("bpf-linker needs LLVM {major} with its headers to be built"))?;
+    let mut command = linker_command(major);
     sh::step("building bpf-linker (one to three minutes, once)", || {
-        sh::run(&mut command).with_context(|| format!("by hand: {by_hand}"))
+        sh::run(&mut command).context("bpf-linker could not be built")
     })?;
     match find_linker() {
         Some(linker) => Ok(linker),

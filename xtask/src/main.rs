@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\nerror: {error:#}");
+            sh::tell(&format!("\nerror: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -18,8 +18,8 @@ use crate::{build, setup, sh};
 const READY_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
-const WHY_ROOT: &str = "the agent needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE …): it loads programs \
-     into the kernel and reads what other processes send. Run `sudo -E env \"PATH=$PATH\" cargo xtask run`";
+const WHY_ROOT: &str = "the agent needs root: it loads programs into the kernel (CAP_BPF, CAP_PERFMON), withholds and resets \
+     connections (CAP_NET_ADMIN), and looks into other users' processes (CAP_SYS_PTRACE). Run `sudo -E env \"PATH=$PATH\" cargo xtask run`";
 
 #[derive(clap::Args, Default)]
 pub struct Args {
@@ -136,12 +136,23 @@ fn session(args: &Args, built: &build::Built) -> Result<()> {
         &args.agent_args,
         &interrupt,
     )?;
+    sh::say(&format!(
+        "collector and agent run after {}; live calls follow until {}",
+        sh::seconds(started.elapsed()),
+        match args.duration {
+            Some(duration) => format!("{} are over, or Ctrl-C", sh::seconds(duration)),
+            None => "Ctrl-C".to_owned(),
+        }
+    ));
+    if let Some(demo) = &session.demo {
+        sh::tell(demo.story());
+    }
     session.watch = Some(Process::start(
         &Start {
             name: "apiward watch",
             log: None,
             cgroup: None,
-            own_group: false,
+            own_group: true,
         },
         &built.agent,
         &["watch", "--config", text(&config)?],
@@ -149,10 +160,6 @@ fn session(args: &Args, built: &build::Built) -> Result<()> {
     if let Some(demo) = &mut session.demo {
         demo.open(&interrupt)?;
     }
-    sh::say(&format!(
-        "started in {}; Ctrl-C ends it",
-        sh::seconds(started.elapsed())
-    ));
     let result = session.wait(args.duration, &interrupt);
     let closed = session.close(control.as_deref(), &built.collector, &store);
     result.and(closed)
@@ -170,7 +177,15 @@ impl Session {
                 own_group: true,
             },
             program,
-            &["run", "--listen", &listen, "--data", text(store)?],
+            &[
+                "run",
+                "--listen",
+                &listen,
+                "--data",
+                text(store)?,
+                "--metrics",
+                "off",
+            ],
         )?;
         collector.wait_until(READY_LIMIT, interrupt, || children::accepts(port))?;
         self.collector = Some(collector);
@@ -196,6 +211,10 @@ impl Session {
             "control": control,
             "metrics": "off",
         });
+        if let Some(demo) = &self.demo {
+            // Its invented names may be shown; a real host's earn that, or are in policies.
+            config["redact"] = json!({ "literals": demo.names() });
+        }
         if let Some(scope) = scope {
             config["capture"] = json!({ "scope": { "cgroup": [scope] } });
         }
@@ -245,11 +264,6 @@ impl Session {
                 .flatten()
             {
                 if let Some(status) = process.ended() {
-                    // Ctrl-C reaches `watch` too, perhaps a moment before us.
-                    std::thread::sleep(POLL);
-                    if interrupt.is_set() {
-                        return Ok(());
-                    }
                     bail!(
                         "{} ended by itself ({status}){}",
                         process.name,
@@ -273,7 +287,7 @@ impl Session {
         if let Some(mut watch) = self.watch.take() {
             note(watch.end(GRACE).map(drop));
         }
-        eprintln!();
+        sh::tell("");
         if let Some(mut agent) = self.agent.take() {
             note(end_agent(&mut agent, control));
         }

@@ -4,8 +4,10 @@
 //! distribution; Debian's package name is only how it is installed there. A machine that cannot be set up (not
 //! Debian-like, not root, no network) is told exactly what to install.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
@@ -192,69 +194,132 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Sets up what these groups need, and returns the toolchain for the kernel programs. Silent if all is there.
 pub fn ensure(groups: &[Group]) -> Result<ebpf::Toolchain> {
-    ensure_packages(groups)?;
-    ebpf::ensure()
+    let all = || missing(groups).into_iter().chain(ebpf::missing()).collect();
+    ensure_needs(groups).map_err(|error| by_hand(error, all()))?;
+    ebpf::ensure().map_err(|error| by_hand(error, all()))
 }
 
 /// Sets up what these groups need, without the toolchain for the kernel programs.
 pub fn ensure_packages(groups: &[Group]) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS
-        .iter()
-        .filter(|need| groups.contains(&need.group) && !need.is_met())
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    for need in &missing {
-        sh::say(&format!("missing: {} ({})", need.package, need.why));
-    }
-    let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
-    packages.dedup();
-    install(&packages)?;
-    for need in missing {
-        if !need.is_met() {
-            bail!(
-                "{} was installed, and what it should bring is still not there: {:?}",
-                need.package,
-                need.probe
-            );
-        }
-    }
-    Ok(())
+    ensure_needs(groups).map_err(|error| by_hand(error, missing(groups)))
 }
 
-/// Installs Debian packages, or says what to install.
+fn ensure_needs(groups: &[Group]) -> Result<()> {
+    let missing = missing(groups);
+    for one in &missing {
+        sh::say(&format!("missing: {} ({})", one.packages.join(" "), one.why));
+    }
+    install(&packages(&missing))?;
+    match unmet(groups).first() {
+        None => Ok(()),
+        Some(need) => bail!(
+            "{} was installed, and what it should bring is still not there: {:?}",
+            need.package,
+            need.probe
+        ),
+    }
+}
+
+/// Something that is not on this machine.
+#[derive(Clone, Debug)]
+pub struct Missing {
+    /// Debian's packages that bring it; none if it comes another way.
+    pub packages: Vec<String>,
+    pub why: String,
+    /// How else to get it.
+    pub instead: Option<String>,
+}
+
+fn unmet(groups: &[Group]) -> Vec<&'static Need> {
+    NEEDS
+        .iter()
+        .filter(|need| groups.contains(&need.group) && !need.is_met())
+        .collect()
+}
+
+fn missing(groups: &[Group]) -> Vec<Missing> {
+    let one = |need: &Need| Missing {
+        packages: vec![need.package.to_owned()],
+        why: need.why.to_owned(),
+        instead: None,
+    };
+    unmet(groups).into_iter().map(one).collect()
+}
+
+fn packages(missing: &[Missing]) -> Vec<&str> {
+    let mut packages: Vec<&str> = Vec::new();
+    for package in missing.iter().flat_map(|one| &one.packages) {
+        if !packages.contains(&package.as_str()) {
+            packages.push(package);
+        }
+    }
+    packages
+}
+
+/// Puts everything that is still missing behind an error, at once: who has to install things by hand wants to do it
+/// one time.
+fn by_hand(error: anyhow::Error, missing: Vec<Missing>) -> anyhow::Error {
+    if missing.is_empty() {
+        return error;
+    }
+    let mut text = format!("{error:#}\n\nThis is missing here:\n");
+    for one in &missing {
+        let name = match one.packages.as_slice() {
+            [package] => format!("{package}: "),
+            _ => String::new(),
+        };
+        text.push_str(&format!("    {name}{}\n", one.why));
+        if let Some(instead) = &one.instead {
+            text.push_str(&format!("        {instead}\n"));
+        }
+    }
+    let packages = packages(&missing);
+    if !packages.is_empty() {
+        text.push_str(&format!(
+            "On Debian: {}\nElsewhere: what corresponds to these packages.\n",
+            install_line(&packages)
+        ));
+    }
+    text.push_str("Then try again.");
+    anyhow::anyhow!(text)
+}
+
+fn install_line(packages: &[&str]) -> String {
+    format!(
+        "{}apt-get install --no-install-recommends {}",
+        if sh::is_root() { "" } else { "sudo " },
+        packages.join(" ")
+    )
+}
+
+/// Installs Debian packages.
 pub fn install(packages: &[&str]) -> Result<()> {
-    let line = format!("apt-get install --no-install-recommends {}", packages.join(" "));
+    if packages.is_empty() {
+        return Ok(());
+    }
     if sh::which("apt-get").is_none() {
-        bail!(
-            "this machine has no apt-get, so it cannot be set up by itself. Install what corresponds to these \
-             Debian packages, then try again: {}",
-            packages.join(" ")
-        );
+        bail!("this machine has no apt-get, so it cannot be set up by itself");
     }
     if !sh::is_root() {
-        bail!(
-            "packages are missing, and only root can install them. Run this, then try again:\n    sudo {line}"
-        );
+        bail!("packages are missing, and only root can install them");
     }
     sh::step(
         &format!("installing {} (seconds to a few minutes)", packages.join(" ")),
         || {
-            let _no_services = NoServices::new();
-            if !lists_are_current() || !packages.iter().all(|package| is_known(package)) {
+            let _no_services = NoServices::new()?;
+            let fetch = || -> Result<()> {
+                if !lists_are_current() || !packages.iter().all(|package| is_known(package)) {
+                    update()?;
+                }
+                let install = ["install", "-y", "-qq", "--no-install-recommends"];
+                if apt(&install, packages).is_ok() {
+                    return Ok(());
+                }
+                // An archive changes under lists that are hours old, too.
                 update()?;
-            }
-            if apt(&["install", "-y", "-qq", "--no-install-recommends"], packages).is_ok() {
-                return Ok(());
-            }
-            // An archive changes under lists that are hours old, too.
-            update()?;
-            apt(&["install", "-y", "-qq", "--no-install-recommends"], packages).map_err(|error| {
-                error.context(format!(
-                    "the packages could not be installed. Is there a network? By hand: {line}"
-                ))
-            })
+                apt(&install, packages)
+            };
+            fetch().map_err(|error| error.context("packages could not be installed (is there a network?)"))
         },
     )
 }
@@ -301,31 +366,83 @@ fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {
 }
 
 /// While it lives, Debian's packages start no services: a build tool must not open port 80 because it wanted the
-/// nginx binary. An existing policy of the machine is left alone.
-struct NoServices(Option<PathBuf>);
+/// nginx binary. An existing policy of the machine is left alone. Signals wait until it is gone.
+struct NoServices {
+    is_ours: bool,
+    ended: Arc<AtomicBool>,
+    handlers: Vec<signal_hook::SigId>,
+}
+
+/// What the policy says.
+const NO_SERVICES: &[u8] = b"#!/bin/sh\n# Put here by a build tool for seconds.\nexit 101\n";
 
 impl NoServices {
-    fn new() -> NoServices {
+    fn new() -> Result<NoServices> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         use std::io::Write;
         use std::os::unix::fs::OpenOptionsExt;
+        let ended = Arc::new(AtomicBool::new(false));
+        let mut handlers = Vec::new();
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            handlers.push(signal_hook::flag::register(signal, Arc::clone(&ended))?);
+        }
         let file = std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o755)
             .open(SERVICE_POLICY);
-        match file.and_then(|mut file| {
-            file.write_all(b"#!/bin/sh\n# Put here by a build tool for seconds.\nexit 101\n")
-        }) {
-            Ok(()) => NoServices(Some(SERVICE_POLICY.into())),
-            Err(_) => NoServices(None),
-        }
+        let is_ours = match file {
+            Ok(mut file) => file.write_all(NO_SERVICES).is_ok(),
+            // Left by a run that was killed.
+            Err(_) => std::fs::read(SERVICE_POLICY).is_ok_and(|text| text == NO_SERVICES),
+        };
+        Ok(NoServices {
+            is_ours,
+            ended,
+            handlers,
+        })
     }
 }
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        if let Some(file) = &self.0 {
-            let _ = std::fs::remove_file(file);
+        if self.is_ours {
+            let _ = std::fs::remove_file(SERVICE_POLICY);
         }
+        for handler in self.handlers.drain(..) {
+            signal_hook::low_level::unregister(handler);
+        }
+        if self.ended.load(Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_told_at_once() {
+        let missing = |packages: &[&str], why: &str, instead: Option<&str>| Missing {
+            packages: packages.iter().map(|&package| package.to_owned()).collect(),
+            why: why.to_owned(),
+            instead: instead.map(str::to_owned),
+        };
+        let text = by_hand(
+            anyhow::anyhow!("no apt-get here"),
+            vec![
+                missing(&["gcc"], "compiles", None),
+                missing(&[], "links for the kernel", Some("cargo install bpf-linker")),
+                missing(&["gcc", "nginx"], "serves", None),
+            ],
+        )
+        .to_string();
+        assert!(
+            text.starts_with("no apt-get here\n\nThis is missing here:\n    gcc: compiles\n"),
+            "{text}"
+        );
+        assert!(text.contains("        cargo install bpf-linker\n"), "{text}");
+        assert!(text.contains("--no-install-recommends gcc nginx\n"), "{text}");
     }
 }

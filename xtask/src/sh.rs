@@ -88,7 +88,14 @@ pub fn is_root() -> bool {
 
 /// One line that says what happens now.
 pub fn say(text: &str) {
-    eprintln!("==> {text}");
+    tell(&format!("==> {text}"));
+}
+
+/// A line on standard error, if anybody is there: a closed terminal must not end what has to be put away first, and
+/// `eprintln` panics on one.
+pub fn tell(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Says what happens, does it, and says how long it took.
@@ -97,7 +104,7 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let result = work();
     let outcome = if result.is_ok() { "done" } else { "failed" };
-    eprintln!("    {outcome} in {}", seconds(start.elapsed()));
+    tell(&format!("    {outcome} in {}", seconds(start.elapsed())));
     result
 }
 

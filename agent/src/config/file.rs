@@ -84,7 +84,7 @@ pub const KEYS: &[Key] = &[
     key("redact.paths.raw", "mapping", "", "Show paths as they were sent, for a time."),
     key("redact.paths.raw.reason", "text", "", "Why; it goes into the audit."),
     key("redact.paths.raw.until", "date", "", "The last day (UTC), as `2026-12-31`; at most 90 days ahead. After it, paths are templates again."),
-    key("redact.literals", "list of words", "[]", "Path segments that may be shown, besides the words of FHIR, REST and the policies' own paths."),
+    key("redact.literals", "list of words", "[]", "Path segments and hosts that may be shown, besides the words of FHIR, REST and the policies' own paths and hosts."),
     key("on_exit", "`release`", "release", "What becomes of enforcement when the agent ends: `release` takes it away. (`keep` comes with the gate in the kernel.)"),
     key("control", "socket", "/run/apiward/control.sock", "The local socket that `apiward status`, `watch` and `mode` speak to (0600)."),
     key("metrics", "mapping, or `off`", "", "Prometheus metrics."),

@@ -411,6 +411,23 @@ impl Exports {
         self.send(vec![wire::flow_loss(loss)]);
     }
 
+    /// Counts and reports events that a damaged segment of the spool took from an exporter.
+    pub fn report_damaged(&self, exporter: &Exporter, events: u64) {
+        if events == 0 {
+            return;
+        }
+        exporter.add_dropped(events);
+        self.report_loss(
+            "spool",
+            wire::Loss {
+                reason: "spool",
+                events,
+                detail: "a segment of the spool was damaged".to_owned(),
+                ..Default::default()
+            },
+        );
+    }
+
     /// Writes out what is queued, gives the exporters `grace` to deliver what is spooled, and ends them. What is
     /// not delivered by then stays in the spool for the next start.
     pub fn shutdown(&self, grace: Duration) {

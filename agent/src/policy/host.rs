@@ -24,6 +24,14 @@ impl Hosts {
         self.patterns.iter().any(|pattern| pattern.matches(host)) != self.not
     }
 
+    /// The names that are written out, listed or excepted.
+    pub(super) fn names(&self) -> impl Iterator<Item = &SmolStr> {
+        self.patterns.iter().filter_map(|pattern| match pattern {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Below(_) => None,
+        })
+    }
+
     /// Does it have every host that the other one has? `false` where that is hard to tell.
     pub(super) fn covers(&self, other: &Hosts) -> bool {
         let within = |inner: &[HostPattern], outer: &[HostPattern]| {

@@ -289,10 +289,12 @@ impl PolicySet {
     }
 
     fn assemble(policies: Vec<Policy>, rules: Vec<Rule>, hasher: blake3::Hasher) -> PolicySet {
-        let mut literals: Vec<SmolStr> = rules
-            .iter()
-            .flat_map(|rule| rule.matches.paths.iter().flat_map(PathPattern::literals).cloned())
-            .collect();
+        let words = |rule: &Rule| -> Vec<SmolStr> {
+            let paths = rule.matches.paths.iter().flat_map(PathPattern::literals);
+            let hosts = rule.matches.hosts.iter().flat_map(Hosts::names);
+            paths.chain(hosts).cloned().collect()
+        };
+        let mut literals: Vec<SmolStr> = rules.iter().flat_map(words).collect();
         literals.sort();
         literals.dedup();
         let index = Index::build(&policies, &rules);
@@ -306,7 +308,7 @@ impl PolicySet {
         }
     }
 
-    /// Literal path segments of all rules: words that redaction may show.
+    /// Literal path segments and hosts of all rules: words that redaction may show.
     pub fn literals(&self) -> &[SmolStr] {
         &self.literals
     }

@@ -472,8 +472,10 @@ fn verdicts_name_what_matched_and_where() {
 }
 
 #[test]
-fn literals_are_the_words_of_all_paths() {
-    let set = set("rules:\n  - { name: a, match: { paths: ['/ward/{id}/bed', /ward/**] }, action: alert }");
+fn literals_are_the_words_of_all_paths_and_hosts() {
+    let set = set(
+        "rules:\n  - { name: a, match: { paths: ['/ward/{id}/bed', /ward/**], hosts: [a.example, '*.b.example'] }, action: alert }",
+    );
     let literals: Vec<&str> = set.literals().iter().map(|literal| literal.as_str()).collect();
-    assert_eq!(literals, ["bed", "ward"]);
+    assert_eq!(literals, ["a.example", "bed", "ward"]);
 }

@@ -4,9 +4,8 @@
 //! The kernel lets go of it when its holder ends, however that happens. Agents in containers are held by it if they
 //! share the directory, as the shipped manifests have them do.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::errors;
@@ -49,14 +48,7 @@ impl HostLock {
         if let Some(parent) = path.parent() {
             spool::make_private(parent).map_err(failed)?;
         }
-        let mut file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
+        let mut file = spool::private_file(path).map_err(failed)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -88,6 +80,7 @@ fn holder(file: &mut File) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -15,6 +15,9 @@ use crate::sh;
 pub const VERDICT: &str = "apiward-vm: verdict ";
 /// What a test prints that skips: `SKIPPED name: needs feature`.
 const SKIPPED: &str = "SKIPPED ";
+/// `no_timer_check`, `nowatchdog`: where the host is busy an emulated timer is late, which the kernel would take for
+/// broken hardware, and panic.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 loglevel=4 no_timer_check nowatchdog";
 /// Memory of the test machine; its files are in it.
 const MEMORY_MIB: &str = "3072";
 
@@ -60,7 +63,10 @@ impl Outcome {
 /// Boots and waits for the end, for at most `limit`. The console goes to `log`; the tests' lines, or all, to the screen.
 pub fn boot(kernel: &Kernel, initrd: &Path, log: &Path, limit: Duration, show_all: bool) -> Result<Outcome> {
     let qemu = sh::which("qemu-system-x86_64").context("QEMU is missing: `cargo xtask setup --vm`")?;
-    let mut child = Command::new(qemu)
+    // Ended by the kernel if we are killed.
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(qemu)
         // Emulated: hardware acceleration is missing in most places that build, and results must not differ.
         .args([
             "-accel",
@@ -78,7 +84,7 @@ pub fn boot(kernel: &Kernel, initrd: &Path, log: &Path, limit: Duration, show_al
             "-nic",
             "none",
             "-append",
-            "console=ttyS0 panic=-1 loglevel=4",
+            KERNEL_ARGUMENTS,
         ])
         .arg("-kernel")
         .arg(&kernel.image)

@@ -44,6 +44,9 @@ const PYTHON_SKIPPED: [&str; 9] = [
     "turtledemo",
 ];
 
+/// How many times longer than on a machine of its own a test may wait for something: everything is emulated.
+const PATIENCE: u32 = 8;
+
 /// Where our binaries are in the test machine.
 const BINARIES: &str = "/apiward/bin";
 
@@ -186,7 +189,7 @@ fn init_script(modules: &[String], command: &str) -> String {
          mount -t tracefs none /sys/kernel/tracing\n\
          ip link set lo up\n\
          for module in {modules}; do insmod /modules/$module || echo \"module $module was refused\"; done\n\
-         export APIWARD_BIN_DIR={BINARIES}\n\
+         export APIWARD_BIN_DIR={BINARIES} APIWARD_TEST_PATIENCE={PATIENCE}\n\
          {command}\n\
          echo \"{}$?\"\n\
          sync\n\

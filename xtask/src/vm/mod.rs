@@ -136,7 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
             took: start.elapsed(),
         });
     }
-    report(&lines)
+    report(&lines, args.script.is_none())
 }
 
 /// Builds the binaries and the integration tests; returns their paths, the tests' last.
@@ -161,12 +161,12 @@ fn build_programs(toolchain: &ebpf::Toolchain) -> Result<Vec<PathBuf>> {
     })
 }
 
-fn report(lines: &[Line]) -> Result<()> {
+fn report(lines: &[Line], of_tests: bool) -> Result<()> {
     println!();
     let mut failed = 0;
     for line in lines {
         let (verdict, good) = match &line.outcome {
-            Ok(outcome) => judge(&line.name, outcome),
+            Ok(outcome) => judge(&line.name, outcome, of_tests),
             Err(error) => (format!("FAILED: {error:#}"), false),
         };
         failed += usize::from(!good);
@@ -182,8 +182,8 @@ fn report(lines: &[Line]) -> Result<()> {
     Ok(())
 }
 
-/// One line about a kernel, and whether it passed.
-fn judge(kernel: &str, outcome: &boot::Outcome) -> (String, bool) {
+/// One line about a kernel, and whether it passed. `of_tests`: tests were to run there.
+fn judge(kernel: &str, outcome: &boot::Outcome, of_tests: bool) -> (String, bool) {
     let unjustified: Vec<String> = outcome
         .skips
         .iter()
@@ -196,6 +196,8 @@ fn judge(kernel: &str, outcome: &boot::Outcome) -> (String, bool) {
             "FAILED: no verdict: it hung, crashed or ran out of time".to_owned(),
             false,
         ),
+        Some(0) if !of_tests => ("ok: the script ended well".to_owned(), true),
+        Some(0) if outcome.passed == 0 => ("FAILED: no test ran".to_owned(), false),
         Some(0) if unjustified.is_empty() => (format!("ok: {counts}"), true),
         Some(0) => (
             format!(
@@ -204,6 +206,7 @@ fn judge(kernel: &str, outcome: &boot::Outcome) -> (String, bool) {
             ),
             false,
         ),
+        Some(code) if !of_tests => (format!("FAILED: the script ended with {code}"), false),
         Some(code) => (format!("FAILED: the tests ended with {code}; {counts}"), false),
     }
 }
@@ -243,14 +246,19 @@ mod tests {
 
     #[test]
     fn a_kernel_without_a_verdict_failed() {
-        assert!(!judge("6.1.0", &boot::Outcome::default()).1);
+        assert!(!judge("6.1.0", &boot::Outcome::default(), true).1);
+        let nothing = boot::Outcome {
+            code: Some(0),
+            ..Default::default()
+        };
+        assert!(!judge("6.1.0", &nothing, true).1);
         let good = boot::Outcome {
             code: Some(0),
             passed: 3,
             ..Default::default()
         };
         assert_eq!(
-            judge("6.1.0", &good),
+            judge("6.1.0", &good, true),
             ("ok: 3 passed, 0 skipped".to_owned(), true)
         );
     }

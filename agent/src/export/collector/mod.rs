@@ -18,7 +18,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use super::command::{Asked, Ceiling, Command, PolicyText};
 use super::net::{self, Backoff, Tls};
 use super::spool::Reader;
-use super::{Exporter, Exports, clock, wire};
+use super::{Exporter, Exports, clock};
 use crate::policy::{Mode, PolicySet};
 
 mod message;
@@ -257,18 +257,7 @@ impl Link {
     /// The next batch with its last number, events and bytes.
     fn batch(&self, reader: &mut Reader) -> Option<(Outgoing, u64, u64, usize)> {
         let batch = reader.read(BATCH_EVENTS_MAX, BATCH_BYTES_MAX);
-        if batch.damaged > 0 {
-            self.exporter.add_dropped(batch.damaged);
-            self.exports.report_loss(
-                "spool",
-                wire::Loss {
-                    reason: "spool",
-                    events: batch.damaged,
-                    detail: "a segment of the spool was damaged".to_owned(),
-                    ..Default::default()
-                },
-            );
-        }
+        self.exports.report_damaged(&self.exporter, batch.damaged);
         let first_sequence = batch.events.first()?.sequence;
         let last = batch.events.last()?.sequence;
         let bytes = batch.events.iter().map(|spooled| spooled.event.len()).sum();

@@ -12,6 +12,7 @@ use super::super::tests::Tally;
 use super::super::{Settings as ExportSettings, Started, spool};
 use super::*;
 use crate::export::facts::Facts;
+use crate::export::wire;
 
 /// What a collector's store is: events by sequence number, and how often one came.
 #[derive(Debug, Default)]

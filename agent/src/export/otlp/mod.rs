@@ -206,18 +206,7 @@ impl Sender {
         while self.pending.is_empty() {
             self.reader.ready().await;
             let batch = self.reader.read(BATCH_EVENTS_MAX, BATCH_BYTES_MAX);
-            if batch.damaged > 0 {
-                self.exporter.add_dropped(batch.damaged);
-                self.exports.report_loss(
-                    "spool",
-                    wire::Loss {
-                        reason: "spool",
-                        events: batch.damaged,
-                        detail: "a segment of the spool was damaged".to_owned(),
-                        ..Default::default()
-                    },
-                );
-            }
+            self.exports.report_damaged(&self.exporter, batch.damaged);
             self.pending_to = batch.events.last().map_or(0, |last| last.sequence);
             self.pending = batch.events;
         }

@@ -3,9 +3,8 @@
 //! Two slots, written in turn, each with a checksum: a torn write leaves the other one. Losing the newest slot
 //! only means that some events are sent twice, which the contract allows.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const SLOT_BYTES: usize = 20;
@@ -28,7 +27,7 @@ impl Acked {
         let mut acked = Acked {
             sequence: 0,
             writes: 0,
-            file: open(&path).ok(),
+            file: super::private_file(&path).ok(),
             path,
         };
         let mut slots = [0u8; 2 * SLOT_BYTES];
@@ -54,7 +53,7 @@ impl Acked {
         self.sequence = sequence;
         self.writes += 1;
         if self.file.is_none() {
-            self.file = open(&self.path).ok();
+            self.file = super::private_file(&self.path).ok();
         }
         let Some(file) = &self.file else { return false };
         let mut slot = [0u8; SLOT_BYTES];
@@ -65,16 +64,6 @@ impl Acked {
         file.write_all_at(&slot, (self.writes % 2) * SLOT_BYTES as u64)
             .is_ok()
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
 }
 
 fn parse(slot: &[u8]) -> Option<(u64, u64)> {

@@ -636,7 +636,8 @@ pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
+/// Opens or makes a file that only its owner may read.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new()
         .read(true)
         .write(true)
