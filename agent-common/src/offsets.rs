@@ -68,7 +68,7 @@ offsets! {
     sk_v6_daddr: "sock" "__sk_common.skc_v6_daddr",
     sk_cookie: "sock" "__sk_common.skc_cookie",
     sk_net: "sock" "__sk_common.skc_net",
-    sk_shutdown: "sock" "sk_shutdown",
+    sk_flags: "sock" "__sk_common.skc_flags",
     sk_socket: "sock" "sk_socket",
     socket_file: "socket" "file",
     net_inum: "net" "ns.inum",
@@ -81,6 +81,7 @@ offsets! {
     dentry_name: "dentry" "d_name.name",
     dentry_parent: "dentry" "d_parent",
     mount_mnt: "mount" "mnt",
+    mount_root: "mount" "mnt.mnt_root",
     mount_mountpoint: "mount" "mnt_mountpoint",
     mount_parent: "mount" "mnt_parent",
 }
