@@ -205,7 +205,8 @@ pub extern "C" fn apiward_announce(tcp: *const Tcp, flow: *mut Flow) -> i32 {
 #[inline(always)]
 fn tuple(sk: u64, tuple: &mut Tuple) -> u8 {
     let family: u16 = read(sk, OFFSETS.sk_family()).unwrap_or(0);
-    tuple.local_port = read(sk, OFFSETS.sk_num()).unwrap_or(0);
+    // Not `skc_num`: a socket that a reset has ended has given that one back.
+    tuple.local_port = u16::from_be(read(sk, OFFSETS.sk_sport()).unwrap_or(0));
     tuple.remote_port = u16::from_be(read(sk, OFFSETS.sk_dport()).unwrap_or(0));
     tuple.local = [0; 16];
     tuple.remote = [0; 16];
@@ -268,7 +269,8 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
         open.joined_late = (flow.started == 0) as u8;
         open.enforceable = flow.enforceable;
         open.tls = flow.tls;
-        open.reserved = [0; 3];
+        open.gone = (read::<u8>(tcp.sk, OFFSETS.sk_state()).unwrap_or(0) as i32 == state::CLOSE) as u8;
+        open.reserved = [0; 2];
         0
     }) {
         flow.announced = 1;

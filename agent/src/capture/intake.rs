@@ -367,7 +367,7 @@ impl Intake {
             role,
             netns: open.netns,
             tls: None,
-            joined_late: open.joined_late != 0,
+            joined_late: open.joined_late != 0 && open.gone == 0,
             starts: (open.joined_late == 0).then_some((open.sent_start, open.received_start)),
             enforceable: open.enforceable != 0,
         });
@@ -383,11 +383,25 @@ impl Intake {
             info: info.clone(),
             process,
             objects,
-            ended: false,
+            ended: open.gone != 0,
         };
         self.flows.insert(open.cookie, flow);
         match open.tls {
-            tls_state::CLEAR => out(Captured::Flow(info)),
+            tls_state::CLEAR => {
+                let flow = info.id;
+                out(Captured::Flow(info));
+                if open.gone != 0 {
+                    let at = KernelTime(header.at);
+                    self.ended.push_back((at, open.cookie));
+                    // The record that announced it follows, and no other end.
+                    let end = FlowEnd {
+                        reset: true,
+                        unread: true,
+                        ..FlowEnd::default()
+                    };
+                    out(Captured::Closed { at, flow, end });
+                }
+            }
             tls_state::UNKNOWN => {
                 let process = self.process(header);
                 notice(Notice::Unseen {
