@@ -111,7 +111,9 @@ pub struct FlowOpen {
     pub enforceable: u8,
     /// [`crate::flow::tls`].
     pub tls: u8,
-    pub reserved: [u8; 3],
+    /// It has ended already: a reset came while the first call on it was returning. Nothing was moved before.
+    pub gone: u8,
+    pub reserved: [u8; 2],
 }
 
 /// Body of [`kind::FLOW_CLOSE`].
@@ -303,6 +305,7 @@ layout!(
     joined_late,
     enforceable,
     tls,
+    gone,
     reserved
 );
 layout!(

@@ -102,7 +102,11 @@ extern "C" fn up(_index: u32, walk: *mut Walk) -> i64 {
     let Some(parent) = read::<u64>(walk.dentry, OFFSETS.dentry_parent()) else {
         return 1;
     };
-    if parent != walk.dentry {
+    // A mount may show only a folder of its file system: a bind mount, as roots of containers often are.
+    let Some(root) = read::<u64>(walk.mount, OFFSETS.mount_root()) else {
+        return 1;
+    };
+    if walk.dentry != root && parent != walk.dentry {
         walk.name = read(walk.dentry, OFFSETS.dentry_name()).unwrap_or(0);
         walk.dentry = parent;
         return 1;

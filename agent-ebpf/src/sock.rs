@@ -118,15 +118,18 @@ fn tcp_of(fd: u32) -> Option<Tcp> {
     Some(Tcp { sk, cookie })
 }
 
+/// `sk_flags`: the peer's FIN has arrived (`SOCK_DONE` of `enum sock_flags`, which `tcp_fin` sets). `sk_shutdown` would
+/// not tell: an application that closes its own side sets it too.
+const FIN_ARRIVED: u64 = 1 << 1;
+
 /// Sequence numbers after the last byte the application has sent and read. A FIN that has been read is not among
 /// them, although TCP counts it as a byte; one that was sent is, if `write_seq` has passed it.
 #[inline(always)]
 pub fn ends(sk: u64) -> Option<(u32, u32)> {
-    const RCV_SHUTDOWN: u8 = 1;
     let sent: u32 = read(sk, OFFSETS.tp_write_seq())?;
     let received: u32 = read(sk, OFFSETS.tp_copied_seq())?;
-    let shutdown: u8 = read(sk, OFFSETS.sk_shutdown())?;
-    if shutdown & RCV_SHUTDOWN != 0 {
+    let flags: u64 = read(sk, OFFSETS.sk_flags())?;
+    if flags & FIN_ARRIVED != 0 {
         let next: u32 = read(sk, OFFSETS.tp_rcv_nxt())?;
         if next == received {
             return Some((sent, received.wrapping_sub(1)));
@@ -141,12 +144,11 @@ pub fn ends(sk: u64) -> Option<(u32, u32)> {
 /// As of [`field`]; `sk` is a `struct tcp_sock`.
 #[inline(always)]
 pub unsafe fn known_ends(sk: *const core::ffi::c_void) -> (u32, u32) {
-    const RCV_SHUTDOWN: u8 = 1;
     unsafe {
         let sent: u32 = field(sk, OFFSETS.tp_write_seq());
         let received: u32 = field(sk, OFFSETS.tp_copied_seq());
-        let shutdown: u8 = field(sk, OFFSETS.sk_shutdown());
-        if shutdown & RCV_SHUTDOWN != 0 && field::<u32>(sk, OFFSETS.tp_rcv_nxt()) == received {
+        let flags: u64 = field(sk, OFFSETS.sk_flags());
+        if flags & FIN_ARRIVED != 0 && field::<u32>(sk, OFFSETS.tp_rcv_nxt()) == received {
             return (sent, received.wrapping_sub(1));
         }
         (sent, received)
@@ -203,7 +205,8 @@ pub extern "C" fn apiward_announce(tcp: *const Tcp, flow: *mut Flow) -> i32 {
 #[inline(always)]
 fn tuple(sk: u64, tuple: &mut Tuple) -> u8 {
     let family: u16 = read(sk, OFFSETS.sk_family()).unwrap_or(0);
-    tuple.local_port = read(sk, OFFSETS.sk_num()).unwrap_or(0);
+    // Not `skc_num`: a socket that a reset has ended has given that one back.
+    tuple.local_port = u16::from_be(read(sk, OFFSETS.sk_sport()).unwrap_or(0));
     tuple.remote_port = u16::from_be(read(sk, OFFSETS.sk_dport()).unwrap_or(0));
     tuple.local = [0; 16];
     tuple.remote = [0; 16];
@@ -266,7 +269,8 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
         open.joined_late = (flow.started == 0) as u8;
         open.enforceable = flow.enforceable;
         open.tls = flow.tls;
-        open.reserved = [0; 3];
+        open.gone = (read::<u8>(tcp.sk, OFFSETS.sk_state()).unwrap_or(0) as i32 == state::CLOSE) as u8;
+        open.reserved = [0; 2];
         0
     }) {
         flow.announced = 1;
@@ -403,6 +407,7 @@ fn closed(ctx: &BtfTracePointContext) {
 fn has_unread(sk: u64) -> bool {
     let next: u32 = read(sk, OFFSETS.tp_rcv_nxt()).unwrap_or(0);
     let read_to: u32 = read(sk, OFFSETS.tp_copied_seq()).unwrap_or(0);
+    let flags: u64 = read(sk, OFFSETS.sk_flags()).unwrap_or(0);
     let waiting = next.wrapping_sub(read_to) as i32;
-    waiting > 1
+    waiting > (flags & FIN_ARRIVED != 0) as i32
 }

@@ -191,7 +191,7 @@ pub struct Call {
 /// Bytes that a process moved and the agent did not see, or events that it had to give up. Counted, never silent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FlowLoss {
-    /// ring, unread, sendfile, unseen, overload, spool, export-queue, otlp, tls-attach, limit
+    /// ring, unread, sendfile, unseen, overload, spool, export-queue, otlp, tls-attach, agent-killed, limit
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]

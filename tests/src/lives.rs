@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 
 use anyhow::ensure;
+use serde_json::json;
 
 use crate::Story;
 use crate::every_call::{check_views, executable, system_libssl};
 use crate::harness::certificates::Authority;
 use crate::harness::clients;
-use crate::harness::events::{Side, trace_ids, traceparent, with_ids};
+use crate::harness::events::{Side, of_kind, trace_ids, traceparent, with_ids};
 use crate::harness::process::Start;
+use crate::harness::servers::{accepts, free_port};
 use crate::harness::world::program;
 use crate::harness::{Agent, Place, Result, World, servers};
 
@@ -18,6 +20,10 @@ pub const STORIES: &[Story] = &[
     (
         "connections_older_than_the_agent",
         connections_older_than_the_agent,
+    ),
+    (
+        "a_reset_overtakes_the_first_call",
+        a_reset_overtakes_the_first_call,
     ),
 ];
 
@@ -145,5 +151,46 @@ fn connections_older_than_the_agent() -> Result {
         );
         std::fs::remove_file(world.path("events.jsonl"))?;
     }
+    Ok(())
+}
+
+/// Answers whoever has left already: the reset comes while the call that sends is still returning.
+const UNASKED: &str = r#"
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = listener.accept()
+    connection.recv(1)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    connection.close()
+"#;
+
+/// The one record of a connection may come after its end. It is told under its own address, ends, and is no loss.
+fn a_reset_overtakes_the_first_call() -> Result {
+    const ANSWER_BYTES: u64 = 47;
+    let world = World::new()?;
+    let mut agent = Agent::start(&world, |config| {
+        config["capture"]["flow_ends"] = json!("all");
+    })?;
+    let port = free_port()?;
+    let script = world.write("unasked.py", UNASKED)?;
+    let mut server = Start::new(&world, Place::Inside, program("python3")?)
+        .arg(script)
+        .arg(port.to_string())
+        .spawn()?;
+    // Who asks whether it accepts leaves at once.
+    server.wait_until("the server accepts", || {
+        Ok(accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    agent.events.wait("the connection's account is told", |all| {
+        of_kind(all, "flow_end").iter().any(|end| {
+            end["local"]["port"] == port
+                && end["sent"]["moved"] == ANSWER_BYTES
+                && end["sent"]["seen"] == ANSWER_BYTES
+        })
+    })?;
+    agent.check_no_losses()?;
+    drop(server);
+    agent.end()?;
     Ok(())
 }

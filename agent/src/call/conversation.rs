@@ -195,9 +195,7 @@ impl Conversation {
 
     pub(super) fn end(&mut self, at: KernelTime, how: Ended, cx: &mut Context<'_>) {
         self.release_responses(cx);
-        if !self.responses_waiting.is_empty() {
-            cx.stats.responses_unpaired += 1;
-        }
+        self.drop_waiting_responses(cx);
         for role in [Role::Requests, Role::Responses] {
             let event = match self.decoder_mut(role) {
                 // Where the connection goes on, its end completes no message.

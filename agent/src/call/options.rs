@@ -73,8 +73,10 @@ pub struct Stats {
     pub switched: u64,
     /// Calls given up because too many were open.
     pub calls_given_up: u64,
-    /// Responses for which no request was seen.
+    /// Responses whose request may have been lost.
     pub responses_unpaired: u64,
+    /// Responses that nobody asked for: every request before them was seen.
+    pub responses_unsolicited: u64,
     /// Bytes of HTTP flows that could not be told to belong to a message.
     pub bytes_skipped: u64,
     /// Body bytes that were not kept because all bodies together were too many.

@@ -1,6 +1,7 @@
 //! Records as the kernel wrote them → [`Captured`]. Bytes from the ring are taken field by field, never cast; what
 //! is not understood is counted and dropped.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ use super::{
 const FLOWS_MAX: usize = apiward_common::limits::FLOWS_MAX as usize;
 /// Executables whose unseen bytes are told apart.
 const BLIND_MAX: usize = 1024;
+/// How long a connection is known after an end that its last records may follow: as long as the next stage waits.
+const ENDED_KEPT_NS: u64 = 1_000_000_000;
 /// CPUs whose sequences are followed.
 const CPUS_MAX: usize = 1024;
 
@@ -104,12 +107,16 @@ struct Flow {
     process: Arc<Process>,
     /// TLS objects that this socket carries.
     objects: Vec<FlowId>,
+    /// Its end was told; records of calls that were still returning may follow.
+    ended: bool,
 }
 
 /// Turns records into what the next stage understands.
 pub struct Intake {
     processes: Processes,
     flows: HashMap<u64, Flow>,
+    /// Flows that have ended and are still known, and when they ended.
+    ended: VecDeque<(KernelTime, u64)>,
     objects: HashMap<FlowId, Arc<FlowInfo>>,
     /// Local ports that something listened on at the start, by namespace: tells the role of older connections.
     listeners: std::collections::HashSet<(u32, u16)>,
@@ -127,6 +134,7 @@ impl Intake {
         Intake {
             processes: Processes::default(),
             flows: HashMap::new(),
+            ended: VecDeque::new(),
             objects: HashMap::new(),
             listeners: listeners.into_iter().collect(),
             libraries: Vec::new(),
@@ -187,6 +195,7 @@ impl Intake {
         let header = Header::read(&mut reader)?;
         self.follow(&header);
         let at = KernelTime(header.at);
+        self.forget_ended(at);
         match header.kind {
             kind::DATA => {
                 let data = Data::read(&mut reader)?;
@@ -339,6 +348,10 @@ impl Intake {
         out: &mut dyn FnMut(Captured),
         notice: &mut dyn FnMut(Notice),
     ) -> Option<()> {
+        // A socket that is gone has no ports any more: what was known of it holds.
+        if self.flows.get(&open.cookie).is_some_and(|known| known.ended) {
+            return Some(());
+        }
         let process = self.process(header);
         let role = match open.role {
             role::CLIENT => SocketRole::Client,
@@ -355,7 +368,7 @@ impl Intake {
             role,
             netns: open.netns,
             tls: None,
-            joined_late: open.joined_late != 0,
+            joined_late: open.joined_late != 0 && open.gone == 0,
             starts: (open.joined_late == 0).then_some((open.sent_start, open.received_start)),
             enforceable: open.enforceable != 0,
         });
@@ -371,10 +384,25 @@ impl Intake {
             info: info.clone(),
             process,
             objects,
+            ended: open.gone != 0,
         };
         self.flows.insert(open.cookie, flow);
         match open.tls {
-            tls_state::CLEAR => out(Captured::Flow(info)),
+            tls_state::CLEAR => {
+                let flow = info.id;
+                out(Captured::Flow(info));
+                if open.gone != 0 {
+                    let at = KernelTime(header.at);
+                    self.ended.push_back((at, open.cookie));
+                    // The record that announced it follows, and no other end.
+                    let end = FlowEnd {
+                        reset: true,
+                        unread: true,
+                        ..FlowEnd::default()
+                    };
+                    out(Captured::Closed { at, flow, end });
+                }
+            }
             tls_state::UNKNOWN => {
                 let process = self.process(header);
                 notice(Notice::Unseen {
@@ -392,7 +420,24 @@ impl Intake {
     fn make_room(&mut self) {
         self.stats.flows_evicted += self.flows.len() as u64;
         self.flows.clear();
+        self.ended.clear();
         self.objects.clear();
+    }
+
+    fn forget_ended(&mut self, now: KernelTime) {
+        while let Some(&(at, cookie)) = self.ended.front()
+            && now.since(at) > ENDED_KEPT_NS
+        {
+            self.ended.pop_front();
+            for object in self
+                .flows
+                .remove(&cookie)
+                .into_iter()
+                .flat_map(|flow| flow.objects)
+            {
+                self.objects.remove(&object);
+            }
+        }
     }
 
     /// The object's flow is known to the next stage, with its carrier if there is one.
@@ -494,29 +539,34 @@ impl Intake {
             withheld_bytes: close.withheld_bytes,
             unread: close.unread != 0,
         };
-        let Some(flow) = self.flows.remove(&close.cookie) else {
+        let Some(flow) = self.flows.get_mut(&close.cookie).filter(|flow| !flow.ended) else {
             return;
         };
+        let kept = end.unread || end.reset;
+        flow.ended = kept;
+        let (info, process, objects) = (flow.info.clone(), flow.process.clone(), flow.objects.clone());
+        if kept {
+            self.ended.push_back((at, close.cookie));
+        } else {
+            self.flows.remove(&close.cookie);
+        }
         let bytes = close.bytes_acked.saturating_add(close.bytes_received);
         let seen = close.tls != tls_state::UNKNOWN;
         notice(Notice::Ended {
             cookie: close.cookie,
-            process: flow.process.clone(),
+            process: process.clone(),
             bytes,
             enforceable: close.enforceable != 0 && seen,
             seen,
         });
         if !seen {
-            self.see_blind(
-                flow.process.exe.clone(),
-                BlindReason::UnknownTls,
-                flow.process.pid,
-                bytes,
-            );
+            self.see_blind(process.exe.clone(), BlindReason::UnknownTls, process.pid, bytes);
         }
-        for object in flow.objects {
+        for object in objects {
+            if !kept {
+                self.objects.remove(&object);
+            }
             // Positions of a TLS object are plaintext: TCP's say nothing of them. What TCP withheld still holds.
-            self.objects.remove(&object);
             let end = FlowEnd {
                 sent_end: 0,
                 received_end: 0,
@@ -531,7 +581,7 @@ impl Intake {
         // Also where only ciphertext went over it: whoever withheld it wants to know.
         out(Captured::Closed {
             at,
-            flow: flow.info.id,
+            flow: info.id,
             end,
         });
     }

@@ -25,7 +25,7 @@ impl KernelTime {
 }
 
 /// Whose bytes these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FlowId {
     /// A TCP connection in clear, by its socket cookie.
     Socket(u64),
@@ -179,7 +179,8 @@ pub enum Captured {
     /// A flow appeared, or more is known of it. Always before its first segment.
     Flow(Arc<FlowInfo>),
     Segment(Segment),
-    /// No more segments of this flow will come, but those that [`FlowEnd::unread`] speaks of.
+    /// No more segments of this flow will come, but those that [`FlowEnd::unread`] speaks of, and after a reset those of
+    /// calls that were still returning.
     Closed {
         at: KernelTime,
         flow: FlowId,

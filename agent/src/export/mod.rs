@@ -674,6 +674,16 @@ impl Worker {
                 ..Default::default()
             }));
         }
+        if let Some(down) = report.down {
+            self.exports.shared.meter.lost("agent-killed", 1);
+            self.own.push(wire::flow_loss(wire::Loss {
+                reason: "agent-killed",
+                duration_ns: u64::try_from(down.as_nanos()).unwrap_or(u64::MAX),
+                detail: "the agent was killed: what it had not written yet, and what happened until this start, was not seen"
+                    .to_owned(),
+                ..Default::default()
+            }));
+        }
         if let Some(error) = report.degraded {
             tracing::warn!(error, "the spool cannot be written; events wait in memory");
             self.own

@@ -317,8 +317,15 @@ impl Lane {
         self.next = Some(end);
     }
 
+    /// A socket's direction went on to `end`, and not all of it is here.
+    pub(super) fn is_short_of(&self, end: u64) -> bool {
+        let next = self.next.or(self.start);
+        end != 0 && next.is_some_and(|next| self.unwrap_position(end, true) > next)
+    }
+
     /// The account, once the direction is finished. `end` may count a FIN; 0: what was handed on is all that is known.
-    pub(super) fn account(&self, end: u64, socket: bool) -> Account {
+    /// `went_on`: more may have been read after `end` was told.
+    pub(super) fn account(&self, end: u64, socket: bool, went_on: bool) -> Account {
         let (Some(first), Some(next)) = (self.first.or(self.start), self.next.or(self.start)) else {
             return Account::default();
         };
@@ -327,7 +334,11 @@ impl Lane {
             end => self.unwrap_position(end, socket),
         };
         // One more is the FIN's own number.
-        let last = if last == next + 1 { next } else { last };
+        let last = match last {
+            last if last == next + 1 => next,
+            last if went_on => last.max(next),
+            last => last,
+        };
         Account {
             moved: last.saturating_sub(first),
             seen: self.seen,

@@ -12,7 +12,7 @@
 mod lane;
 mod stats;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,13 +37,13 @@ pub struct Limits {
     pub held_bytes_max: usize,
     /// How long (record time) a hole may be filled before it counts as one.
     pub hole_wait_ns: u64,
-    /// How long (record time) an ended flow is remembered. A reset can end a connection in the kernel while a system
-    /// call on it is still returning, so that its record comes after the end.
-    pub ended_ns: u64,
+    /// How long (record time) a flow goes on after a reset. It can end a connection in the kernel while a system call or
+    /// a library call on it is still returning, so that the call's record comes after the end.
+    pub reset_ns: u64,
     /// How long (record time) an ended flow goes on whose process has not read all that was received.
     pub unread_ns: u64,
-    /// Ended flows remembered; beyond it the oldest is forgotten early.
-    pub ended_max: usize,
+    /// Flows that go on after their end; beyond it the one that is due first ends early.
+    pub ending_max: usize,
     /// Accounts kept between two calls of [`Flows::take_ledgers`]; beyond it they are counted and dropped.
     pub ledgers_max: usize,
     /// Keep the account of every flow, not only of those that lost something.
@@ -59,9 +59,9 @@ impl Default for Limits {
             lane_held_bytes_max: 256 * 1024,
             held_bytes_max: 16 * 1024 * 1024,
             hole_wait_ns: 20_000_000,
-            ended_ns: 100_000_000,
+            reset_ns: 100_000_000,
             unread_ns: 1_000_000_000,
-            ended_max: 4096,
+            ending_max: 4096,
             ledgers_max: 4096,
             ledgers_all: false,
             losses_max: 1024,
@@ -133,12 +133,24 @@ struct Flow {
     sent: Lane,
     /// For eviction: the last record's time.
     touched: KernelTime,
-    /// It has ended before; this is what came late.
-    late: bool,
     /// A TLS object took the socket over: what TCP counts from then on is seen as that object's plaintext.
     carries_tls: bool,
-    /// How it ended; what it had received and not read may still come.
-    unread: Option<FlowEnd>,
+    /// When and how it ended; its last records may still come.
+    ending: Option<(KernelTime, FlowEnd)>,
+}
+
+impl Flow {
+    /// After a reset, records of what was moved before it may come: of plaintext nobody can tell, of a socket's bytes its
+    /// last sequence numbers do.
+    fn may_follow(&self, end: &FlowEnd) -> bool {
+        match self.info.id {
+            FlowId::Tls { .. } => true,
+            FlowId::Socket(_) if self.carries_tls => false,
+            FlowId::Socket(_) => {
+                self.sent.is_short_of(end.sent_end) || self.received.is_short_of(end.received_end)
+            }
+        }
+    }
 }
 
 /// The table of flows.
@@ -149,9 +161,8 @@ pub struct Flows {
     clock: VecDeque<(FlowId, KernelTime)>,
     /// Directions that hold early bytes, by the time at which their hole counts as one.
     waiting: VecDeque<(KernelTime, FlowId, Direction)>,
-    /// Flows that ended a moment ago, and when to forget them.
-    ended: HashMap<FlowId, Arc<FlowInfo>>,
-    forget: VecDeque<(KernelTime, FlowId)>,
+    /// Flows that have ended and go on for a moment, by the time at which that is over.
+    ending: BTreeSet<(KernelTime, FlowId)>,
     held_bytes: usize,
     lost_at: Option<KernelTime>,
     stats: Stats,
@@ -166,8 +177,7 @@ impl Flows {
             flows: HashMap::new(),
             clock: VecDeque::new(),
             waiting: VecDeque::new(),
-            ended: HashMap::new(),
-            forget: VecDeque::new(),
+            ending: BTreeSet::new(),
             held_bytes: 0,
             lost_at: None,
             stats: Stats::default(),
@@ -264,9 +274,8 @@ impl Flows {
             received,
             sent,
             touched: at,
-            late: false,
             carries_tls: false,
-            unread: None,
+            ending: None,
         };
         self.flows.insert(id, flow);
         self.clock.push_back((id, at));
@@ -300,7 +309,9 @@ impl Flows {
             return;
         }
         if !self.flows.contains_key(&segment.flow) {
-            self.unknown(segment.flow, segment.at, out);
+            // Evicted, or its announcement was lost: what comes is in the middle of something.
+            self.stats.flows_unannounced += 1;
+            self.insert(Arc::new(unannounced(segment.flow)), segment.at, out);
         }
         let Some(flow) = self.flows.get_mut(&segment.flow) else {
             return;
@@ -346,52 +357,22 @@ impl Flows {
         }
     }
 
-    /// A segment of a flow that is not in the table.
-    fn unknown(&mut self, id: FlowId, at: KernelTime, out: &mut dyn FnMut(Item)) {
-        match self.ended.get(&id) {
-            Some(info) => {
-                self.stats.flows_late += 1;
-                let info = Arc::new(FlowInfo {
-                    joined_late: true,
-                    starts: None,
-                    ..(**info).clone()
-                });
-                self.insert(info, at, out);
-                if let Some(flow) = self.flows.get_mut(&id) {
-                    flow.late = true;
-                }
-                self.forget
-                    .push_back((KernelTime(at.0.saturating_add(self.limits.ended_ns)), id));
-            }
-            None => {
-                // Evicted, or its announcement was lost: what comes is in the middle of something.
-                self.stats.flows_unannounced += 1;
-                self.insert(Arc::new(unannounced(id)), at, out);
-            }
-        }
-    }
-
-    /// Forgets the flows that ended long enough ago, and ends for good what came late.
-    fn forget(&mut self, now: KernelTime, out: &mut dyn FnMut(Item)) {
-        while let Some(&(due, id)) = self.forget.front() {
-            if due > now && self.forget.len() <= self.limits.ended_max {
+    /// Ends the flows whose last records have had their time.
+    fn end_due(&mut self, now: KernelTime, out: &mut dyn FnMut(Item)) {
+        while let Some(&(due, id)) = self.ending.first() {
+            if due > now && self.ending.len() <= self.limits.ending_max {
                 return;
             }
-            self.forget.pop_front();
-            self.ended.remove(&id);
-            if let Some(end) = self.flows.get(&id).and_then(|flow| flow.unread) {
-                self.closed(now, id, end, out);
-                continue;
-            }
-            if self.flows.get(&id).is_some_and(|flow| flow.late) {
-                self.closed(now, id, FlowEnd::default(), out);
+            self.ending.pop_first();
+            if let Some((at, end)) = self.flows.get(&id).and_then(|flow| flow.ending) {
+                self.end(at, id, end, out);
             }
         }
     }
 
     /// Declares the holes whose time is up.
     fn settle(&mut self, now: KernelTime, out: &mut dyn FnMut(Item)) {
-        self.forget(now, out);
+        self.end_due(now, out);
         while let Some(&(due, id, direction)) = self.waiting.front() {
             if due > now {
                 return;
@@ -422,14 +403,19 @@ impl Flows {
     }
 
     fn closed(&mut self, at: KernelTime, id: FlowId, end: FlowEnd, out: &mut dyn FnMut(Item)) {
-        if end.unread
-            && let Some(flow) = self.flows.get_mut(&id)
-        {
-            flow.unread = Some(FlowEnd { unread: false, ..end });
-            self.forget
-                .push_back((KernelTime(at.0.saturating_add(self.limits.unread_ns)), id));
+        let Some(flow) = self.flows.get_mut(&id) else {
             return;
-        }
+        };
+        let more_ns = match (end.unread, end.reset) {
+            (true, _) => self.limits.unread_ns,
+            (false, true) if flow.may_follow(&end) => self.limits.reset_ns,
+            _ => return self.end(at, id, end, out),
+        };
+        flow.ending = Some((at, end));
+        self.ending.insert((KernelTime(at.0.saturating_add(more_ns)), id));
+    }
+
+    fn end(&mut self, at: KernelTime, id: FlowId, end: FlowEnd, out: &mut dyn FnMut(Item)) {
         let Some(mut flow) = self.flows.remove(&id) else {
             return;
         };
@@ -460,7 +446,7 @@ impl Flows {
         }
         let account = |lane: &Lane, end| match flow.carries_tls {
             true => Account::default(),
-            false => lane.account(end, socket),
+            false => lane.account(end, socket, flow.ending.is_some()),
         };
         let (sent, received) = (
             account(&flow.sent, end.sent_end),
@@ -475,11 +461,6 @@ impl Flows {
             carries_tls: flow.carries_tls,
             reset: end.reset,
         });
-        if !flow.late {
-            self.ended.insert(id, flow.info.clone());
-            self.forget
-                .push_back((KernelTime(at.0.saturating_add(self.limits.ended_ns)), id));
-        }
         out(Item::End {
             flow: flow.info,
             at,

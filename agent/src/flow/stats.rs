@@ -26,8 +26,6 @@ pub struct Stats {
     pub flows_evicted: u64,
     /// Flows whose first record was not their announcement.
     pub flows_unannounced: u64,
-    /// Flows of which something came after their end.
-    pub flows_late: u64,
     pub held_bytes: u64,
     /// Of flows that have ended: bytes that TCP (or the TLS library) moved, and those of them that were lost.
     pub bytes_moved: u64,

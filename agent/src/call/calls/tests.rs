@@ -446,6 +446,21 @@ fn an_answer_to_nothing_is_named() {
         "GET /fhir/Patient/{id} -> 200 [2/2] answered\n\
          GET /fhir/Patient/{id} -> 200 [2/2] answered !unsolicited-response"
     );
+    no_losses(&scene, 1);
+}
+
+#[test]
+fn an_answer_on_a_connection_without_a_request_is_no_loss() {
+    let mut scene = Scene::server();
+    scene.sent("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(scene.close(false), "");
+    no_losses(&scene, 1);
+}
+
+fn no_losses(scene: &Scene, unsolicited: u64) {
+    let stats = scene.calls.stats();
+    assert_eq!((stats.responses_unpaired, stats.waiting_bytes_given_up), (0, 0));
+    assert_eq!(stats.responses_unsolicited, unsolicited);
 }
 
 #[test]

@@ -192,8 +192,7 @@ impl Conversation {
             return;
         }
         let Some(index) = self.pair(piece) else {
-            cx.stats.responses_unpaired += 1;
-            self.unsolicited = !self.requests_lost;
+            self.unpaired(0, cx);
             return;
         };
         self.response_ignored = false;

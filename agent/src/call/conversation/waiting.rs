@@ -64,10 +64,20 @@ impl Conversation {
             .sum();
         self.responses_waiting = VecDeque::new();
         self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
-        cx.stats.waiting_bytes_given_up += bytes as u64;
-        cx.stats.responses_unpaired += 1;
-        self.unsolicited = !self.requests_lost;
+        self.unpaired(bytes, cx);
         self.lose_step(Role::Responses);
+    }
+
+    /// A response answers no request that is known, and `waiting_bytes` of it waited for one. Where none can have been
+    /// lost, the server spoke unasked (a 408 on an idle connection): that is no loss, and the next call says so.
+    pub(super) fn unpaired(&mut self, waiting_bytes: usize, cx: &mut Context<'_>) {
+        self.unsolicited = !self.requests_lost;
+        if self.unsolicited {
+            cx.stats.responses_unsolicited += 1;
+        } else {
+            cx.stats.responses_unpaired += 1;
+            cx.stats.waiting_bytes_given_up += waiting_bytes as u64;
+        }
     }
 
     pub(super) fn give_up_waiting(&mut self, cx: &mut Context<'_>) {

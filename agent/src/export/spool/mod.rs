@@ -22,10 +22,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 mod acked;
+mod life;
 mod reader;
 mod segment;
 
 use acked::Acked;
+use life::{Before, Life};
 pub use reader::Reader;
 use segment::Segment;
 
@@ -86,6 +88,8 @@ pub struct Report {
     pub degraded: Option<String>,
     /// The disk takes writes again.
     pub recovered: bool,
+    /// The agent before this one was killed, or the machine went down: how long ago its last sign of life was.
+    pub down: Option<Duration>,
 }
 
 /// What the status shows.
@@ -143,6 +147,7 @@ struct Inner {
     degraded: Option<String>,
     retry_at: Option<Instant>,
     synced_at: Instant,
+    life: Life,
 }
 
 impl Spool {
@@ -169,16 +174,14 @@ impl Spool {
             .back()
             .map_or(1, |segment| segment.next)
             .max(newest_acked + 1);
-        let boot = boot_id();
-        let boot_file = dir.join("boot");
-        match fs::read_to_string(&boot_file) {
-            Ok(earlier) if earlier.trim() == boot => {}
-            // `clean` was written after the last fdatasync: nothing can be missing.
-            Ok(earlier) if earlier.trim() == "clean" => {}
-            Ok(_) => next += SEQUENCE_SKIP,
-            Err(_) => {}
+        let (life, before, error) = Life::begin(&dir);
+        if let Before::PowerFailed(_) = before {
+            next += SEQUENCE_SKIP;
         }
-        if let Err(error) = write_private(&boot_file, &boot) {
+        if let Before::Killed(silent) | Before::PowerFailed(silent) = before {
+            report.down = Some(silent);
+        }
+        if let Some(error) = error {
             report.degraded = Some(error.to_string());
         }
         let (agent_id, stored) = agent_id(&dir);
@@ -199,6 +202,7 @@ impl Spool {
             degraded: report.degraded.clone(),
             retry_at: None,
             synced_at: Instant::now(),
+            life,
         };
         let spool = Spool {
             shared: Arc::new(Shared {
@@ -268,6 +272,7 @@ impl Spool {
     pub fn tick(&self) -> Report {
         let mut report = Report::default();
         let mut inner = self.lock();
+        inner.life.sign();
         self.retry(&mut inner, &mut report);
         self.sync_if_due(&mut inner);
         report
@@ -337,7 +342,7 @@ impl Spool {
         if let Some(active) = &inner.active {
             active.sync_data()?;
         }
-        write_private(&self.shared.settings.dir.join("boot"), "clean")
+        inner.life.end()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -433,17 +438,13 @@ impl Spool {
             inner.memory.pop_front();
             inner.memory_bytes -= frame.len();
         }
-        if self.probe() {
+        // Whether small files can be written: a disk may take a frame and not the acknowledgement after it.
+        if inner.life.write().is_ok() {
             inner.degraded = None;
             report.recovered = true;
         } else {
             inner.retry_at = Some(Instant::now() + RETRY_AFTER);
         }
-    }
-
-    /// Whether small files can be written: a disk may take a frame and not the acknowledgement after it.
-    fn probe(&self) -> bool {
-        write_private(&self.shared.settings.dir.join("boot"), &boot_id()).is_ok()
     }
 
     fn drop_oldest(&self, inner: &mut Inner, report: &mut Report) {
@@ -621,13 +622,6 @@ fn agent_id(dir: &Path) -> (String, io::Result<()>) {
     let made = format!("{:032x}", rand::random::<u128>());
     let stored = write_private(&path, &made);
     (made, stored)
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
 }
 
 /// Makes a directory that only its owner may enter. One that is there already is left as it is: it may be
