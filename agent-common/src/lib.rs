@@ -4,10 +4,14 @@
 //! `repr(C)` without implicit padding, and assertions beside them hold their sizes.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod flow;
 pub mod gate;
 pub mod limits;
 pub mod offsets;
+pub mod owner;
 pub mod record;
 pub mod scope;
 pub mod site;

@@ -5,6 +5,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+#[path = "../../tests/fuzz/targets/gate.rs"]
+mod gate;
 #[path = "../../tests/fuzz/targets/http1.rs"]
 mod http1;
 #[path = "../../tests/fuzz/targets/policy.rs"]
@@ -133,9 +135,8 @@ fn script(requests: &[u8], responses: &[u8], random: &mut Random) -> Vec<u8> {
     script
 }
 
-#[test]
-fn http1_survives() {
-    let mut random = Random(42);
+/// The inputs of llhttp's own tests.
+fn corpus() -> Vec<Vec<u8>> {
     let mut inputs: Vec<Vec<u8>> = Vec::new();
     for text in files(&folder("corpus/llhttp")) {
         let text = String::from_utf8_lossy(&text).into_owned();
@@ -158,6 +159,70 @@ fn http1_survives() {
         "the corpus is not whole: {} inputs",
         inputs.len()
     );
+    inputs
+}
+
+#[test]
+fn gate_survives() {
+    let mut seeds = Vec::new();
+    for request in corpus().into_iter().filter(|input| !input.starts_with(b"HTTP/")) {
+        for policy in 0..4 {
+            seeds.push([&[policy, policy * 3], &request[..]].concat());
+        }
+    }
+    for (policy, request) in [
+        (0, "GET /admin/x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (0, "GET /a/b/c?d HTTP/1.0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n"),
+        (
+            1,
+            "FROB / HTTP/1.1\r\nHost: x.example.org:80\r\nContent-Length: 3\r\n\r\nabc",
+        ),
+        (
+            1,
+            "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\nCONNECT h:1 HTTP/1.1\r\n\r\n",
+        ),
+        (
+            2,
+            "GET /x HTTP/1.1\r\nX-Api-Key: k\r\nAuthorization: bearer x\r\n\r\n",
+        ),
+        (
+            3,
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;a\r\nabc\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        ),
+    ] {
+        seeds.push([&[policy, 7], request.as_bytes()].concat());
+    }
+    let words: &[&[u8]] = &[
+        b"\r\n\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" HTTP/1.1\r\n",
+        b" ",
+        b"\t",
+        b"//",
+        b"/..",
+        b"%2e",
+        b";",
+        b"#",
+        b"Host: h\r\n",
+        b"Host: a.example.org.:80\r\n",
+        b"[::1]",
+        b"Authorization: bearer\t x\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 10\r\n",
+        b"ocp-apim-subscription-key: k\r\n",
+        b"PROXY UNKNOWN\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+        b"0\r\n\r\n",
+    ];
+    check("gate", gate::run, &seeds, words, 2);
+}
+
+#[test]
+fn http1_survives() {
+    let mut random = Random(42);
+    let inputs = corpus();
     let (responses, requests): (Vec<_>, Vec<_>) =
         inputs.into_iter().partition(|input| input.starts_with(b"HTTP/"));
     let mut seeds = Vec::new();

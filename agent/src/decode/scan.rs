@@ -1,5 +1,7 @@
 //! Byte classes of RFC 9110 §5.6.2 and the search for a head's end; shared by `sniff` and `http1`.
 
+use apiward_common::gate::METHODS;
+
 /// `tchar`: what a method or a field name may be made of.
 pub fn is_tchar(byte: u8) -> bool {
     TCHAR[byte as usize]
@@ -32,50 +34,6 @@ const TCHAR: [bool; 256] = {
     }
     table
 };
-
-/// Methods of the IANA registry (and `QUERY`), RFC 9110 §16.1.
-pub const METHODS: &[&str] = &[
-    "ACL",
-    "BASELINE-CONTROL",
-    "BIND",
-    "CHECKIN",
-    "CHECKOUT",
-    "CONNECT",
-    "COPY",
-    "DELETE",
-    "GET",
-    "HEAD",
-    "LABEL",
-    "LINK",
-    "LOCK",
-    "MERGE",
-    "MKACTIVITY",
-    "MKCALENDAR",
-    "MKCOL",
-    "MKREDIRECTREF",
-    "MKWORKSPACE",
-    "MOVE",
-    "OPTIONS",
-    "ORDERPATCH",
-    "PATCH",
-    "POST",
-    "PRI",
-    "PROPFIND",
-    "PROPPATCH",
-    "PUT",
-    "QUERY",
-    "REBIND",
-    "REPORT",
-    "SEARCH",
-    "TRACE",
-    "UNBIND",
-    "UNCHECKOUT",
-    "UNLINK",
-    "UNLOCK",
-    "UPDATE",
-    "UPDATEREDIRECTREF",
-    "VERSION-CONTROL",
-];
 
 /// The registered method that these bytes spell, exactly (methods are case-sensitive).
 pub fn registered_method(method: &[u8]) -> Option<&'static str> {

@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::address::Networks;
 use super::explain::{Host, UNSUPPORTED, explain_rule};
+use super::gate::decided_alone;
 use super::host::HostPattern;
 use super::path::PathPattern;
 use super::rate::By;
@@ -348,7 +349,7 @@ fn policies(set: &PolicySet, trusted_proxies: &[IpNet], found: &mut Vec<Problem>
 
 fn guarantees(rule: &Rule, found: &mut Vec<Problem>) {
     // The most that this build can give anywhere: files are checked for other hosts too.
-    let explained = explain_rule(rule, Host::FULL);
+    let explained = explain_rule(rule, decided_alone(rule), Host::FULL);
     if let Some((direction, tls, promise)) = explained.unmet().first() {
         let require = rule.require.map_or("", Guarantee::as_str);
         warn(

@@ -17,9 +17,9 @@ use super::address::{self, Client, contains};
 use super::index::Scratch;
 use super::rate::{Buckets, By, Key};
 use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
-use super::{Action, DecidedBy, Fit, Mode, Verdict};
+use super::{Action, DecidedBy, Fit, Mode, Verdict, gate};
 use crate::call::{ApiCall, CallId, Phase};
-use crate::capture::Process;
+use crate::capture::{Decision, Ground, Process};
 use crate::detect::Finding;
 
 /// Most calls that were counted by a rate and wait for a later phase; beyond, the oldest may be counted twice.
@@ -40,6 +40,9 @@ pub struct Counters {
     pub charged_evicted: u64,
 }
 
+/// Generations of the gate's tables whose decisions may still be under way to the agent.
+const GENERATIONS_MAX: usize = 8;
+
 /// Judges calls. One for each thread that judges; rates are its own.
 pub struct Engine {
     set: Arc<PolicySet>,
@@ -53,6 +56,14 @@ pub struct Engine {
     charged: Charged,
     scratch: Scratch,
     counters: Counters,
+    /// What the rules of the gate's tables say, by generation, the newest last.
+    gate: VecDeque<(u32, Vec<GateVerdicts>)>,
+}
+
+/// What a rule of the gate's tables says.
+struct GateVerdicts {
+    denied: Verdict,
+    ambiguous: Verdict,
 }
 
 struct PolicyVerdicts {
@@ -113,6 +124,7 @@ impl Engine {
             charged: Charged::default(),
             scratch: Scratch::default(),
             counters: Counters::default(),
+            gate: VecDeque::new(),
         };
         engine.replace(set);
         engine
@@ -172,6 +184,9 @@ impl Engine {
     /// Judges a call at a phase. `None`: not decided yet, ask again at the next phase. `Some` is final, also if it is
     /// the default (allow, without a policy's name). At [`Phase::Complete`] it is always `Some`.
     pub fn evaluate(&mut self, call: &ApiCall, findings: &[Finding], phase: Phase) -> Option<Verdict> {
+        if let Some(decision) = &call.stopped {
+            return Some(self.of_gate(decision));
+        }
         let set = self.set.clone();
         let mut scratch = std::mem::take(&mut self.scratch);
         set.index.find(call, &mut scratch);
@@ -357,6 +372,53 @@ impl Engine {
         beyond
     }
 
+    /// The gate goes by tables that were made of the set in force. `rules`: for each rule of the tables its position in
+    /// the set.
+    pub fn gate_goes_by(&mut self, generation: u32, rules: &[usize]) {
+        let of = |position: &usize| {
+            let rule = self.set.rules.get(*position)?;
+            let by_gate = |verdict: &Verdict| Verdict {
+                mode: Mode::Enforce,
+                decided_by: DecidedBy::Gate,
+                ..verdict.clone()
+            };
+            Some(GateVerdicts {
+                denied: by_gate(self.verdicts.get(*position)?),
+                ambiguous: by_gate(&self.by_policy.get(rule.policy)?.ambiguous),
+            })
+        };
+        let verdicts = rules.iter().map_while(of).collect();
+        self.gate.push_back((generation, verdicts));
+        if self.gate.len() > GENERATIONS_MAX {
+            self.gate.pop_front();
+        }
+    }
+
+    /// What the gate has decided is done, whatever the set says by now.
+    fn of_gate(&self, decision: &Decision) -> Verdict {
+        let generation = self
+            .gate
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == decision.generation);
+        let rule = generation.and_then(|(_, rules)| rules.get(decision.rule as usize));
+        match (rule, decision.ground) {
+            (Some(rule), Ground::Rule) => rule.denied.clone(),
+            (Some(rule), Ground::Ambiguous) => rule.ambiguous.clone(),
+            // No rule of the tables, or of tables that are forgotten.
+            (_, ground) => Verdict {
+                action: Action::Deny,
+                mode: Mode::Enforce,
+                rule: SmolStr::new_static(match ground {
+                    Ground::TwoContents => "two-contents",
+                    Ground::Rule | Ground::Ambiguous => "forgotten",
+                }),
+                decided_by: DecidedBy::Gate,
+                ..self.default.clone()
+            },
+        }
+    }
+
     /// What the policies say of traffic of a process that cannot be read at all (unknown TLS, memory BIO, gaps). Of the
     /// policies whose workload it is, the first that cuts and enforces; else the first that says more than `allow`.
     /// `None`: nothing.
@@ -384,10 +446,13 @@ impl Engine {
     fn prepare(&mut self) {
         let set = &self.set;
         self.default = default_verdict(self.mode);
+        let decided = gate::decided(set);
         self.verdicts = set
             .rules
             .iter()
-            .map(|rule| Verdict {
+            .zip(decided)
+            .map(|(rule, decided)| Verdict {
+                gated: decided.by == DecidedBy::Gate,
                 action: rule.action,
                 mode: self.mode_of(&set.policies[rule.policy]),
                 policy: set.policies[rule.policy].name.clone(),
@@ -408,6 +473,7 @@ impl Engine {
                     policy: policy.name.clone(),
                     rule: SmolStr::new_static(rule),
                     decided_by: DecidedBy::Pipeline,
+                    gated: false,
                     require: None,
                     matched: Arc::default(),
                     source: policy.source.clone(),
@@ -437,6 +503,7 @@ fn default_verdict(mode: Mode) -> Verdict {
         policy: SmolStr::default(),
         rule: SmolStr::default(),
         decided_by: DecidedBy::Pipeline,
+        gated: false,
         require: None,
         matched: Arc::default(),
         source: Arc::from(""),

@@ -1,10 +1,10 @@
 //! What a rule is worth here: where it is decided, when, and which guarantee a denial can have.
 //!
 //! The table is what this build can give on a host, and the running agent claims nothing else: `status`, the heartbeat
-//! and `apiward policy explain` all ask here. It decides in the pipeline alone, after the bytes have moved, so it never
-//! says `prevented`; the gate in the kernel will. What was reached is measured when a denial is carried out, by
-//! `enforce`.
+//! and `apiward policy explain` all ask here. `prevented` is for calls in clear that the gate decides, before their bytes
+//! move; the pipeline decides after. What was reached is measured when a denial is carried out, by `enforce`.
 
+use super::gate::{self, Decided};
 use super::{Action, DecidedBy, Guarantee, PolicySet, Rule};
 use crate::call::{CallDirection, Phase};
 
@@ -15,6 +15,8 @@ pub struct Host {
     pub withholds: bool,
     /// It can be aborted (`SOCK_DESTROY`).
     pub resets: bool,
+    /// The gate judges heads in clear before they move.
+    pub gate: bool,
 }
 
 impl Host {
@@ -22,6 +24,7 @@ impl Host {
     pub const FULL: Host = Host {
         withholds: true,
         resets: true,
+        gate: true,
     };
 }
 
@@ -53,6 +56,11 @@ impl Promise {
 /// Where nothing can be done.
 pub const UNSUPPORTED: &str = "unsupported";
 
+const GATED_IN: &str = "the segment that ends the request's head is dropped before TCP takes it in, and the client is answered \
+                        403; on a connection that is older than the gate, or of a process that it does not know yet, the \
+                        pipeline decides";
+const GATED_OUT: &str = "the segment that ends the request's head does not leave the host; on a connection that is older than \
+                         the gate, or of a process that it does not know yet, the pipeline decides";
 const NOT_WITHHELD: &str = "this kernel runs no program on egress (cgroup_skb), so nothing can be withheld, and no \
                             connection is touched without that; see `apiward doctor`";
 const NOT_RESET: &str = "this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY): what the connection sends is \
@@ -64,6 +72,13 @@ pub fn guarantee(direction: CallDirection, tls: bool, decided: Phase, host: Host
     let cut = Some(Guarantee::Cut);
     if !host.withholds {
         return promise(None, None, NOT_WITHHELD);
+    }
+    if host.gate && !tls && decided == Phase::Head {
+        let worst = host.resets.then_some(Guarantee::Cut);
+        return match direction {
+            CallDirection::Inbound => promise(Some(Guarantee::Prevented), worst, GATED_IN),
+            CallDirection::Outbound => promise(Some(Guarantee::Prevented), worst, GATED_OUT),
+        };
     }
     match (direction, decided) {
         (CallDirection::Inbound, Phase::Head | Phase::Request) => {
@@ -105,6 +120,8 @@ pub fn guarantee(direction: CallDirection, tls: bool, decided: Phase, host: Host
 pub struct Explained<'s> {
     pub rule: &'s Rule,
     pub decided_by: DecidedBy,
+    /// Why it is not the gate that decides; empty if it is.
+    pub why_not_gate: &'static str,
     /// When it is decided, at the earliest.
     pub decided_at: Phase,
     /// For each direction that it matches, in clear and in TLS; empty for rules that do not deny.
@@ -127,12 +144,27 @@ impl Explained<'_> {
 
 /// Every rule, in the order in which they apply.
 pub fn explain(set: &PolicySet, host: Host) -> Vec<Explained<'_>> {
-    set.rules().iter().map(|rule| explain_rule(rule, host)).collect()
+    set.rules()
+        .iter()
+        .zip(gate::decided(set))
+        .map(|(rule, decided)| explain_rule(rule, decided, host))
+        .collect()
 }
 
-/// One rule.
-pub fn explain_rule(rule: &Rule, host: Host) -> Explained<'_> {
+const NO_GATE: &str = "no gate runs on this host: the agent decides, when the bytes have moved";
+
+/// One rule, and where the compiler of the gate's tables puts it.
+pub fn explain_rule(rule: &Rule, decided: Decided, host: Host) -> Explained<'_> {
     let decided_at = rule.needs();
+    let (decided_by, why_not_gate) = if host.gate {
+        (decided.by, decided.why)
+    } else {
+        (DecidedBy::Pipeline, NO_GATE)
+    };
+    let host = Host {
+        gate: decided_by == DecidedBy::Gate,
+        ..host
+    };
     let mut promises = Vec::new();
     if matches!(rule.action, Action::Deny | Action::Kill) {
         for direction in rule.directions() {
@@ -143,7 +175,8 @@ pub fn explain_rule(rule: &Rule, host: Host) -> Explained<'_> {
     }
     Explained {
         rule,
-        decided_by: DecidedBy::Pipeline,
+        decided_by,
+        why_not_gate,
         decided_at,
         promises,
     }
@@ -153,7 +186,8 @@ pub fn explain_rule(rule: &Rule, host: Host) -> Explained<'_> {
 pub fn unmet(set: &PolicySet, policy: usize, host: Host) -> Vec<String> {
     let rules = set.rules().iter().filter(|rule| rule.policy == policy);
     rules
-        .map(|rule| explain_rule(rule, host))
+        // Who decides a rule does not matter here, so the tables need not be made for it.
+        .map(|rule| explain_rule(rule, gate::decided_alone(rule), host))
         .filter_map(|explained| {
             let best = explained
                 .unmet()
@@ -195,6 +229,7 @@ mod tests {
         let blind = Host {
             withholds: false,
             resets: true,
+            gate: false,
         };
         let none = unmet(&set, 0, blind);
         assert_eq!(none.len(), 4);
@@ -208,8 +243,19 @@ mod tests {
         for (withholds, resets) in [(true, true), (true, false), (false, true)] {
             for direction in [CallDirection::Inbound, CallDirection::Outbound] {
                 for decided in [Phase::Head, Phase::Request, Phase::Complete] {
-                    let words = [false, true]
-                        .map(|tls| guarantee(direction, tls, decided, Host { withholds, resets }).words());
+                    let words = [false, true].map(|tls| {
+                        guarantee(
+                            direction,
+                            tls,
+                            decided,
+                            Host {
+                                withholds,
+                                resets,
+                                gate: false,
+                            },
+                        )
+                        .words()
+                    });
                     assert_eq!(words[0], words[1], "the kernel cannot tell them apart");
                     table.push_str(&format!(
                         "withholds {withholds}, resets {resets}: {} at {decided:?}: {}\n",

@@ -14,6 +14,7 @@ pub mod document;
 mod engine;
 pub mod explain;
 mod expression;
+pub mod gate;
 mod glob;
 mod host;
 mod index;
@@ -102,6 +103,8 @@ pub struct Verdict {
     /// Name of the rule; empty for the default, `onAmbiguous` or `onUnseen` for those.
     pub rule: SmolStr,
     pub decided_by: DecidedBy,
+    /// Where the policy enforces, the gate decides it, for calls in clear.
+    pub gated: bool,
     /// The guarantee that the rule requires, if it says so.
     pub require: Option<Guarantee>,
     /// Dimensions that matched, for `apiward why`: `methods`, `paths`, `peers` … Names, never values.

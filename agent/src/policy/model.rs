@@ -352,6 +352,8 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
         ambiguous: false,
         loss_overlap: false,
         response_position: None,
+        head_end: None,
+        stopped: None,
         raw: Raw {
             method: "GET".into(),
             target: "/".into(),

@@ -65,6 +65,8 @@ fn look() -> Found {
         host: Host {
             withholds: there(&egress),
             resets: there(&reset),
+            // The same kind of program on both ways; whether the kernel takes ours, the running agent says.
+            gate: there(&egress),
         },
         asked: [
             Asked {
@@ -89,7 +91,8 @@ fn page(set: &PolicySet, found: &Found, is_colored: bool) -> Paper {
             .line(&answer(&asked.answer));
     }
     paper.line(
-        "this build decides in the agent, when a call's bytes have moved: no denial is `prevented` (docs/enforcement.md)",
+        "in clear, the gate in the kernel decides what it can, before a call's bytes move: `prevented`; in TLS, and whatever \
+         it cannot tell, the agent decides when they have moved (docs/enforcement.md)",
     );
     let mut last: Option<&str> = None;
     for (position, explained) in explain(set, found.host).iter().enumerate() {
@@ -153,6 +156,10 @@ fn rule_lines(
         explained.decided_by.as_str(),
         when(explained.decided_at)
     ));
+    if !explained.why_not_gate.is_empty() {
+        let text = format!("not by the gate: {}", explained.why_not_gate);
+        paper.pad_to(5).styled(Style::Dim, &text).end();
+    }
     if let Some(first) = waits_for {
         paper.pad_to(5).line(&format!(
             "calls that {} may match are decided {}: it stands before",
@@ -248,6 +255,7 @@ fn rule_json(set: &PolicySet, explained: &Explained<'_>, waits_for: Option<&Rule
         "action": rule.action.as_str(),
         "matches_on": rule.dimensions(),
         "decided_by": explained.decided_by.as_str(),
+        "why_not_gate": explained.why_not_gate,
         "decided_at": phase_name(explained.decided_at),
         "waits_for": waits_for.map(|first| first.name.as_str()),
         "require": rule.require.map(|require| require.as_str()),

@@ -1,0 +1,285 @@
+//! From what a head has shown to what becomes of it: the first rule that it fits, in order.
+
+use super::RATED_MAX;
+use super::bits::Bits;
+use super::framing;
+use super::stream::{Decision, Facts, Reason, Scan, Stream, direction, flag, state};
+use super::tables::{Charge, Generation, NO_NODE, PeerKey, RateKey, Tables, auth};
+
+/// A head begins: which tables judge it, and which rules may apply to this connection at all.
+#[inline(always)]
+pub(super) fn begin<T: Tables>(stream: &mut Stream, facts: &Facts, tables: &T) {
+    stream.flags &= flag::NOT_FIRST | flag::SWITCHED | flag::PREFIXED;
+    stream.state = state::METHOD;
+    stream.pending = 0;
+    stream.pending_bytes = 0;
+    stream.skip = 0;
+    stream.head_bytes = 0;
+    stream.path_bytes = 0;
+    stream.fields = 0;
+    stream.auth = auth::NONE;
+    stream.reason = 0;
+    stream.rated = 0;
+    stream.node = NO_NODE;
+    stream.host_node = NO_NODE;
+    stream.candidates = Bits::NONE;
+    let number = tables.active();
+    stream.generation = number;
+    let Some(generation) = tables.generation(number) else {
+        return;
+    };
+    if stream.base_generation != number || number == 0 {
+        concern(stream, facts, generation, number, tables);
+    }
+    stream.candidates = stream.base;
+    stream.hash = generation.hash.start;
+    if stream.base.meets(&generation.matters) {
+        stream.flags |= flag::LIVE;
+        stream.node = generation.route_root;
+        stream.host_node = generation.host_root;
+    }
+}
+
+/// The rules that concern the connection.
+#[inline(always)]
+fn concern<T: Tables>(stream: &mut Stream, facts: &Facts, generation: &Generation, number: u32, tables: &T) {
+    let key = PeerKey {
+        generation: number.to_be_bytes(),
+        address: facts.peer,
+    };
+    let peers = match tables.peer(&key) {
+        Some(bits) => bits,
+        None => &generation.any_peer,
+    };
+    stream.base = if facts.direction == direction::INBOUND {
+        generation.inbound
+    } else {
+        generation.outbound
+    };
+    stream.base.keep(peers);
+    match tables.workload(number, facts.class) {
+        Some(workload) => {
+            stream.base.keep(&workload.bits);
+            stream.base_generation = number;
+        }
+        None => {
+            // It may become known: asked again at the next head.
+            stream.base_generation = 0;
+            stream.flags |= flag::WORKLOAD_UNKNOWN;
+        }
+    }
+}
+
+/// The head is whole: which rules it fits.
+#[inline(always)]
+pub(super) fn ended<T: Tables>(stream: &mut Stream, scan: &mut Scan, tables: &T) {
+    check_framing(stream);
+    stream.heads = stream.heads.wrapping_add(1);
+    scan.heads += 1;
+    if stream.has(flag::AMBIGUOUS) {
+        scan.ambiguous += 1;
+    }
+    stream.state = state::PICK;
+    if !stream.has(flag::LIVE) {
+        stream.candidates = Bits::NONE;
+        return;
+    }
+    let Some(generation) = tables.generation(stream.generation) else {
+        return;
+    };
+    if stream.has(flag::AMBIGUOUS) {
+        let met = generation
+            .any_route
+            .or(&generation.ambiguous_deny)
+            .or(&generation.ambiguous_leave);
+        stream.candidates.keep(&met);
+    } else if let Some(node) = tables.node(stream.generation, stream.node) {
+        // The target of CONNECT is no path.
+        stream
+            .candidates
+            .keep(if stream.flags & (flag::SLASH | flag::CONNECT) == flag::SLASH {
+                &node.ends
+            } else {
+                &generation.any_route
+            });
+    } else {
+        stream.candidates.keep(&generation.any_route);
+    }
+    if !stream.has(flag::HOST_UNKNOWN) {
+        match tables.node(stream.generation, stream.host_node) {
+            Some(node) => stream.candidates.keep(&node.ends),
+            None => stream.candidates.keep(&generation.any_host),
+        }
+    }
+    if !stream.has(flag::AUTH_UNKNOWN) {
+        let kind = if stream.has(flag::AUTHORIZATION) {
+            stream.auth
+        } else if stream.has(flag::API_KEY) {
+            auth::API_KEY
+        } else if stream.has(flag::COOKIE) {
+            auth::COOKIE
+        } else {
+            auth::NONE
+        };
+        stream.candidates.keep(&generation.auth[(kind & 15) as usize]);
+    }
+}
+
+/// What the fields say together about the message's end (RFC 9112 §6.3).
+#[inline(always)]
+fn check_framing(stream: &mut Stream) {
+    let coded = stream.has(flag::CODED);
+    let both = coded && stream.has(flag::LENGTH);
+    let early = coded && stream.has(flag::HTTP10);
+    let other = coded && !stream.has(flag::CHUNKED);
+    if both || early || other {
+        stream.broken(Reason::Framing);
+    }
+}
+
+/// The first of the rules that it fits. Called again while rates that are not used up take rules away.
+#[inline(always)]
+pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) -> bool {
+    let Some(generation) = tables.generation(stream.generation) else {
+        // Its tables are gone, or there are none.
+        let decision = if stream.has(flag::LIVE) {
+            Decision::Leave
+        } else {
+            Decision::Pass
+        };
+        return conclude(stream, scan, decision, 0);
+    };
+    if !stream.candidates.meets(&generation.matters) {
+        return conclude(stream, scan, Decision::Pass, 0);
+    }
+    let Some(rule) = stream.candidates.first() else {
+        return conclude(stream, scan, Decision::Pass, 0);
+    };
+    if is_doubtful(stream, generation, rule) {
+        // If the first of them does not apply, another may; none that stops calls, none to ask the agent for.
+        let decision = if stream.candidates.meets(&generation.stops) {
+            Decision::Leave
+        } else {
+            Decision::Pass
+        };
+        return conclude(stream, scan, decision, rule);
+    }
+    if generation.rated.has(rule) {
+        if stream.rated >= RATED_MAX {
+            return conclude(stream, scan, Decision::Leave, rule);
+        }
+        stream.rated += 1;
+        // Seen before, it was within its rates: else the flow would be dead.
+        let again = scan.charged.wrapping_sub(stream.heads) < 1 << 31;
+        let charge = if again {
+            Charge::Within
+        } else {
+            charge(stream, facts, generation, rule, tables)
+        };
+        match charge {
+            Charge::Within => {
+                stream.candidates.remove(rule);
+                return true;
+            }
+            Charge::Unknown => return conclude(stream, scan, Decision::Leave, rule),
+            Charge::Beyond => {}
+        }
+    }
+    let decision = if generation.stops.has(rule) {
+        Decision::Deny
+    } else {
+        Decision::Pass
+    };
+    conclude(stream, scan, decision, rule)
+}
+
+/// Whether the rule applies cannot be told here.
+#[inline(always)]
+fn is_doubtful(stream: &Stream, generation: &Generation, rule: u32) -> bool {
+    generation.leaves.has(rule)
+        || (stream.has(flag::WORKLOAD_UNKNOWN) && !generation.any_workload.has(rule))
+        || (stream.has(flag::HOST_UNKNOWN) && generation.by_host.has(rule))
+        || (stream.has(flag::AUTH_UNKNOWN) && generation.by_auth.has(rule))
+        || (stream.has(flag::AMBIGUOUS) && generation.ambiguous_leave.has(rule))
+}
+
+#[inline(always)]
+fn charge<T: Tables>(
+    stream: &Stream,
+    facts: &Facts,
+    generation: &Generation,
+    rule: u32,
+    tables: &T,
+) -> Charge {
+    let mut key = RateKey {
+        generation: stream.generation,
+        rule,
+        who: facts.peer,
+    };
+    if generation.rated_by_workload.has(rule) {
+        let Some(workload) = tables.workload(stream.generation, facts.class) else {
+            return Charge::Unknown;
+        };
+        let whose = workload.rate_key.to_ne_bytes();
+        key.who = [
+            whose[0], whose[1], whose[2], whose[3], whose[4], whose[5], whose[6], whose[7], 0, 0, 0, 0, 0, 0,
+            0, 0,
+        ];
+    }
+    tables.charge(&key)
+}
+
+/// Writes the decision down, and goes on behind the head.
+#[inline(always)]
+fn conclude(stream: &mut Stream, scan: &mut Scan, decision: Decision, rule: u32) -> bool {
+    if decision as u8 != Decision::Pass as u8 {
+        scan.decision = decision as u8;
+        scan.rule = rule;
+        scan.reason = stream.reason;
+    }
+    if decision as u8 == Decision::Deny as u8 {
+        stream.state = state::DENIED;
+        return false;
+    }
+    if decision as u8 == Decision::Leave as u8 {
+        scan.left += 1;
+    }
+    let switches = stream.has(flag::SWITCHES | flag::CONNECT);
+    let before = stream.flags;
+    stream.flags = flag::NOT_FIRST | if switches { flag::SWITCHED } else { 0 };
+    if before & flag::BROKEN != 0 {
+        scan.lost += 1;
+        scan.reason = stream.reason;
+        stream.state = state::LOST;
+        return false;
+    }
+    if before & flag::CONNECT != 0 {
+        // What follows is the tunnel, or the next request (RFC 9110 §9.3.6).
+        stream.state = state::BOUNDARY;
+    } else if before & flag::CHUNKED != 0 {
+        framing::size_begins(stream);
+    } else if before & flag::LENGTH != 0 && stream.skip != 0 {
+        stream.state = state::BODY;
+    } else {
+        stream.state = state::BOUNDARY;
+    }
+    true
+}
+
+/// Nobody knows any more where the next message begins: denied only by rules that have to be able to prevent.
+#[inline(always)]
+pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: Reason, tables: &T) {
+    stream.state = state::LOST;
+    scan.lost += 1;
+    scan.reason = reason as u8;
+    let Some(generation) = tables.generation(stream.base_generation) else {
+        return;
+    };
+    let strict = stream.base.and(&generation.strict);
+    let Some(rule) = strict.first() else {
+        return;
+    };
+    scan.decision = Decision::Deny as u8;
+    scan.rule = rule;
+    stream.state = state::DENIED;
+}
