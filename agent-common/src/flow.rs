@@ -99,12 +99,15 @@ pub struct TlsCall {
 
 /// Value of the map of withheld flows, by socket cookie.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Withhold {
     /// First sequence number that must not leave.
     pub from: u32,
     /// Not 0: no payload at all may leave, whatever `from` says.
     pub everything: u32,
+    /// Not 0: by the gate itself, at once, and not by the agent.
+    pub gate: u32,
+    pub reserved: u32,
 }
 
 /// How far a thread is in a `sendmmsg` or `recvmmsg`, whose messages are told one by one and without a number.
@@ -146,6 +149,15 @@ pub struct Counters {
     pub shed_bytes: u64,
     /// Connections used inside a TLS call on an object that has another one: not taken for the object's.
     pub other_carriers: u64,
+    /// Heads that the gate has judged; those that it left to the agent, and those that it denied.
+    pub gate_heads: u64,
+    pub gate_left: u64,
+    pub gate_denied: u64,
+    /// Connections on which it does not know where a message begins, and those of nobody that it knows.
+    pub gate_lost: u64,
+    pub gate_unowned: u64,
+    /// Segments that it had to drop for their order, their repetition or its own want of room: TCP sends them again.
+    pub gate_again: u64,
 }
 
 /// Both ends of a connection, as one of them sees it.
@@ -190,7 +202,7 @@ const _: () = {
     assert!(core::mem::size_of::<TlsKey>() == 16);
     assert!(core::mem::size_of::<TlsObject>() == 32);
     assert!(core::mem::size_of::<TlsCall>() == 56);
-    assert!(core::mem::size_of::<Withhold>() == 8);
+    assert!(core::mem::size_of::<Withhold>() == 16);
     assert!(core::mem::size_of::<Multiple>() == 24);
-    assert!(core::mem::size_of::<Counters>() == 88);
+    assert!(core::mem::size_of::<Counters>() == 136);
 };

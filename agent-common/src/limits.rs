@@ -45,3 +45,7 @@ pub const NAME_BYTES: usize = 64;
 pub const NAME_BYTES_MAX: usize = 256;
 /// Processes whose executable's verdict is remembered in the kernel; the least recently used gives way.
 pub const PROCESSES_MAX: u32 = 8 * 1024;
+/// Identities of processes that the gate has classes for; the least recently used gives way, and is asked for again.
+pub const CLASSES_MAX: u32 = 16 * 1024;
+/// Listening ports whose owners are known.
+pub const LISTENERS_MAX: u32 = 8 * 1024;

@@ -4,6 +4,7 @@
 //! fields from bytes with [`Reader`], which cannot read past the end, and counts what it does not understand.
 
 use crate::limits::COMM_BYTES;
+use crate::owner::Owner;
 
 /// Kinds of record. 0 is never written, so that zeroed memory is not a record.
 pub mod kind {
@@ -16,6 +17,9 @@ pub mod kind {
     pub const EXEC: u8 = 7;
     pub const FORK: u8 = 8;
     pub const EXIT: u8 = 9;
+    pub const STOPPED: u8 = 10;
+    /// A process that the agent has no class for listens or connects.
+    pub const OWNER: u8 = 11;
 }
 
 /// First part of every record.
@@ -135,8 +139,12 @@ pub struct FlowClose {
     pub withhold_from: u32,
     pub sent_start: u32,
     pub received_start: u32,
+    /// Sequence number behind the last byte that TCP took in, read by the process or not; a FIN counts as one.
+    pub accepted_end: u32,
+    pub reserved2: u32,
     pub reset: u8,
     pub egress_seen: u8,
+    /// 1: by the agent; 2: by the gate.
     pub withheld: u8,
     /// [`crate::flow::tls`].
     pub tls: u8,
@@ -192,6 +200,67 @@ pub struct ProcessChange {
     pub truncated: u32,
     pub reserved: u32,
     pub reserved2: u64,
+}
+
+/// `Stopped::what`.
+pub mod stopped {
+    /// Nothing is stopped yet: part of a head, whose rest is to come.
+    pub const PART: u8 = 1;
+    /// A rule denies it.
+    pub const DENIED: u8 = 2;
+    /// Its target or framing can be read in two ways, and the policy denies such.
+    pub const AMBIGUOUS: u8 = 3;
+    /// Two different contents came at one sequence number.
+    pub const TWO_CONTENTS: u8 = 4;
+}
+
+/// `Stopped::hook`: where it was stopped.
+pub mod hook {
+    pub const INGRESS: u8 = 1;
+    pub const EGRESS: u8 = 2;
+    pub const TLS_READ: u8 = 3;
+    pub const TLS_WRITE: u8 = 4;
+}
+
+/// Body of [`kind::STOPPED`]: the gate keeps a request from its receiver. Payload: bytes of its head, where the process
+/// does not get them to see.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    /// Of the socket; the listener's where the connection was not established yet.
+    pub cookie: u64,
+    /// The TLS object, 0 in clear.
+    pub object: u64,
+    /// Whose socket it is, as far as is known: cgroup id, process and user id, name.
+    pub cgroup: u64,
+    /// As in [`FlowOpen`].
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    pub comm: [u8; COMM_BYTES],
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub netns: u32,
+    /// TCP sequence numbers (TLS: plaintext bytes) of the head's first byte and of the payload's.
+    pub head_start: u32,
+    pub position: u32,
+    /// Which tables decided, and which of their rules.
+    pub generation: u32,
+    pub rule: u32,
+    pub pid: u32,
+    pub uid: u32,
+    /// Of the TLS object, as in [`Data::generation`].
+    pub object_generation: u32,
+    /// Requests before it on the connection, which have passed.
+    pub heads: u32,
+    pub reserved: u32,
+    /// 4 or 6.
+    pub family: u8,
+    /// [`role`].
+    pub role: u8,
+    /// [`hook`].
+    pub hook: u8,
+    /// [`stopped`].
+    pub what: u8,
 }
 
 /// Takes little-endian fields from bytes, in order; `None` once they do not suffice.
@@ -310,7 +379,7 @@ layout!(
 );
 layout!(
     FlowClose,
-    72,
+    80,
     cookie,
     bytes_acked,
     bytes_received,
@@ -322,6 +391,8 @@ layout!(
     withhold_from,
     sent_start,
     received_start,
+    accepted_end,
+    reserved2,
     reset,
     egress_seen,
     withheld,
@@ -332,6 +403,33 @@ layout!(
 );
 layout!(TlsBind, 24, object, cookie, generation, library);
 layout!(TlsClose, 32, object, sent_end, received_end, generation, reserved);
+layout!(
+    Stopped,
+    120,
+    cookie,
+    object,
+    cgroup,
+    local,
+    remote,
+    comm,
+    local_port,
+    remote_port,
+    netns,
+    head_start,
+    position,
+    generation,
+    rule,
+    pid,
+    uid,
+    object_generation,
+    heads,
+    reserved,
+    family,
+    role,
+    hook,
+    what
+);
+layout!(Owner, 48, cgroup, inode, device, uid, pid, reserved, comm);
 layout!(Mapped, 16, inode, device, reserved);
 layout!(
     ProcessChange,

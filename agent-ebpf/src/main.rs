@@ -7,9 +7,12 @@
 #![feature(core_intrinsics)]
 
 mod emit;
+mod gate;
 mod io;
 mod maps;
 mod operation;
+mod owner;
+mod packet;
 mod process;
 mod scope;
 mod sock;
@@ -91,6 +94,20 @@ pub fn apiward_tls_return(ctx: RetProbeContext) -> u32 {
 #[cgroup_skb]
 pub fn apiward_egress(ctx: SkBuffContext) -> i32 {
     withhold::egress(&ctx)
+}
+
+/// The same, behind the gate for requests that leave.
+#[cgroup_skb]
+pub fn apiward_gated_egress(ctx: SkBuffContext) -> i32 {
+    let gate = gate::packets::egress(&ctx);
+    // Both are asked: what the gate has just denied is withheld, and is to be counted so.
+    gate & withhold::egress(&ctx)
+}
+
+/// The gate for requests that come.
+#[cgroup_skb]
+pub fn apiward_ingress(ctx: SkBuffContext) -> i32 {
+    gate::packets::ingress(&ctx)
 }
 
 #[cfg(not(test))]

@@ -131,7 +131,7 @@ fn executable() -> u32 {
 
 /// The executable of the current task.
 #[inline(always)]
-fn current_exe() -> Option<FileKey> {
+pub fn current_exe() -> Option<FileKey> {
     // SAFETY: helper without arguments.
     let task = unsafe { bpf_get_current_task() };
     let mm: u64 = read(task, OFFSETS.task_mm())?;

@@ -8,7 +8,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
 use crate::maps::{EXEMPT_PEERS, FLOWS, OFFSETS, WITHHELD};
-use crate::scope;
+use crate::{gate, owner, scope};
 
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_MPTCP: u16 = 262;
@@ -29,6 +29,7 @@ mod state {
     pub const CLOSE: i32 = 7;
     pub const CLOSE_WAIT: i32 = 8;
     pub const LAST_ACK: i32 = 9;
+    pub const LISTEN: i32 = 10;
     pub const CLOSING: i32 = 11;
 }
 
@@ -203,7 +204,7 @@ pub extern "C" fn apiward_announce(tcp: *const Tcp, flow: *mut Flow) -> i32 {
 
 /// Both ends of a connection.
 #[inline(always)]
-fn tuple(sk: u64, tuple: &mut Tuple) -> u8 {
+pub fn tuple(sk: u64, tuple: &mut Tuple) -> u8 {
     let family: u16 = read(sk, OFFSETS.sk_family()).unwrap_or(0);
     // Not `skc_num`: a socket that a reset has ended has given that one back.
     tuple.local_port = u16::from_be(read(sk, OFFSETS.sk_sport()).unwrap_or(0));
@@ -285,12 +286,15 @@ pub fn state_changed(ctx: &BtfTracePointContext) {
         established(ctx);
     } else if new == state::CLOSE {
         closed(ctx);
-    } else if new == state::SYN_SENT && scope::exempt() {
+    } else if new == state::SYN_SENT {
         connecting(ctx);
+    } else if new == state::LISTEN {
+        owner::listens(ctx.arg(0));
     }
 }
 
-/// An exempt process connects. Its port is not chosen yet: the flow is marked, and told by its ends once they are.
+/// The current process connects. Of an exempt one the port is not chosen yet: the flow is marked, and told by its ends
+/// once they are.
 #[inline(always)]
 fn connecting(ctx: &BtfTracePointContext) {
     let sk: u64 = ctx.arg(0);
@@ -299,8 +303,16 @@ fn connecting(ctx: &BtfTracePointContext) {
         return;
     }
     let pointer: *mut core::ffi::c_void = ctx.arg(0);
+    let exempt = scope::exempt();
+    if !exempt && !gate::is_on() {
+        return;
+    }
     // SAFETY: the tracepoint's own socket argument, which the verifier knows; also assigns the cookie.
     let cookie = unsafe { bpf_get_socket_cookie(pointer) };
+    if !exempt {
+        owner::connects(cookie);
+        return;
+    }
     let mut flow = new_flow();
     flow.exempt = 1;
     let _ = FLOWS.insert(&cookie, &flow, 0);
@@ -329,6 +341,9 @@ fn established(ctx: &BtfTracePointContext) {
         state::SYN_RECV => role::SERVER,
         _ => role::UNKNOWN,
     };
+    if flow.role == role::SERVER {
+        owner::accepted(sk, cookie);
+    }
     // With TCP Fast Open bytes may have moved before: the entry that is there then is kept.
     if FLOWS.insert(&cookie, &flow, BPF_NOEXIST).is_err() {
         if let Some(known) = FLOWS.get_ptr_mut(&cookie) {
@@ -360,6 +375,9 @@ fn closed(ctx: &BtfTracePointContext) {
     let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {
         return;
     };
+    if gate::is_on() {
+        gate::packets::closed(cookie);
+    }
     let unread = has_unread(sk);
     // Who still reads must not look like a new connection; the entry goes when it is the least recently used.
     if !unread {
@@ -390,9 +408,11 @@ fn closed(ctx: &BtfTracePointContext) {
             withhold_from: withhold.map_or(0, |w| w.from),
             sent_start: flow.sent_start,
             received_start: flow.received_start,
+            accepted_end: read(sk, OFFSETS.tp_rcv_nxt()).unwrap_or(0),
+            reserved2: 0,
             reset: matches!(old, state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1) as u8,
             egress_seen: flow.egress_seen,
-            withheld: withhold.is_some() as u8,
+            withheld: withhold.map_or(0, |w| if w.gate != 0 { 2 } else { 1 }),
             tls: flow.tls,
             enforceable: flow.enforceable,
             unread: unread as u8,

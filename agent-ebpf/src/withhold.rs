@@ -5,19 +5,18 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::programs::SkBuffContext;
 
 use crate::maps::{FLOWS, SOME_WITHHELD, WITHHELD};
+use crate::packet;
 
-const PASS: i32 = 1;
-const DROP: i32 = 0;
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_HOPOPTS: u8 = 0;
+pub const PASS: i32 = 1;
+pub const DROP: i32 = 0;
 
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
     // What cannot be read as a segment is none that is known to be without payload.
-    let (read, sequence, payload) = match plain(ctx).or_else(|| payload(ctx)) {
-        Some((sequence, payload)) => (true, sequence, payload),
+    let (read, sequence, payload) = match packet::segment(ctx) {
+        Some(segment) => (true, segment.sequence, segment.payload),
         None => (false, 0, 0),
     };
     let end = sequence.wrapping_add(payload);
@@ -62,61 +61,4 @@ fn withheld(cookie: u64, wherever: bool, end: u32) -> bool {
 #[inline(always)]
 fn after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
-}
-
-/// [`payload`] of the most common segment, IPv4 without options, by plain loads.
-#[inline(always)]
-fn plain(ctx: &SkBuffContext) -> Option<(u32, u32)> {
-    const HEADERS: usize = 20 + 20;
-    // SAFETY: the context's own fields, which the verifier turns into the packet's bounds; every load is below the end.
-    unsafe {
-        let (start, end) = ((*ctx.skb.skb).data as usize, (*ctx.skb.skb).data_end as usize);
-        if start + HEADERS > end {
-            return None;
-        }
-        let byte = |at: usize| core::ptr::read_volatile((start + at) as *const u8);
-        // Version 4, five words of header.
-        if byte(0) != 0x45 || byte(9) != IPPROTO_TCP {
-            return None;
-        }
-        let sequence = u32::from_be(core::ptr::read_volatile((start + 24) as *const u32));
-        let used = 20 + ((byte(32) >> 4) as u32) * 4;
-        Some((sequence, (*ctx.skb.skb).len.saturating_sub(used)))
-    }
-}
-
-/// Sequence number and payload bytes of a TCP segment; `None` for anything else. The length is the buffer's, not
-/// the IP header's: segmentation offload may leave that one at 0.
-#[inline(always)]
-fn payload(ctx: &SkBuffContext) -> Option<(u32, u32)> {
-    let first: u8 = ctx.load(0).ok()?;
-    let header = match first >> 4 {
-        4 => {
-            let protocol: u8 = ctx.load(9).ok()?;
-            if protocol != IPPROTO_TCP {
-                return None;
-            }
-            ((first & 0xf) as usize) * 4
-        }
-        6 => {
-            let mut next: u8 = ctx.load(6).ok()?;
-            let mut header = 40;
-            // Hop-by-hop options (RFC 8200 §4.3): the kernel itself puts them before segments of more than 64 KiB
-            // (RFC 2675), where an interface takes such.
-            if next == IPPROTO_HOPOPTS {
-                next = ctx.load(40).ok()?;
-                let length: u8 = ctx.load(41).ok()?;
-                header += (length as usize + 1) * 8;
-            }
-            if next != IPPROTO_TCP {
-                return None;
-            }
-            header
-        }
-        _ => return None,
-    };
-    let sequence = u32::from_be(ctx.load(header + 4).ok()?);
-    let offset: u8 = ctx.load(header + 12).ok()?;
-    let used = header as u32 + ((offset >> 4) as u32) * 4;
-    Some((sequence, ctx.len().saturating_sub(used)))
 }

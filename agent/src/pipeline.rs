@@ -6,7 +6,7 @@
 
 use hashbrown::HashMap;
 
-use crate::call::{ApiCall, CallId, Calls, Phase, Raw};
+use crate::call::{ApiCall, CallId, CallState, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
 use crate::capture::{Captured, FlowId, KernelTime, Process};
 use crate::detect::{self, Finding};
@@ -124,7 +124,7 @@ impl<G: FlowGate> Pipeline<G> {
     pub fn finish(&mut self, at: KernelTime) {
         let Pipeline { calls, judge, .. } = self;
         calls.finish(at, &mut |phase, call| judge.call(at, phase, call));
-        judge.enforcement.on_tick(KernelTime(u64::MAX));
+        judge.enforcement.finish();
         judge.tell();
     }
 
@@ -140,11 +140,22 @@ fn pass<G: FlowGate>(
     calls: &mut Calls,
     judge: &mut Judge<G>,
     now: &mut KernelTime,
-    captured: Captured,
+    mut captured: Captured,
 ) {
+    if let Captured::Closed { flow, end, .. } = &mut captured {
+        let own = judge.enforcement.own_bytes(*flow);
+        if own > 0 {
+            end.sent_end = u64::from((end.sent_end as u32).wrapping_sub(own));
+            end.bytes_acked = end.bytes_acked.saturating_sub(u64::from(own));
+        }
+    }
     let closed = match &captured {
         Captured::Segment(segment) => {
             *now = segment.at;
+            None
+        }
+        Captured::Stopped(stopped) => {
+            *now = stopped.at;
             None
         }
         Captured::Closed { at, flow, end } => {
@@ -202,6 +213,9 @@ impl<G: FlowGate> Judge<G> {
                 }
             }
         }
+        if phase == Phase::Complete && call.state == CallState::Answered {
+            self.enforcement.on_answered(at, call.flow.id);
+        }
         if !self.judged.contains_key(&call.id) {
             let findings = detect::detect(call);
             if let Some(verdict) = self.engine.evaluate(call, &findings, phase) {
@@ -258,7 +272,7 @@ impl<G: FlowGate> Judge<G> {
     }
 
     fn finish(&mut self, call: &mut ApiCall, findings: Vec<Finding>, verdict: Verdict) {
-        let outcome = match self.enforcement.outcome(call.id) {
+        let outcome = match self.enforcement.outcome(call) {
             Answer::None => None,
             Answer::Ready(outcome) => Some(outcome),
             Answer::Pending if self.untold.len() < UNTOLD_CALLS_MAX => {

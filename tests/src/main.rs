@@ -13,6 +13,7 @@ mod delivery;
 mod enforce;
 mod every_call;
 mod framing;
+mod gate;
 mod harness;
 mod lives;
 mod operator;
@@ -40,6 +41,7 @@ fn main() {
         lives::STORIES,
         framing::STORIES,
         enforce::STORIES,
+        gate::STORIES,
         delivery::STORIES,
         containers::STORIES,
         operator::STORIES,

@@ -114,6 +114,21 @@ impl Calls {
                     conversation.end(at, Ended::Forgotten, &mut context);
                 }
             }
+            Item::Stopped(stopped) => {
+                let fresh = || Known::Http(Box::new(Conversation::new(stopped.flow.clone())));
+                let known = match stopped.head.is_empty() {
+                    // Its bytes come by themselves.
+                    true => self.conversations.entry(stopped.flow.id).or_insert_with(fresh),
+                    // It is the last that the connection says, whatever came before it.
+                    false => match self.conversations.get_mut(&stopped.flow.id) {
+                        Some(known @ Known::Http(_)) => known,
+                        _ => &mut fresh(),
+                    },
+                };
+                if let Known::Http(conversation) = known {
+                    conversation.stopped(stopped, &mut context);
+                }
+            }
             Item::Lost { at, .. } => self.lost_at = Some(at),
             Item::Tick { at } => {
                 for (id, known) in &mut self.conversations {

@@ -7,6 +7,7 @@
 
 mod requests;
 mod responses;
+mod stopped;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use super::open::{Answer, Open};
 use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread};
-use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime};
+use crate::capture::{Decision, Direction, FlowId, FlowInfo, GapReason, KernelTime};
 use crate::decode::{Decoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
 
@@ -116,6 +117,10 @@ pub(super) struct Conversation {
     /// What a PROXY protocol header said, and that it was looked for.
     proxied_client: Option<SocketAddr>,
     proxied: bool,
+    /// Decided by the gate, of a request whose bytes come by themselves: where its head begins.
+    decided: Option<(u32, Decision)>,
+    /// Requests that have their whole answers.
+    answered: u32,
     over: bool,
 }
 
@@ -140,6 +145,8 @@ impl Conversation {
             unsolicited: false,
             proxied_client: None,
             proxied: false,
+            decided: None,
+            answered: 0,
             over: false,
         }
     }

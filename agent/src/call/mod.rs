@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 
 pub use self::calls::Calls;
 pub use self::options::{Limits, Options, Stats, Unread};
-use crate::capture::{FlowInfo, KernelTime, Process};
+use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 
 /// Names one call on one side, for ever: derived from the boot, the flow and the position of the request's head.
@@ -72,6 +72,8 @@ pub enum CallState {
     TimedOut,
     /// The response turned the connection into something else (CONNECT, 101).
     Switched,
+    /// The gate kept the request from its receiver.
+    Stopped,
 }
 
 /// How the caller authenticated, as far as the head tells.
@@ -181,6 +183,10 @@ pub struct ApiCall {
     /// Where the response's direction stood (TCP's sequence number) when the request's head was whole: where
     /// withholding the response has to start. `None` where it is not known, as for TLS objects.
     pub response_position: Option<u32>,
+    /// Behind the request's head, in TCP's sequence numbers; `None` for TLS objects.
+    pub head_end: Option<u32>,
+    /// What the gate in the kernel has decided about it already.
+    pub stopped: Option<Decision>,
     pub raw: Raw,
 }
 
@@ -222,6 +228,7 @@ impl CallState {
             CallState::Gap => "gap",
             CallState::TimedOut => "timed-out",
             CallState::Switched => "switched",
+            CallState::Stopped => "stopped",
         }
     }
 }

@@ -53,6 +53,7 @@ impl Open {
         cx: &Context<'_>,
     ) -> Self {
         let socket = matches!(piece.flow.id, FlowId::Socket(_));
+        let head_bytes = told.request.head_bytes;
         Open {
             call: ApiCall {
                 id: call_id(cx.boot_id, piece, position),
@@ -68,6 +69,8 @@ impl Open {
                 loss_overlap: false,
                 response_position: (socket && piece.other_position != 0)
                     .then_some(piece.other_position as u32),
+                head_end: socket.then_some((position as u32).wrapping_add(head_bytes)),
+                stopped: None,
                 raw: told.raw,
             },
             may_switch: upgrade || told.answer_to == AnswerTo::Connect,
@@ -190,6 +193,7 @@ impl Open {
             CallState::Gap => &mut cx.stats.gap,
             CallState::TimedOut => &mut cx.stats.timed_out,
             CallState::Switched => &mut cx.stats.switched,
+            CallState::Stopped => &mut cx.stats.stopped,
         };
         *counter += 1;
         (cx.out)(Phase::Complete, call);

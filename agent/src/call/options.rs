@@ -71,6 +71,8 @@ pub struct Stats {
     pub gap: u64,
     pub timed_out: u64,
     pub switched: u64,
+    /// Kept from their receivers by the gate.
+    pub stopped: u64,
     /// Calls given up because too many were open.
     pub calls_given_up: u64,
     /// Responses whose request may have been lost.

@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use apiward_common::flow::tls as tls_state;
+use apiward_common::owner::{Identity, Owner};
 use apiward_common::record::{
-    Data, FlowClose, FlowOpen, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind, TlsClose, kind,
-    missing, role,
+    self, Data, FlowClose, FlowOpen, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind, TlsClose,
+    kind, missing, role,
 };
 use apiward_common::scope::FileKey;
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use super::processes::{Processes, Task, path_from_components};
+use super::stopped::Heads;
 use super::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
     TlsInfo,
@@ -29,6 +31,8 @@ const BLIND_MAX: usize = 1024;
 const ENDED_KEPT_NS: u64 = 1_000_000_000;
 /// CPUs whose sequences are followed.
 const CPUS_MAX: usize = 1024;
+
+mod gate;
 
 /// What capture has to tell besides [`Captured`].
 #[derive(Clone, Debug)]
@@ -57,9 +61,13 @@ pub enum Notice {
     /// A process runs another program.
     Executed {
         at: KernelTime,
-        pid: u32,
+        process: Arc<Process>,
         file: FileKey,
-        exe: SmolStr,
+    },
+    /// A process listens or connects, and the gate does not know it.
+    Owner {
+        process: Arc<Process>,
+        identity: Identity,
     },
 }
 
@@ -118,6 +126,7 @@ pub struct Intake {
     /// Flows that have ended and are still known, and when they ended.
     ended: VecDeque<(KernelTime, u64)>,
     objects: HashMap<FlowId, Arc<FlowInfo>>,
+    heads: Heads,
     /// Local ports that something listened on at the start, by namespace: tells the role of older connections.
     listeners: std::collections::HashSet<(u32, u16)>,
     libraries: Vec<TlsInfo>,
@@ -136,6 +145,7 @@ impl Intake {
             flows: HashMap::new(),
             ended: VecDeque::new(),
             objects: HashMap::new(),
+            heads: Heads::default(),
             listeners: listeners.into_iter().collect(),
             libraries: Vec::new(),
             blind: HashMap::new(),
@@ -235,22 +245,30 @@ impl Intake {
                         whole
                     };
                 }
-                self.processes.executed(header.pid, exe.clone());
+                self.processes.executed(header.pid, exe);
                 let file = FileKey {
                     inode: change.inode,
                     device: change.device,
                     reserved: 0,
                 };
-                notice(Notice::Executed {
-                    at,
-                    pid: header.pid,
-                    file,
-                    exe,
-                });
+                let process = self.process(&header);
+                notice(Notice::Executed { at, process, file });
             }
             kind::FORK => {
                 let change = ProcessChange::read(&mut reader)?;
                 self.processes.forked(header.pid, change.child);
+            }
+            kind::OWNER => {
+                let owner = Owner::read(&mut reader)?;
+                notice(Notice::Owner {
+                    process: self.process_of(&owner),
+                    identity: owner.identity(),
+                });
+            }
+            kind::STOPPED => {
+                let stopped = record::Stopped::read(&mut reader)?;
+                let piece = reader.take(header.payload_bytes as usize)?;
+                self.stopped(at, &stopped, piece, out)?;
             }
             kind::EXIT => {
                 ProcessChange::read(&mut reader)?;
@@ -278,18 +296,23 @@ impl Intake {
     }
 
     fn process(&mut self, header: &Header) -> Arc<Process> {
-        let end = header
-            .comm
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(header.comm.len());
-        let comm = header.comm.get(..end).unwrap_or_default();
         self.processes.of(Task {
             pid: header.pid,
             tid: header.tid,
             uid: header.uid,
             cgroup: header.cgroup,
-            comm,
+            comm: name(&header.comm),
+        })
+    }
+
+    /// Whose socket it is.
+    pub fn process_of(&mut self, owner: &Owner) -> Arc<Process> {
+        self.processes.of(Task {
+            pid: owner.pid,
+            tid: owner.pid,
+            uid: owner.uid,
+            cgroup: owner.cgroup,
+            comm: name(&owner.comm),
         })
     }
 
@@ -528,19 +551,28 @@ impl Intake {
         out: &mut dyn FnMut(Captured),
         notice: &mut dyn FnMut(Notice),
     ) {
+        self.heads.forget(close.cookie);
+        let Some(flow) = self.flows.get_mut(&close.cookie).filter(|flow| !flow.ended) else {
+            return;
+        };
+        let egress = match (close.egress_seen, close.enforceable) {
+            (0, 0) => None,
+            // Every packet was looked at from the first on, and none had payload.
+            (0, _) => (!flow.info.joined_late).then_some((close.sent_start, KernelTime(0))),
+            _ => Some((close.egress_end, KernelTime(close.egress_at))),
+        };
         let end = FlowEnd {
             sent_end: u64::from(close.sent_end),
             received_end: u64::from(close.received_end),
             bytes_acked: close.bytes_acked,
             bytes_received: close.bytes_received,
             reset: close.reset != 0,
-            egress: (close.egress_seen != 0).then_some((close.egress_end, KernelTime(close.egress_at))),
+            egress,
             withheld_from: (close.withheld != 0).then_some(close.withhold_from),
+            withheld_by_gate: close.withheld == 2,
             withheld_bytes: close.withheld_bytes,
             unread: close.unread != 0,
-        };
-        let Some(flow) = self.flows.get_mut(&close.cookie).filter(|flow| !flow.ended) else {
-            return;
+            accepted_end: Some(close.accepted_end),
         };
         let kept = end.unread || end.reset;
         flow.ended = kept;
@@ -612,6 +644,11 @@ impl Intake {
             end,
         });
     }
+}
+
+/// A thread's name, up to its closing zero.
+fn name(comm: &[u8]) -> &[u8] {
+    comm.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// IPv4-mapped addresses are IPv4.

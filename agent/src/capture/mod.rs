@@ -6,12 +6,15 @@
 pub mod intake;
 pub mod libraries;
 mod processes;
+mod stopped;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
+
+pub use stopped::{Decision, Ground, Hook};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, as the kernel stamped them. Becomes wall-clock time once, in `export`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,16 +164,48 @@ pub struct FlowEnd {
     pub bytes_received: u64,
     /// It ended by RST or abort rather than by FIN.
     pub reset: bool,
-    /// TCP sequence number behind the last payload that passed the egress hook, and when that was; `None` if none
-    /// was seen there.
+    /// TCP sequence number behind the last payload that passed the egress hook, and when that was (0: none did);
+    /// `None` if nobody knows.
     pub egress: Option<(u32, KernelTime)>,
     /// TCP sequence number from which payload was withheld; `None` if the flow was not denied.
     pub withheld_from: Option<u32>,
+    /// It was the gate that withheld it, at once, and not the agent.
+    pub withheld_by_gate: bool,
     /// Payload bytes that did not leave.
     pub withheld_bytes: u64,
+    /// TCP sequence number behind the last byte that TCP took in; `None` where nobody says.
+    pub accepted_end: Option<u32>,
     /// The process has not read all that was received, and may still do so: after a reset, or where it had closed its
     /// own direction first.
     pub unread: bool,
+}
+
+/// A request that the gate has kept from its receiver.
+#[derive(Clone)]
+pub struct Stopped {
+    pub at: KernelTime,
+    pub flow: Arc<FlowInfo>,
+    /// Whose socket it is: who would have got it, or has sent it.
+    pub process: Arc<Process>,
+    pub direction: Direction,
+    /// Position of the head's first byte, as in [`Segment::position`].
+    pub position: u64,
+    /// The head as far as it had come; empty where the process has it all the same, so that segments tell.
+    pub head: Bytes,
+    pub decision: Decision,
+}
+
+/// Never the bytes themselves: what is printed ends up in logs.
+impl std::fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stopped")
+            .field("at", &self.at)
+            .field("flow", &self.flow.id)
+            .field("position", &self.position)
+            .field("head_len", &self.head.len())
+            .field("decision", &self.decision)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What capture hands on, in the order the kernel stamped it.
@@ -179,6 +214,7 @@ pub enum Captured {
     /// A flow appeared, or more is known of it. Always before its first segment.
     Flow(Arc<FlowInfo>),
     Segment(Segment),
+    Stopped(Stopped),
     /// No more segments of this flow will come, but those that [`FlowEnd::unread`] speaks of, and after a reset those of
     /// calls that were still returning.
     Closed {

@@ -6,8 +6,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Egress, FlowGate, GateError};
+use crate::call::CallId;
 use crate::capture::{FlowInfo, KernelTime, Process};
 use crate::kernel::netlink::{DiagError, Namespaces};
+
+mod answer;
 
 /// The egress program's maps: what it is to withhold, and what it has let through.
 pub trait Withholding {
@@ -56,6 +59,18 @@ impl<W: Withholding> FlowGate for Actions<W> {
         };
         let diag = self.namespaces.get(flow.netns).map_err(from_diag)?;
         diag.destroy(local, remote, cookie).map_err(from_diag)
+    }
+
+    fn answer(&mut self, flow: &FlowInfo, process: &Process, event: CallId) -> Result<u32, GateError> {
+        let (Some(cookie), Some(local), Some(remote)) = (flow.carrier, flow.local, flow.remote) else {
+            return Err(GateError::Failed("the connection was not established".to_owned()));
+        };
+        let diag = self.namespaces.get(flow.netns).map_err(from_diag)?;
+        let socket = diag.find(local, remote, cookie, false).map_err(from_diag)?;
+        if socket.inode == 0 {
+            return Err(GateError::Gone);
+        }
+        answer::answer(process, socket.inode, cookie, event.0)
     }
 
     fn kill(&mut self, process: &Process, seen_at: KernelTime) -> Result<(), GateError> {

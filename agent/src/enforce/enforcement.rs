@@ -2,14 +2,16 @@
 //!
 //! It must not decide: neither whether a call is denied nor what an outcome is worth.
 
+use super::answers::{Answers, Step};
 use super::{Answer, Do, Done, Enforcer, FlowGate, GateError, Limits, Outcome, Stats};
 use crate::call::{ApiCall, CallId, Phase};
-use crate::capture::{FlowEnd, FlowId, FlowInfo, KernelTime};
+use crate::capture::{Decision, FlowEnd, FlowId, FlowInfo, Hook, KernelTime};
 use crate::policy::{Action, Verdict};
 
 /// Carries verdicts out.
 pub struct Enforcement<G> {
     enforcer: Enforcer,
+    answers: Answers,
     gate: G,
 }
 
@@ -18,6 +20,7 @@ impl<G: FlowGate> Enforcement<G> {
     pub fn new(limits: Limits, gate: G) -> Self {
         Enforcement {
             enforcer: Enforcer::new(limits),
+            answers: Answers::default(),
             gate,
         }
     }
@@ -35,6 +38,12 @@ impl<G: FlowGate> Enforcement<G> {
         if !matches!(verdict.action, Action::Deny | Action::Kill) {
             return;
         }
+        let ingress = |decision: &Decision| decision.hook == Hook::Ingress;
+        if call.stopped.as_ref().is_some_and(ingress) {
+            let steps = self.answers.on_stopped(at, call, verdict);
+            self.take(at, steps);
+            return;
+        }
         let egress = call.flow.carrier.and_then(|cookie| self.gate.egress(cookie));
         let todo = self
             .enforcer
@@ -42,8 +51,31 @@ impl<G: FlowGate> Enforcement<G> {
         self.carry_out(todo);
     }
 
+    /// A call on the flow has its whole answer, of the application.
+    pub fn on_answered(&mut self, at: KernelTime, flow: FlowId) {
+        let step = self.answers.on_application(flow);
+        self.take(at, step);
+    }
+
+    /// Bytes that the agent itself has sent on a flow, in its server's place: no process did.
+    pub fn own_bytes(&self, flow: FlowId) -> u32 {
+        self.answers.bytes_on(flow)
+    }
+
+    /// Something waits for [`Enforcement::retry`], a millisecond or so from now.
+    pub fn is_waiting(&self) -> bool {
+        self.answers.are_waiting()
+    }
+
+    /// Tries again what could not be done yet.
+    pub fn retry(&mut self, at: KernelTime) {
+        let steps = self.answers.retry();
+        self.take(at, steps);
+    }
+
     /// A flow has ended.
     pub fn on_closed(&mut self, flow: FlowId, end: &FlowEnd) {
+        self.answers.on_closed(flow, end);
         let egress = self
             .enforcer
             .cookie_of(flow)
@@ -67,6 +99,8 @@ impl<G: FlowGate> Enforcement<G> {
 
     /// Time has passed.
     pub fn on_tick(&mut self, at: KernelTime) {
+        let steps = self.answers.on_tick(at);
+        self.take(at, steps);
         for (call, cookie) in self.enforcer.overdue(at) {
             let egress = self.gate.egress(cookie);
             self.enforcer.on_overdue(call, egress);
@@ -74,13 +108,26 @@ impl<G: FlowGate> Enforcement<G> {
     }
 
     /// The outcome for a call's event, asked for once, when the call is complete.
-    pub fn outcome(&mut self, call: CallId) -> Answer {
-        self.enforcer.outcome(call)
+    pub fn outcome(&mut self, call: &ApiCall) -> Answer {
+        match call.stopped {
+            Some(Decision {
+                hook: Hook::Ingress, ..
+            }) => Answer::Pending,
+            _ => self.enforcer.outcome(call.id),
+        }
     }
 
     /// The outcomes that were pending when asked for, and are known now.
     pub fn finished(&mut self) -> Vec<(CallId, Outcome)> {
-        self.enforcer.finished()
+        let mut finished = self.enforcer.finished();
+        finished.extend(self.answers.finished());
+        finished
+    }
+
+    /// The agent ends: what is pending is told as it stands.
+    pub fn finish(&mut self) {
+        self.on_tick(KernelTime(u64::MAX));
+        self.answers.finish();
     }
 
     /// Counters since the start.
@@ -97,6 +144,33 @@ impl<G: FlowGate> Enforcement<G> {
     #[cfg(test)]
     pub(super) fn gate_mut(&mut self) -> &mut G {
         &mut self.gate
+    }
+
+    fn take(&mut self, at: KernelTime, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            let next = match step {
+                Step::Answer { call, flow, process } => {
+                    let result = self.gate.answer(&flow, &process, call);
+                    self.answers.on_answered(at, flow.id, result)
+                }
+                Step::Kill {
+                    flow,
+                    process,
+                    seen_at,
+                } => {
+                    let result = self.gate.kill(&process, seen_at);
+                    self.answers.on_killed(flow, result);
+                    None
+                }
+                destroy @ Step::Destroy { .. } => Some(destroy),
+            };
+            if let Some(Step::Destroy { flow }) = next
+                && let Some(cookie) = flow.carrier
+            {
+                // Where it is gone already, nothing is left to be done.
+                let _ = self.gate.destroy(&flow, cookie);
+            }
+        }
     }
 
     fn carry_out(&mut self, todo: Vec<Do>) {

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Egress, GateError, Outcome};
+use super::{Egress, GateError, Outcome, note};
 use crate::call::{ApiCall, CallDirection, CallId, Phase};
 use crate::capture::{FlowEnd, FlowId, FlowInfo, KernelTime, Process};
-use crate::policy::{Action, DecidedBy, Guarantee, Mode, Verdict};
+use crate::policy::{Action, Guarantee, Mode, Verdict};
 
 mod calls;
 
@@ -28,6 +28,8 @@ pub struct Limits {
     pub denied_calls_max: usize,
     /// Flows that are kept dead. Beyond it the oldest is released; its socket was reset long ago.
     pub dead_flows_max: usize,
+    /// The gate runs on this host: in enforce mode it would have decided what it can.
+    pub gate: bool,
     /// How long (record time) an outcome waits for the flow's end.
     pub outcome_wait_ns: u64,
 }
@@ -37,6 +39,7 @@ impl Default for Limits {
         Limits {
             denied_calls_max: 16_384,
             dead_flows_max: 16_384,
+            gate: false,
             outcome_wait_ns: 500_000_000,
         }
     }
@@ -97,6 +100,7 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub denied: u64,
+    pub prevented: u64,
     pub contained: u64,
     pub cut: u64,
     pub killed: u64,
@@ -123,6 +127,8 @@ struct Denied {
     direction: CallDirection,
     /// Sequence number where the response would begin, for sockets in clear.
     from: Option<u32>,
+    /// Behind the request's head, for sockets in clear.
+    head_end: Option<u32>,
     head_at: KernelTime,
     require: Option<Guarantee>,
     kill: bool,
@@ -179,8 +185,7 @@ impl Enforcer {
         egress: Option<Egress>,
     ) -> Vec<Do> {
         let denies = matches!(verdict.action, Action::Deny | Action::Kill);
-        // The gate has done its own by the time its verdict is heard of.
-        if !denies || verdict.decided_by == DecidedBy::Gate || self.calls.contains(&call.id) {
+        if !denies || self.calls.contains(&call.id) {
             return Vec::new();
         }
         self.stats.denied += 1;
@@ -192,6 +197,7 @@ impl Enforcer {
             from: call
                 .response_position
                 .filter(|_| matches!(call.flow.id, FlowId::Socket(_))),
+            head_end: call.head_end,
             head_at: call.request.head_at,
             require: verdict.require,
             kill: verdict.action == Action::Kill,
@@ -206,8 +212,10 @@ impl Enforcer {
         if verdict.mode == Mode::Observe {
             // As if it were reset now: what has passed is all that ever would have.
             denied.reset = Reset::Done;
+            let by_gate = self.limits.gate && verdict.gated && !call.flow.joined_late;
             let would_be = match why_not {
                 Some(_) => Guarantee::Observed,
+                None if by_gate && matches!(call.flow.id, FlowId::Socket(_)) => Guarantee::Prevented,
                 None => denied.measured(egress, None, true),
             };
             let shortfall =
@@ -396,6 +404,7 @@ impl Enforcer {
         let withheld = self.dead.get(&denied.cookie).map(|flow| &flow.withheld);
         let outcome = denied.outcome(egress, end, withheld);
         match outcome.guarantee {
+            Guarantee::Prevented => self.stats.prevented += 1,
             Guarantee::Contained => self.stats.contained += 1,
             Guarantee::Cut => self.stats.cut += 1,
             _ => self.stats.not_enforced += 1,
@@ -471,13 +480,6 @@ fn not_enforceable(flow: &FlowInfo) -> Option<&'static str> {
     None
 }
 
-fn note(shortfall: &mut String, text: &str) {
-    if !shortfall.is_empty() {
-        shortfall.push_str("; ");
-    }
-    shortfall.push_str(text);
-}
-
 /// Whether `a` is at or before `b` on the circle of sequence numbers (RFC 9293 §3.4).
 fn at_or_before(a: u32, b: u32) -> bool {
     b.wrapping_sub(a) < 1 << 31
@@ -491,14 +493,25 @@ impl Denied {
             end.and_then(|end| end.egress).map(|(passed_end, at)| Egress {
                 passed_end,
                 passed_at: Some(at),
+                gate_from: end
+                    .filter(|end| end.withheld_by_gate)
+                    .and_then(|end| end.withheld_from),
             })
         });
+        if self.direction == CallDirection::Outbound && self.kept_in(egress) {
+            return Guarantee::Prevented;
+        }
         let response_kept_in = self.direction == CallDirection::Inbound
             && match (self.from, egress) {
                 (Some(from), Some(egress)) => at_or_before(egress.passed_end, from),
                 // In TLS, plaintext positions are not the socket's: what counts is that nothing at all has left
                 // since before the application was given the head.
-                (None, Some(egress)) => egress.passed_at.is_some_and(|at| at < self.head_at),
+                (None, Some(egress)) => {
+                    egress.passed_at.is_some_and(|at| at < self.head_at)
+                        || egress
+                            .gate_from
+                            .is_some_and(|from| at_or_before(egress.passed_end, from))
+                }
                 // The application never wrote anything after the head.
                 (Some(from), None) => end.is_some_and(|end| end.sent_end as u32 == from),
                 (None, None) => false,
@@ -511,6 +524,17 @@ impl Denied {
             Guarantee::Cut
         } else {
             Guarantee::Observed
+        }
+    }
+
+    /// The whole head of an outbound request never left the host.
+    fn kept_in(&self, egress: Option<Egress>) -> bool {
+        let Some(egress) = egress else { return false };
+        match (self.head_end, egress.gate_from) {
+            (Some(head_end), _) => !at_or_before(head_end, egress.passed_end),
+            // In TLS: what was written from the denied head on was withheld by the gate, and none of it has passed.
+            (None, Some(from)) => at_or_before(egress.passed_end, from),
+            (None, None) => false,
         }
     }
 

@@ -5,12 +5,15 @@
 //!
 //! `enforcer` is the state machine: verdicts, results and ends in, things to do and outcomes out. `enforcement` lets a
 //! [`FlowGate`] do them. `actions` is what the host's kernel offers for that; the withholding itself is a map that
-//! the egress program looks into.
+//! the egress program looks into. `answers` is the state machine of requests that the gate has stopped before their
+//! server had them.
 
+use crate::call::CallId;
 use crate::capture::{FlowInfo, KernelTime, Process};
 use crate::policy::Guarantee;
 
 mod actions;
+mod answers;
 mod enforcement;
 mod enforcer;
 
@@ -40,6 +43,8 @@ pub struct Egress {
     pub passed_end: u32,
     /// When it last let payload pass, 0 if never; `None` if nobody takes the time.
     pub passed_at: Option<KernelTime>,
+    /// Sequence number from which the gate itself has withheld payload; `None` if it has not.
+    pub gate_from: Option<u32>,
 }
 
 /// Why something could not be done to a flow or a process. The texts end up in [`Outcome::shortfall`]: no captured
@@ -63,6 +68,17 @@ pub trait FlowGate {
     fn egress(&mut self, cookie: u64) -> Option<Egress>;
     /// Aborts the connection of this socket, and no other.
     fn destroy(&mut self, flow: &FlowInfo, cookie: u64) -> Result<(), GateError>;
+    /// Tells the connection's client, in its server's place, that the call was denied, and closes the sending direction.
+    /// `event` names the call. Returns how many bytes that took. [`GateError::Gone`]: no process has the socket open yet.
+    fn answer(&mut self, flow: &FlowInfo, process: &Process, event: CallId) -> Result<u32, GateError>;
     /// Kills the process, if it still is the one that was alive, with the same program, at `seen_at`.
     fn kill(&mut self, process: &Process, seen_at: KernelTime) -> Result<(), GateError>;
+}
+
+/// Adds a remark to a shortfall.
+fn note(shortfall: &mut String, text: &str) {
+    if !shortfall.is_empty() {
+        shortfall.push_str("; ");
+    }
+    shortfall.push_str(text);
 }

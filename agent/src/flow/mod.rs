@@ -24,6 +24,7 @@ use self::stats::Losses;
 pub use self::stats::{Ledger, Loss, Stats};
 use crate::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
+    Stopped,
 };
 
 /// What this stage may hold.
@@ -84,6 +85,8 @@ pub enum Item {
     },
     /// The flow was forgotten for want of room; what it had open cannot be told.
     Evicted { flow: Arc<FlowInfo>, at: KernelTime },
+    /// The gate has kept a request from its receiver. It is no part of the stream that the process sees.
+    Stopped(Stopped),
     /// The kernel dropped records.
     Lost { at: KernelTime, records: u64 },
     /// Time passes.
@@ -199,6 +202,7 @@ impl Flows {
                 self.settle(at, out);
                 self.closed(at, flow, end, out);
             }
+            Captured::Stopped(stopped) => out(Item::Stopped(stopped)),
             Captured::Lost { at, records } => {
                 self.lost_at = Some(at);
                 self.stats.records_lost += records;

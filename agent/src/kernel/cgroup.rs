@@ -111,6 +111,17 @@ pub fn path_of(id: u64) -> Option<String> {
     None
 }
 
+/// Processes in a cgroup, by its path below the mount point: at most `count_max`.
+pub fn processes(path: &str, count_max: usize) -> Vec<u32> {
+    let Ok(root) = root() else { return Vec::new() };
+    let list = root.join(path.trim_start_matches('/')).join("cgroup.procs");
+    let text = fs::read_to_string(list).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.parse().ok())
+        .take(count_max)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! with the verifier's words, and the rest runs on. What cannot be done without is said in [`LoadError`].
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,15 @@ use aya::{Ebpf, EbpfLoader};
 
 use super::btf::{Btf, BtfError};
 use super::cgroup::{self, Cgroup, CgroupError};
+use super::gate::GateMaps;
+use super::links::Ingress;
 use super::ring::Ring;
 
 /// The capability to withhold what a denied connection would still send.
 pub const EGRESS_WITHHOLD: &str = "egress-withhold";
+/// The capabilities to keep a request in clear from its receiver, and from leaving.
+pub const GATE_INGRESS: &str = "gate-ingress";
+pub const GATE_EGRESS: &str = "gate-egress";
 /// The capability to reset a denied connection.
 pub const SOCKET_DESTROY: &str = "socket-destroy";
 
@@ -92,6 +98,8 @@ pub struct Loaded {
     pub ring: Ring,
     pub maps: Maps,
     pub egress: EgressMaps,
+    /// Where the kernel takes its programs.
+    pub gate: Option<(GateMaps, Ingress)>,
     pub probes: Probes,
     pub capabilities: Vec<Capability>,
     pub run_times: RunTimes,
@@ -153,8 +161,20 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         }
         capabilities.push(capability(hook, result));
     }
-    let egress = attach_egress(&mut ebpf, &options.scope);
+    let gated = load_cgroup(&mut ebpf, "apiward_gated_egress");
+    let program = if gated.is_ok() {
+        "apiward_gated_egress"
+    } else {
+        "apiward_egress"
+    };
+    capabilities.push(capability(GATE_EGRESS, gated));
+    let egress = attach_egress(&mut ebpf, program, &options.scope);
     capabilities.push(capability(EGRESS_WITHHOLD, egress));
+    let (gate, ingress) = match ingress(&mut ebpf, &options.scope) {
+        Ok(ingress) => (Some((GateMaps::take(&mut ebpf)?, ingress)), Ok(())),
+        Err(reason) => (None, Err(reason)),
+    };
+    capabilities.push(capability(GATE_INGRESS, ingress));
     let uprobes = ["apiward_tls_enter", "apiward_tls_exit", "apiward_tls_return"]
         .into_iter()
         .try_for_each(|program| load_uprobe(&mut ebpf, program));
@@ -166,6 +186,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         ring,
         maps,
         egress: egress_maps,
+        gate,
         probes: Probes { ebpf },
         capabilities,
     })
@@ -283,15 +304,25 @@ fn attach_sockets(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), String> {
     Ok(())
 }
 
-fn attach_egress(ebpf: &mut Ebpf, scope: &Scope) -> Result<(), String> {
-    let directories: Vec<PathBuf> = if scope.cgroups.is_empty() || scope.more_cgroups {
-        vec![cgroup::root().map_err(|error| error.to_string())?]
-    } else {
-        scope.cgroups.iter().map(|cgroup| cgroup.path.clone()).collect()
-    };
-    let program: &mut CgroupSkb = program(ebpf, "apiward_egress")?;
-    program.load().map_err(|error| words(&error))?;
-    for directory in directories {
+/// Where programs of cgroups belong.
+fn cgroups(scope: &Scope) -> Result<Vec<PathBuf>, String> {
+    if scope.cgroups.is_empty() || scope.more_cgroups {
+        return Ok(vec![cgroup::root().map_err(|error| error.to_string())?]);
+    }
+    Ok(scope.cgroups.iter().map(|cgroup| cgroup.path.clone()).collect())
+}
+
+fn load_cgroup(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
+    let program: &mut CgroupSkb = program(ebpf, name)?;
+    program.load().map_err(|error| words(&error))
+}
+
+fn attach_egress(ebpf: &mut Ebpf, name: &str, scope: &Scope) -> Result<(), String> {
+    let program: &mut CgroupSkb = program(ebpf, name)?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| words(&error))?;
+    }
+    for directory in cgroups(scope)? {
         let cgroup = File::open(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         program
             // A link is multi-program by its nature, and the kernel refuses the flag that would say so.
@@ -301,12 +332,24 @@ fn attach_egress(ebpf: &mut Ebpf, scope: &Scope) -> Result<(), String> {
     Ok(())
 }
 
+/// Loaded, and not attached.
+fn ingress(ebpf: &mut Ebpf, scope: &Scope) -> Result<Ingress, String> {
+    load_cgroup(ebpf, "apiward_ingress")?;
+    let program: &mut CgroupSkb = program(ebpf, "apiward_ingress")?;
+    let fd = program.fd().map_err(|error| words(&error))?;
+    let fd = fd
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| error.to_string())?;
+    Ok(Ingress::new(fd, cgroups(scope)?))
+}
+
 fn load_uprobe(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
     let program: &mut UProbe = program(ebpf, name)?;
     program.load().map_err(|error| words(&error))
 }
 
-fn take<T>(
+pub(super) fn take<T>(
     ebpf: &mut Ebpf,
     name: &'static str,
     convert: impl FnOnce(Map) -> Result<T, MapError>,
@@ -373,6 +416,12 @@ impl Maps {
             sum.shed_operations += value.shed_operations;
             sum.shed_bytes += value.shed_bytes;
             sum.other_carriers += value.other_carriers;
+            sum.gate_heads += value.gate_heads;
+            sum.gate_left += value.gate_left;
+            sum.gate_denied += value.gate_denied;
+            sum.gate_lost += value.gate_lost;
+            sum.gate_unowned += value.gate_unowned;
+            sum.gate_again += value.gate_again;
         }
         sum
     }
@@ -392,6 +441,11 @@ impl Maps {
             let _ = self.processes.remove(&pid);
         }
         Ok(())
+    }
+
+    /// The executable is exempt.
+    pub fn is_exempt(&self, file: &FileKey) -> bool {
+        self.exes.get(file, 0).is_ok_and(|value| value & EXEMPT != 0)
     }
 
     /// This library is dealt with: its mappings need not be reported again.
@@ -426,10 +480,16 @@ impl EgressMaps {
 
     /// From now on no payload of this flow at or behind `from` leaves; with `None`, none at all.
     pub fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), MapError> {
-        let fresh = self.withheld.get(&cookie, 0).is_err();
+        let known = self.withheld.get(&cookie, 0).ok();
+        // What the gate did was earlier, and it knows from where.
+        if known.is_some_and(|known| known.gate != 0) {
+            return Ok(());
+        }
+        let fresh = known.is_none();
         let value = Withhold {
             from: from.unwrap_or(0),
             everything: u32::from(from.is_none()),
+            ..Withhold::default()
         };
         self.withheld.insert(cookie, value, 0)?;
         self.withheld_count += usize::from(fresh);
@@ -456,6 +516,12 @@ impl EgressMaps {
             (_, 0) => Some((flow.sent_start, 0)),
             _ => Some((flow.egress_end, flow.egress_at)),
         }
+    }
+
+    /// Sequence number from which the gate itself withholds the flow.
+    pub fn gate_from(&self, cookie: u64) -> Option<u32> {
+        let withhold = self.withheld.get(&cookie, 0).ok()?;
+        (withhold.gate != 0).then_some(withhold.from)
     }
 }
 

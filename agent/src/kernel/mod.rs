@@ -6,6 +6,8 @@ pub mod btf;
 pub mod cgroup;
 pub mod cost;
 pub mod elf;
+pub mod gate;
+pub mod links;
 pub mod load;
 pub mod mapped;
 pub mod mappings;

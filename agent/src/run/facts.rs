@@ -136,6 +136,7 @@ impl Agent {
         Host {
             withholds: can(load::EGRESS_WITHHOLD),
             resets: can(load::SOCKET_DESTROY),
+            gate: can(load::GATE_INGRESS) && can(load::GATE_EGRESS),
         }
     }
 
@@ -176,6 +177,12 @@ impl Agent {
                 format!("{} is missing ({reason}): see `apiward doctor`", capability.name)
             })
             .collect();
+        if let Some(gate) = self.gate.as_ref().filter(|gate| !gate.missing.is_empty()) {
+            degraded.push(format!(
+                "the gate is open, the pipeline decides alone: {}",
+                gate.missing
+            ));
+        }
         if self.overload.on {
             degraded.push(
                 "overload: bodies are counted and not kept; give the agent more CPU, or a scope".into(),

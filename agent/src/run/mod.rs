@@ -4,6 +4,8 @@
 //! ends, dropping the programs detaches them: nothing stays behind.
 
 mod facts;
+mod gate;
+mod listeners;
 mod lock;
 mod policies;
 mod scope;
@@ -13,6 +15,8 @@ mod unread;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use apiward_common::owner::Owner;
 
 use crate::call;
 use crate::capture::intake::Notice;
@@ -35,6 +39,8 @@ pub use start::start;
 const DRAIN_RECORDS_MAX: usize = 4_096;
 /// Pause between two looks at the ring while there is traffic and nothing to enforce.
 const PAUSE_OBSERVING: Duration = Duration::from_micros(1_000);
+/// Pause between two looks for whom a stopped connection belongs to: it has just been made.
+const PAUSE_WAITING: Duration = Duration::from_micros(250);
 /// Longest sleep without traffic.
 const SLEEP: Duration = Duration::from_millis(500);
 /// How often time is passed on to stages that wait for it.
@@ -60,6 +66,7 @@ impl Withholding for EgressMaps {
         Some(Egress {
             passed_end,
             passed_at: Some(KernelTime(at)),
+            gate_from: self.gate_from(cookie),
         })
     }
 }
@@ -76,6 +83,9 @@ pub struct Agent {
     libraries: Libraries,
     libraries_known: u64,
     executables: scope::Executables,
+    sight: scope::Sight,
+    /// Where the kernel takes its programs.
+    gate: Option<gate::Gate>,
     capabilities: Vec<crate::kernel::load::Capability>,
     policies: Arc<PolicySet>,
     policies_from: Origin,
@@ -161,12 +171,17 @@ impl Agent {
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command);
             }
+            let waiting = self.pipeline.judge.enforcement.is_waiting();
+            if waiting {
+                self.pipeline.judge.enforcement.retry(clock::now());
+            }
             if records < DRAIN_RECORDS_MAX {
-                let pause = match self.pipeline.judge.engine.mode() {
-                    Mode::Observe => Some(PAUSE_OBSERVING),
-                    Mode::Enforce => None,
+                let (pause, limit) = match self.pipeline.judge.engine.mode() {
+                    _ if waiting => (None, PAUSE_WAITING),
+                    Mode::Observe => (Some(PAUSE_OBSERVING), SLEEP),
+                    Mode::Enforce => (None, SLEEP),
                 };
-                self.ring.wait(pause, SLEEP);
+                self.ring.wait(pause, limit);
             }
         }
         while self.drain() == DRAIN_RECORDS_MAX {}
@@ -217,6 +232,7 @@ impl Agent {
             libraries,
             executables,
             maps,
+            gate,
             ..
         } = self;
         let (mut unseen, mut ended) = (Vec::new(), Vec::new());
@@ -239,9 +255,18 @@ impl Agent {
                 } => {
                     ended.push((cookie, process, bytes, enforceable, seen));
                 }
-                Notice::Executed { at, pid, file, exe } => {
-                    executables.list(exe.as_ref(), file, maps);
+                Notice::Executed { at, process, file } => {
+                    executables.list(process.exe.as_ref(), file, maps);
+                    if let Some(gate) = gate {
+                        gate.learn(gate::identity_of(&process, &file), &process);
+                    }
+                    let (pid, exe) = (process.pid, process.exe.clone());
                     libraries.request(Request::Executed { at, pid, file, exe });
+                }
+                Notice::Owner { process, identity } => {
+                    if let Some(gate) = gate {
+                        gate.learn(identity, &process);
+                    }
                 }
             });
         });
@@ -335,6 +360,9 @@ impl Agent {
             ("mptcp", counters.mptcp),
             ("compat-calls", counters.compat),
             ("unreadable-bytes", counters.unreadable),
+            ("gate-lost", counters.gate_lost),
+            ("gate-unowned", counters.gate_unowned),
+            ("gate-again", counters.gate_again),
         ] {
             self.telemetry.set_loss_total(name, total);
         }
@@ -521,6 +549,7 @@ impl Agent {
         }
         self.policies_from = from;
         self.pipeline.judge.engine.replace(self.policies.clone());
+        self.replace_gate();
         self.pipeline
             .calls
             .set_literals(&start::literals(&self.config, &self.policies));
@@ -528,11 +557,40 @@ impl Agent {
         asked.accept(old, new, message);
     }
 
+    /// The gate goes by what is in force: policies and mode.
+    fn replace_gate(&mut self) {
+        let Agent {
+            gate: Some(gate),
+            pipeline,
+            policies,
+            maps,
+            sight,
+            exports,
+            ..
+        } = self
+        else {
+            return;
+        };
+        let engine = &mut pipeline.judge.engine;
+        if gate.replace(policies, engine.mode(), engine) {
+            let judged = |owner: &Owner| {
+                sight.has(owner.pid) && !sight.is_exempt(owner.pid) && !maps.is_exempt(&owner.exe())
+            };
+            for (port, owner) in listeners::running(judged) {
+                gate.listens(port, owner, &pipeline.intake.process_of(&owner));
+            }
+        }
+        if !gate.missing.is_empty() {
+            exports.send(vec![wire::agent_state("gate-open", gate.missing.clone())]);
+        }
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::SetMode { mode, asked } => {
                 let old = self.pipeline.judge.engine.mode();
                 self.pipeline.judge.engine.set_mode(mode);
+                self.replace_gate();
                 self.telemetry.set_enforcing(mode == Mode::Enforce);
                 asked.accept(
                     old.as_str(),

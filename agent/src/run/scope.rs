@@ -278,6 +278,16 @@ impl Sight {
                     .is_ok_and(|found| scope.netns.iter().any(|inode| u64::from(*inode) == found.ino())))
     }
 
+    /// The process is in an exempt cgroup.
+    pub fn is_exempt(&self, pid: u32) -> bool {
+        let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("cgroup"));
+        let text = text.unwrap_or_default();
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let full = self.root.as_ref().zip(path).map(|(root, path)| root.join(path));
+        let exempt = &self.scope.exempt_cgroups;
+        full.is_some_and(|full| exempt.iter().any(|cgroup| full.starts_with(&cgroup.path)))
+    }
+
     /// By what `/proc/<pid>/cgroup` says.
     fn has_cgroup(&self, text: &str) -> bool {
         let (Some(root), Some(path)) = (

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::gate::Gate;
 use super::lock::{self, HostLock};
 use super::{Agent, policies, scope};
 use crate::call::redact::Earning;
@@ -59,6 +60,7 @@ pub fn start(config: Config) -> Result<Agent> {
     let mut agent = attach(config, policies, scope, exports.clone(), commands, telemetry)?;
     let place = control::start(&exports, bound, Box::new(mappers))?;
     agent.held = Some(super::Held { place, lock });
+    agent.replace_gate();
     agent.tell_unmet();
     Ok(agent)
 }
@@ -96,6 +98,7 @@ fn attach(
         ring,
         mut maps,
         egress,
+        gate,
         probes,
         mut capabilities,
         run_times,
@@ -104,13 +107,18 @@ fn attach(
     capabilities.extend([host_pids(), resets]);
     executables.list_running(&mut maps);
     let sight = scope::Sight::new(kernel_scope, &config, &executables);
+    let gate = gate.map(|(maps, ingress)| Gate::new(maps, ingress));
     // Before the running processes are looked at: what they map meanwhile waits in the rings. Where a kernel program
     // tells of mappings, they are not needed.
     let mappings = mappings_needed
         .then(|| follow_mappings(&mut capabilities))
         .flatten();
-    let libraries = Libraries::start(probes, neighbours(sight, mappings), config.capture.tls_probes)
-        .context("the thread for TLS libraries cannot be started")?;
+    let libraries = Libraries::start(
+        probes,
+        neighbours(sight.clone(), mappings),
+        config.capture.tls_probes,
+    )
+    .context("the thread for TLS libraries cannot be started")?;
     start_exporters(&config, &exports);
     if let Some(listen) = config.metrics {
         serve_metrics(&exports, telemetry.clone(), listen);
@@ -125,7 +133,13 @@ fn attach(
         Calls::new(call_options(&config, &policies)?),
         Judge::new(
             Engine::new(policies.clone(), config.mode, config.trusted_proxies.clone()),
-            Enforcement::new(enforce::Limits::default(), Actions::new(egress)),
+            Enforcement::new(
+                enforce::Limits {
+                    gate: gate.is_some(),
+                    ..enforce::Limits::default()
+                },
+                Actions::new(egress),
+            ),
             Clock::measure(),
         ),
     );
@@ -147,6 +161,8 @@ fn attach(
         libraries,
         libraries_known: 0,
         executables,
+        sight,
+        gate,
         capabilities,
         policies,
         policies_from: super::Origin::Files,

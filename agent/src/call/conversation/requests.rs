@@ -141,6 +141,7 @@ impl Conversation {
         }
         open.call.flow = self.flow.clone();
         open.call.raw.proxied_client = self.proxied_client;
+        open.call.stopped = self.decision_on(position);
         *cx.calls_open += 1;
         cx.stats.calls += 1;
         (cx.out)(Phase::Head, &mut open.call);

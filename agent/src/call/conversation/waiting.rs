@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Context, Conversation, Side, length_of};
+use crate::call::CallState;
 use crate::call::open::Answer;
 use crate::capture::KernelTime;
 use crate::decode::Role;
@@ -118,6 +119,7 @@ impl Conversation {
                 return;
             }
             if let Some(mut open) = self.open.pop_front() {
+                self.answered += u32::from(state == CallState::Answered);
                 open.report(state, cx);
             }
         }

@@ -6,6 +6,9 @@ use super::super::{Enforcement, FlowGate};
 use super::*;
 use crate::call::{AuthScheme, BodyFacts, CallState, Protocol, Raw, Request};
 use crate::capture::SocketRole;
+use crate::policy::DecidedBy;
+
+mod gate;
 
 /// Where the response would begin: close to where sequence numbers wrap.
 const FROM: u32 = u32::MAX - 10;
@@ -18,6 +21,7 @@ struct Fake {
     egress: Option<Egress>,
     withhold: Result<(), GateError>,
     destroy: Result<(), GateError>,
+    answer: Result<u32, GateError>,
     kill: Result<(), GateError>,
 }
 
@@ -35,6 +39,11 @@ impl FlowGate for Fake {
     fn destroy(&mut self, _: &FlowInfo, cookie: u64) -> Result<(), GateError> {
         self.did.push(format!("destroy {cookie}"));
         self.destroy.clone()
+    }
+    fn answer(&mut self, _: &FlowInfo, process: &Process, event: CallId) -> Result<u32, GateError> {
+        self.did
+            .push(format!("answer {} in the place of {}", event.0, process.pid));
+        self.answer.clone()
     }
     fn kill(&mut self, process: &Process, _: KernelTime) -> Result<(), GateError> {
         self.did.push(format!("kill {}", process.pid));
@@ -98,6 +107,8 @@ fn call(id: u128, flow: FlowInfo) -> ApiCall {
         ambiguous: false,
         loss_overlap: false,
         response_position: in_clear.then_some(FROM),
+        head_end: None,
+        stopped: None,
         raw: Raw::default(),
     }
 }
@@ -106,6 +117,7 @@ fn passed(end: u32, at: u64) -> Option<Egress> {
     Some(Egress {
         passed_end: end,
         passed_at: Some(KernelTime(at)),
+        gate_from: None,
     })
 }
 
@@ -125,6 +137,7 @@ impl Scene {
             egress: passed(FROM, 1),
             withhold: Ok(()),
             destroy: Ok(()),
+            answer: Ok(190),
             kill: Ok(()),
         };
         let verdict = Verdict {
@@ -133,6 +146,7 @@ impl Scene {
             policy: "p".into(),
             rule: "r".into(),
             decided_by: DecidedBy::Pipeline,
+            gated: false,
             require: None,
             matched: Arc::from([]),
             source: "p.yaml:1".into(),
@@ -165,7 +179,7 @@ impl Scene {
     /// What is known right after the verdict.
     fn outcome(&mut self) -> Outcome {
         self.judge();
-        match self.enforcement.outcome(self.call.id) {
+        match self.enforcement.outcome(&self.call) {
             Answer::Ready(outcome) => outcome,
             other => panic!("{other:?}"),
         }
@@ -174,7 +188,7 @@ impl Scene {
     /// What is known when the flow ends.
     fn outcome_at_end(&mut self, end: FlowEnd) -> Outcome {
         self.judge();
-        assert_eq!(self.enforcement.outcome(self.call.id), Answer::Pending);
+        assert_eq!(self.enforcement.outcome(&self.call), Answer::Pending);
         assert_eq!(self.enforcement.finished(), []);
         self.enforcement.on_closed(self.call.flow.id, &end);
         let [(id, outcome)] = self.enforcement.finished().try_into().unwrap();
@@ -205,7 +219,7 @@ fn a_response_that_never_left_is_contained() {
     scene.enforcement.on_closed(FlowId::Socket(COOKIE), &end_at(FROM));
     assert_eq!(scene.did(), ["release 77"]);
     assert_eq!(scene.enforcement.dead_flows(), 0);
-    assert_eq!(scene.enforcement.outcome(CallId(1)), Answer::None);
+    assert_eq!(scene.enforcement.outcome(&scene.call), Answer::None);
 }
 
 #[test]
@@ -267,6 +281,7 @@ fn in_tls_time_tells() {
     scene.gate().egress = Some(Egress {
         passed_end: FROM,
         passed_at: None,
+        gate_from: None,
     });
     assert_eq!(scene.outcome(), plain(Guarantee::Cut));
     // Nobody counts.
@@ -426,7 +441,7 @@ fn a_reset_that_fails_is_no_cut() {
     let mut scene = Scene::new();
     scene.gate().destroy = unsupported.clone();
     scene.judge();
-    assert_eq!(scene.enforcement.outcome(CallId(1)), Answer::Pending);
+    assert_eq!(scene.enforcement.outcome(&scene.call), Answer::Pending);
     scene.enforcement.on_tick(KernelTime(HEAD_AT.0 + 499_999_999));
     assert_eq!(scene.enforcement.finished(), []);
     scene.enforcement.on_tick(KernelTime(HEAD_AT.0 + 500_000_000));
@@ -441,7 +456,7 @@ fn a_reset_that_fails_is_no_cut() {
     scene.gate().egress = passed(FROM.wrapping_add(5), 1);
     scene.judge();
     scene.enforcement.on_tick(KernelTime(u64::MAX));
-    let Answer::Ready(outcome) = scene.enforcement.outcome(CallId(1)) else {
+    let Answer::Ready(outcome) = scene.enforcement.outcome(&scene.call) else {
         panic!()
     };
     assert_eq!((outcome.guarantee, outcome.collateral), (Guarantee::Observed, 0));
@@ -452,7 +467,7 @@ fn a_reset_that_fails_is_no_cut() {
     scene.gate().withhold = Err(GateError::Failed("the map is full".into()));
     scene.judge();
     scene.enforcement.on_tick(KernelTime(u64::MAX));
-    let Answer::Ready(outcome) = scene.enforcement.outcome(CallId(1)) else {
+    let Answer::Ready(outcome) = scene.enforcement.outcome(&scene.call) else {
         panic!()
     };
     assert_eq!(outcome.guarantee, Guarantee::Observed);
@@ -525,13 +540,12 @@ fn others_verdicts_are_not_carried_out() {
     for (action, by) in [
         (Action::Allow, DecidedBy::Pipeline),
         (Action::Alert, DecidedBy::Pipeline),
-        (Action::Deny, DecidedBy::Gate),
     ] {
         let mut scene = Scene::new();
         (scene.verdict.action, scene.verdict.decided_by) = (action, by);
         scene.judge();
         assert_eq!(scene.did(), Vec::<String>::new());
-        assert_eq!(scene.enforcement.outcome(CallId(1)), Answer::None);
+        assert_eq!(scene.enforcement.outcome(&scene.call), Answer::None);
     }
 }
 
@@ -542,7 +556,7 @@ fn the_tables_are_bounded() {
     for cookie in 1..=10 {
         scene.call = call(u128::from(cookie), flow(FlowId::Socket(cookie), Some(cookie)));
         scene.judge();
-        assert_eq!(scene.enforcement.outcome(scene.call.id), Answer::Pending);
+        assert_eq!(scene.enforcement.outcome(&scene.call), Answer::Pending);
     }
     // Six had to be told early, eight had to be released.
     assert_eq!(scene.enforcement.finished().len(), 6);

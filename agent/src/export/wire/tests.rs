@@ -77,6 +77,8 @@ fn sample() -> ApiCall {
         ambiguous: false,
         loss_overlap: false,
         response_position: None,
+        head_end: None,
+        stopped: None,
         raw: Raw {
             method: canary(),
             target: canary(),
@@ -99,6 +101,7 @@ fn deny() -> Verdict {
         policy: "records".into(),
         rule: "no-export".into(),
         decided_by: DecidedBy::Pipeline,
+        gated: false,
         require: Some(Guarantee::Prevented),
         matched: Arc::from(["methods", "paths"]),
         source: Arc::from("records.yaml:9"),

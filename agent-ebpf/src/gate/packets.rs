@@ -1,0 +1,486 @@
+//! Requests in clear: segments that come for a server's socket, and that leave a client's.
+//!
+//! What comes is kept from TCP, what would leave from the host. A segment is dropped whole; ACK and RST have no payload
+//! and pass. Whose the socket is was noted when a process began to listen or to connect; a socket of nobody that is
+//! known is not judged.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use apiward_common::flow::{Tuple, Withhold};
+use apiward_common::gate::segments::{GateFlow, Plan, on_segment, scanned};
+use apiward_common::gate::{Facts, direction, flag, state};
+use apiward_common::limits::{FLOWS_MAX, WITHHELD_MAX};
+use apiward_common::record::{hook, role, stopped};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap};
+use aya_ebpf::programs::SkBuffContext;
+
+use super::scan::{self, Work};
+use super::tell::{Told, apiward_tell};
+use crate::emit::count;
+use crate::maps::{EXEMPT_PEERS, FLOWS, OFFSETS, SOME_WITHHELD, WITHHELD};
+use crate::owner::{OWNERS, class_of};
+use crate::packet::{self, Segment};
+use crate::sock::{field, tuple};
+use crate::withhold::{DROP, PASS};
+
+/// Handshakes whose first bytes came before the connection.
+const HANDSHAKES_MAX: u32 = 4 * 1024;
+const TCP_LISTEN: u8 = 10;
+const TCP_SYN_SENT: u8 = 2;
+const BPF_NOEXIST: u64 = 1;
+
+/// By socket cookie and direction.
+#[map]
+static GATE_FLOWS: LruHashMap<FlowKey, Gated> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
+/// Connections that send before they are established (RFC 7413, or on the handshake's last segment): their socket is
+/// still the listener.
+#[map]
+static GATE_HANDSHAKES: LruHashMap<Tuple, Gated> = LruHashMap::with_max_entries(HANDSHAKES_MAX, 0);
+/// Denied inbound connections that live: the table above forgets, a denial must not.
+#[map]
+pub static GATE_DEAD: HashMap<u64, u32> = HashMap::with_max_entries(WITHHELD_MAX, 0);
+/// An entry as it begins: too large for the stack.
+#[map]
+static GATE_BLANK: Array<Gated> = Array::with_max_entries(1, 0);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FlowKey {
+    cookie: u64,
+    direction: u64,
+}
+
+/// One direction of one connection, and who may look at it now.
+#[repr(C)]
+pub struct Gated {
+    pub flow: GateFlow,
+    facts: Facts,
+    /// Segments of a connection come one by one, but for rare moments.
+    claims: u64,
+}
+
+type Socket = *const core::ffi::c_void;
+
+/// A segment comes for a socket.
+#[inline(always)]
+pub fn ingress(ctx: &SkBuffContext) -> i32 {
+    let Some(segment) = packet::segment(ctx) else {
+        return PASS;
+    };
+    if segment.payload == 0 {
+        return PASS;
+    }
+    let key = FlowKey {
+        // SAFETY: the program's own context.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
+        direction: direction::INBOUND as u64,
+    };
+    let Some(tp) = socket(ctx) else { return PASS };
+    // SAFETY: `tp` is a socket that the verifier knows.
+    let (state, next): (u8, u32) =
+        unsafe { (field(tp, OFFSETS.sk_state()), field(tp, OFFSETS.tp_rcv_nxt())) };
+    let mut accepted = next;
+    let mut found = None;
+    if state == TCP_LISTEN {
+        // The socket that is to be has accepted nothing yet.
+        accepted = segment.sequence.wrapping_add(segment.syn as u32);
+        found = handshake(ctx, tp, &segment, accepted);
+    } else {
+        let known = GATE_FLOWS.get_ptr_mut(&key);
+        if known.is_some() {
+            found = known;
+        // SAFETY: only asks whether it is there.
+        } else if unsafe { GATE_DEAD.get(&key.cookie) }.is_some() {
+            return DROP;
+        } else {
+            found = inbound(ctx, tp, &key);
+        }
+    }
+    let Some(gated) = found else { return PASS };
+    // SAFETY: a live map value, which is claimed before it is changed.
+    judge(ctx, unsafe { &mut *gated }, &key, &segment, Some(accepted))
+}
+
+/// A segment is about to leave. Asked before what is withheld, so that what is denied now is withheld already.
+#[inline(always)]
+pub fn egress(ctx: &SkBuffContext) -> i32 {
+    if !super::is_on() {
+        return PASS;
+    }
+    let Some(segment) = packet::segment(ctx) else {
+        return PASS;
+    };
+    if segment.payload == 0 {
+        return PASS;
+    }
+    let key = FlowKey {
+        // SAFETY: the program's own context.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
+        direction: direction::OUTBOUND as u64,
+    };
+    let known = GATE_FLOWS.get_ptr_mut(&key);
+    let Some(tp) = socket(ctx) else { return PASS };
+    let gated = match known {
+        Some(gated) => gated,
+        None => match outbound(ctx, tp, &key, &segment) {
+            Some(gated) => gated,
+            None => return PASS,
+        },
+    };
+    // SAFETY: as above.
+    judge(ctx, unsafe { &mut *gated }, &key, &segment, None)
+}
+
+/// The TCP socket of a packet.
+#[inline(always)]
+pub fn socket(ctx: &SkBuffContext) -> Option<Socket> {
+    // SAFETY: the program's own context, and a helper that takes what it holds.
+    unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return None;
+        }
+        let tp: Socket = bpf_skc_to_tcp_sock(sk.cast()).cast_const().cast();
+        if tp.is_null() { None } else { Some(tp) }
+    }
+}
+
+/// The first segment that is seen of a server's connection.
+#[inline(always)]
+fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey) -> Option<*mut Gated> {
+    // SAFETY: copied out at once.
+    let known = unsafe { FLOWS.get(&key.cookie) }?;
+    if known.role != role::SERVER || known.exempt != 0 || !super::is_on() {
+        return None;
+    }
+    // SAFETY: copied out at once.
+    let Some(owner) = (unsafe { OWNERS.get(&key.cookie) }) else {
+        count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
+        return None;
+    };
+    let mut ends = Tuple {
+        local: [0; 16],
+        remote: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+    };
+    tuple(tp as u64, &mut ends);
+    // SAFETY: only asks whether it is there.
+    if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
+        return None;
+    }
+    let class = class_of(&owner.identity());
+    let early = GATE_HANDSHAKES.get_ptr_mut(&ends);
+    let gated = match early {
+        Some(early) => {
+            // SAFETY: a live map value, copied as it is.
+            let _ = GATE_FLOWS.insert(key, unsafe { &*early }, BPF_NOEXIST);
+            let _ = GATE_HANDSHAKES.remove(&ends);
+            GATE_FLOWS.get_ptr_mut(key)?
+        }
+        None => fresh(key)?,
+    };
+    // SAFETY: a live map value; `tp` is a socket that the verifier knows.
+    unsafe {
+        let gated = &mut *gated;
+        if gated.flow.started == 0 {
+            let received: u64 = field(tp, OFFSETS.tp_bytes_received());
+            if received == 0 {
+                gated.flow.start(field(tp, OFFSETS.tp_rcv_nxt()));
+            } else {
+                count(|c| &raw mut (*c).gate_lost, 1);
+                gated.flow.start_lost();
+            }
+        }
+        gated.facts = Facts {
+            peer: packet::address(ctx, true),
+            class,
+            direction: direction::INBOUND,
+        };
+    }
+    Some(gated)
+}
+
+/// The first segment that is seen of a client's connection.
+#[inline(always)]
+fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -> Option<*mut Gated> {
+    // SAFETY: `tp` is a socket that the verifier knows.
+    let early = unsafe { field::<u8>(tp, OFFSETS.sk_state()) } == TCP_SYN_SENT;
+    // SAFETY: copied out at once.
+    let known = unsafe { FLOWS.get(&key.cookie) };
+    let is_client = early || known.is_some_and(|flow| flow.role == role::CLIENT);
+    if !is_client || known.is_some_and(|flow| flow.exempt != 0) {
+        return None;
+    }
+    // SAFETY: copied out at once.
+    let Some(owner) = (unsafe { OWNERS.get(&key.cookie) }) else {
+        count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
+        return None;
+    };
+    let class = class_of(&owner.identity());
+    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let begins = early || known.is_some_and(|flow| flow.started != 0 && flow.sent_start == first);
+    let gated = fresh(key)?;
+    // SAFETY: a live map value.
+    unsafe {
+        let gated = &mut *gated;
+        if begins {
+            gated.flow.start(first);
+        } else {
+            count(|c| &raw mut (*c).gate_lost, 1);
+            gated.flow.start_lost();
+        }
+        gated.facts = Facts {
+            peer: packet::address(ctx, false),
+            class,
+            direction: direction::OUTBOUND,
+        };
+    }
+    Some(gated)
+}
+
+#[inline(always)]
+fn fresh(key: &FlowKey) -> Option<*mut Gated> {
+    let blank = GATE_BLANK.get_ptr(0)?;
+    // SAFETY: a live map value that nobody writes.
+    let _ = GATE_FLOWS.insert(key, unsafe { &*blank }, BPF_NOEXIST);
+    GATE_FLOWS.get_ptr_mut(key)
+}
+
+/// Payload before the connection, on the SYN or on the handshake's last segment. `first`: its sequence number.
+#[inline(always)]
+fn handshake(ctx: &SkBuffContext, tp: Socket, segment: &Segment, first: u32) -> Option<*mut Gated> {
+    if !super::is_on() {
+        return None;
+    }
+    let mut ends = Tuple {
+        local: [0; 16],
+        remote: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+    };
+    packet::ends(ctx, segment, true, &mut ends);
+    // SAFETY: only asks whether it is there.
+    if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
+        return None;
+    }
+    let port = crate::owner::port_of(tp as u64)?;
+    // SAFETY: copied out at once.
+    let Some(owner) = (unsafe { crate::owner::LISTENERS.get(&port) }) else {
+        count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
+        return None;
+    };
+    let class = class_of(&owner.identity());
+    if let Some(gated) = GATE_HANDSHAKES.get_ptr_mut(&ends) {
+        // SAFETY: a live map value. The same place again is a repetition; another one another connection.
+        if unsafe { (*gated).flow.base.next } == first {
+            return Some(gated);
+        }
+    }
+    let blank = GATE_BLANK.get_ptr(0)?;
+    // SAFETY: a live map value that nobody writes.
+    let _ = GATE_HANDSHAKES.insert(&ends, unsafe { &*blank }, 0);
+    let gated = GATE_HANDSHAKES.get_ptr_mut(&ends)?;
+    // SAFETY: a live map value.
+    unsafe {
+        (*gated).flow.start(first);
+        (*gated).facts = Facts {
+            peer: packet::address(ctx, true),
+            class,
+            direction: direction::INBOUND,
+        };
+    }
+    Some(gated)
+}
+
+#[inline(always)]
+fn judge(
+    ctx: &SkBuffContext,
+    gated: &mut Gated,
+    key: &FlowKey,
+    segment: &Segment,
+    accepted: Option<u32>,
+) -> i32 {
+    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let end = first.wrapping_add(segment.payload);
+    if gated.flow.dead != 0 {
+        // What came before the denied head may be sent again.
+        let before = gated.flow.poisoned == 0 && (end.wrapping_sub(gated.flow.denied_at) as i32) <= 0;
+        return if before { PASS } else { DROP };
+    }
+    if gated.flow.head.stream.is_over() {
+        return PASS;
+    }
+    // SAFETY: a live map value; the counter is only ever changed in one piece.
+    unsafe {
+        if atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut gated.claims, 1) != 0 {
+            atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut gated.claims, u64::MAX);
+            count(|c| &raw mut (*c).gate_again, 1);
+            return DROP;
+        }
+    }
+    let verdict = claimed(ctx, gated, key, segment, accepted);
+    // SAFETY: as above.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut gated.claims, u64::MAX);
+    }
+    verdict
+}
+
+#[inline(always)]
+fn claimed(
+    ctx: &SkBuffContext,
+    gated: &mut Gated,
+    key: &FlowKey,
+    segment: &Segment,
+    accepted: Option<u32>,
+) -> i32 {
+    // SAFETY: helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let plan = on_segment(&mut gated.flow, first, segment.payload, accepted, now);
+    let Plan::Scan { .. } = plan else {
+        if plan == Plan::Drop {
+            count(|c| unsafe { &raw mut (*c).gate_again }, 1);
+            return DROP;
+        }
+        return PASS;
+    };
+    let Some(work) = scan::claim() else {
+        count(|c| unsafe { &raw mut (*c).gate_again }, 1);
+        return DROP;
+    };
+    work.facts = gated.facts;
+    let from = gated.flow.head.next;
+    let mut plan = plan;
+    // A second time where contents can be compared in between.
+    for _ in 0..2 {
+        let Plan::Scan { offset, bytes } = plan else { break };
+        plan = look(ctx, gated, work, segment, offset, bytes, now);
+    }
+    scan::release(work);
+    let inbound = key.direction == direction::INBOUND as u64;
+    let dead = gated.flow.dead != 0;
+    if dead {
+        denied(gated, key, segment, inbound);
+    }
+    let stream = &gated.flow.head.stream;
+    // Part of a head that is not whole: the process gets it, and may never get the rest.
+    let inside = stream.state >= state::METHOD && stream.state <= state::HEAD_LAST;
+    let part = inbound && inside && stream.head_bytes != 0 && stream.has(flag::LIVE);
+    if dead || part {
+        let head_start = if gated.flow.poisoned != 0 {
+            from
+        } else if dead {
+            gated.flow.denied_at
+        } else {
+            gated.flow.head.next.wrapping_sub(stream.head_bytes)
+        };
+        let told = Told {
+            cookie: key.cookie,
+            head_start,
+            position: later(from, head_start),
+            generation: stream.generation,
+            rule: gated.flow.rule,
+            // It is counted itself once it is whole.
+            heads: if dead && gated.flow.poisoned == 0 && stream.heads != 0 {
+                stream.heads - 1
+            } else {
+                stream.heads
+            },
+            bytes: inbound as u32,
+            what: if !dead {
+                stopped::PART
+            } else if gated.flow.poisoned != 0 {
+                stopped::TWO_CONTENTS
+            } else if stream.has(flag::AMBIGUOUS) {
+                stopped::AMBIGUOUS
+            } else {
+                stopped::DENIED
+            },
+            hook: if inbound { hook::INGRESS } else { hook::EGRESS },
+            reserved: [0; 6],
+        };
+        apiward_tell(ctx.skb.skb, &told);
+    }
+    if dead || plan != Plan::Pass { DROP } else { PASS }
+}
+
+#[inline(always)]
+fn look(
+    ctx: &SkBuffContext,
+    gated: &mut Gated,
+    work: &mut Work,
+    segment: &Segment,
+    offset: u32,
+    bytes: u32,
+    now: u64,
+) -> Plan {
+    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let begin = segment.offset + offset;
+    let charged = gated.flow.charged;
+    scan::packet(
+        ctx.skb.skb.cast(),
+        &mut gated.flow.head.stream,
+        work,
+        begin,
+        begin + bytes,
+        charged,
+    );
+    if !scan::is_whole(&gated.flow.head.stream, work) {
+        // It could not be read: nobody knows what came.
+        gated.flow.start_lost();
+        count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
+        return Plan::Pass;
+    }
+    count(|c| unsafe { &raw mut (*c).gate_heads }, work.scan.heads as u64);
+    count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);
+    count(|c| unsafe { &raw mut (*c).gate_lost }, work.scan.lost as u64);
+    scanned(&mut gated.flow, &work.scan, first, segment.payload, bytes, now)
+}
+
+/// A head is denied: the connection is dead from it on.
+#[inline(always)]
+fn denied(gated: &Gated, key: &FlowKey, segment: &Segment, inbound: bool) {
+    count(|c| unsafe { &raw mut (*c).gate_denied }, 1);
+    let flow = &gated.flow;
+    if inbound {
+        let _ = GATE_DEAD.insert(&key.cookie, &flow.denied_at, 0);
+        return;
+    }
+    let withhold = Withhold {
+        from: if flow.poisoned != 0 {
+            segment.sequence
+        } else {
+            flow.denied_at
+        },
+        everything: 0,
+        gate: 1,
+        reserved: 0,
+    };
+    let _ = WITHHELD.insert(&key.cookie, &withhold, BPF_NOEXIST);
+    if let Some(some) = SOME_WITHHELD.get_ptr_mut(0) {
+        // SAFETY: a live map value that only ever becomes 1 here.
+        unsafe { *some = 1 };
+    }
+}
+
+#[inline(always)]
+fn later(a: u32, b: u32) -> u32 {
+    if (a.wrapping_sub(b) as i32) > 0 { a } else { b }
+}
+
+/// The connection is over.
+#[inline(always)]
+pub fn closed(cookie: u64) {
+    let _ = GATE_DEAD.remove(&cookie);
+    for direction in [direction::INBOUND, direction::OUTBOUND] {
+        let key = FlowKey {
+            cookie,
+            direction: direction as u64,
+        };
+        let _ = GATE_FLOWS.remove(&key);
+    }
+}

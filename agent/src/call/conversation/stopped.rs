@@ -1,0 +1,87 @@
+//! Requests that the gate has stopped.
+//!
+//! Where the process never gets the head, the gate's copy of it is all there is: it becomes a call that has ended. Where
+//! the process has the bytes (it wrote them, or has read them already), they come as segments like any others, and the
+//! decision is kept for the call that they make.
+
+use bytes::Bytes;
+
+use super::{Context, Conversation};
+use crate::call::open::Open;
+use crate::call::{CallDirection, CallState, Phase, facts};
+use crate::capture::{Decision, Direction, Stopped};
+use crate::decode::{AnswerTo, Decoder, Event, Head, Limits, Role};
+use crate::flow::{Piece, What};
+
+impl Conversation {
+    pub(in crate::call) fn stopped(&mut self, mut stopped: Stopped, cx: &mut Context<'_>) {
+        stopped.decision.earlier = stopped.decision.earlier.saturating_sub(self.answered);
+        if stopped.head.is_empty() {
+            self.decided = Some((stopped.position as u32, stopped.decision));
+            return;
+        }
+        let Some(head) = head_of(stopped.head.clone(), &cx.limits.decode) else {
+            return;
+        };
+        let direction = match stopped.direction {
+            Direction::Received => CallDirection::Inbound,
+            Direction::Sent => CallDirection::Outbound,
+        };
+        let piece = Piece {
+            flow: stopped.flow.clone(),
+            process: stopped.process,
+            direction: stopped.direction,
+            at: stopped.at,
+            position: stopped.position,
+            other_position: 0,
+            what: What::Chunk(stopped.head),
+        };
+        let (told, anomalies) = facts::request(
+            head,
+            stopped.at,
+            direction,
+            &stopped.flow,
+            &piece.process,
+            cx.redactor,
+        );
+        let mut open = Open::new(told, anomalies, direction, &piece, stopped.position, false, cx);
+        open.call.raw.proxied_client = self.proxied_client;
+        open.call.stopped = Some(stopped.decision);
+        *cx.calls_open += 1;
+        cx.stats.calls += 1;
+        (cx.out)(Phase::Head, &mut open.call);
+        open.report(CallState::Stopped, cx);
+    }
+
+    /// What the gate has said of the request whose head begins here.
+    pub(super) fn decision_on(&mut self, position: u64) -> Option<Decision> {
+        let (start, decision) = self.decided?;
+        if start != position as u32 {
+            return None;
+        }
+        self.decided = None;
+        Some(decision)
+    }
+}
+
+/// The head, also if it was stopped before it was whole.
+fn head_of(mut bytes: Bytes, limits: &Limits) -> Option<Head> {
+    const REST: &[u8] = b"\r\n\r\n";
+    let mut decoder = Decoder::new(Role::Requests, true);
+    decoder.chunk(true);
+    loop {
+        let event = decoder.next(&mut bytes, AnswerTo::Ordinary, limits);
+        match event {
+            Some(Event::Head(head)) => return Some(head),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut rest = Bytes::from_static(REST);
+    while let Some(event) = decoder.next(&mut rest, AnswerTo::Ordinary, limits) {
+        if let Event::Head(head) = event {
+            return Some(head);
+        }
+    }
+    None
+}

@@ -1,0 +1,105 @@
+//! What the gate in the kernel says: of requests that it has stopped.
+
+use std::sync::Arc;
+
+use apiward_common::owner::Owner;
+use apiward_common::record::{self, role};
+
+use super::{Flow, Intake, address};
+use crate::capture::{
+    Captured, Decision, Direction, FlowId, FlowInfo, Hook, KernelTime, SocketRole, Stopped,
+};
+
+impl Intake {
+    /// The gate speaks: of a head that is not whole yet, or of a request that it has stopped.
+    pub(super) fn stopped(
+        &mut self,
+        at: KernelTime,
+        record: &record::Stopped,
+        piece: &[u8],
+        out: &mut dyn FnMut(Captured),
+    ) -> Option<()> {
+        let hook = Hook::from_number(record.hook)?;
+        let Some((ground, head)) = self.heads.take(record, piece) else {
+            return Some(());
+        };
+        let mut process = self.process_of(&Owner {
+            cgroup: record.cgroup,
+            pid: record.pid,
+            uid: record.uid,
+            comm: record.comm,
+            ..Owner::default()
+        });
+        let flow = match record.object {
+            0 => match self.flows.get(&record.cookie) {
+                Some(known) => {
+                    process = known.process.clone();
+                    known.info.clone()
+                }
+                None => {
+                    let info = Arc::new(flow_of_stopped(record)?);
+                    if self.flows.len() >= self.flows_max {
+                        self.make_room();
+                    }
+                    let flow = Flow {
+                        info: info.clone(),
+                        process: process.clone(),
+                        objects: Vec::new(),
+                        ended: false,
+                    };
+                    self.flows.insert(record.cookie, flow);
+                    out(Captured::Flow(info.clone()));
+                    info
+                }
+            },
+            object => {
+                let id = FlowId::Tls {
+                    pid: record.pid,
+                    object,
+                    generation: record.object_generation,
+                };
+                self.objects.get(&id)?.clone()
+            }
+        };
+        let direction = match hook {
+            Hook::Ingress | Hook::TlsRead => Direction::Received,
+            Hook::Egress | Hook::TlsWrite => Direction::Sent,
+        };
+        out(Captured::Stopped(Stopped {
+            at,
+            flow,
+            process,
+            direction,
+            position: u64::from(record.head_start),
+            head,
+            decision: Decision {
+                generation: record.generation,
+                rule: record.rule,
+                ground,
+                hook,
+                earlier: record.heads,
+            },
+        }));
+        Some(())
+    }
+}
+
+/// No process has used the connection yet: the record says what there is to know.
+fn flow_of_stopped(record: &record::Stopped) -> Option<FlowInfo> {
+    Some(FlowInfo {
+        id: FlowId::Socket(record.cookie),
+        carrier: Some(record.cookie),
+        local: Some(address(record.family, record.local, record.local_port)?),
+        remote: Some(address(record.family, record.remote, record.remote_port)?),
+        role: match record.role {
+            role::CLIENT => SocketRole::Client,
+            role::SERVER => SocketRole::Server,
+            _ => SocketRole::Unknown,
+        },
+        netns: record.netns,
+        tls: None,
+        joined_late: false,
+        starts: None,
+        enforceable: true,
+    })
+}

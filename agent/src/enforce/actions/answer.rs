@@ -1,0 +1,154 @@
+//! Answering in a server's place: through a copy of its socket (`pidfd_getfd`, Linux 5.6).
+//!
+//! The socket's own sequence numbers, window and retransmission do the rest; nothing is forged. The application sees
+//! its connection end.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::net::{SendFlags, Shutdown, sockopt};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use super::super::GateError;
+use crate::capture::Process;
+use crate::kernel::cgroup;
+
+/// Processes of a cgroup that are looked at.
+const PROCESSES_MAX: usize = 4_096;
+
+/// What a client is told. `event` names the call, for whoever asks why.
+fn text(event: u128) -> String {
+    let body = format!("{{\"error\":\"denied by policy\",\"event\":\"{event:032x}\"}}\n");
+    format!(
+        "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Sends the answer and closes the sending direction; returns the answer's bytes. [`GateError::Gone`]: no process has the socket open (yet).
+pub(super) fn answer(process: &Process, inode: u32, cookie: u64, event: u128) -> Result<u32, GateError> {
+    let socket = copy_of(process, inode, cookie)?;
+    let text = text(event);
+    let sent = rustix::net::send(
+        &socket,
+        text.as_bytes(),
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    )
+    .map_err(|errno| GateError::Failed(format!("the answer was not taken: {errno}")))?;
+    if sent < text.len() {
+        return Err(GateError::Failed(
+            "the connection has no room for an answer".to_owned(),
+        ));
+    }
+    rustix::net::shutdown(&socket, Shutdown::Write)
+        .map_err(|errno| GateError::Failed(format!("the connection does not close: {errno}")))?;
+    Ok(sent as u32)
+}
+
+/// A descriptor of the same socket, from the process that should have it or another one of its cgroup.
+fn copy_of(process: &Process, inode: u32, cookie: u64) -> Result<OwnedFd, GateError> {
+    let mut refused = None;
+    let others = cgroup::processes(&process.cgroup_path, PROCESSES_MAX);
+    let others = others.into_iter().filter(|pid| *pid != process.pid);
+    for pid in [process.pid].into_iter().chain(others).filter(|pid| *pid != 0) {
+        let Some(fd) = descriptor_of(pid, inode) else {
+            continue;
+        };
+        match copy(pid, fd) {
+            // The descriptor may be another socket's by now.
+            Ok(socket) if sockopt::socket_cookie(&socket).is_ok_and(|found| found == cookie) => {
+                return Ok(socket);
+            }
+            Ok(_) => {}
+            Err(errno) => refused = Some(errno),
+        }
+    }
+    Err(match refused {
+        Some(errno) => GateError::Failed(format!("the socket cannot be copied: {errno}")),
+        None => GateError::Gone,
+    })
+}
+
+fn copy(pid: u32, fd: i32) -> rustix::io::Result<OwnedFd> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(rustix::io::Errno::SRCH)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    pidfd_getfd(&process, fd, PidfdGetfdFlags::empty())
+}
+
+/// The newest descriptors are looked at first: the connection is one of them.
+fn descriptor_of(pid: u32, inode: u32) -> Option<i32> {
+    let directory = Path::new("/proc").join(pid.to_string()).join("fd");
+    let wanted = format!("socket:[{inode}]");
+    let mut descriptors: Vec<i32> = fs::read_dir(&directory)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    descriptors.sort_unstable_by(|one, other| other.cmp(one));
+    descriptors.into_iter().find(|fd| {
+        fs::read_link(directory.join(fd.to_string()))
+            .is_ok_and(|target| target.as_os_str() == wanted.as_str())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::linux::fs::MetadataExt;
+
+    use super::*;
+
+    fn own() -> Process {
+        Process {
+            pid: std::process::id(),
+            tid: 0,
+            uid: 0,
+            comm: "test".into(),
+            exe: "/test".into(),
+            cgroup_id: 0,
+            cgroup_path: Default::default(),
+            container: None,
+        }
+    }
+
+    fn inode_of(socket: &TcpStream) -> u32 {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(socket);
+        fs::metadata(format!("/proc/self/fd/{fd}")).unwrap().st_ino() as u32
+    }
+
+    #[test]
+    fn the_client_gets_an_answer_and_the_server_an_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let cookie = sockopt::socket_cookie(&server).unwrap();
+        assert!(matches!(
+            answer(&own(), inode_of(&server), cookie + 1, 1),
+            Err(GateError::Gone)
+        ));
+        match answer(&own(), inode_of(&server), cookie, 0xabc) {
+            Ok(_) => {}
+            // Where tracing is forbidden, copying is.
+            Err(error) => return assert!(error.to_string().contains("cannot be copied"), "{error}"),
+        }
+        let mut got = String::new();
+        client.read_to_string(&mut got).unwrap();
+        let (head, body) = got.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())),
+            "{head}"
+        );
+        assert!(body.contains("00000000000000000000000000000abc"), "{body}");
+        drop(client);
+        assert_eq!(server.read(&mut [0; 8]).unwrap(), 0);
+    }
+}

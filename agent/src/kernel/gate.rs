@@ -1,0 +1,239 @@
+//! The tables behind the gate, as maps: filled beside the ones in force, then put in force by one word.
+//!
+//! It must not know a policy: what it is given are numbers.
+
+use apiward_common::gate::{
+    Bits, EdgeKey, Generation, Method, MethodKey, NODES_MAX, Node, PeerKey, RULES_MAX, Rate, SLOTS, Workload,
+    WorkloadKey,
+};
+use apiward_common::owner::{Identity, Owner, Port};
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData, MapError};
+
+use super::load::{LoadError, take};
+
+/// Rules of one generation.
+const RULES: u32 = RULES_MAX as u32;
+
+/// One generation of tables. Every number in it is the generation's own; keys get it when they are written.
+#[derive(Clone, Debug, Default)]
+pub struct GateTables {
+    pub constants: Generation,
+    pub nodes: Vec<Node>,
+    /// Node, hash of the segment, node behind it.
+    pub edges: Vec<(u32, u64, u32)>,
+    /// By hash.
+    pub methods: Vec<(u64, Method)>,
+    /// Network (IPv6, or IPv4 as `::ffff:a.b.c.d`), prefix length of 128, rules.
+    pub peers: Vec<([u8; 16], u32, Bits)>,
+    /// By rule.
+    pub rates: Vec<Rate>,
+}
+
+/// Why tables cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    #[error("the map {map} takes no more: {source}")]
+    Map { map: &'static str, source: MapError },
+    #[error("{what}: {count}, more than {most}")]
+    TooLarge {
+        what: &'static str,
+        count: usize,
+        most: u32,
+    },
+}
+
+/// The maps.
+pub struct GateMaps {
+    active: Array<MapData, u32>,
+    generations: Array<MapData, Generation>,
+    nodes: Array<MapData, Node>,
+    edges: HashMap<MapData, EdgeKey, u32>,
+    methods: HashMap<MapData, MethodKey, Method>,
+    peers: LpmTrie<MapData, PeerKey, Bits>,
+    workloads: HashMap<MapData, WorkloadKey, Workload>,
+    rates: Array<MapData, Rate>,
+    classes: HashMap<MapData, Identity, u32>,
+    listeners: HashMap<MapData, Port, Owner>,
+    /// What each slot holds, to be cleared before it is used again.
+    slots: [Written; SLOTS as usize],
+}
+
+#[derive(Default)]
+struct Written {
+    number: u32,
+    edges: Vec<EdgeKey>,
+    methods: Vec<MethodKey>,
+    peers: Vec<Key<PeerKey>>,
+    workloads: Vec<WorkloadKey>,
+}
+
+fn failed(map: &'static str) -> impl Fn(MapError) -> GateError {
+    move |source| GateError::Map { map, source }
+}
+
+impl GateMaps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<GateMaps, LoadError> {
+        Ok(GateMaps {
+            active: take(ebpf, "GATE_ACTIVE", Array::try_from)?,
+            generations: take(ebpf, "GATE_GENERATIONS", Array::try_from)?,
+            nodes: take(ebpf, "GATE_NODES", Array::try_from)?,
+            edges: take(ebpf, "GATE_EDGES", HashMap::try_from)?,
+            methods: take(ebpf, "GATE_METHODS", HashMap::try_from)?,
+            peers: take(ebpf, "GATE_PEERS", LpmTrie::try_from)?,
+            workloads: take(ebpf, "GATE_WORKLOADS", HashMap::try_from)?,
+            rates: take(ebpf, "GATE_RATES", Array::try_from)?,
+            classes: take(ebpf, "CLASSES", HashMap::try_from)?,
+            listeners: take(ebpf, "LISTENERS", HashMap::try_from)?,
+            slots: Default::default(),
+        })
+    }
+
+    /// The generation in force; 0: none.
+    pub fn active(&self) -> u32 {
+        self.active.get(&0, 0).unwrap_or(0)
+    }
+
+    /// Writes tables under a number of their own and puts them in force, all at once: a head that has begun under the
+    /// tables before is judged by those. `workloads`: what each known class of processes is to them.
+    pub fn put_in_force(
+        &mut self,
+        number: u32,
+        tables: &GateTables,
+        workloads: &[(u32, Workload)],
+    ) -> Result<(), GateError> {
+        let too_large = |what, count: usize, most: u32| match count > most as usize {
+            true => Err(GateError::TooLarge { what, count, most }),
+            false => Ok(()),
+        };
+        too_large("states of paths and hosts", tables.nodes.len(), NODES_MAX)?;
+        too_large("rules", tables.rates.len(), RULES)?;
+        let slot = number % SLOTS;
+        self.clear(slot);
+        let result = self.write(slot, number, tables, workloads);
+        if let Err(error) = result {
+            self.clear(slot);
+            return Err(error);
+        }
+        self.active.set(0, number, 0).map_err(failed("GATE_ACTIVE"))
+    }
+
+    /// From now on nothing is judged by the gate. What it has stopped stays so.
+    pub fn put_out_of_force(&mut self) -> Result<(), GateError> {
+        self.active.set(0, 0, 0).map_err(failed("GATE_ACTIVE"))
+    }
+
+    fn write(
+        &mut self,
+        slot: u32,
+        number: u32,
+        tables: &GateTables,
+        workloads: &[(u32, Workload)],
+    ) -> Result<(), GateError> {
+        let written = &mut self.slots[slot as usize];
+        written.number = number;
+        for (at, node) in (slot * NODES_MAX..).zip(&tables.nodes) {
+            self.nodes.set(at, *node, 0).map_err(failed("GATE_NODES"))?;
+        }
+        for (node, hash, to) in &tables.edges {
+            let key = EdgeKey {
+                generation: number,
+                node: *node,
+                hash: *hash,
+            };
+            self.edges.insert(key, to, 0).map_err(failed("GATE_EDGES"))?;
+            written.edges.push(key);
+        }
+        for (hash, method) in &tables.methods {
+            let key = MethodKey {
+                hash: *hash,
+                generation: number,
+                reserved: 0,
+            };
+            self.methods
+                .insert(key, method, 0)
+                .map_err(failed("GATE_METHODS"))?;
+            written.methods.push(key);
+        }
+        for (address, prefix, bits) in &tables.peers {
+            let key = Key::new(
+                32 + prefix,
+                PeerKey {
+                    generation: number.to_be_bytes(),
+                    address: *address,
+                },
+            );
+            self.peers.insert(&key, bits, 0).map_err(failed("GATE_PEERS"))?;
+            written.peers.push(key);
+        }
+        for (at, rate) in (slot * RULES..).zip(&tables.rates) {
+            self.rates.set(at, *rate, 0).map_err(failed("GATE_RATES"))?;
+        }
+        for (class, workload) in workloads {
+            let key = WorkloadKey {
+                generation: number,
+                class: *class,
+            };
+            self.workloads
+                .insert(key, workload, 0)
+                .map_err(failed("GATE_WORKLOADS"))?;
+            written.workloads.push(key);
+        }
+        let constants = Generation {
+            number,
+            ..tables.constants
+        };
+        self.generations
+            .set(slot, constants, 0)
+            .map_err(failed("GATE_GENERATIONS"))
+    }
+
+    /// What is left of an older generation. Removing what is not there is no failure.
+    fn clear(&mut self, slot: u32) {
+        let _ = self.generations.set(slot, Generation::default(), 0);
+        let written = std::mem::take(&mut self.slots[slot as usize]);
+        for key in &written.edges {
+            let _ = self.edges.remove(key);
+        }
+        for key in &written.methods {
+            let _ = self.methods.remove(key);
+        }
+        for key in &written.peers {
+            let _ = self.peers.remove(key);
+        }
+        for key in &written.workloads {
+            let _ = self.workloads.remove(key);
+        }
+    }
+
+    /// A class of processes has become known: what it is to the tables in force.
+    pub fn add_workload(&mut self, class: u32, workload: &Workload) -> Result<(), GateError> {
+        let number = self.active();
+        if number == 0 {
+            return Ok(());
+        }
+        let key = WorkloadKey {
+            generation: number,
+            class,
+        };
+        self.workloads
+            .insert(key, workload, 0)
+            .map_err(failed("GATE_WORKLOADS"))?;
+        let slot = &mut self.slots[(number % SLOTS) as usize];
+        if slot.number == number {
+            slot.workloads.push(key);
+        }
+        Ok(())
+    }
+
+    /// Processes of this identity are of this class.
+    pub fn name(&mut self, identity: Identity, class: u32) -> Result<(), GateError> {
+        self.classes.insert(identity, class, 0).map_err(failed("CLASSES"))
+    }
+
+    /// Whoever listened on a port before the gate could see it.
+    pub fn listens(&mut self, port: Port, owner: Owner) -> Result<(), GateError> {
+        self.listeners.insert(port, owner, 0).map_err(failed("LISTENERS"))
+    }
+}
