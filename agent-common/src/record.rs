@@ -222,6 +222,9 @@ pub mod hook {
     pub const TLS_WRITE: u8 = 4;
 }
 
+/// Marks `Stopped::cookie` of a connection that has no socket of its own yet: the rest is its listener's.
+pub const NO_SOCKET: u64 = 1 << 63;
+
 /// Body of [`kind::STOPPED`]: the gate keeps a request from its receiver. Payload: bytes of its head, where the process
 /// does not get them to see.
 #[repr(C)]

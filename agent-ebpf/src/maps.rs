@@ -22,9 +22,9 @@ pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0)
 /// The agent sleeps and wants to be woken by the next record.
 #[map]
 pub static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);
-/// Some flow is withheld: else the egress program asks no further.
+/// Some flow is withheld by the agent, and by the gate: else the egress program asks no further.
 #[map]
-pub static SOME_WITHHELD: Array<u32> = Array::with_max_entries(1, 0);
+pub static SOME_WITHHELD: Array<u32> = Array::with_max_entries(2, 0);
 #[map]
 pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
 /// Connections of exempt processes, as their other end sees them: on this host it is left alone too.

@@ -375,7 +375,7 @@ fn closed(ctx: &BtfTracePointContext) {
     let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {
         return;
     };
-    if gate::is_on() {
+    if gate::was_on() {
         gate::packets::closed(cookie);
     }
     let unread = has_unread(sk);

@@ -20,7 +20,8 @@ mod tell;
 const RULES: u32 = RULES_MAX as u32;
 
 #[map]
-pub static GATE_ACTIVE: Array<u32> = Array::with_max_entries(1, 0);
+/// The generation in force; and whether there ever was one.
+pub static GATE_ACTIVE: Array<u32> = Array::with_max_entries(2, 0);
 #[map]
 pub static GATE_GENERATIONS: Array<Generation> = Array::with_max_entries(SLOTS, 0);
 #[map]
@@ -42,6 +43,12 @@ pub static GATE_ACCOUNTS: LruHashMap<RateKey, u64> = LruHashMap::with_max_entrie
 #[inline(always)]
 pub fn is_on() -> bool {
     GATE_ACTIVE.get(0).copied().unwrap_or(0) != 0
+}
+
+/// One was since the programs were loaded: connections may be dead by it.
+#[inline(always)]
+pub fn was_on() -> bool {
+    GATE_ACTIVE.get(1).copied().unwrap_or(0) != 0
 }
 
 /// The tables, asked by [`Tables`].

@@ -352,6 +352,13 @@ fn claimed(
         count(|c| unsafe { &raw mut (*c).gate_again }, 1);
         return DROP;
     };
+    if gated.facts.class == 0 {
+        // Perhaps the agent has given one by now.
+        // SAFETY: copied out at once.
+        if let Some(owner) = unsafe { OWNERS.get(&key.cookie) } {
+            gated.facts.class = class_of(&owner.identity());
+        }
+    }
     work.facts = gated.facts;
     let from = gated.flow.head.next;
     let mut plan = plan;
@@ -461,8 +468,8 @@ fn denied(gated: &Gated, key: &FlowKey, segment: &Segment, inbound: bool) {
         reserved: 0,
     };
     let _ = WITHHELD.insert(&key.cookie, &withhold, BPF_NOEXIST);
-    if let Some(some) = SOME_WITHHELD.get_ptr_mut(0) {
-        // SAFETY: a live map value that only ever becomes 1 here.
+    if let Some(some) = SOME_WITHHELD.get_ptr_mut(1) {
+        // SAFETY: a live map value that only ever becomes 1.
         unsafe { *some = 1 };
     }
 }

@@ -2,7 +2,7 @@
 
 use apiward_common::limits::CHUNK_BYTES_MAX;
 use apiward_common::owner::{Owner, Port};
-use apiward_common::record::{Stopped, hook, kind, role};
+use apiward_common::record::{NO_SOCKET, Stopped, hook, kind, role};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::SkBuffContext;
@@ -16,8 +16,6 @@ use crate::sock::field;
 
 /// Bytes of most heads.
 const SHORT_BYTES: usize = 1024;
-/// The cookie of a connection that has no socket yet: its listener's, marked.
-const NO_SOCKET: u64 = 1 << 63;
 
 /// What there is to tell.
 #[repr(C)]

@@ -22,6 +22,8 @@ const CONNECTIONS_MAX: usize = 8_192;
 const EARLIER_WAIT_NS: u64 = 5_000_000_000;
 /// How long the client may take to close an answered connection.
 const CLOSE_WAIT_NS: u64 = 1_000_000_000;
+/// How long a connection is remembered whose end nobody tells.
+const END_WAIT_NS: u64 = 60_000_000_000;
 /// How long it is looked for who holds a connection that nobody has accepted yet.
 const ACCEPT_WAIT_NS: u64 = 200_000_000;
 
@@ -219,6 +221,8 @@ impl Answers {
                 self.finished.push(connection.outcome(None));
             }
         }
+        self.connections
+            .retain(|_, connection| !connection.told || at.since(connection.since) < END_WAIT_NS);
         steps
     }
 

@@ -116,6 +116,7 @@ impl GateMaps {
             self.clear(slot);
             return Err(error);
         }
+        self.active.set(1, 1, 0).map_err(failed("GATE_ACTIVE"))?;
         self.active.set(0, number, 0).map_err(failed("GATE_ACTIVE"))
     }
 

@@ -579,6 +579,10 @@ impl Agent {
             for (port, owner) in listeners::running(judged) {
                 gate.listens(port, owner, &pipeline.intake.process_of(&owner));
             }
+            // And whoever may connect: else their first connections are left to the pipeline.
+            for owner in sight.running().into_iter().filter_map(listeners::owner_of) {
+                gate.learn(owner.identity(), &pipeline.intake.process_of(&owner));
+            }
         }
         if !gate.missing.is_empty() {
             exports.send(vec![wire::agent_state("gate-open", gate.missing.clone())]);

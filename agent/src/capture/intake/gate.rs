@@ -47,7 +47,9 @@ impl Intake {
                         objects: Vec::new(),
                         ended: false,
                     };
-                    self.flows.insert(record.cookie, flow);
+                    if has_socket(record) {
+                        self.flows.insert(record.cookie, flow);
+                    }
                     out(Captured::Flow(info.clone()));
                     info
                 }
@@ -88,7 +90,8 @@ impl Intake {
 fn flow_of_stopped(record: &record::Stopped) -> Option<FlowInfo> {
     Some(FlowInfo {
         id: FlowId::Socket(record.cookie),
-        carrier: Some(record.cookie),
+        // Where there is no socket yet, it is the listener's, marked.
+        carrier: has_socket(record).then_some(record.cookie),
         local: Some(address(record.family, record.local, record.local_port)?),
         remote: Some(address(record.family, record.remote, record.remote_port)?),
         role: match record.role {
@@ -102,4 +105,8 @@ fn flow_of_stopped(record: &record::Stopped) -> Option<FlowInfo> {
         starts: None,
         enforceable: true,
     })
+}
+
+fn has_socket(record: &record::Stopped) -> bool {
+    record.cookie & record::NO_SOCKET == 0
 }
