@@ -371,13 +371,13 @@ fn closed(ctx: &BtfTracePointContext) {
     let Some(cookie) = read::<u64>(sk, OFFSETS.sk_cookie()) else {
         return;
     };
+    if gate::was_on() {
+        gate::packets::closed(cookie);
+    }
     // SAFETY: copied out before anything else runs.
     let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {
         return;
     };
-    if gate::was_on() {
-        gate::packets::closed(cookie);
-    }
     let unread = has_unread(sk);
     // Who still reads must not look like a new connection; the entry goes when it is the least recently used.
     if !unread {

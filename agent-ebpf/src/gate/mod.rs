@@ -7,6 +7,7 @@ use apiward_common::gate::{
     Bits, Charge, EdgeKey, Generation, Method, MethodKey, NODES_MAX, Node, PeerKey, RULES_MAX, Rate, RateKey,
     SLOTS, Tables, Workload, WorkloadKey,
 };
+use apiward_common::limits::CLASSES_MAX;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
@@ -33,7 +34,7 @@ pub static GATE_METHODS: HashMap<MethodKey, Method> = HashMap::with_max_entries(
 #[map]
 pub static GATE_PEERS: LpmTrie<PeerKey, Bits> = LpmTrie::with_max_entries(16 * 1024, 1);
 #[map]
-pub static GATE_WORKLOADS: HashMap<WorkloadKey, Workload> = HashMap::with_max_entries(16 * 1024, 1);
+pub static GATE_WORKLOADS: HashMap<WorkloadKey, Workload> = HashMap::with_max_entries(SLOTS * CLASSES_MAX, 1);
 #[map]
 pub static GATE_RATES: Array<Rate> = Array::with_max_entries(SLOTS * RULES, 0);
 #[map]

@@ -67,7 +67,7 @@ type Socket = *const core::ffi::c_void;
 #[inline(always)]
 pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let Some(segment) = packet::segment(ctx) else {
-        return PASS;
+        return unreadable(ctx);
     };
     if segment.payload == 0 {
         return PASS;
@@ -82,22 +82,21 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let (state, next): (u8, u32) =
         unsafe { (field(tp, OFFSETS.sk_state()), field(tp, OFFSETS.tp_rcv_nxt())) };
     let mut accepted = next;
-    let mut found = None;
-    if state == TCP_LISTEN {
+    let found = if state == TCP_LISTEN {
         // The socket that is to be has accepted nothing yet.
         accepted = segment.sequence.wrapping_add(segment.syn as u32);
-        found = handshake(ctx, tp, &segment, accepted);
+        handshake(ctx, tp, &segment, accepted)
     } else {
         let known = GATE_FLOWS.get_ptr_mut(&key);
-        if known.is_some() {
-            found = known;
         // SAFETY: only asks whether it is there.
-        } else if unsafe { GATE_DEAD.get(&key.cookie) }.is_some() {
+        if known.is_none() && unsafe { GATE_DEAD.get(&key.cookie) }.is_some() {
             return DROP;
-        } else {
-            found = inbound(ctx, tp, &key);
         }
-    }
+        match known {
+            Some(known) => Some(known),
+            None => inbound(ctx, tp, &key),
+        }
+    };
     let Some(gated) = found else { return PASS };
     // SAFETY: a live map value, which is claimed before it is changed.
     judge(ctx, unsafe { &mut *gated }, &key, &segment, Some(accepted))
@@ -110,7 +109,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         return PASS;
     }
     let Some(segment) = packet::segment(ctx) else {
-        return PASS;
+        return unreadable(ctx);
     };
     if segment.payload == 0 {
         return PASS;
@@ -131,6 +130,24 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     };
     // SAFETY: as above.
     judge(ctx, unsafe { &mut *gated }, &key, &segment, None)
+}
+
+/// A packet of a TCP socket whose headers cannot be followed, as with extension headers that nobody needs (RFC 8200 §4):
+/// what is in it is not known, so it does not pass where somebody's calls are judged.
+#[inline(always)]
+fn unreadable(ctx: &SkBuffContext) -> i32 {
+    if !super::was_on() || socket(ctx).is_none() {
+        return PASS;
+    }
+    // SAFETY: the program's own context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
+    // SAFETY: only asks whether they are there.
+    let judged = unsafe { OWNERS.get(&cookie).is_some() || GATE_DEAD.get(&cookie).is_some() };
+    if !judged {
+        return PASS;
+    }
+    count(|c| unsafe { &raw mut (*c).gate_again }, 1);
+    DROP
 }
 
 /// The TCP socket of a packet.
@@ -185,14 +202,23 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey) -> Option<*mut Gated>
     // SAFETY: a live map value; `tp` is a socket that the verifier knows.
     unsafe {
         let gated = &mut *gated;
-        if gated.flow.started == 0 {
-            let received: u64 = field(tp, OFFSETS.tp_bytes_received());
-            if received == 0 {
-                gated.flow.start(field(tp, OFFSETS.tp_rcv_nxt()));
-            } else {
-                count(|c| &raw mut (*c).gate_lost, 1);
-                gated.flow.start_lost();
+        let (received, next): (u64, u32) = (
+            field(tp, OFFSETS.tp_bytes_received()),
+            field(tp, OFFSETS.tp_rcv_nxt()),
+        );
+        gated.claims = 0;
+        if gated.flow.started != 0 {
+            // Judged in the handshake: from another place than where the stream begins is a trick.
+            if gated.flow.base.next != next.wrapping_sub(received as u32) {
+                gated.flow.dead = 1;
+                gated.flow.poisoned = 1;
+                let _ = GATE_DEAD.insert(&key.cookie, &next, 0);
             }
+        } else if received == 0 {
+            gated.flow.start(next);
+        } else {
+            count(|c| &raw mut (*c).gate_lost, 1);
+            gated.flow.start_lost();
         }
         gated.facts = Facts {
             peer: packet::address(ctx, true),
@@ -313,6 +339,11 @@ fn judge(
     if gated.flow.head.stream.is_over() {
         return PASS;
     }
+    if segment.urgent {
+        // What the application gets of it is not what is scanned.
+        count(|c| unsafe { &raw mut (*c).gate_again }, 1);
+        return DROP;
+    }
     // SAFETY: a live map value; the counter is only ever changed in one piece.
     unsafe {
         if atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut gated.claims, 1) != 0 {
@@ -361,6 +392,7 @@ fn claimed(
     }
     work.facts = gated.facts;
     let from = gated.flow.head.next;
+    let before = gated.flow.head.stream.heads;
     let mut plan = plan;
     // A second time where contents can be compared in between.
     for _ in 0..2 {
@@ -391,12 +423,8 @@ fn claimed(
             position: later(from, head_start),
             generation: stream.generation,
             rule: gated.flow.rule,
-            // It is counted itself once it is whole.
-            heads: if dead && gated.flow.poisoned == 0 && stream.heads != 0 {
-                stream.heads - 1
-            } else {
-                stream.heads
-            },
+            // Those in the same segment are lost with it.
+            heads: before,
             bytes: inbound as u32,
             what: if !dead {
                 stopped::PART

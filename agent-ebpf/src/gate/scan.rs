@@ -1,10 +1,10 @@
-//! Fetches bytes for the gate, from a packet or from a process's memory, and lets it look at them.
+//! Fetches bytes of packets for the gate, and lets it look at them.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use apiward_common::gate::{CHUNK_BYTES, Facts, Scan, Stream, Window, step};
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 
@@ -24,7 +24,7 @@ pub struct Work {
     bytes: [u64; CHUNK_BYTES / 8 + 1],
     pub scan: Scan,
     pub facts: Facts,
-    /// The next byte that is not fetched, and the end: offsets in the packet, addresses in memory.
+    /// The next byte that is not fetched, and the end: offsets in the packet.
     next: u64,
     end: u64,
     /// Somebody uses it.
@@ -116,26 +116,6 @@ pub extern "C" fn apiward_scan_packet(skb: *mut __sk_buff, stream: *mut Stream, 
     0
 }
 
-/// Lets the gate look at `bytes` bytes of the current process's memory.
-#[inline(always)]
-pub fn memory(stream: &mut Stream, work: &mut Work, address: u64, bytes: u64) {
-    begin(work, address, address.wrapping_add(bytes));
-    let mut context = Context {
-        skb: core::ptr::null_mut(),
-        stream,
-        work,
-    };
-    // SAFETY: as above.
-    unsafe {
-        bpf_loop(
-            STEPS_MAX,
-            next_of_memory as *mut core::ffi::c_void,
-            (&raw mut context).cast(),
-            0,
-        );
-    }
-}
-
 #[inline(always)]
 fn begin(work: &mut Work, next: u64, end: u64) {
     work.next = next;
@@ -155,28 +135,6 @@ extern "C" fn next_of_packet(_index: u32, context: *mut Context) -> i64 {
         // SAFETY: the buffer has room for CHUNK_BYTES.
         let failed =
             unsafe { bpf_skb_load_bytes(skb, work.next as u32, work.bytes.as_mut_ptr().cast(), bytes) };
-        return fetched(work, bytes, failed);
-    }
-    look(stream, work)
-}
-
-/// `bpf_loop` callback: 0 goes on, 1 ends.
-extern "C" fn next_of_memory(_index: u32, context: *mut Context) -> i64 {
-    // SAFETY: the pointer that `memory` handed over; what it points to lives as long.
-    let (stream, work) = unsafe {
-        let context = &*context;
-        (&mut *context.stream, &mut *context.work)
-    };
-    if work.scan.at >= work.scan.end && stream.wants_bytes() {
-        let Some(bytes) = due(stream, work) else { return 1 };
-        // SAFETY: the buffer has room for CHUNK_BYTES; the helper checks the address itself.
-        let failed = unsafe {
-            bpf_probe_read_user(
-                work.bytes.as_mut_ptr().cast(),
-                bytes,
-                work.next as *const core::ffi::c_void,
-            )
-        };
         return fetched(work, bytes, failed);
     }
     look(stream, work)

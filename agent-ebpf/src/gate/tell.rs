@@ -2,7 +2,7 @@
 
 use apiward_common::limits::CHUNK_BYTES_MAX;
 use apiward_common::owner::{Owner, Port};
-use apiward_common::record::{NO_SOCKET, Stopped, hook, kind, role};
+use apiward_common::record::{NO_SOCKET, Stopped, hook, kind, role, stopped};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::SkBuffContext;
@@ -59,8 +59,11 @@ pub extern "C" fn apiward_tell(skb: *mut __sk_buff, told: *const Told) -> i32 {
         record::<CHUNK_BYTES_MAX>(&ctx, tp, &segment, told, before, length);
     }
     let cookie = told.cookie;
+    if told.what == stopped::PART {
+        return 0;
+    }
     if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
-        // Its end is told too.
+        // The agent knows it by this, and its end is told too.
         // SAFETY: a live map value.
         unsafe { (*flow).announced = 1 };
     }

@@ -9,9 +9,9 @@ use apiward_common::record::{self, hook, stopped};
 use bytes::Bytes;
 
 /// Heads of which pieces wait.
-const HEADS_MAX: usize = 4_096;
+const HEADS_MAX: usize = 1_024;
 /// Bytes of one head that are kept; the gate scans no further.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// Where the gate stopped a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +84,7 @@ impl Heads {
             _ => None,
         };
         let known = self.waiting.remove(&record.cookie);
+        let is_new = known.is_none();
         let offset = record.position.wrapping_sub(record.head_start) as usize;
         let mut head = known
             .filter(|head| head.start == record.head_start)
@@ -101,7 +102,7 @@ impl Heads {
         match ground {
             Some(ground) => Some((ground, head.bytes.into())),
             None => {
-                self.keep(record.cookie, head);
+                self.keep(record.cookie, head, is_new);
                 None
             }
         }
@@ -112,7 +113,7 @@ impl Heads {
         self.waiting.remove(&cookie);
     }
 
-    fn keep(&mut self, cookie: u64, head: Head) {
+    fn keep(&mut self, cookie: u64, head: Head, is_new: bool) {
         while self.waiting.len() >= HEADS_MAX {
             let Some(oldest) = self.order.pop_front() else {
                 break;
@@ -123,7 +124,9 @@ impl Heads {
             let waiting = &self.waiting;
             self.order.retain(|cookie| waiting.contains_key(cookie));
         }
-        self.order.push_back(cookie);
+        if is_new {
+            self.order.push_back(cookie);
+        }
         self.waiting.insert(cookie, head);
     }
 }

@@ -91,7 +91,8 @@ impl Answers {
     pub fn on_stopped(&mut self, at: KernelTime, call: &ApiCall, verdict: &Verdict) -> Vec<Step> {
         let mut steps = self.make_room();
         let flow = call.flow.id;
-        if self.connections.contains_key(&flow) {
+        let has_socket = call.flow.carrier.is_some();
+        if has_socket && self.connections.contains_key(&flow) {
             return steps;
         }
         let earlier = call.stopped.map_or(0, |decision| decision.earlier);
@@ -113,6 +114,13 @@ impl Answers {
             killed: None,
             told: false,
         };
+        if !has_socket {
+            let mut connection = connection;
+            connection.unanswered =
+                "the connection was not established yet, and ends by its own timeouts".to_owned();
+            self.finished.push(connection.outcome(None));
+            return steps;
+        }
         if state == State::Asked {
             steps.push(connection.answer());
         }
@@ -315,7 +323,7 @@ impl Connection {
         if !self.unanswered.is_empty() {
             note(
                 &mut shortfall,
-                &format!("the client got a reset instead of an answer: {}", self.unanswered),
+                &format!("the client got no answer: {}", self.unanswered),
             );
         }
         if let Some(Err(error)) = &self.killed {

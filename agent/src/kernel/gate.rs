@@ -233,8 +233,11 @@ impl GateMaps {
         self.classes.insert(identity, class, 0).map_err(failed("CLASSES"))
     }
 
-    /// Whoever listened on a port before the gate could see it.
+    /// Whoever listened on a port before the gate could see it. What the kernel has noted itself is newer.
     pub fn listens(&mut self, port: Port, owner: Owner) -> Result<(), GateError> {
+        if self.listeners.get(&port, 0).is_ok() {
+            return Ok(());
+        }
         self.listeners.insert(port, owner, 0).map_err(failed("LISTENERS"))
     }
 }

@@ -117,7 +117,9 @@ impl Gate {
 
     /// Gives processes of an identity a class.
     pub fn learn(&mut self, identity: Identity, process: &Arc<Process>) {
-        if self.classes.contains_key(&identity) {
+        if let Some(known) = self.classes.get(&identity) {
+            // The kernel may have forgotten it: its table gives up what is used least.
+            let _ = self.maps.name(identity, known.number);
             return;
         }
         if self.classes.len() >= CLASSES_MAX {

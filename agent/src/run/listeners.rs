@@ -83,11 +83,18 @@ pub fn owner_of(pid: u32) -> Option<Owner> {
             .map_or(0, |found| found.ino()),
         inode: exe.inode,
         device: exe.device,
-        uid: fs::metadata(&directory).ok()?.uid(),
+        uid: uid_of(&fs::read_to_string(directory.join("status")).ok()?)?,
         pid,
         reserved: 0,
         comm,
     })
+}
+
+/// The real user id, by proc_pid_status(5). Who owns the directory is another matter: root, where a process may not be
+/// looked into.
+fn uid_of(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

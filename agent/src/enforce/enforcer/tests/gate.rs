@@ -202,7 +202,7 @@ fn a_connection_that_nobody_has_accepted_is_looked_for_again() {
         .on_closed(FlowId::Socket(COOKIE), &ended(HEAD_END - 50));
     let outcome = told(&mut scene);
     assert_eq!(outcome.guarantee, Guarantee::Prevented);
-    insta::assert_snapshot!(outcome.shortfall, @"the client got a reset instead of an answer: no process has accepted the connection");
+    insta::assert_snapshot!(outcome.shortfall, @"the client got no answer: no process has accepted the connection");
 }
 
 #[test]
