@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// `BPF_LINK_CREATE` of `enum bpf_cmd`, and `BPF_CGROUP_INET_INGRESS` of `enum bpf_attach_type`.
@@ -50,7 +50,7 @@ impl Ingress {
         let links: io::Result<Vec<OwnedFd>> = self
             .cgroups
             .iter()
-            .map(|cgroup| link(BorrowedFd::from(std::os::fd::AsFd::as_fd(&self.program)), cgroup))
+            .map(|cgroup| link(self.program.as_fd(), cgroup))
             .collect();
         self.links = links?;
         Ok(())

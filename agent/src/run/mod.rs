@@ -362,7 +362,6 @@ impl Agent {
             ("unreadable-bytes", counters.unreadable),
             ("gate-lost", counters.gate_lost),
             ("gate-unowned", counters.gate_unowned),
-            ("gate-again", counters.gate_again),
         ] {
             self.telemetry.set_loss_total(name, total);
         }
