@@ -212,6 +212,7 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey) -> Option<*mut Gated>
             if gated.flow.base.next != next.wrapping_sub(received as u32) {
                 gated.flow.dead = 1;
                 gated.flow.poisoned = 1;
+                count(|c| &raw mut (*c).gate_denied, 1);
                 let _ = GATE_DEAD.insert(&key.cookie, &next, 0);
             }
         } else if received == 0 {

@@ -8,7 +8,7 @@ use hashbrown::hash_map::Entry;
 use super::conversation::{Context, Conversation, Ended};
 use super::redact::Redactor;
 use super::{ApiCall, Options, Phase, Stats, Unread};
-use crate::capture::{FlowId, KernelTime};
+use crate::capture::{FlowId, Hook, KernelTime};
 use crate::flow::Item;
 
 enum Known {
@@ -116,7 +116,7 @@ impl Calls {
             }
             Item::Stopped(stopped) => {
                 let fresh = || Known::Http(Box::new(Conversation::new(stopped.flow.clone())));
-                let known = match stopped.head.is_empty() {
+                let known = match stopped.decision.hook != Hook::Ingress {
                     // Its bytes come by themselves.
                     true => self.conversations.entry(stopped.flow.id).or_insert_with(fresh),
                     // It is the last that the connection says, whatever came before it.

@@ -20,6 +20,8 @@ pub trait Withholding {
     fn release(&mut self, cookie: u64);
     /// See [`FlowGate::egress`].
     fn egress(&mut self, cookie: u64) -> Option<Egress>;
+    /// Sequence number of the first byte received; `None` if the connection's beginning was not seen.
+    fn received_start(&mut self, cookie: u64) -> Option<u32>;
 }
 
 /// What this host's kernel does for enforcement.
@@ -71,6 +73,15 @@ impl<W: Withholding> FlowGate for Actions<W> {
             return Err(GateError::Gone);
         }
         answer::answer(process, socket.inode, cookie, event.0)
+    }
+
+    fn accepted(&mut self, flow: &FlowInfo) -> Option<u32> {
+        let (cookie, local, remote) = (flow.carrier?, flow.local?, flow.remote?);
+        let start = self.withholding.received_start(cookie)?;
+        let diag = self.namespaces.get(flow.netns).ok()?;
+        let counters = diag.find(local, remote, cookie, true).ok()?.counters?;
+        // Sequence numbers have 32 bits, and wrap.
+        Some(start.wrapping_add(counters.bytes_received as u32))
     }
 
     fn kill(&mut self, process: &Process, seen_at: KernelTime) -> Result<(), GateError> {

@@ -118,7 +118,7 @@ impl Answers {
             let mut connection = connection;
             connection.unanswered =
                 "the connection was not established yet, and ends by its own timeouts".to_owned();
-            self.finished.push(connection.outcome(None));
+            self.finished.push((connection.call, connection.outcome(None)));
             return steps;
         }
         if state == State::Asked {
@@ -199,9 +199,9 @@ impl Answers {
     /// The connection has ended.
     pub fn on_closed(&mut self, flow: FlowId, end: &FlowEnd) {
         if let Some(connection) = self.connections.remove(&flow) {
-            let (call, outcome) = connection.outcome(Some(end));
             if !connection.told {
-                self.finished.push((call, outcome));
+                self.finished
+                    .push((connection.call, connection.outcome(end.accepted_end)));
             }
         }
     }
@@ -224,14 +224,32 @@ impl Answers {
                 }
                 _ => {}
             }
-            if waited >= CLOSE_WAIT_NS && !connection.told && connection.state != State::Unaccepted {
-                connection.told = true;
-                self.finished.push(connection.outcome(None));
-            }
         }
         self.connections
             .retain(|_, connection| !connection.told || at.since(connection.since) < END_WAIT_NS);
         steps
+    }
+
+    /// Connections whose outcome has waited long enough for their end, or `all`: see [`Answers::tell`].
+    pub fn due(&self, at: KernelTime, all: bool) -> Vec<Arc<FlowInfo>> {
+        let decided = |state| matches!(state, State::Asked | State::Answered | State::Reset);
+        self.connections
+            .values()
+            .filter(|connection| !connection.told)
+            .filter(|connection| {
+                all || (decided(connection.state) && at.since(connection.since) >= CLOSE_WAIT_NS)
+            })
+            .map(|connection| connection.flow.clone())
+            .collect()
+    }
+
+    /// Tells a connection's outcome before its end. `accepted`: how far TCP has taken bytes in.
+    pub fn tell(&mut self, flow: FlowId, accepted: Option<u32>) {
+        if let Some(connection) = self.connections.get_mut(&flow) {
+            connection.told = true;
+            self.finished
+                .push((connection.call, connection.outcome(accepted)));
+        }
     }
 
     /// Connections that nobody has open yet are looked for again.
@@ -256,15 +274,6 @@ impl Answers {
         std::mem::take(&mut self.finished)
     }
 
-    /// The agent ends.
-    pub fn finish(&mut self) {
-        for (_, connection) in self.connections.drain() {
-            if !connection.told {
-                self.finished.push(connection.outcome(None));
-            }
-        }
-    }
-
     fn make_room(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         while self.connections.len() >= CONNECTIONS_MAX {
@@ -275,7 +284,7 @@ impl Answers {
                 connection.unanswered = "too many connections are being closed at once".to_owned();
                 steps.push(connection.destroy());
                 if !connection.told {
-                    self.finished.push(connection.outcome(None));
+                    self.finished.push((connection.call, connection.outcome(None)));
                 }
             }
         }
@@ -302,23 +311,28 @@ impl Connection {
         }
     }
 
-    /// The gate drops what comes on a dead flow for as long as it lives, so TCP cannot have taken the head in; at the
-    /// flow's end TCP's own number is held against that.
-    fn outcome(&self, end: Option<&FlowEnd>) -> (CallId, Outcome) {
-        let accepted = end.and_then(|end| end.accepted_end);
-        let taken_in = match (accepted, self.head_end) {
-            (Some(accepted), Some(head_end)) => accepted.wrapping_sub(head_end) as i32 >= 0,
-            _ => false,
-        };
+    /// Whoever takes the head in has to take its last byte in, so TCP's own number decides: `prevented` is said only if
+    /// it has not come so far. The gate drops what comes on a dead connection, so it never will.
+    fn outcome(&self, accepted: Option<u32>) -> Outcome {
         let mut shortfall = String::new();
-        let guarantee = if taken_in {
-            note(
-                &mut shortfall,
-                "the whole head was taken in all the same: please report this",
-            );
-            Guarantee::Cut
-        } else {
-            Guarantee::Prevented
+        let guarantee = match (accepted, self.head_end) {
+            (Some(accepted), Some(head_end)) if (accepted.wrapping_sub(head_end) as i32) < 0 => {
+                Guarantee::Prevented
+            }
+            (Some(_), Some(_)) => {
+                note(
+                    &mut shortfall,
+                    "the whole head was taken in all the same: please report this",
+                );
+                Guarantee::Cut
+            }
+            _ => {
+                note(
+                    &mut shortfall,
+                    "the gate dropped it, and how much TCP had taken in could not be measured",
+                );
+                Guarantee::Observed
+            }
         };
         if !self.unanswered.is_empty() {
             note(
@@ -332,13 +346,12 @@ impl Connection {
         if let Some(require) = self.require.filter(|require| guarantee < *require) {
             note(&mut shortfall, &format!("the rule requires {}", require.as_str()));
         }
-        let outcome = Outcome {
+        Outcome {
             guarantee,
             would_be: None,
             killed: matches!(self.killed, Some(Ok(()))),
             collateral: 0,
             shortfall,
-        };
-        (self.call, outcome)
+        }
     }
 }

@@ -99,6 +99,8 @@ impl<G: FlowGate> Enforcement<G> {
 
     /// Time has passed.
     pub fn on_tick(&mut self, at: KernelTime) {
+        // Before the steps: what is reset by them cannot be asked any more.
+        self.tell_due(at, false);
         let steps = self.answers.on_tick(at);
         self.take(at, steps);
         for (call, cookie) in self.enforcer.overdue(at) {
@@ -126,8 +128,15 @@ impl<G: FlowGate> Enforcement<G> {
 
     /// The agent ends: what is pending is told as it stands.
     pub fn finish(&mut self) {
+        self.tell_due(KernelTime(u64::MAX), true);
         self.on_tick(KernelTime(u64::MAX));
-        self.answers.finish();
+    }
+
+    fn tell_due(&mut self, at: KernelTime, all: bool) {
+        for flow in self.answers.due(at, all) {
+            let accepted = self.gate.accepted(&flow);
+            self.answers.tell(flow.id, accepted);
+        }
     }
 
     /// Counters since the start.

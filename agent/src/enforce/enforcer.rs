@@ -498,9 +498,6 @@ impl Denied {
                     .and_then(|end| end.withheld_from),
             })
         });
-        if self.direction == CallDirection::Outbound && self.kept_in(egress) {
-            return Guarantee::Prevented;
-        }
         let response_kept_in = self.direction == CallDirection::Inbound
             && match (self.from, egress) {
                 (Some(from), Some(egress)) => at_or_before(egress.passed_end, from),
@@ -518,7 +515,10 @@ impl Denied {
             };
         let was_reset = matches!(self.reset, Reset::Done) || end.is_some_and(|end| end.reset);
         // Numbers count once nothing can change them any more.
-        if response_kept_in && (was_reset || end.is_some() || held) {
+        let is_final = was_reset || end.is_some() || held;
+        if is_final && self.direction == CallDirection::Outbound && self.kept_in(egress) {
+            Guarantee::Prevented
+        } else if is_final && response_kept_in {
             Guarantee::Contained
         } else if was_reset {
             Guarantee::Cut

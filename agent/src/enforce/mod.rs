@@ -71,6 +71,8 @@ pub trait FlowGate {
     /// Tells the connection's client, in its server's place, that the call was denied, and closes the sending direction.
     /// `event` names the call. Returns how many bytes that took. [`GateError::Gone`]: no process has the socket open yet.
     fn answer(&mut self, flow: &FlowInfo, process: &Process, event: CallId) -> Result<u32, GateError>;
+    /// Behind the last byte that TCP has taken in on the connection, as a sequence number; `None` if that cannot be told.
+    fn accepted(&mut self, flow: &FlowInfo) -> Option<u32>;
     /// Kills the process, if it still is the one that was alive, with the same program, at `seen_at`.
     fn kill(&mut self, process: &Process, seen_at: KernelTime) -> Result<(), GateError>;
 }

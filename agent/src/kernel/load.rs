@@ -518,6 +518,12 @@ impl EgressMaps {
         }
     }
 
+    /// Sequence number of the first byte received; `None` if the connection was not seen from its beginning.
+    pub fn received_start(&self, cookie: u64) -> Option<u32> {
+        let flow = self.flows.get(&cookie, 0).ok()?;
+        (flow.started != 0).then_some(flow.received_start)
+    }
+
     /// Sequence number from which the gate itself withholds the flow.
     pub fn gate_from(&self, cookie: u64) -> Option<u32> {
         let withhold = self.withheld.get(&cookie, 0).ok()?;

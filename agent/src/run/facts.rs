@@ -136,7 +136,10 @@ impl Agent {
         Host {
             withholds: can(load::EGRESS_WITHHOLD),
             resets: can(load::SOCKET_DESTROY),
-            gate: can(load::GATE_INGRESS) && can(load::GATE_EGRESS),
+            // Open, it gives nothing.
+            gate: can(load::GATE_INGRESS)
+                && can(load::GATE_EGRESS)
+                && self.gate.as_ref().is_some_and(|gate| gate.missing.is_empty()),
         }
     }
 

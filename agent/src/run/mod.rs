@@ -69,6 +69,10 @@ impl Withholding for EgressMaps {
             gate_from: self.gate_from(cookie),
         })
     }
+
+    fn received_start(&mut self, cookie: u64) -> Option<u32> {
+        EgressMaps::received_start(self, cookie)
+    }
 }
 
 /// A running agent.

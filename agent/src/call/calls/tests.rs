@@ -13,6 +13,8 @@ use crate::capture::{
 };
 use crate::flow::{self, Flows};
 
+mod stopped;
+
 const SERVER_STARTS: u32 = u32::MAX - 50;
 const CLIENT_STARTS: u32 = 1000;
 

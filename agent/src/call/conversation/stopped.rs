@@ -9,20 +9,19 @@ use bytes::Bytes;
 use super::{Context, Conversation};
 use crate::call::open::Open;
 use crate::call::{CallDirection, CallState, Phase, facts};
-use crate::capture::{Decision, Direction, Stopped};
-use crate::decode::{AnswerTo, Decoder, Event, Head, Limits, Role};
+use crate::capture::{Decision, Direction, Hook, Stopped};
+use crate::decode::{AnswerTo, Decoder, Event, Framing, Head, Limits, Role, StartLine};
 use crate::flow::{Piece, What};
 
 impl Conversation {
     pub(in crate::call) fn stopped(&mut self, mut stopped: Stopped, cx: &mut Context<'_>) {
         stopped.decision.earlier = stopped.decision.earlier.saturating_sub(self.answered);
-        if stopped.head.is_empty() {
+        if stopped.decision.hook != Hook::Ingress {
             self.decided = Some((stopped.position as u32, stopped.decision));
             return;
         }
-        let Some(head) = head_of(stopped.head.clone(), &cx.limits.decode) else {
-            return;
-        };
+        let head = head_of(stopped.head.clone(), &cx.limits.decode);
+        let is_lost = head.is_none();
         let direction = match stopped.direction {
             Direction::Received => CallDirection::Inbound,
             Direction::Sent => CallDirection::Outbound,
@@ -37,7 +36,7 @@ impl Conversation {
             what: What::Chunk(stopped.head),
         };
         let (told, anomalies) = facts::request(
-            head,
+            head.unwrap_or_else(lost),
             stopped.at,
             direction,
             &stopped.flow,
@@ -47,6 +46,11 @@ impl Conversation {
         let mut open = Open::new(told, anomalies, direction, &piece, stopped.position, false, cx);
         open.call.raw.proxied_client = self.proxied_client;
         open.call.stopped = Some(stopped.decision);
+        if is_lost {
+            // That it was stopped is known, and nothing more: neither what it was nor where it would have ended.
+            open.call.loss_overlap = true;
+            open.call.head_end = None;
+        }
         *cx.calls_open += 1;
         cx.stats.calls += 1;
         (cx.out)(Phase::Head, &mut open.call);
@@ -61,6 +65,25 @@ impl Conversation {
         }
         self.decided = None;
         Some(decision)
+    }
+}
+
+/// What is known of a head whose pieces did not all come: nothing.
+fn lost() -> Head {
+    Head {
+        line: StartLine::Request {
+            method: Bytes::new(),
+            registered: None,
+            target: Bytes::new(),
+        },
+        headers: Vec::new(),
+        framing: Framing::None,
+        anomalies: Vec::new(),
+        bytes: 0,
+        http10: false,
+        close: true,
+        upgrade: false,
+        expect_continue: false,
     }
 }
 

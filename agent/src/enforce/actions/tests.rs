@@ -14,6 +14,9 @@ use crate::kernel::netlink::{SockDiag, Sockets, own_namespace};
 struct Nothing;
 
 impl Withholding for Nothing {
+    fn received_start(&mut self, _: u64) -> Option<u32> {
+        None
+    }
     fn withhold(&mut self, _: u64, _: Option<u32>) -> Result<(), GateError> {
         Ok(())
     }

@@ -22,6 +22,7 @@ struct Fake {
     withhold: Result<(), GateError>,
     destroy: Result<(), GateError>,
     answer: Result<u32, GateError>,
+    accepted: Option<u32>,
     kill: Result<(), GateError>,
 }
 
@@ -44,6 +45,9 @@ impl FlowGate for Fake {
         self.did
             .push(format!("answer {} in the place of {}", event.0, process.pid));
         self.answer.clone()
+    }
+    fn accepted(&mut self, _: &FlowInfo) -> Option<u32> {
+        self.accepted
     }
     fn kill(&mut self, process: &Process, _: KernelTime) -> Result<(), GateError> {
         self.did.push(format!("kill {}", process.pid));
@@ -138,6 +142,7 @@ impl Scene {
             withhold: Ok(()),
             destroy: Ok(()),
             answer: Ok(190),
+            accepted: None,
             kill: Ok(()),
         };
         let verdict = Verdict {

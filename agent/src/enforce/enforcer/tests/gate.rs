@@ -99,6 +99,7 @@ fn stopped(earlier: u32) -> Scene {
         earlier,
     });
     scene.verdict.decided_by = DecidedBy::Gate;
+    scene.gate().accepted = Some(HEAD_END - 50);
     scene
 }
 
@@ -227,4 +228,41 @@ fn an_agent_that_ends_tells_what_it_knows() {
     stop(&mut scene);
     scene.enforcement.finish();
     assert_eq!(told(&mut scene).guarantee, Guarantee::Prevented);
+}
+
+#[test]
+fn what_was_not_measured_is_not_claimed() {
+    // The socket is gone, and nothing has told its end.
+    let mut scene = stopped(0);
+    scene.gate().accepted = None;
+    stop(&mut scene);
+    scene.enforcement.on_tick(later(1_500_000_000));
+    let outcome = told(&mut scene);
+    assert_eq!(outcome.guarantee, Guarantee::Observed);
+    insta::assert_snapshot!(outcome.shortfall, @"the gate dropped it, and how much TCP had taken in could not be measured");
+    // There never was one.
+    let mut scene = stopped(0);
+    scene.call.flow = Arc::new(flow(FlowId::Socket(COOKIE), None));
+    stop(&mut scene);
+    assert_eq!(scene.did(), Vec::<String>::new());
+    assert_eq!(told(&mut scene).guarantee, Guarantee::Observed);
+    // The head's pieces were lost on their way: where it ended is not known.
+    let mut scene = stopped(0);
+    scene.call.head_end = None;
+    stop(&mut scene);
+    scene
+        .enforcement
+        .on_closed(FlowId::Socket(COOKIE), &ended(HEAD_END - 50));
+    assert_eq!(told(&mut scene).guarantee, Guarantee::Observed);
+}
+
+#[test]
+fn an_outbound_head_that_waits_to_leave_is_not_prevented_yet() {
+    let mut scene = outbound(passed(HEAD_END - 100, 1));
+    scene.gate().destroy = Err(GateError::Failed("refused".to_owned()));
+    scene.gate().withhold = Err(GateError::Failed("full".to_owned()));
+    scene.judge();
+    assert_eq!(scene.enforcement.outcome(&scene.call), Answer::Pending);
+    scene.enforcement.on_tick(later(1_500_000_000));
+    assert_eq!(told(&mut scene).guarantee, Guarantee::Observed);
 }
