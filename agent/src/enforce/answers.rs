@@ -198,11 +198,11 @@ impl Answers {
 
     /// The connection has ended.
     pub fn on_closed(&mut self, flow: FlowId, end: &FlowEnd) {
-        if let Some(connection) = self.connections.remove(&flow) {
-            if !connection.told {
-                self.finished
-                    .push((connection.call, connection.outcome(end.accepted_end)));
-            }
+        if let Some(connection) = self.connections.remove(&flow)
+            && !connection.told
+        {
+            self.finished
+                .push((connection.call, connection.outcome(end.accepted_end)));
         }
     }
 
