@@ -118,6 +118,12 @@ const NEEDS: &[Need] = &[
     program(Group::Bench, "wrk", "wrk", "makes load"),
     program(
         Group::Bench,
+        "haproxy",
+        "haproxy",
+        "the yardstick of what enforcing costs",
+    ),
+    program(
+        Group::Bench,
         "openssl",
         "openssl",
         "makes the server's certificate",

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
+use super::calls::Calls;
 use super::counters::{self, Counters, Memory, cpu_us};
-use super::{Beside, Traffic};
+use super::{Beside, Traffic, gate};
 use crate::build::Built;
 use crate::cgroup::{self, Cgroup};
 use crate::children::{self, GRACE, Interrupt, Process, Scratch, Start};
@@ -18,7 +19,7 @@ use crate::sh;
 
 /// Before our process id, in the cgroup's name.
 const CGROUP_PREFIX: &str = "apiward-bench-";
-const READY_LIMIT: Duration = Duration::from_secs(30);
+pub const READY_LIMIT: Duration = Duration::from_secs(30);
 /// Connections at saturation.
 const CONNECTIONS: u32 = 8;
 /// Connections at a given rate: enough that the delay between two requests of one is some milliseconds.
@@ -108,6 +109,7 @@ pub struct Bed {
     whole: Cgroup,
     built: Built,
     scratch: Scratch,
+    /// nginx's, in clear and over TLS.
     ports: [u16; 2],
     starts: u32,
 }
@@ -237,8 +239,13 @@ impl Bed {
         } else {
             "inner"
         };
+        let (mode, policies) = match beside {
+            Beside::Enforcing => ("enforce", vec![gate::write_policy(&folder)?]),
+            _ => ("observe", Vec::new()),
+        };
         let content = json!({
-            "mode": "observe",
+            "mode": mode,
+            "policies": policies,
             "export": [
                 { "jsonl": { "path": self.events() } },
                 { "collector": { "endpoint": format!("http://{listen}") } },
@@ -261,19 +268,38 @@ impl Bed {
         self.agent = Some(agent);
         // Probes on what runs already come right after the start; a first load finds them, and is not measured.
         for traffic in [Traffic::Clear, Traffic::Tls] {
-            self.load(traffic, 1, Load::Saturated)?;
+            self.load(&self.calls(traffic), 1, Load::Saturated)?;
         }
         Ok(())
     }
 
+    /// The call that everything is measured with, but for what concerns the gate.
+    pub fn calls(&self, traffic: Traffic) -> Calls {
+        let [clear, tls] = self.ports;
+        Calls::plain(match traffic {
+            Traffic::Clear => format!("http://127.0.0.1:{clear}/fhir/Patient/1"),
+            Traffic::Tls => format!("https://127.0.0.1:{tls}/fhir/Patient/1"),
+        })
+    }
+
+    /// nginx's port in clear.
+    pub fn port(&self) -> u16 {
+        self.ports[0]
+    }
+
+    /// Where files of the run are, and the cgroup of what stands between clients and nginx.
+    pub fn place(&self) -> (&Path, &Path) {
+        (&self.scratch.path, &self.clients.path)
+    }
+
     /// Loads nginx for some seconds.
-    pub fn load(&self, traffic: Traffic, seconds: u32, load: Load) -> Result<Sample> {
+    pub fn load(&self, calls: &Calls, seconds: u32, load: Load) -> Result<Sample> {
         let (connections, rest_ms) = match load {
             Load::Saturated => (CONNECTIONS, 0.0),
             Load::PerSecond(rate) => (PACED_CONNECTIONS, f64::from(PACED_CONNECTIONS) * 1000.0 / rate),
         };
         let before = self.counters()?;
-        let mut wrk = self.wrk("wrk", traffic, connections, seconds, rest_ms)?;
+        let mut wrk = self.wrk("wrk", calls, connections, seconds, rest_ms)?;
         let deadline = Instant::now() + Duration::from_secs(u64::from(seconds)) + READY_LIMIT;
         while wrk.ended().is_none() {
             if Instant::now() > deadline {
@@ -287,12 +313,12 @@ impl Bed {
             .find_map(|line| line.strip_prefix("RESULT "))
             .with_context(|| format!("wrk gave no result{}", wrk.last_words()))?;
         let numbers: Vec<f64> = result.split(' ').filter_map(|word| word.parse().ok()).collect();
-        let &[requests, duration_us, p50_us, p99_us, errors] = numbers.as_slice() else {
+        let &[requests, duration_us, p50_us, p99_us, errors, refused] = numbers.as_slice() else {
             bail!("wrk's result has another form: {result}");
         };
-        if requests == 0.0 || errors > 0.0 {
+        if requests == 0.0 || errors > 0.0 || (refused > 0.0) != calls.some_are_refused {
             bail!(
-                "{requests} requests, {errors} errors: the load failed{}",
+                "{requests} requests, {errors} errors, {refused} refused: the load failed{}",
                 wrk.last_words()
             );
         }
@@ -314,25 +340,21 @@ impl Bed {
     fn wrk(
         &self,
         name: &str,
-        traffic: Traffic,
+        calls: &Calls,
         connections: u32,
         seconds: u32,
         rest_ms: f64,
     ) -> Result<Process> {
-        let url = match traffic {
-            Traffic::Clear => format!("http://127.0.0.1:{}/fhir/Patient/1", self.ports[0]),
-            Traffic::Tls => format!("https://127.0.0.1:{}/fhir/Patient/1", self.ports[1]),
-        };
         let script = self.scratch.path.join(format!("{name}.lua"));
         let delay = match rest_ms {
             0.0 => String::new(),
             // Around the mean, so that the connections do not march in step.
             mean => format!("function delay() return math.floor(math.random() * 2 * {mean} + 0.5) end\n"),
         };
-        let summary = "function done(s, l, r) io.write(string.format(\"RESULT %d %d %f %f %d\\n\", s.requests, \
+        let summary = "function done(s, l, r) io.write(string.format(\"RESULT %d %d %f %f %d %d\\n\", s.requests, \
                        s.duration, l:percentile(50), l:percentile(99), s.errors.connect + s.errors.read + \
-                       s.errors.write + s.errors.status + s.errors.timeout)) end\n";
-        std::fs::write(&script, format!("{delay}{summary}"))?;
+                       s.errors.write + s.errors.timeout, s.errors.status)) end\n";
+        std::fs::write(&script, format!("{delay}{}{summary}", calls.script))?;
         let log = self.scratch.path.join(format!("{name}.log"));
         let how = Start {
             name: "wrk",
@@ -351,7 +373,7 @@ impl Bed {
             "30s",
             "-s",
             text(&script)?,
-            &url,
+            &calls.url,
         ];
         Process::start(&how, &program("wrk")?, &args)
     }
@@ -364,8 +386,8 @@ impl Bed {
         let before = self.counters()?;
         let rest = f64::from(CROWD_REST_MS);
         let mut crowds = [
-            self.wrk("crowd-clear", Traffic::Clear, half, life, rest)?,
-            self.wrk("crowd-tls", Traffic::Tls, half, life, rest)?,
+            self.wrk("crowd-clear", &self.calls(Traffic::Clear), half, life, rest)?,
+            self.wrk("crowd-tls", &self.calls(Traffic::Tls), half, life, rest)?,
         ];
         let [clear, tls] = self.ports;
         let open = || [clear, tls].map(|port| counters::connections(port).unwrap_or(0));
@@ -378,7 +400,7 @@ impl Bed {
         let settled = Instant::now() + Duration::from_millis(2 * u64::from(CROWD_REST_MS));
         second.wait_until(CROWD_LIMIT, interrupt, || Instant::now() >= settled)?;
         for traffic in [Traffic::Clear, Traffic::Tls] {
-            let mut load = self.wrk("wrk", traffic, CONNECTIONS, seconds, 0.0)?;
+            let mut load = self.wrk("wrk", &self.calls(traffic), CONNECTIONS, seconds, 0.0)?;
             let deadline = Instant::now() + Duration::from_secs(u64::from(seconds)) + READY_LIMIT;
             while load.ended().is_none() {
                 if interrupt.is_set() || Instant::now() > deadline {
@@ -510,11 +532,11 @@ impl Drop for Bed {
     }
 }
 
-fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     sh::which(name).with_context(|| format!("{name} is missing: `cargo xtask setup --bench`"))
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub fn text(path: &Path) -> Result<&str> {
     path.to_str()
         .with_context(|| format!("{} is not UTF-8", path.display()))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::bed::{Crowd, Half, Sample};
+use super::gate::Gated;
 use super::{Beside, Pipes, Samples, Traffic};
 
 const MIB: f64 = 1_048_576.0;
@@ -275,11 +276,66 @@ impl Rows {
             Some(Target::AtMost(128.0)),
         );
     }
+
+    fn add_gate(&mut self, gated: &Gated) {
+        let part = "gate";
+        let (ratios, micros) = (("", 2), ("µs", 0));
+        let (cheap, quick) = (Some(Target::AtMost(1.05)), Some(Target::AtLeast(0.95)));
+        let names = [
+            [
+                "short paths: nginx CPU, enforcing : observing",
+                "short paths: requests/s, enforcing : observing",
+                "short paths: requests/s, enforcing : alone",
+                "short paths: requests/s, HAProxy : alone",
+            ],
+            [
+                "long paths: nginx CPU, enforcing : observing",
+                "long paths: requests/s, enforcing : observing",
+                "long paths: requests/s, enforcing : alone",
+                "long paths: requests/s, HAProxy : alone",
+            ],
+        ];
+        for ([cpu, rate, alone, haproxy], shape) in names.into_iter().zip([&gated.short, &gated.long]) {
+            let [enforcing, observing] = [&shape.enforcing, &shape.observing];
+            let per_s = |sample: &Sample| sample.requests_per_s;
+            self.add(
+                part,
+                cpu,
+                ratios,
+                ratio(enforcing, observing, |s| s.nginx_us),
+                cheap,
+            );
+            self.add(part, rate, ratios, ratio(enforcing, observing, per_s), quick);
+            self.add(part, alone, ratios, ratio(enforcing, &shape.alone, per_s), None);
+            self.add(
+                part,
+                haproxy,
+                ratios,
+                ratio(&shape.haproxy, &shape.alone, per_s),
+                None,
+            );
+        }
+        let some = ratio(&gated.denied, &gated.short.observing, |s| s.requests_per_s);
+        self.add(
+            part,
+            "1 % denied: requests/s, enforcing : observing",
+            ratios,
+            some,
+            None,
+        );
+        self.add(
+            part,
+            "from the forbidden head to the 403",
+            micros,
+            each(&gated.refusal_us, |us| *us),
+            Some(Target::AtMost(2000.0)),
+        );
+    }
 }
 
 impl Figures {
     /// Works them out.
-    pub fn of(samples: &Samples, pipes: &Pipes, crowd: Option<&Crowd>) -> Figures {
+    pub fn of(samples: &Samples, pipes: &Pipes, crowd: Option<&Crowd>, gated: Option<&Gated>) -> Figures {
         let none: Vec<Sample> = Vec::new();
         let mut rows = Rows::default();
         for (traffic, nginx_max) in [(Traffic::Clear, 1.20), (Traffic::Tls, 1.45)] {
@@ -290,6 +346,9 @@ impl Figures {
         rows.add_pipe(pipes);
         if let Some(crowd) = crowd {
             rows.add_crowd(crowd);
+        }
+        if let Some(gated) = gated {
+            rows.add_gate(gated);
         }
         let with_agent: Vec<&Sample> = samples
             .iter()
@@ -319,7 +378,7 @@ impl Figures {
             );
         }
         println!(
-            "\n{:<8} {:<44} {:>9}  {:<19} target",
+            "\n{:<8} {:<46} {:>9}  {:<19} target",
             "", "", "median", "least … greatest"
         );
         let mut part = "";
@@ -336,7 +395,7 @@ impl Figures {
             });
             let (decimals, median) = (row.decimals, row.spread.median);
             let line = format!(
-                "{:<8} {what:<44} {median:>9.decimals$}  {:<19} {target}",
+                "{:<8} {what:<46} {median:>9.decimals$}  {:<19} {target}",
                 "",
                 row.spread.range(decimals)
             );

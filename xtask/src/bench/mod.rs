@@ -9,7 +9,8 @@
 //! outside of the scope); and, over TLS, observing with entry and return probes on the exported functions, for
 //! comparison. At saturation: requests per second, CPU time per request of nginx (its cgroup's `cpu.stat`) and of the
 //! agent, losses. At half of the load that nginx reached alone: p50 and p99. What is not an API call: `dd bs=1` through
-//! a pipe, which all system-call tracers tax. At the end, the agent's memory beside some thousand open connections.
+//! a pipe, which all system-call tracers tax. Then the agent's memory beside some thousand open connections; at the end
+//! what enforcing costs on top of observing, see [`gate`].
 //!
 //! Every figure that the specification bounds is printed with its target. A missed one is no failure: whoever else
 //! uses the machine can make it.
@@ -30,8 +31,10 @@ use figures::Figures;
 
 mod about;
 mod bed;
+mod calls;
 mod counters;
 mod figures;
+mod gate;
 
 /// Seconds that one configuration takes to start, settle and end, about; for the forecast.
 const CHANGE_S: u32 = 4;
@@ -47,6 +50,9 @@ pub struct Args {
     /// Connections held open while the agent's memory is measured; 0: it is not.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub connections: u32,
+    /// Leave out what enforcing costs.
+    #[arg(long)]
+    pub no_gate: bool,
     /// Build nothing; take `apiward` and `apiward-collector` from this directory.
     #[arg(long, value_name = "DIR")]
     pub binaries: Option<PathBuf>,
@@ -62,6 +68,8 @@ pub enum Beside {
     Observing,
     /// Observing with entry and return probes on the exported functions.
     Functions,
+    /// Enforcing with the rules of [`gate::write_policy`].
+    Enforcing,
 }
 
 impl Beside {
@@ -70,6 +78,7 @@ impl Beside {
             Beside::Nothing => "no agent",
             Beside::Observing => "observing",
             Beside::Functions => "entry + return probes",
+            Beside::Enforcing => "enforcing",
         }
     }
 }
@@ -112,8 +121,12 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut about = About::of(&built, about::keep_to_two_cores());
     let interrupt = Interrupt::install()?;
+    let gated = match args.no_gate {
+        true => 0,
+        false => args.rounds * (gate::LOADS * args.seconds + 4 * CHANGE_S),
+    };
     // Loads of a round: two kinds at two rates, twice; one more beside entry and return probes.
-    let forecast = args.rounds * (9 * args.seconds + 3 * CHANGE_S) + 4 * args.seconds;
+    let forecast = args.rounds * (9 * args.seconds + 3 * CHANGE_S) + 4 * args.seconds + gated;
     sh::say(&format!(
         "about {} min; figures are worth most on a machine that does nothing else",
         forecast.div_ceil(60)
@@ -150,8 +163,12 @@ pub fn run(args: &Args) -> Result<()> {
             Some(bed.crowd(connections, 2 * args.seconds, &interrupt)?)
         }
     };
+    let gated = match args.no_gate {
+        true => None,
+        false => Some(gate::measure(&mut bed, args.rounds, args.seconds, &interrupt)?),
+    };
     bed.beside(Beside::Nothing, &interrupt)?;
-    let figures = Figures::of(&samples, &pipes, crowd.as_ref());
+    let figures = Figures::of(&samples, &pipes, crowd.as_ref(), gated.as_ref());
     match args.output.as_str() {
         "json" => {
             let mut all = figures.to_json();
@@ -176,14 +193,14 @@ fn measure(bed: &Bed, beside: Beside, seconds: u32, samples: &mut Samples, pipes
         if beside == Beside::Functions && traffic == Traffic::Clear {
             continue;
         }
-        let mut sample = bed.load(traffic, seconds, Load::Saturated)?;
+        let mut sample = bed.load(&bed.calls(traffic), seconds, Load::Saturated)?;
         if beside != Beside::Functions {
             // The first round without agent says what half of the load is, for all rounds.
             let alone = samples
                 .get(&(traffic, Beside::Nothing))
                 .and_then(|all| all.first());
             let rate = alone.map_or(sample.requests_per_s, |first| first.requests_per_s) / 2.0;
-            let half = bed.load(traffic, seconds, Load::PerSecond(rate))?;
+            let half = bed.load(&bed.calls(traffic), seconds, Load::PerSecond(rate))?;
             sample.half = Some(Half {
                 p50_us: half.p50_us,
                 p99_us: half.p99_us,
