@@ -243,7 +243,7 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
         return;
     }
     // SAFETY: as above.
-    let shape = if !unsafe { moves_on(registers, file) } {
+    let shape = if !unsafe { moves_on(registers, number, file) } {
         shape::ELSEWHERE
     } else if flags & MSG_TRUNC != 0 && !sent {
         shape::DISCARDED
@@ -291,7 +291,7 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
 /// # Safety
 /// `registers` are those of the current task.
 #[inline(always)]
-unsafe fn moves_on(registers: *const Registers, file: u64) -> bool {
+unsafe fn moves_on(registers: *const Registers, number: u64, file: u64) -> bool {
     // What the entry from user space leaves in `ax` until the call has returned.
     const ENOSYS: i64 = 38;
     // SAFETY: the verifier knows the types, and turns these into checked loads; a null pointer reads as zeros.
@@ -307,7 +307,13 @@ unsafe fn moves_on(registers: *const Registers, file: u64) -> bool {
         if table.is_null() {
             return false;
         }
-        (field::<u64>(table, OFFSETS.fdt_fd()), (*registers).di as u32)
+        // Of `splice` only the way into a socket comes by here.
+        let fd = if number == call::SPLICE {
+            (*registers).dx
+        } else {
+            (*registers).di
+        };
+        (field::<u64>(table, OFFSETS.fdt_fd()), fd as u32)
     };
     read::<u64>(array + fd as u64 * 8, 0) == Some(file)
 }
