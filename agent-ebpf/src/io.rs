@@ -242,7 +242,10 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
     if unsafe { (*flow).tls == tls_state::BOUND || (*flow).exempt != 0 } {
         return;
     }
-    let shape = if flags & MSG_TRUNC != 0 && !sent {
+    // SAFETY: as above.
+    let shape = if !unsafe { moves_on(registers, number, file) } {
+        shape::ELSEWHERE
+    } else if flags & MSG_TRUNC != 0 && !sent {
         shape::DISCARDED
     } else {
         match number {
@@ -257,7 +260,7 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
     let (mut address, count, stack) = unsafe { ((*registers).si, (*registers).dx, (*registers).sp) };
     // SAFETY: as above.
     let ends = unsafe { known_ends(tp) };
-    if several {
+    if several && shape == shape::MESSAGE {
         let end = if sent { ends.0 } else { ends.1 };
         address += message_number(address, count as u32, end, result as u32) as u64 * MMSGHDR_BYTES;
     }
@@ -279,6 +282,40 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
             stack,
         },
     );
+}
+
+/// Whether the registers are those of a system call that goes on now, and on this file. Else they tell nothing of where
+/// the bytes are: io_uring moves bytes when another system call returns, and on threads that never made one; a network
+/// block device moves them inside of a `read` of its own.
+///
+/// # Safety
+/// `registers` are those of the current task.
+#[inline(always)]
+unsafe fn moves_on(registers: *const Registers, number: u64, file: u64) -> bool {
+    // What the entry from user space leaves in `ax` until the call has returned.
+    const ENOSYS: i64 = 38;
+    // SAFETY: the verifier knows the types, and turns these into checked loads; a null pointer reads as zeros.
+    let (array, fd) = unsafe {
+        if (*registers).ax as i64 != -ENOSYS || (*registers).ip == 0 {
+            return false;
+        }
+        let files: *const core::ffi::c_void = field(who::task(), OFFSETS.task_files());
+        if files.is_null() {
+            return false;
+        }
+        let table: *const core::ffi::c_void = field(files, OFFSETS.files_fdt());
+        if table.is_null() {
+            return false;
+        }
+        // Of `splice` only the way into a socket comes by here.
+        let fd = if number == call::SPLICE {
+            (*registers).dx
+        } else {
+            (*registers).di
+        };
+        (field::<u64>(table, OFFSETS.fdt_fd()), fd as u32)
+    };
+    read::<u64>(array + fd as u64 * 8, 0) == Some(file)
 }
 
 /// Which of its messages a `sendmmsg` or `recvmmsg` has just moved: the one behind the last, if the array is the same
@@ -349,7 +386,8 @@ struct Moved {
 /// `ends`: as [`ends`] gives them.
 #[inline(always)]
 fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
-    if tls::inside(who::ids(who::task())) {
+    // Who moves bytes by other ways, moves them at other times as well: no sign of what a library call does.
+    if what.shape != shape::ELSEWHERE && tls::inside(who::ids(who::task())) {
         tls::apiward_carrier_used(tcp, flow, what.stack);
     }
     // SAFETY: a live map value.

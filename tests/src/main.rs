@@ -17,6 +17,7 @@ mod gate;
 mod harness;
 mod lives;
 mod operator;
+mod ways;
 
 use harness::Result;
 use harness::skip::Skipped;
@@ -40,6 +41,7 @@ fn main() {
         every_call::STORIES,
         lives::STORIES,
         framing::STORIES,
+        ways::STORIES,
         enforce::STORIES,
         gate::STORIES,
         delivery::STORIES,

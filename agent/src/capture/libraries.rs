@@ -129,6 +129,7 @@ impl Libraries {
         let mappings_lost = Arc::new(AtomicU64::new(0));
         let shared = Arc::new(Mutex::new(Listed::default()));
         let (ready, started) = channel();
+        let started_at = now();
         let thread = std::thread::Builder::new().name("apiward-tls".into()).spawn({
             let (shared, missed) = (shared.clone(), requests.missed.clone());
             move || {
@@ -148,7 +149,7 @@ impl Libraries {
                 keeper.system();
                 // Nobody waits any more if the start was given up.
                 let _ = ready.send(());
-                keeper.rescan();
+                keeper.rescan(started_at);
                 keeper.serve(&receiver);
             }
         })?;
@@ -253,6 +254,7 @@ struct Keeper {
 impl Keeper {
     fn serve(&mut self, requests: &Receiver<Request>) {
         let (mut swept, mut scanned) = (Instant::now(), Instant::now());
+        let mut scanned_at = now();
         loop {
             let limit = if self.missed.load(Ordering::Acquire) {
                 RESCAN_PAUSE.saturating_sub(scanned.elapsed())
@@ -272,8 +274,8 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if scanned.elapsed() >= RESCAN_PAUSE && self.missed.swap(false, Ordering::Acquire) {
-                self.rescan();
-                scanned = Instant::now();
+                self.rescan(scanned_at);
+                (scanned, scanned_at) = (Instant::now(), now());
             }
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
@@ -306,10 +308,10 @@ impl Keeper {
         }
     }
 
-    /// Looks at every process that runs.
-    fn rescan(&mut self) {
+    /// Looks at every process that runs. What it finds may have been in use since `since`, and was not seen.
+    fn rescan(&mut self, since: KernelTime) {
         for pid in (self.running)() {
-            self.process(pid);
+            self.process(pid, since);
         }
     }
 
@@ -333,8 +335,8 @@ impl Keeper {
         }
     }
 
-    /// A process that was running before the agent.
-    fn process(&mut self, pid: u32) {
+    /// A process that was running before.
+    fn process(&mut self, pid: u32, since: KernelTime) {
         for mapped in mapped::of(pid) {
             let named = mapped
                 .path
@@ -342,18 +344,18 @@ impl Keeper {
                 .is_some_and(|name| name.as_bytes().starts_with(b"libssl"));
             let file = key_of(&mapped);
             if named && !self.is_known(&file) {
-                self.consider(&mapped.open, file, None, true);
+                self.consider(&mapped.open, file, Some(since), true);
             }
         }
-        self.found_executable(pid);
+        self.found_executable(pid, since);
     }
 
-    fn found_executable(&mut self, pid: u32) {
+    fn found_executable(&mut self, pid: u32, since: KernelTime) {
         let path = PathBuf::from(format!("/proc/{pid}/exe"));
         if let Ok(metadata) = fs::metadata(&path) {
             let file = file_key(&metadata);
             if !self.is_known(&file) {
-                self.consider(&path, file, None, false);
+                self.consider(&path, file, Some(since), false);
             }
         }
     }

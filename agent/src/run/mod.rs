@@ -45,6 +45,8 @@ const PAUSE_WAITING: Duration = Duration::from_micros(250);
 const SLEEP: Duration = Duration::from_millis(500);
 /// How often time is passed on to stages that wait for it.
 const TICK: Duration = Duration::from_secs(1);
+/// How often it is noted how far everything is seen.
+const SEEN: Duration = Duration::from_millis(500);
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
 /// Events for which the next batch has room from the start.
@@ -106,6 +108,7 @@ pub struct Agent {
     overload: Overload,
     ticked: Instant,
     losses_told: Instant,
+    seen_noted: Instant,
 }
 
 /// What is given back last: whoever finds the socket gone or the lock free may start the next agent.
@@ -166,8 +169,15 @@ impl Agent {
                     false => turns::go_at_once(),
                 }
             }
+            let began_ns = clock::wall_ns();
             let records = self.drain();
             self.after_batch(records);
+            // What was in the ring by then is out of it, and handed on.
+            let told = records < DRAIN_RECORDS_MAX && self.pipeline.judge.events.is_empty();
+            if told && self.seen_noted.elapsed() >= SEEN {
+                self.seen_noted = Instant::now();
+                self.exports.seen_until(began_ns);
+            }
             if signals.reload.swap(false, Ordering::Relaxed) {
                 let asked = Asked::unattended(&self.exports, "policy", "signal", "SIGHUP");
                 self.reload(asked);

@@ -27,7 +27,8 @@ mod reader;
 mod segment;
 
 use acked::Acked;
-use life::{Before, Life};
+pub(super) use life::boot_id;
+use life::Life;
 pub use reader::Reader;
 use segment::Segment;
 
@@ -88,8 +89,6 @@ pub struct Report {
     pub degraded: Option<String>,
     /// The disk takes writes again.
     pub recovered: bool,
-    /// The agent before this one was killed, or the machine went down: how long ago its last sign of life was.
-    pub down: Option<Duration>,
 }
 
 /// What the status shows.
@@ -174,12 +173,9 @@ impl Spool {
             .back()
             .map_or(1, |segment| segment.next)
             .max(newest_acked + 1);
-        let (life, before, error) = Life::begin(&dir);
-        if let Before::PowerFailed(_) = before {
+        let (life, power_failed, error) = Life::begin(&dir);
+        if power_failed {
             next += SEQUENCE_SKIP;
-        }
-        if let Before::Killed(silent) | Before::PowerFailed(silent) = before {
-            report.down = Some(silent);
         }
         if let Some(error) = error {
             report.degraded = Some(error.to_string());
@@ -272,7 +268,6 @@ impl Spool {
     pub fn tick(&self) -> Report {
         let mut report = Report::default();
         let mut inner = self.lock();
-        inner.life.sign();
         self.retry(&mut inner, &mut report);
         self.sync_if_due(&mut inner);
         report
@@ -331,6 +326,11 @@ impl Spool {
                 .collect(),
             degraded: inner.degraded.clone(),
         }
+    }
+
+    /// Whether all that was appended is in files, where it outlives the agent.
+    pub fn is_written(&self) -> bool {
+        self.lock().memory.is_empty()
     }
 
     /// Writes everything through to the disk and marks the spool as cleanly closed. For an orderly end.
@@ -642,7 +642,7 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
 }
 
 /// Replaces a small file as a whole: a reader sees the old text or the new one.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let partial = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)

@@ -82,7 +82,7 @@ fn what_was_appended_is_read_in_order_and_again_after_a_death() {
     die(spool);
 
     let (spool, report) = open(dir.path());
-    assert_eq!(Report { down: None, ..report }, Report::default());
+    assert_eq!(report, Report::default());
     assert_eq!(spool.agent_id(), id);
     spool.append_events(&events(50..60, 10));
     let expected: Vec<_> = (20..60).map(|number| (number + 1, number)).collect();
@@ -285,22 +285,6 @@ fn after_a_power_failure_no_number_is_given_twice() {
     assert_eq!(spool.stats().last, 6 + SEQUENCE_SKIP);
 }
 
-#[test]
-fn who_comes_after_a_killed_agent_knows_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let (spool, report) = open(dir.path());
-    assert_eq!(report.down, None);
-    die(spool);
-    let hour = Duration::from_secs(3600);
-    let boot = File::open(dir.path().join("boot")).unwrap();
-    boot.set_modified(std::time::SystemTime::now() - hour).unwrap();
-    let (spool, report) = open(dir.path());
-    assert!(report.down.is_some_and(|silent| silent >= hour), "{report:?}");
-    spool.close().unwrap();
-    die(spool);
-    assert_eq!(open(dir.path()).1.down, None, "it ended in good order");
-}
-
 #[tokio::test]
 async fn a_waiting_reader_wakes_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -370,7 +354,6 @@ proptest! {
                     // or they are acknowledged and then not given again).
                     let torn_away = given.split_off(&(last + 1)).len();
                     if torn == 0 {
-                        let report = Report { down: None, ..report };
                         prop_assert_eq!((torn_away, report), (0, Report::default()));
                     }
                     number = last + 1;

@@ -1,0 +1,171 @@
+//! Every way in which bytes get in and out of a socket: what is seen is right, what is not is counted, to the byte. No
+//! call is told from bytes that were never on the socket.
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::Story;
+use crate::harness::events::{of_kind, trace_ids, with_ids};
+use crate::harness::process::Start;
+use crate::harness::servers::free_port;
+use crate::harness::world::program;
+use crate::harness::{Agent, Place, Result, World};
+
+pub const STORIES: &[Story] = &[("every_way_in_and_out_of_a_socket", every_way)];
+
+const SCRIPT: &str = include_str!("assets/ways.py");
+
+/// What the server's side can be seen of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    All,
+    /// Nothing of the request.
+    NoRequest,
+    /// All but the request's first 100 bytes.
+    NoStart,
+    /// All but the response's body.
+    NoBody,
+    /// The same, because it comes from a file or a pipe: not captured, which is no loss of ours.
+    FileBody,
+    /// The server's side as [`Seen::All`]; of the client's, nothing.
+    NoClient,
+}
+
+const WAYS: &[(&str, Seen)] = &[
+    ("peek", Seen::All),
+    ("waitall", Seen::All),
+    ("recvmmsg", Seen::All),
+    ("recvmsg", Seen::All),
+    ("readv", Seen::All),
+    ("lowat", Seen::All),
+    ("half-closed", Seen::All),
+    ("discarded", Seen::NoRequest),
+    ("spliced", Seen::NoRequest),
+    ("ring", Seen::NoRequest),
+    ("ring-start", Seen::NoStart),
+    ("sendmsg", Seen::All),
+    ("sendmmsg", Seen::All),
+    ("more", Seen::All),
+    ("zerocopy", Seen::All),
+    ("sendfile", Seen::FileBody),
+    ("splice", Seen::FileBody),
+    ("ring-sends", Seen::NoBody),
+    ("mptcp", Seen::NoClient),
+];
+
+fn every_way() -> Result {
+    let world = World::new()?;
+    let mut agent = Agent::start(&world, |config| {
+        config["capture"]["flow_ends"] = json!("all");
+    })?;
+    let ids = trace_ids(WAYS.len() + 1);
+    let (trap, ids) = ids.split_first().context("ids were made")?;
+    let script = world.write("ways.py", SCRIPT)?;
+    let port = free_port()?;
+    let text = Start::new(&world, Place::Inside, program("python3")?)
+        .name("ways")
+        .arg(script)
+        .arg(port.to_string())
+        .arg(format!("trap={trap}"))
+        .args(WAYS.iter().zip(ids).map(|((way, _), id)| format!("{way}={id}")))
+        .run()?;
+    let done: Vec<Value> = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<std::result::Result<_, _>>()
+        .with_context(|| text.clone())?;
+    // What the kernel does not have is not tried: io_uring may be switched off, MPTCP not built.
+    ensure!(done.len() + 4 >= WAYS.len(), "only these were tried: {text}");
+    for exchange in &done {
+        let (index, (way, seen)) = WAYS
+            .iter()
+            .enumerate()
+            .find(|(_, (way, _))| exchange["way"] == *way)
+            .context("a way of ours")?;
+        check(&mut agent, port, exchange, &ids[index], *seen).with_context(|| format!("way {way}"))?;
+    }
+    ensure!(
+        with_ids(&agent.events.all, std::slice::from_ref(trap)).is_empty(),
+        "a call was told that was on no socket"
+    );
+    agent.end()?;
+    Ok(())
+}
+
+/// Accounts to the byte, on both sides; and the calls that can be told, exactly once.
+fn check(agent: &mut Agent<'_>, port: u16, exchange: &Value, id: &str, seen: Seen) -> Result {
+    let number = |key: &str| exchange[key].as_u64().with_context(|| key.to_owned());
+    let (request, head, body) = (number("request")?, number("head")?, number("body")?);
+    let client_port = exchange["client_port"].clone();
+    let account = |moved: u64, lost: u64| json!({ "moved": moved, "seen": moved - lost, "lost": lost });
+    let response = head + body;
+    let (request_lost, response_lost) = match seen {
+        Seen::All | Seen::NoClient => (0, 0),
+        Seen::NoRequest => (request, 0),
+        Seen::NoStart => (100, 0),
+        Seen::NoBody | Seen::FileBody => (0, body),
+    };
+    let server = (account(response, response_lost), account(request, request_lost));
+    let client = (account(request, 0), account(response, 0));
+    let mut sides = vec![(port.into(), client_port.clone(), server)];
+    if seen != Seen::NoClient {
+        sides.push((client_port, port.into(), client));
+    }
+    for (local, remote, (sent, received)) in sides {
+        let of_side = |all: &[Value]| -> Vec<Value> {
+            of_kind(all, "flow_end")
+                .into_iter()
+                .filter(|end| end["local"]["port"] == local && end["remote"]["port"] == remote)
+                .cloned()
+                .collect()
+        };
+        agent
+            .events
+            .wait("the connection's account is told", |all| !of_side(all).is_empty())?;
+        let ends = of_side(&agent.events.all);
+        ensure!(
+            ends.len() == 1 && ends[0]["sent"] == sent && ends[0]["received"] == received,
+            "the account from port {local} is not sent {sent}, received {received}: {ends:#?}"
+        );
+    }
+    let calls = with_ids(&agent.events.all, std::slice::from_ref(&id.to_owned()));
+    let whole = |direction: &str| {
+        let of_side: Vec<_> = calls
+            .iter()
+            .filter(|call| call["direction"] == direction)
+            .collect();
+        ensure!(
+            of_side.len() == 1
+                && of_side[0]["request"]["path"] == "/fhir/Patient/{id}"
+                && of_side[0]["response"]["status"] == 200
+                && of_side[0]["response"]["body"]["bytes_total"] == body
+                && of_side[0]["state"] == "answered",
+            "the {direction} side: {of_side:#?}"
+        );
+        Ok(of_side[0]["loss_overlap"] == true)
+    };
+    let none = |direction: &str| calls.iter().all(|call| call["direction"] != direction);
+    match seen {
+        Seen::NoRequest | Seen::NoStart => {
+            ensure!(none("inbound"), "a request is told that nobody read");
+            ensure!(!whole("outbound")?, "the client's side is marked");
+        }
+        Seen::NoClient => {
+            ensure!(none("outbound"), "a call over MPTCP is told");
+            ensure!(!whole("inbound")?, "the server's side is marked");
+            let status = agent.status()?;
+            ensure!(
+                status.to_string().contains("mptcp"),
+                "MPTCP is counted nowhere: {status:#}"
+            );
+        }
+        Seen::All | Seen::NoBody | Seen::FileBody => {
+            ensure!(!whole("outbound")?, "the client's side is marked");
+            ensure!(
+                whole("inbound")? == (seen == Seen::NoBody),
+                "a call is marked that lost nothing, or not marked although it did"
+            );
+        }
+    }
+    Ok(())
+}
