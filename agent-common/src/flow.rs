@@ -158,6 +158,8 @@ pub struct Counters {
     pub gate_unowned: u64,
     /// Segments that it had to drop for their order, their repetition or its own want of room: TCP sends them again.
     pub gate_again: u64,
+    /// Segments that passed although they were denied, or unjudged, because no agent had renewed the lease.
+    pub gate_expired: u64,
 }
 
 /// Both ends of a connection, as one of them sees it.
@@ -204,5 +206,5 @@ const _: () = {
     assert!(core::mem::size_of::<TlsCall>() == 56);
     assert!(core::mem::size_of::<Withhold>() == 16);
     assert!(core::mem::size_of::<Multiple>() == 24);
-    assert!(core::mem::size_of::<Counters>() == 136);
+    assert!(core::mem::size_of::<Counters>() == 144);
 };

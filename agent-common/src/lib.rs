@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod flow;
 pub mod gate;
+pub mod life;
 pub mod limits;
 pub mod offsets;
 pub mod owner;

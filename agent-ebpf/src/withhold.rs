@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::programs::SkBuffContext;
 
+use crate::gate;
 use crate::maps::{FLOWS, SOME_WITHHELD, WITHHELD};
 use crate::packet;
 
@@ -55,7 +56,7 @@ fn withheld(cookie: u64, wherever: bool, end: u32) -> bool {
     let Some(withhold) = (unsafe { WITHHELD.get(&cookie) }).copied() else {
         return false;
     };
-    wherever || withhold.everything != 0 || after(end, withhold.from)
+    (wherever || withhold.everything != 0 || after(end, withhold.from)) && !gate::passes_after_all()
 }
 
 /// TCP sequence arithmetic (RFC 9293 §3.4).

@@ -47,6 +47,8 @@ pub const SPOOL: ErrorId = "AW1404";
 pub const NO_AGENT: ErrorId = "AW1405";
 pub const AGENT_REFUSES: ErrorId = "AW1406";
 pub const OTHER_VERSION: ErrorId = "AW1407";
+pub const NOTHING_KEPT: ErrorId = "AW1408";
+pub const AGENT_HOLDS_ON: ErrorId = "AW1409";
 
 /// All of them, with what the section's heading says.
 pub const ALL: &[(ErrorId, &str)] = &[
@@ -100,6 +102,8 @@ pub const ALL: &[(ErrorId, &str)] = &[
     (NO_AGENT, "No agent answers"),
     (AGENT_REFUSES, "The agent refuses"),
     (OTHER_VERSION, "The agent is of another version"),
+    (NOTHING_KEPT, "Nothing can be kept here"),
+    (AGENT_HOLDS_ON, "An agent holds on to its programs"),
 ];
 
 #[cfg(test)]

@@ -1117,6 +1117,12 @@ pub struct Status {
     /// Operations on connections that were left alone, of all exemptions together: the kernel counts them so.
     #[prost(uint64, tag = "21")]
     pub operations_exempt: u64,
+    /// What becomes of enforcement without the agent, for people.
+    #[prost(string, tag = "22")]
+    pub on_exit: ::prost::alloc::string::String,
+    /// The mode goes back to observing then, unless it is confirmed. 0: it does not.
+    #[prost(uint64, tag = "23")]
+    pub mode_until_ns: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PolicyStatus {
@@ -1202,6 +1208,17 @@ pub struct ControlModeRequest {
     #[prost(string, tag = "1")]
     pub mode: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Back to observing after this time, unless it is confirmed. 0: for good.
+    #[prost(uint64, tag = "3")]
+    pub for_ns: u64,
+    /// Confirms the time that runs: it enforces for good. Refused where none runs.
+    #[prost(bool, tag = "4")]
+    pub confirm: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseRequest {
+    #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1388,6 +1405,28 @@ pub mod control_client {
                 .insert(GrpcMethod::new("apiward.v1.Control", "SetMode"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes away everything that is attached or kept. The agent goes on to answer, and does nothing else until it ends.
+        pub async fn release(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseRequest>,
+        ) -> std::result::Result<tonic::Response<super::ControlResult>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/apiward.v1.Control/Release",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("apiward.v1.Control", "Release"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn reload_policies(
             &mut self,
             request: impl tonic::IntoRequest<super::ReloadRequest>,
@@ -1482,6 +1521,11 @@ pub mod control_server {
         async fn set_mode(
             &self,
             request: tonic::Request<super::ControlModeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ControlResult>, tonic::Status>;
+        /// Takes away everything that is attached or kept. The agent goes on to answer, and does nothing else until it ends.
+        async fn release(
+            &self,
+            request: tonic::Request<super::ReleaseRequest>,
         ) -> std::result::Result<tonic::Response<super::ControlResult>, tonic::Status>;
         async fn reload_policies(
             &self,
@@ -1692,6 +1736,49 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetModeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/apiward.v1.Control/Release" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseSvc<T: Control>(pub Arc<T>);
+                    impl<T: Control> tonic::server::UnaryService<super::ReleaseRequest>
+                    for ReleaseSvc<T> {
+                        type Response = super::ControlResult;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::release(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

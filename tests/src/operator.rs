@@ -368,7 +368,12 @@ fn what_cannot_be_configured_is_told() -> Result {
             2,
             "[AW1007]",
         ),
-        ("keep", json!({ "on_exit": "keep" }), 2, "[AW1010]"),
+        (
+            "keeping where nothing can be kept",
+            json!({ "on_exit": "keep", "pins": "/proc/none/apiward" }),
+            1,
+            "[AW1408]",
+        ),
     ];
     for (what, change, code, said) in table {
         let mut config = base.clone();

@@ -7,11 +7,14 @@ use apiward_common::gate::{
     Bits, Charge, EdgeKey, Generation, Method, MethodKey, NODES_MAX, Node, PeerKey, RULES_MAX, Rate, RateKey,
     SLOTS, Tables, Workload, WorkloadKey,
 };
+use apiward_common::life::{LEASE_UNTIL, LEASE_WORDS};
 use apiward_common::limits::CLASSES_MAX;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
+
+use crate::emit::count;
 
 pub mod packets;
 mod scan;
@@ -39,6 +42,28 @@ pub static GATE_WORKLOADS: HashMap<WorkloadKey, Workload> = HashMap::with_max_en
 pub static GATE_RATES: Array<Rate> = Array::with_max_entries(SLOTS * RULES, 0);
 #[map]
 pub static GATE_ACCOUNTS: LruHashMap<RateKey, u64> = LruHashMap::with_max_entries(64 * 1024, 0);
+
+#[map]
+/// Until when denials hold (ns, as the kernel's clock); beside it, what the agent notes for the one after it.
+pub static GATE_LEASE: Array<u64> = Array::with_max_entries(LEASE_WORDS, 0);
+
+/// No agent has renewed the lease in time: whatever is denied passes, so that one that is gone for good leaves no host
+/// down.
+#[inline(always)]
+pub fn has_expired(now: u64) -> bool {
+    GATE_LEASE.get(LEASE_UNTIL).copied().unwrap_or(0) < now
+}
+
+/// A segment that is denied passes after all, and is counted.
+#[inline(always)]
+pub fn passes_after_all() -> bool {
+    // SAFETY: helper without arguments.
+    let expired = has_expired(unsafe { bpf_ktime_get_ns() });
+    if expired {
+        count(|c| unsafe { &raw mut (*c).gate_expired }, 1);
+    }
+    expired
+}
 
 /// Some policy is enforced by the gate.
 #[inline(always)]

@@ -66,6 +66,15 @@ type Socket = *const core::ffi::c_void;
 /// A segment comes for a socket.
 #[inline(always)]
 pub fn ingress(ctx: &SkBuffContext) -> i32 {
+    let verdict = comes(ctx);
+    if verdict == DROP && super::passes_after_all() {
+        return PASS;
+    }
+    verdict
+}
+
+#[inline(always)]
+fn comes(ctx: &SkBuffContext) -> i32 {
     let Some(segment) = packet::segment(ctx) else {
         return unreadable(ctx);
     };
@@ -105,6 +114,15 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
 /// A segment is about to leave. Asked before what is withheld, so that what is denied now is withheld already.
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
+    let verdict = leaves(ctx);
+    if verdict == DROP && super::passes_after_all() {
+        return PASS;
+    }
+    verdict
+}
+
+#[inline(always)]
+fn leaves(ctx: &SkBuffContext) -> i32 {
     if !super::is_on() {
         return PASS;
     }
@@ -371,6 +389,12 @@ fn claimed(
 ) -> i32 {
     // SAFETY: helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
+    if super::has_expired(now) {
+        // It passes unjudged: from here on nobody knows where a message begins.
+        gated.flow.start_lost();
+        count(|c| unsafe { &raw mut (*c).gate_expired }, 1);
+        return PASS;
+    }
     let first = segment.sequence.wrapping_add(segment.syn as u32);
     let plan = on_segment(&mut gated.flow, first, segment.payload, accepted, now);
     let Plan::Scan { .. } = plan else {

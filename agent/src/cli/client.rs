@@ -19,6 +19,8 @@ use tonic::{Code, Streaming};
 use super::AgentArgs;
 use crate::config::{self, Config, Overrides};
 use crate::errors;
+use crate::export::command::Term;
+use crate::kernel::pins;
 
 /// How long the agent may take to answer a question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,7 +85,9 @@ impl Agent {
         };
         let config = config::load(Some(&args.config), &overrides).map_err(Problem::Config)?;
         let path = config.control.clone();
-        let client = connect(&path, &args.config).await?;
+        let client = connect(&path, &args.config)
+            .await
+            .map_err(|problem| with_kept(problem, &config))?;
         Ok(Agent { client, config, path })
     }
 
@@ -103,12 +107,32 @@ impl Agent {
     }
 
     /// Switches the mode; the answer says whether it was accepted.
-    pub async fn set_mode(&mut self, mode: &str, reason: &str) -> Result<v1::ControlResult, Problem> {
+    pub async fn set_mode(
+        &mut self,
+        mode: &str,
+        term: Term,
+        reason: &str,
+    ) -> Result<v1::ControlResult, Problem> {
+        let span = match term {
+            Term::For(span) => span,
+            Term::ForGood | Term::Confirm => Duration::ZERO,
+        };
         let request = v1::ControlModeRequest {
             mode: mode.to_owned(),
             reason: reason.to_owned(),
+            for_ns: u64::try_from(span.as_nanos()).unwrap_or(u64::MAX),
+            confirm: term == Term::Confirm,
         };
         let answer = self.client.set_mode(limited(request, CHANGE_TIMEOUT)).await;
+        Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
+    }
+
+    /// Has everything taken away; the agent goes on to answer.
+    pub async fn release(&mut self, reason: &str) -> Result<v1::ControlResult, Problem> {
+        let request = v1::ReleaseRequest {
+            reason: reason.to_owned(),
+        };
+        let answer = self.client.release(limited(request, CHANGE_TIMEOUT)).await;
         Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
     }
 
@@ -155,6 +179,19 @@ pub fn block_on<F: Future<Output = Result<ExitCode>>>(command: F) -> Result<Exit
             Some(problem) => Ok(problem.tell()),
             None => Err(error),
         },
+    }
+}
+
+/// Where no agent answers, what one has left in force is worth a word.
+fn with_kept(problem: Problem, config: &Config) -> Problem {
+    let in_force = |kept: &pins::Kept| kept.is_in_force() && !kept.lease().is_zero();
+    match (problem, pins::all(&config.pins).into_iter().find(in_force)) {
+        (Problem::Agent(message), Some(kept)) => Problem::Agent(format!(
+            "{message}. What it enforced goes on without it for {} s at most: `apiward mode observe` ends that now, \
+             `apiward release` takes it away",
+            kept.lease().as_secs()
+        )),
+        (problem, _) => problem,
     }
 }
 
@@ -324,7 +361,9 @@ mod tests {
         tokio::spawn(async move {
             while let Some(command) = commands.recv().await {
                 match command {
-                    Command::SetMode { mode, asked } => asked.accept("observe", mode.as_str(), "switched"),
+                    Command::SetMode { mode, asked, .. } => {
+                        asked.accept("observe", mode.as_str(), "switched")
+                    }
                     Command::Facts { reply } => drop(reply.send(Facts::default())),
                     Command::ReloadPolicies { asked } => asked.refuse("a.yaml:3:1: no"),
                     Command::UndoPolicies { asked } => asked.accept("b", "a", "as before"),
@@ -353,7 +392,10 @@ mod tests {
         let (exports, _place) = serve(&dir.path().join("c.sock"));
         let mut agent = Agent::connect(&args).await.expect("connected");
         assert_eq!(agent.status().await.expect("a status").mode, "observe");
-        let result = agent.set_mode("enforce", "a test").await.expect("an answer");
+        let result = agent
+            .set_mode("enforce", Term::ForGood, "a test")
+            .await
+            .expect("an answer");
         let Some(v1::event::Kind::Audit(audit)) = result.audit.and_then(|event| event.kind) else {
             panic!("no record came back")
         };

@@ -14,6 +14,7 @@ mod doctor;
 mod mode;
 mod policy;
 mod print;
+mod release;
 mod run;
 mod status;
 mod watch;
@@ -40,6 +41,8 @@ enum Command {
     Status(status::Args),
     /// Switch between observing and enforcing.
     Mode(mode::Args),
+    /// Detach everything, at once, with or without a running agent.
+    Release(release::Args),
     /// Check, explain and test policies.
     Policy(policy::Args),
     /// Why a call was judged as it was.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Watch(args) => watch::run(args),
         Command::Status(args) => status::run(args),
         Command::Mode(args) => mode::run(args),
+        Command::Release(args) => release::run(args),
         Command::Policy(args) => policy::run(args),
         Command::Why(args) => why::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -4,6 +4,7 @@
 //! reason, which goes into the audit event with who asked.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use apiward_proto::{json, v1};
@@ -13,6 +14,10 @@ use super::client::{self, Agent, Problem};
 use super::print::{self, Paper, Style};
 use super::watch::line::audit_words;
 use super::{AgentArgs, CONFIG_DEFAULT, Output};
+use crate::config::{self, Overrides};
+use crate::export::command::Term;
+use crate::kernel::pins::{self, Kept};
+use crate::yaml;
 
 /// Switch between observing and enforcing.
 #[derive(clap::Args)]
@@ -23,9 +28,15 @@ the configuration is wrong.")]
 pub struct Args {
     /// What the agent is to do.
     mode: Wanted,
-    /// Why, for the audit event.
-    #[arg(long, required_if_eq("mode", "enforce"))]
+    /// Why, for the audit event. Needed to enforce.
+    #[arg(long)]
     reason: Option<String>,
+    /// Enforce for this long (as `15m`), then go back to observing unless it is confirmed.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "confirm")]
+    span: Option<Duration>,
+    /// Confirm the time that runs: enforce for good.
+    #[arg(long)]
+    confirm: bool,
     #[command(flatten)]
     agent: AgentArgs,
 }
@@ -39,6 +50,35 @@ pub enum Wanted {
     Enforce,
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    yaml::parse_duration(text)
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| "write it as `90s`, `15m` or `2h`".to_owned())
+}
+
+impl Args {
+    /// What is missing or too much; the command line cannot say it by itself.
+    fn wrong(&self) -> Option<&'static str> {
+        match self.mode {
+            Wanted::Observe if self.span.is_some() || self.confirm => {
+                Some("`--for` and `--confirm` belong to `apiward mode enforce`")
+            }
+            Wanted::Enforce if self.reason.is_none() && !self.confirm => {
+                Some("enforcing wants a reason, for the audit: add --reason REASON")
+            }
+            _ => None,
+        }
+    }
+
+    fn term(&self) -> Term {
+        match self.span {
+            _ if self.confirm => Term::Confirm,
+            Some(span) => Term::For(span),
+            None => Term::ForGood,
+        }
+    }
+}
+
 impl Wanted {
     fn as_str(self) -> &'static str {
         match self {
@@ -50,14 +90,25 @@ impl Wanted {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     client::block_on(async {
-        let mut agent = Agent::connect(&args.agent).await?;
-        let reason = args.reason.as_deref().unwrap_or("no reason given");
-        let result = agent.set_mode(args.mode.as_str(), reason).await?;
+        if let Some(wrong) = args.wrong() {
+            eprintln!("apiward: {wrong}");
+            return Ok(ExitCode::from(2));
+        }
+        let mut agent = match Agent::connect(&args.agent).await {
+            Err(Problem::Agent(why)) if args.mode == Wanted::Observe => return alone(&args, why),
+            connected => connected?,
+        };
+        let reason = args.reason.as_deref().unwrap_or(match args.confirm {
+            true => "confirmed",
+            false => "no reason given",
+        });
+        let result = agent.set_mode(args.mode.as_str(), args.term(), reason).await?;
         if !result.accepted {
             return Err(Problem::Agent(format!("the mode was not changed: {}", result.message)).into());
         }
         let change = Change {
             mode: args.mode,
+            span: args.span,
             starts_with: agent.config.mode.as_str(),
             undo: undo(&result, &args),
             result,
@@ -75,9 +126,44 @@ pub fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
+/// Goes back to observing where no agent answers: what one has left in force is taken out of it.
+fn alone(args: &Args, why: String) -> Result<ExitCode> {
+    let config = config::load(Some(&args.agent.config), &Overrides::default()).map_err(Problem::Config)?;
+    let in_force: Vec<Kept> = pins::all(&config.pins)
+        .into_iter()
+        .filter(Kept::is_in_force)
+        .collect();
+    if in_force.is_empty() {
+        return Err(Problem::Agent(why).into());
+    }
+    for kept in &in_force {
+        kept.put_out_of_force()
+            .map_err(|error| Problem::Agent(format!("what is kept cannot be changed: {error}")))?;
+    }
+    match args.agent.output {
+        Output::Json => {
+            let done = serde_json::json!({
+                "mode": "observe",
+                "agent": false,
+                "after_restart": config.mode.as_str(),
+            });
+            print::out(&format!("{done:#}\n"))?;
+        }
+        Output::Table => print::out(&format!(
+            "no agent answers; what it had left in force is out of force now\n\
+             nothing more is stopped; what was cut already stays so: `apiward release` lets go of that too\n\
+             an agent that starts does what its configuration says: `mode: {}`\n",
+            config.mode.as_str()
+        ))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// A change that was made.
 struct Change {
     mode: Wanted,
+    /// `None`: for good.
+    span: Option<Duration>,
     /// The mode in the configuration.
     starts_with: &'static str,
     /// The command that goes back; `None` if nothing changed.
@@ -121,6 +207,7 @@ impl Change {
             "mode": self.mode.as_str(),
             "was": audit(&self.result).map(|audit| &audit.old_digest),
             "after_restart": self.starts_with,
+            "for_s": self.span.map(|span| span.as_secs_f64()),
             "undo": self.undo,
             "audit": event,
         })
@@ -141,6 +228,12 @@ impl Change {
         }
         if let Some(status) = status {
             effect(&mut paper, self.mode, status);
+        }
+        if let Some(span) = self.span {
+            let span = yaml::show_duration(span);
+            paper.line(&format!(
+                "for {span}, then it observes again; to go on: apiward mode enforce --confirm"
+            ));
         }
         if self.starts_with != mode {
             paper.line(&format!(
@@ -239,10 +332,26 @@ mod tests {
 
     #[test]
     fn observing_needs_no_reason_and_enforcing_does() {
-        assert!(args("observe").is_ok());
-        assert!(args("enforce").is_err());
-        assert!(args("enforce --reason x").is_ok());
-        assert!(args("off").is_err());
+        for (line, is_right) in [
+            ("observe", true),
+            ("enforce", false),
+            ("enforce --reason x", true),
+            ("enforce --for 15m", false),
+            ("enforce --for 15m --reason x", true),
+            ("enforce --confirm", true),
+            ("observe --confirm", false),
+            ("observe --for 15m", false),
+        ] {
+            let args = args(line).expect("parsed");
+            assert_eq!(args.wrong().is_none(), is_right, "{line}");
+        }
+        for line in [
+            "off",
+            "enforce --for 15 --reason x",
+            "enforce --for 15m --confirm",
+        ] {
+            assert!(args(line).is_err(), "{line}");
+        }
     }
 
     #[test]
@@ -270,6 +379,7 @@ mod tests {
         let result = result("observe", "enforce");
         let change = Change {
             mode: args.mode,
+            span: None,
             starts_with: "observe",
             undo: undo(&result, &args),
             result,

@@ -61,7 +61,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     tracing::info!(mode, "the agent runs; stop with SIGTERM");
     agent.serve(&signals);
-    agent.stop();
+    agent.stop(&signals);
     Ok(ExitCode::SUCCESS)
 }
 

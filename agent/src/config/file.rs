@@ -85,7 +85,9 @@ pub const KEYS: &[Key] = &[
     key("redact.paths.raw.reason", "text", "", "Why; it goes into the audit."),
     key("redact.paths.raw.until", "date", "", "The last day (UTC), as `2026-12-31`; at most 90 days ahead. After it, paths are templates again."),
     key("redact.literals", "list of words", "[]", "Path segments and hosts that may be shown, besides the words of FHIR, REST and the policies' own paths and hosts."),
-    key("on_exit", "`release`", "release", "What becomes of enforcement when the agent ends: `release` takes it away. (`keep` comes with the gate in the kernel.)"),
+    key("on_exit", "`release`, `keep`", "release", "What becomes of enforcement when the agent ends, however it ends: `release` takes it away; with `keep` the gate in the kernel goes on, until the next agent takes over or `keep_for` is over. It needs a bpffs of the host, and is refused where there is none."),
+    key("keep_for", "duration", "15m", "How long denials hold that no living agent confirms: with `on_exit: keep` after its end, and when it hangs. Then everything passes. The agent renews it every quarter. 5s to 7d."),
+    key("pins", "directory", "/sys/fs/bpf/apiward", "Where, in a bpffs of the host, is what `on_exit: keep` keeps. `apiward release` looks there."),
     key("control", "socket", "/run/apiward/control.sock", "The local socket that `apiward status`, `watch` and `mode` speak to (0600)."),
     key("metrics", "mapping, or `off`", "", "Prometheus metrics."),
     key("metrics.listen", "address, or `off`", "127.0.0.1:9464", "Where they are served."),
@@ -118,6 +120,8 @@ pub(super) struct File {
     pub raw: Option<RawPaths>,
     pub literals: Vec<String>,
     pub on_exit: Option<OnExit>,
+    pub keep_for: Option<Duration>,
+    pub pins: Option<PathBuf>,
     pub control: Option<PathBuf>,
     pub metrics: Option<Option<SocketAddr>>,
 }
@@ -309,21 +313,12 @@ fn raw_paths(redact: &Fields<'_>) -> Option<RawPaths> {
 }
 
 fn on_exit(fields: &Fields<'_>, file: &mut File) {
-    let Some(node) = fields.take("on_exit") else {
-        return;
-    };
-    if let Value::Scalar { text, .. } = &node.value
-        && text == "keep"
-    {
-        fields.reader().problem(
-            errors::NOT_IN_THIS_BUILD,
-            node.place,
-            "`keep` is not in this build: it comes with the gate in the kernel",
-            "write `release`",
-        );
-        return;
-    }
-    file.on_exit = fields.reader().word(node, &[("release", OnExit::Release)]);
+    file.on_exit = fields.word("on_exit", &[("release", OnExit::Release), ("keep", OnExit::Keep)]);
+    file.keep_for = fields.duration(
+        "keep_for",
+        Duration::from_secs(5)..=Duration::from_secs(7 * 86_400),
+    );
+    file.pins = path(fields, "pins", "an absolute directory in a bpffs");
 }
 
 fn metrics(fields: &Fields<'_>) -> Option<Option<SocketAddr>> {

@@ -30,6 +30,10 @@ pub const PATH_DEFAULT: &str = "/etc/apiward/agent.yaml";
 pub const POLICIES_DEFAULT: &str = "/etc/apiward/policies/*.yaml";
 /// The local socket if nobody says otherwise.
 pub const CONTROL_DEFAULT: &str = "/run/apiward/control.sock";
+/// What is kept is here if nobody says otherwise.
+pub const PINS_DEFAULT: &str = "/sys/fs/bpf/apiward";
+/// How long denials hold that no agent confirms, if nobody says otherwise.
+const KEEP_FOR_DEFAULT: Duration = Duration::from_secs(15 * 60);
 /// Longest time that raw paths can be asked for.
 pub const RAW_PATHS_DAYS_MAX: i32 = 90;
 
@@ -53,6 +57,10 @@ pub struct Config {
     pub remote: Remote,
     pub redact: Redact,
     pub on_exit: OnExit,
+    /// How long denials hold that no agent confirms.
+    pub keep_for: Duration,
+    /// The directory, in the host's bpffs, of what is kept.
+    pub pins: PathBuf,
     /// The local socket's path.
     pub control: PathBuf,
     /// `None`: metrics are not served.
@@ -270,6 +278,8 @@ pub enum OnExit {
     /// Everything is detached.
     #[default]
     Release,
+    /// The gate goes on, until the next agent takes over or nobody has renewed its lease.
+    Keep,
 }
 
 impl Default for Config {
@@ -302,6 +312,8 @@ impl Default for Config {
             remote: Remote::None,
             redact: Redact::default(),
             on_exit: OnExit::Release,
+            keep_for: KEEP_FOR_DEFAULT,
+            pins: PINS_DEFAULT.into(),
             control: CONTROL_DEFAULT.into(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
             source: String::new(),
@@ -402,6 +414,8 @@ pub fn resolve(
             literals: file.literals,
         },
         on_exit: file.on_exit.unwrap_or(default.on_exit),
+        keep_for: file.keep_for.unwrap_or(default.keep_for),
+        pins: file.pins.unwrap_or(default.pins),
         control: file.control.unwrap_or(default.control),
         metrics: file.metrics.unwrap_or(default.metrics),
         source: name.to_owned(),

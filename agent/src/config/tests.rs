@@ -80,7 +80,9 @@ remote: policies
 redact:
   paths: { raw: { reason: debugging, until: 2026-03-31 } }
   literals: [ward, bed]
-on_exit: release
+on_exit: keep
+keep_for: 10m
+pins: /sys/fs/bpf/x
 control: /run/x.sock
 metrics: { listen: off }
 "#;
@@ -133,7 +135,7 @@ capture:
   flows_max: many
 trusted_proxies: [10.0.0.0/40]
 redact: { paths: raw, literals: [a/b] }
-on_exit: keep
+on_exit: never
 control: here.sock
 metrics: yes
 mode: observe

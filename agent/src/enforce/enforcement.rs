@@ -97,6 +97,11 @@ impl<G: FlowGate> Enforcement<G> {
         destroyed
     }
 
+    /// Nothing is withheld of a connection any more that an earlier agent has left dead: it is being reset.
+    pub fn forget(&mut self, cookie: u64) {
+        self.gate.release(cookie);
+    }
+
     /// Time has passed.
     pub fn on_tick(&mut self, at: KernelTime) {
         // Before the steps: what is reset by them cannot be asked any more.

@@ -5,6 +5,8 @@
 //! [`Asked`], which writes the audit event first, and one that is dropped unanswered is recorded as refused:
 //! no change of what the agent does, accepted or refused, leaves no trace.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::facts::Facts;
@@ -15,11 +17,16 @@ use crate::policy::Mode;
 /// Commands that wait for the pipeline; more are refused, and the caller told to try again.
 pub const COMMAND_QUEUE_LEN_MAX: usize = 16;
 
+/// What the audit calls the mode of an agent that has let go of everything.
+pub const RELEASED: &str = "released";
+
 /// Something to do between two batches.
 #[derive(Debug)]
 pub enum Command {
     /// Switch the agent's mode.
-    SetMode { mode: Mode, asked: Asked },
+    SetMode { mode: Mode, term: Term, asked: Asked },
+    /// Take away everything that is attached or kept.
+    Release { asked: Asked },
     /// Read the configured policy files again.
     ReloadPolicies { asked: Asked },
     /// Put those back that were in force before the last change.
@@ -28,6 +35,17 @@ pub enum Command {
     PushPolicies { files: Vec<PolicyText>, asked: Asked },
     /// Say how things stand.
     Facts { reply: oneshot::Sender<Facts> },
+}
+
+/// For how long a mode is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Term {
+    #[default]
+    ForGood,
+    /// Then back to observing, unless somebody has confirmed it.
+    For(Duration),
+    /// Confirms the term that runs.
+    Confirm,
 }
 
 /// A policy file that came over the network.

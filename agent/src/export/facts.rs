@@ -32,6 +32,10 @@ pub struct Facts {
     pub records: u64,
     /// One line each, with what to do; empty: all well.
     pub degraded: Vec<String>,
+    /// What becomes of enforcement without the agent, for people.
+    pub on_exit: String,
+    /// When the mode goes back to observing (wall clock, ns); 0: it does not.
+    pub mode_until_ns: u64,
 }
 
 /// One policy, and what it did.
@@ -117,6 +121,8 @@ impl Facts {
             flows_open: self.flows_open,
             records: self.records,
             degraded: self.degraded,
+            on_exit: self.on_exit,
+            mode_until_ns: self.mode_until_ns,
             ..Default::default()
         }
     }

@@ -56,6 +56,7 @@ pub struct GateMaps {
     rates: Array<MapData, Rate>,
     classes: HashMap<MapData, Identity, u32>,
     listeners: HashMap<MapData, Port, Owner>,
+    dead: HashMap<MapData, u64, u32>,
     /// What each slot holds, to be cleared before it is used again.
     slots: [Written; SLOTS as usize],
 }
@@ -86,8 +87,56 @@ impl GateMaps {
             rates: take(ebpf, "GATE_RATES", Array::try_from)?,
             classes: take(ebpf, "CLASSES", HashMap::try_from)?,
             listeners: take(ebpf, "LISTENERS", HashMap::try_from)?,
+            dead: take(ebpf, "GATE_DEAD", HashMap::try_from)?,
             slots: Default::default(),
         })
+    }
+
+    /// The maps are another agent's: learns what they hold, to be cleared when its turn comes.
+    pub(super) fn go_on(&mut self) -> Result<(), MapError> {
+        for slot in 0..SLOTS {
+            self.slots[slot as usize].number = self.generations.get(&slot, 0)?.number;
+        }
+        let slot = |number: u32| (number % SLOTS) as usize;
+        for key in self.edges.keys() {
+            let key = key?;
+            self.slots[slot(key.generation)].edges.push(key);
+        }
+        for key in self.methods.keys() {
+            let key = key?;
+            self.slots[slot(key.generation)].methods.push(key);
+        }
+        for key in self.peers.keys() {
+            let key = key?;
+            let number = u32::from_be_bytes(key.data().generation);
+            self.slots[slot(number)].peers.push(key);
+        }
+        for key in self.workloads.keys() {
+            let key = key?;
+            self.slots[slot(key.generation)].workloads.push(key);
+        }
+        Ok(())
+    }
+
+    /// Connections whose requests were denied before stay so.
+    pub(super) fn keep_dead(&mut self, dead: &[(u64, u32)]) -> Result<(), MapError> {
+        for (cookie, denied_at) in dead {
+            self.dead.insert(cookie, denied_at, 0)?;
+        }
+        match dead.is_empty() {
+            true => Ok(()),
+            false => self.active.set(1, 1, 0),
+        }
+    }
+
+    /// The highest number that a generation in the maps has.
+    pub fn newest(&self) -> u32 {
+        self.slots.iter().map(|slot| slot.number).max().unwrap_or(0)
+    }
+
+    /// The classes that are known already.
+    pub fn classes(&self) -> Vec<(Identity, u32)> {
+        self.classes.iter().flatten().collect()
     }
 
     /// The generation in force; 0: none.

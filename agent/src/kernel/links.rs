@@ -1,17 +1,47 @@
-//! Attaching a loaded program to a cgroup, later than the others and by descriptors alone.
+//! Attaching loaded programs by descriptors alone, and holding on to what that makes.
 //!
-//! A link is multi-program by its nature: whatever else is attached there goes on. Dropping it detaches.
+//! A link is multi-program by its nature: whatever else is attached there goes on. Dropping it detaches, unless it is
+//! pinned; root may detach it behind the agent's back, which [`CgroupHook::mend`] finds out.
 
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// `BPF_LINK_CREATE` of `enum bpf_cmd`, and `BPF_CGROUP_INET_INGRESS` of `enum bpf_attach_type`.
-const LINK_CREATE: libc::c_long = 28;
-const CGROUP_INET_INGRESS: u32 = 0;
+/// Commands of `enum bpf_cmd`.
+mod command {
+    pub const OBJ_PIN: libc::c_long = 6;
+    pub const OBJ_GET: libc::c_long = 7;
+    pub const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    pub const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
+    pub const LINK_CREATE: libc::c_long = 28;
+    pub const LINK_GET_FD_BY_ID: libc::c_long = 30;
+    pub const LINK_GET_NEXT_ID: libc::c_long = 31;
+    pub const LINK_DETACH: libc::c_long = 34;
+}
+
+/// `BPF_LINK_TYPE_CGROUP` of `enum bpf_link_type`.
+const LINK_TYPE_CGROUP: u32 = 3;
+
+/// Which way the packets go, by `enum bpf_attach_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Ingress = 0,
+    Egress = 1,
+}
+
+impl Way {
+    fn as_str(self) -> &'static str {
+        match self {
+            Way::Ingress => "ingress",
+            Way::Egress => "egress",
+        }
+    }
+}
 
 /// The part of `union bpf_attr` that makes a link.
 #[repr(C)]
@@ -25,58 +55,273 @@ struct LinkCreate {
     more: [u64; 4],
 }
 
-/// A program for what comes to sockets, and where it belongs. Not attached until it is needed: it would be asked for
-/// every packet.
-pub struct Ingress {
-    program: OwnedFd,
-    cgroups: Vec<PathBuf>,
-    links: Vec<OwnedFd>,
+/// The part that opens a tracepoint; without a name it is the one that the program was loaded for.
+#[repr(C)]
+struct TracepointOpen {
+    name: u64,
+    program: u32,
+    padding: u32,
 }
 
-impl Ingress {
-    pub(super) fn new(program: OwnedFd, cgroups: Vec<PathBuf>) -> Self {
-        Ingress {
+/// The part that pins and opens.
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// The part that asks about a descriptor.
+#[repr(C)]
+struct Info {
+    fd: u32,
+    length: u32,
+    address: u64,
+}
+
+/// The part that goes from one object's number to the next, and opens them. The kernel writes `next`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Next {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// The part that detaches.
+#[repr(C)]
+struct LinkDetach {
+    fd: u32,
+}
+
+/// The beginning of `struct bpf_link_info`, as of a cgroup's link.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    /// 0: it is attached nowhere any more.
+    cgroup: u64,
+    attach_type: u32,
+    /// Room for newer kernels.
+    more: [u32; 27],
+}
+
+/// `attributes`: a part of `union bpf_attr`, which some commands write into.
+fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: the attributes live as long as the call, and are as long as is said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    match result < 0 {
+        true => Err(io::Error::last_os_error()),
+        false => Ok(result as i32),
+    }
+}
+
+fn bpf_open<T>(command: libc::c_long, attributes: &mut T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    // SAFETY: the call has returned a descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Gives an object a name in a bpffs: it lives as long as that.
+pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let name = c_path(path)?;
+    let mut attributes = Object {
+        path: name.as_ptr() as u64,
+        fd: fd.as_raw_fd() as u32,
+        flags: 0,
+    };
+    bpf(command::OBJ_PIN, &mut attributes).map(drop)
+}
+
+/// A pinned object.
+pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let name = c_path(path)?;
+    let mut attributes = Object {
+        path: name.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    bpf_open(command::OBJ_GET, &mut attributes)
+}
+
+/// Takes a link off at once, whoever else holds it. Tracepoints have no such thing: theirs ends with the last holder.
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = LinkDetach {
+        fd: link.as_raw_fd() as u32,
+    };
+    bpf(command::LINK_DETACH, &mut attributes).map(drop)
+}
+
+/// Attaches a loaded program to the tracepoint that it was loaded for.
+pub(super) fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attributes = TracepointOpen {
+        name: 0,
+        program: program.as_raw_fd() as u32,
+        padding: 0,
+    };
+    bpf_open(command::RAW_TRACEPOINT_OPEN, &mut attributes)
+}
+
+fn info_of(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let mut info = LinkInfo::default();
+    let mut attributes = Info {
+        fd: link.as_raw_fd() as u32,
+        length: size_of::<LinkInfo>() as u32,
+        address: &raw mut info as u64,
+    };
+    bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info)
+}
+
+/// The names of loaded programs that begin like this.
+pub fn loaded(prefix: &str) -> Vec<String> {
+    ours(prefix).map(|(_, name)| name).collect()
+}
+
+fn ours(prefix: &str) -> impl Iterator<Item = (u32, String)> {
+    aya::programs::loaded_programs()
+        .flatten()
+        .filter_map(move |info| {
+            let name = info.name_as_str()?;
+            name.starts_with(prefix).then(|| (info.id(), name.to_owned()))
+        })
+}
+
+/// Takes programs whose names begin like this off every cgroup, whoever holds them, and says how many that were.
+pub fn detach_all(prefix: &str) -> usize {
+    let programs: Vec<u32> = ours(prefix).map(|(id, _)| id).collect();
+    let mut count = 0;
+    let mut next = Next {
+        id: 0,
+        next: 0,
+        flags: 0,
+    };
+    while !programs.is_empty() && bpf(command::LINK_GET_NEXT_ID, &mut next).is_ok() {
+        next.id = next.next;
+        let mut one = Next { next: 0, ..next };
+        let Ok(link) = bpf_open(command::LINK_GET_FD_BY_ID, &mut one) else {
+            continue;
+        };
+        let is_ours = |info: LinkInfo| {
+            info.kind == LINK_TYPE_CGROUP && info.cgroup != 0 && programs.contains(&info.program)
+        };
+        if info_of(link.as_fd()).is_ok_and(is_ours) && detach(link.as_fd()).is_ok() {
+            count += 1;
+        }
+    }
+    count
+}
+
+/// The link of a cgroup is still attached to it.
+fn is_attached(link: BorrowedFd<'_>) -> io::Result<bool> {
+    let info = info_of(link)?;
+    Ok(info.kind != LINK_TYPE_CGROUP || info.cgroup != 0)
+}
+
+/// A program for the packets of sockets, and the cgroups that it belongs to.
+pub struct CgroupHook {
+    program: OwnedFd,
+    way: Way,
+    cgroups: Vec<PathBuf>,
+    links: Vec<(PathBuf, OwnedFd)>,
+}
+
+/// A place at which somebody has detached a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// For people: which program, and where.
+    pub place: String,
+    /// Why it could not be attached again; empty if it was.
+    pub failure: String,
+}
+
+impl CgroupHook {
+    pub(super) fn new(program: OwnedFd, way: Way, cgroups: Vec<PathBuf>) -> Self {
+        CgroupHook {
             program,
+            way,
             cgroups,
             links: Vec::new(),
         }
     }
 
-    /// Attaches it everywhere, if it is not yet.
+    /// Attaches it everywhere, if it is not yet: all or none.
     pub fn attach(&mut self) -> io::Result<()> {
         if !self.links.is_empty() {
             return Ok(());
         }
-        let links: io::Result<Vec<OwnedFd>> = self
+        let links: io::Result<Vec<_>> = self
             .cgroups
             .iter()
-            .map(|cgroup| link(self.program.as_fd(), cgroup))
+            .map(|cgroup| Ok((cgroup.clone(), self.link(cgroup)?)))
             .collect();
         self.links = links?;
         Ok(())
     }
-}
 
-fn link(program: BorrowedFd<'_>, cgroup: &Path) -> io::Result<OwnedFd> {
-    let cgroup = File::open(cgroup)?;
-    let attributes = LinkCreate {
-        program: program.as_raw_fd() as u32,
-        target: cgroup.as_raw_fd() as u32,
-        attach_type: CGROUP_INET_INGRESS,
-        ..LinkCreate::default()
-    };
-    // SAFETY: the attributes live as long as the call, and are as long as is said.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            LINK_CREATE,
-            &raw const attributes,
-            size_of::<LinkCreate>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
+    /// It is attached somewhere.
+    pub fn is_attached(&self) -> bool {
+        !self.links.is_empty()
     }
-    // SAFETY: the call has returned a descriptor that nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+
+    /// Takes it off everywhere.
+    pub fn detach(&mut self) {
+        for (_, link) in self.links.drain(..) {
+            // Closing it detaches too, if it is pinned nowhere.
+            let _ = detach(link.as_fd());
+        }
+    }
+
+    /// Attaches it again wherever somebody has taken it off. A cgroup that is gone is nobody's doing.
+    pub fn mend(&mut self) -> Vec<Detached> {
+        let mut found = Vec::new();
+        for at in 0..self.links.len() {
+            let (cgroup, link) = &self.links[at];
+            if is_attached(link.as_fd()).unwrap_or(true) || !cgroup.exists() {
+                continue;
+            }
+            let mut detached = Detached {
+                place: format!("the {} program at {}", self.way.as_str(), cgroup.display()),
+                failure: String::new(),
+            };
+            match self.link(cgroup) {
+                Ok(link) => self.links[at].1 = link,
+                Err(error) => detached.failure = error.to_string(),
+            }
+            found.push(detached);
+        }
+        found
+    }
+
+    /// Its links, each with a name of its own.
+    pub(super) fn links(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
+        let way = self.way.as_str();
+        let links = self.links.iter().enumerate();
+        links.map(move |(at, (_, link))| (format!("{way}-{at}"), link.as_fd()))
+    }
+
+    fn link(&self, cgroup: &Path) -> io::Result<OwnedFd> {
+        let cgroup = File::open(cgroup)?;
+        let mut attributes = LinkCreate {
+            program: self.program.as_raw_fd() as u32,
+            target: cgroup.as_raw_fd() as u32,
+            attach_type: self.way as u32,
+            ..LinkCreate::default()
+        };
+        bpf_open(command::LINK_CREATE, &mut attributes)
+    }
 }

@@ -3,10 +3,11 @@
 //! The agent never makes the host worse: a program that the verifier refuses is a capability that is missing,
 //! with the verifier's words, and the rest runs on. What cannot be done without is said in [`LoadError`].
 
-use std::fs::File;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use apiward_common::flow::{Counters, Flow, Withhold};
 use apiward_common::offsets::Offsets;
@@ -16,13 +17,14 @@ use apiward_common::scope::{
 use apiward_common::site::Kind;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
-use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, UProbe};
+use aya::programs::{BtfTracePoint, CgroupSkb, ProgramError, UProbe};
 use aya::{Ebpf, EbpfLoader};
 
 use super::btf::{Btf, BtfError};
 use super::cgroup::{self, Cgroup, CgroupError};
 use super::gate::GateMaps;
-use super::links::Ingress;
+use super::links::{self, CgroupHook, Way};
+use super::pins::{self, Keeper, Kept, Lease};
 use super::ring::Ring;
 
 /// The capability to withhold what a denied connection would still send.
@@ -54,6 +56,8 @@ pub enum LoadError {
     MapMissing(&'static str),
     #[error("the map {name}: {source}")]
     Map { name: &'static str, source: MapError },
+    #[error("the map {name} cannot be held: {source}")]
+    Descriptor { name: &'static str, source: io::Error },
     #[error("{program} does not attach, and nothing can be seen without it: {reason}")]
     Program { program: &'static str, reason: String },
     #[error("scope: {0}")]
@@ -82,6 +86,10 @@ pub struct Options {
     pub flows_max: u32,
     /// Bytes of one operation that are captured.
     pub operation_bytes_max: u32,
+    /// Where enforcement is kept that outlives its agent.
+    pub pins: PathBuf,
+    /// How long denials hold from now on; renewed by [`Lease::renew`].
+    pub keep_for: Duration,
 }
 
 /// Something the programs can or cannot do here.
@@ -98,13 +106,25 @@ pub struct Loaded {
     pub ring: Ring,
     pub maps: Maps,
     pub egress: EgressMaps,
+    /// Not attached yet where an agent before this one has left its own, which does the same.
+    pub egress_hook: Option<CgroupHook>,
     /// Where the kernel takes its programs.
-    pub gate: Option<(GateMaps, Ingress)>,
+    pub gate: Option<(GateMaps, CgroupHook)>,
+    pub lease: Lease,
+    pub keeper: Keeper,
+    pub adopted: Option<Adopted>,
     pub probes: Probes,
     pub capabilities: Vec<Capability>,
     pub run_times: RunTimes,
     /// No program sees which libraries are mapped: `mappings` has to.
     pub mappings_needed: bool,
+}
+
+/// What an agent before this one has left in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// This one goes on with its maps. Otherwise only with what was denied: its layout is another.
+    pub is_shared: bool,
 }
 
 /// Loads and attaches. Nothing stays behind if it fails.
@@ -120,7 +140,14 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let settings = settings(options)?;
     let btf = aya::Btf::from_sys_fs()
         .map_err(|error| LoadError::Scope(format!("the kernel's type information: {error}")))?;
-    let mut ebpf = EbpfLoader::new()
+    let kept = pins::newest(&options.pins);
+    let mut loader = EbpfLoader::new();
+    for name in pins::SHARED {
+        if let Some(kept) = &kept {
+            loader.map_pin_path(name, kept.path(name));
+        }
+    }
+    let mut ebpf = loader
         .btf(Some(&btf))
         .override_global("OFFSETS", &offsets, true)
         .override_global("SETTINGS", &settings, true)
@@ -128,13 +155,24 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .map_max_entries("FLOWS", options.flows_max)
         .map_max_entries("TLS_OBJECTS", options.flows_max)
         .load(OBJECT)?;
+    let mut keeper = Keeper::new(&options.pins, kept_maps(&ebpf)?);
+    let mut lease = Lease::new(take(&mut ebpf, "GATE_LEASE", Array::try_from)?);
+    if kept.is_none() {
+        // Where another agent's is still running it is not renewed yet: who only starts over and over again has no say.
+        let others = pins::all(&options.pins);
+        let span = others.first().map_or(options.keep_for, Kept::lease);
+        let name = "GATE_LEASE";
+        lease
+            .renew(span)
+            .map_err(|source| LoadError::Map { name, source })?;
+    }
     let mut maps = Maps::take(&mut ebpf)?;
     maps.set_scope(&options.scope)?;
     let ring = Ring::new(
         take(&mut ebpf, "RING", RingBuf::try_from)?,
         take(&mut ebpf, "SLEEPING", Array::try_from)?,
     );
-    let egress_maps = EgressMaps::take(&mut ebpf)?;
+    let mut egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = Vec::new();
     // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.
     let sockets = attach_sockets(&mut ebpf, &btf);
@@ -152,7 +190,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         if hook == "sys_exit" && mappings_needed {
             continue;
         }
-        let result = attach_tracepoint(&mut ebpf, program, hook, &btf);
+        let result = attach_tracepoint(&mut ebpf, program, hook, &btf).map(|link| keeper.hold(hook, link));
         if let (true, Err(reason)) = (vital, &result) {
             return Err(LoadError::Program {
                 program,
@@ -168,12 +206,26 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         "apiward_egress"
     };
     capabilities.push(capability(GATE_EGRESS, gated));
-    let egress = attach_egress(&mut ebpf, program, &options.scope);
-    capabilities.push(capability(EGRESS_WITHHOLD, egress));
-    let (gate, ingress) = match ingress(&mut ebpf, &options.scope) {
-        Ok(ingress) => (Some((GateMaps::take(&mut ebpf)?, ingress)), Ok(())),
-        Err(reason) => (None, Err(reason)),
+    let (ingress, gate) = match cgroup_hook(&mut ebpf, "apiward_ingress", Way::Ingress, &options.scope) {
+        Ok(hook) => (Ok(()), Some((GateMaps::take(&mut ebpf)?, hook))),
+        Err(reason) => (Err(reason), None),
     };
+    // The tracepoints are attached: who connects from here on is known to this agent's own maps.
+    let mut gate = gate;
+    let adopted = adopt(
+        options,
+        kept.as_ref(),
+        &mut egress_maps,
+        gate.as_mut().map(|(maps, _)| maps),
+    )?;
+    let mut egress_hook = cgroup_hook(&mut ebpf, program, Way::Egress, &options.scope);
+    let egress = match &mut egress_hook {
+        // The programs that are there do the same, and tell nobody: both for as short a time as can be.
+        Ok(_) if adopted.is_some() && gate.is_some() => Ok(()),
+        Ok(hook) => hook.attach().map_err(|error| error.to_string()),
+        Err(reason) => Err(reason.clone()),
+    };
+    capabilities.push(capability(EGRESS_WITHHOLD, egress));
     capabilities.push(capability(GATE_INGRESS, ingress));
     let uprobes = ["apiward_tls_enter", "apiward_tls_exit", "apiward_tls_return"]
         .into_iter()
@@ -186,7 +238,11 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         ring,
         maps,
         egress: egress_maps,
+        egress_hook: egress_hook.ok(),
         gate,
+        lease,
+        keeper,
+        adopted,
         probes: Probes { ebpf },
         capabilities,
     })
@@ -274,10 +330,57 @@ where
     program.try_into().map_err(|error: ProgramError| words(&error))
 }
 
-fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<(), String> {
+/// The maps that can be kept.
+fn kept_maps(ebpf: &Ebpf) -> Result<Vec<(String, OwnedFd)>, LoadError> {
+    let mut maps = Vec::new();
+    for name in pins::names() {
+        let (Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)) = ebpf.map(name).ok_or(LoadError::MapMissing(name))?
+        else {
+            return Err(LoadError::MapMissing(name));
+        };
+        let fd = data.fd().as_fd().try_clone_to_owned();
+        let failed = |source| LoadError::Descriptor { name, source };
+        maps.push((name.to_owned(), fd.map_err(failed)?));
+    }
+    Ok(maps)
+}
+
+/// Takes over what an agent before this one has left.
+fn adopt(
+    options: &Options,
+    kept: Option<&Kept>,
+    egress: &mut EgressMaps,
+    gate: Option<&mut GateMaps>,
+) -> Result<Option<Adopted>, LoadError> {
+    let all = pins::all(&options.pins);
+    let failed = |name| move |source| LoadError::Map { name, source };
+    if let Some(newest) = all.first() {
+        egress.know(newest.connections()).map_err(failed("FLOWS"))?;
+    }
+    let is_shared = kept.is_some();
+    match gate {
+        Some(gate) if is_shared => gate.go_on().map_err(failed("GATE_EDGES"))?,
+        Some(gate) => {
+            for one in &all {
+                let (coming, leaving) = one.denied();
+                gate.keep_dead(&coming).map_err(failed("GATE_DEAD"))?;
+                egress.keep_withheld(&leaving).map_err(failed("WITHHELD"))?;
+            }
+        }
+        None => {}
+    }
+    Ok((!all.is_empty()).then_some(Adopted { is_shared }))
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<OwnedFd, String> {
     let program: &mut BtfTracePoint = program(ebpf, name)?;
     program.load(hook, btf).map_err(|error| words(&error))?;
-    program.attach().map(|_| ()).map_err(|error| words(&error))
+    let fd = program.fd().map_err(|error| words(&error))?;
+    links::attach_tracepoint(fd.as_fd()).map_err(|error| error.to_string())
 }
 
 /// Both or none.
@@ -317,31 +420,18 @@ fn load_cgroup(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
     program.load().map_err(|error| words(&error))
 }
 
-fn attach_egress(ebpf: &mut Ebpf, name: &str, scope: &Scope) -> Result<(), String> {
+/// Loaded, and not attached.
+fn cgroup_hook(ebpf: &mut Ebpf, name: &str, way: Way, scope: &Scope) -> Result<CgroupHook, String> {
     let program: &mut CgroupSkb = program(ebpf, name)?;
     if program.fd().is_err() {
         program.load().map_err(|error| words(&error))?;
     }
-    for directory in cgroups(scope)? {
-        let cgroup = File::open(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        program
-            // A link is multi-program by its nature, and the kernel refuses the flag that would say so.
-            .attach(cgroup, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
-            .map_err(|error| words(&error))?;
-    }
-    Ok(())
-}
-
-/// Loaded, and not attached.
-fn ingress(ebpf: &mut Ebpf, scope: &Scope) -> Result<Ingress, String> {
-    load_cgroup(ebpf, "apiward_ingress")?;
-    let program: &mut CgroupSkb = program(ebpf, "apiward_ingress")?;
     let fd = program.fd().map_err(|error| words(&error))?;
     let fd = fd
         .as_fd()
         .try_clone_to_owned()
         .map_err(|error| error.to_string())?;
-    Ok(Ingress::new(fd, cgroups(scope)?))
+    Ok(CgroupHook::new(fd, way, cgroups(scope)?))
 }
 
 fn load_uprobe(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
@@ -422,6 +512,7 @@ impl Maps {
             sum.gate_lost += value.gate_lost;
             sum.gate_unowned += value.gate_unowned;
             sum.gate_again += value.gate_again;
+            sum.gate_expired += value.gate_expired;
         }
         sum
     }
@@ -470,12 +561,44 @@ pub struct EgressMaps {
 
 impl EgressMaps {
     fn take(ebpf: &mut Ebpf) -> Result<EgressMaps, LoadError> {
-        Ok(EgressMaps {
+        let mut maps = EgressMaps {
             flows: take(ebpf, "FLOWS", HashMap::try_from)?,
             some_withheld: take(ebpf, "SOME_WITHHELD", Array::try_from)?,
             withheld: take(ebpf, "WITHHELD", HashMap::try_from)?,
             withheld_count: 0,
-        })
+        };
+        // An agent before this one may have left some.
+        maps.withheld_count = maps.withheld.keys().flatten().count();
+        Ok(maps)
+    }
+
+    /// Connections that an agent before this one knew. What the programs have noted themselves is newer.
+    fn know(&mut self, connections: Vec<(u64, Flow)>) -> Result<(), MapError> {
+        const NO_EXIST: u64 = 1;
+        for (cookie, flow) in connections {
+            match self.flows.insert(cookie, flow, NO_EXIST) {
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() != Some(libc::EEXIST) => {
+                    return Err(MapError::SyscallError(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Connections that were withheld before stay so.
+    fn keep_withheld(&mut self, withheld: &[(u64, Withhold)]) -> Result<(), MapError> {
+        for (cookie, withhold) in withheld {
+            self.withheld.insert(cookie, withhold, 0)?;
+            self.withheld_count += 1;
+        }
+        match withheld.is_empty() {
+            true => Ok(()),
+            false => self
+                .some_withheld
+                .set(0, 1, 0)
+                .and_then(|()| self.some_withheld.set(1, 1, 0)),
+        }
     }
 
     /// From now on no payload of this flow at or behind `from` leaves; with `None`, none at all.

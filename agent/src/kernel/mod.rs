@@ -13,6 +13,7 @@ pub mod mapped;
 pub mod mappings;
 pub mod memory;
 pub mod netlink;
+pub mod pins;
 pub mod probe;
 pub mod ring;
 pub mod site;

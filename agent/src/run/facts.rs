@@ -53,6 +53,8 @@ impl Agent {
             flows_open: self.pipeline.flows.stats().flows_open,
             records: self.pipeline.intake.stats().records,
             degraded: self.degraded(),
+            on_exit: self.life.words(),
+            mode_until_ns: self.life.mode_until_ns(),
         }
     }
 
@@ -186,6 +188,7 @@ impl Agent {
                 gate.missing
             ));
         }
+        degraded.extend(self.life.degraded());
         if self.overload.on {
             degraded.push(
                 "overload: bodies are counted and not kept; give the agent more CPU, or a scope".into(),

@@ -12,7 +12,7 @@ use apiward_common::scope::FileKey;
 
 use crate::capture::Process;
 use crate::kernel::gate::{GateMaps, GateTables};
-use crate::kernel::links::Ingress;
+use crate::kernel::links::CgroupHook;
 use crate::policy::gate::{self as compiler, Compiled};
 use crate::policy::{Engine, Mode, PolicySet};
 
@@ -22,8 +22,10 @@ const CLASSES_MAX: usize = apiward_common::limits::CLASSES_MAX as usize;
 /// What runs in the kernel on behalf of the policies.
 pub struct Gate {
     maps: GateMaps,
-    ingress: Ingress,
+    ingress: CgroupHook,
     classes: HashMap<Identity, Class>,
+    /// Numbers that an agent before this one has given, which the kernel goes by.
+    given: HashMap<Identity, u32>,
     next_class: u32,
     number: u32,
     in_force: Option<Compiled>,
@@ -37,13 +39,15 @@ struct Class {
 }
 
 impl Gate {
-    pub fn new(maps: GateMaps, ingress: Ingress) -> Self {
+    pub fn new(maps: GateMaps, ingress: CgroupHook) -> Self {
+        let given: HashMap<Identity, u32> = maps.classes().into_iter().collect();
         Gate {
+            next_class: given.values().copied().max().unwrap_or(0),
+            number: maps.newest(),
+            given,
             maps,
             ingress,
             classes: HashMap::new(),
-            next_class: 0,
-            number: 0,
             in_force: None,
             missing: String::new(),
         }
@@ -107,6 +111,16 @@ impl Gate {
         Ok(())
     }
 
+    /// Some policy is in force here.
+    pub fn is_in_force(&self) -> bool {
+        self.maps.active() != 0
+    }
+
+    /// The program for what comes.
+    pub fn hook(&mut self) -> &mut CgroupHook {
+        &mut self.ingress
+    }
+
     /// A process has listened on a port since before the gate.
     pub fn listens(&mut self, port: Port, owner: Owner, process: &Arc<Process>) {
         self.learn(owner.identity(), process);
@@ -125,8 +139,10 @@ impl Gate {
         if self.classes.len() >= CLASSES_MAX {
             self.classes.clear();
         }
-        self.next_class = self.next_class.wrapping_add(1).max(1);
-        let number = self.next_class;
+        let number = self.given.remove(&identity).unwrap_or_else(|| {
+            self.next_class = self.next_class.wrapping_add(1).max(1);
+            self.next_class
+        });
         let known = self.in_force.as_ref().map_or(Ok(()), |compiled| {
             self.maps.add_workload(number, &compiled.workload(process))
         });

@@ -5,8 +5,9 @@
 
 mod facts;
 mod gate;
+mod life;
 mod listeners;
-mod lock;
+pub mod lock;
 mod policies;
 mod scope;
 mod start;
@@ -15,8 +16,6 @@ mod unread;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-use apiward_common::owner::Owner;
 
 use crate::call;
 use crate::capture::intake::Notice;
@@ -92,6 +91,7 @@ pub struct Agent {
     sight: scope::Sight,
     /// Where the kernel takes its programs.
     gate: Option<gate::Gate>,
+    life: life::Life,
     capabilities: Vec<crate::kernel::load::Capability>,
     policies: Arc<PolicySet>,
     policies_from: Origin,
@@ -161,7 +161,7 @@ impl Agent {
     /// Takes records until it is told to stop.
     pub fn serve(&mut self, signals: &Signals) {
         let mut gives_way = true;
-        while !signals.stop.load(Ordering::Relaxed) {
+        while !signals.stop.load(Ordering::Relaxed) && !self.life.released {
             let observes = self.pipeline.judge.engine.mode() == Mode::Observe;
             if observes != std::mem::replace(&mut gives_way, observes) {
                 match observes {
@@ -207,9 +207,11 @@ impl Agent {
         self.after_batch(0);
     }
 
-    /// Ends the exporters in good order. The programs are detached when the agent is dropped.
-    pub fn stop(self) {
+    /// Ends the exporters in good order. What is not kept is detached first; after a release the agent stays until it is
+    /// told to stop, and answers: whoever watches over it would start it again.
+    pub fn stop(self, signals: &Signals) {
         self.telemetry.set_ready(false);
+        let facts = self.life.released.then(|| self.facts());
         let Agent {
             exports,
             pipeline,
@@ -217,10 +219,18 @@ impl Agent {
             ring,
             maps,
             held,
+            gate,
+            life,
+            mut commands,
             ..
         } = self;
-        drop((pipeline, libraries, ring, maps));
-        exports.send(vec![wire::agent_state("stopping", "every program is detached")]);
+        let detail = life.end();
+        drop((pipeline, libraries, ring, maps, gate));
+        if let Some(facts) = facts {
+            exports.send(vec![wire::agent_state("released", detail.as_str())]);
+            life::idle(&facts, &mut commands, signals);
+        }
+        exports.send(vec![wire::agent_state("stopping", detail)]);
         exports.shutdown(Duration::from_secs(3));
         if let Some(Held { place, lock }) = held {
             drop(place);
@@ -330,6 +340,7 @@ impl Agent {
             self.ask_drops(now);
         }
         self.weigh(records);
+        self.live();
         if self.ticked.elapsed() >= TICK {
             self.ticked = Instant::now();
             self.ask_drops(now);
@@ -358,6 +369,7 @@ impl Agent {
         // A flow that was given up as a whole is a loss too, though nothing was dropped in the ring.
         self.operations_exempt = counters.exempt;
         self.telemetry.set_operations_exempt(counters.exempt);
+        self.life.denied(counters.gate_denied);
         let given_up = counters.dropped_records + counters.shed_operations;
         let fresh = given_up.saturating_sub(self.dropped_records);
         if fresh > 0 {
@@ -376,6 +388,8 @@ impl Agent {
             ("unreadable-bytes", counters.unreadable),
             ("gate-lost", counters.gate_lost),
             ("gate-unowned", counters.gate_unowned),
+            ("gate-expired", counters.gate_expired),
+            ("programs-detached", self.life.detached),
         ] {
             self.telemetry.set_loss_total(name, total);
         }
@@ -570,51 +584,10 @@ impl Agent {
         asked.accept(old, new, message);
     }
 
-    /// The gate goes by what is in force: policies and mode.
-    fn replace_gate(&mut self) {
-        let Agent {
-            gate: Some(gate),
-            pipeline,
-            policies,
-            maps,
-            sight,
-            exports,
-            ..
-        } = self
-        else {
-            return;
-        };
-        let engine = &mut pipeline.judge.engine;
-        if gate.replace(policies, engine.mode(), engine) {
-            let judged = |owner: &Owner| {
-                sight.has(owner.pid) && !sight.is_exempt(owner.pid) && !maps.is_exempt(&owner.exe())
-            };
-            for (port, owner) in listeners::running(judged) {
-                gate.listens(port, owner, &pipeline.intake.process_of(&owner));
-            }
-            // And whoever may connect: else their first connections are left to the pipeline.
-            for owner in sight.running().into_iter().filter_map(listeners::owner_of) {
-                gate.learn(owner.identity(), &pipeline.intake.process_of(&owner));
-            }
-        }
-        if !gate.missing.is_empty() {
-            exports.send(vec![wire::agent_state("gate-open", gate.missing.clone())]);
-        }
-    }
-
     fn command(&mut self, command: Command) {
         match command {
-            Command::SetMode { mode, asked } => {
-                let old = self.pipeline.judge.engine.mode();
-                self.pipeline.judge.engine.set_mode(mode);
-                self.replace_gate();
-                self.telemetry.set_enforcing(mode == Mode::Enforce);
-                asked.accept(
-                    old.as_str(),
-                    mode.as_str(),
-                    format!("the agent's mode is {}", mode.as_str()),
-                );
-            }
+            Command::SetMode { mode, term, asked } => self.set_mode(mode, term, asked),
+            Command::Release { asked } => self.release(asked),
             Command::ReloadPolicies { asked } => self.reload(asked),
             Command::UndoPolicies { asked } => self.undo(asked),
             Command::PushPolicies { files, asked } => {

@@ -11,13 +11,14 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::gate::Gate;
+use super::life::Life;
 use super::lock::{self, HostLock};
 use super::{Agent, policies, scope};
 use crate::call::redact::Earning;
 use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
 use crate::capture::libraries::{Libraries, Neighbours};
-use crate::config::{Config, Export, Header, JsonlTarget, PathRedaction, Remote};
+use crate::config::{Config, Export, Header, JsonlTarget, OnExit, PathRedaction, Remote};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::errors;
 use crate::export::clock::Clock;
@@ -28,6 +29,7 @@ use crate::kernel::load;
 use crate::kernel::mapped;
 use crate::kernel::mappings::Mappings;
 use crate::kernel::netlink::{Namespaces, Sockets, list_namespaces};
+use crate::kernel::pins;
 use crate::kernel::probe::{self, Answer};
 use crate::pipeline::{Judge, Pipeline};
 use crate::policy::{Engine, Mode, PolicySet};
@@ -53,6 +55,9 @@ pub fn start(config: Config) -> Result<Agent> {
             return Err(Problems(problems.flat_map(|problems| problems.0).collect()).into());
         }
     };
+    if config.on_exit == OnExit::Keep {
+        pins::check(&config.pins)?;
+    }
     let lock = HostLock::take(Path::new(lock::PATH))?;
     let bound = control::bind(&config.control)?;
     let telemetry = Arc::new(Telemetry::new());
@@ -93,6 +98,8 @@ fn attach(
             .head_bytes_max
             .saturating_add(config.capture.body_bytes_max),
         scope: kernel_scope.clone(),
+        pins: config.pins.clone(),
+        keep_for: config.keep_for,
     })?;
     let load::Loaded {
         ring,
@@ -103,7 +110,12 @@ fn attach(
         mut capabilities,
         run_times,
         mappings_needed,
+        egress_hook,
+        lease,
+        keeper,
+        adopted,
     } = loaded;
+    let life = Life::new(&config, egress_hook, lease, keeper, adopted);
     capabilities.extend([host_pids(), resets]);
     executables.list_running(&mut maps);
     let sight = scope::Sight::new(kernel_scope, &config, &executables);
@@ -165,6 +177,7 @@ fn attach(
         executables,
         sight,
         gate,
+        life,
         capabilities,
         policies,
         policies_from: super::Origin::Files,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 
-use super::command::{Asked, Ceiling, Command, PolicyText};
+use super::command::{Asked, Ceiling, Command, PolicyText, Term};
 use super::net::{self, Backoff, Tls};
 use super::spool::Reader;
 use super::{Exporter, Exports, clock};
@@ -317,7 +317,11 @@ impl Link {
             Mode::Enforce => Ceiling::Enforce,
         };
         match self.settings.ceiling.permit(needed) {
-            Ok(()) => self.hand_on(Command::SetMode { mode, asked }),
+            Ok(()) => self.hand_on(Command::SetMode {
+                mode,
+                term: Term::ForGood,
+                asked,
+            }),
             Err(why) => asked.refuse(why),
         }
         self.reply(id, answer, results);

@@ -303,7 +303,7 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
         let mut mode = Mode::Observe;
         while let Some(command) = commands.recv().await {
             match command {
-                Command::SetMode { mode: new, asked } => {
+                Command::SetMode { mode: new, asked, .. } => {
                     asked.accept(mode.as_str(), new.as_str(), "switched");
                     mode = new;
                 }

@@ -22,7 +22,8 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::collector::bounded;
-use super::command::{Answer, Asked, Command};
+use super::command::RELEASED;
+use super::command::{Answer, Asked, Command, Term};
 use super::{Exports, spool};
 use crate::errors;
 use crate::policy::Mode;
@@ -351,9 +352,27 @@ impl v1::control_server::Control for Control {
         };
         match mode {
             // A full queue drops the command, and dropping it records and answers it as refused.
-            Some(mode) => drop(self.exports.command(Command::SetMode { mode, asked })),
+            Some(mode) => {
+                let term = match (request.confirm, request.for_ns) {
+                    (true, _) => Term::Confirm,
+                    (false, 0) => Term::ForGood,
+                    (false, span) => Term::For(Duration::from_nanos(span)),
+                };
+                drop(self.exports.command(Command::SetMode { mode, term, asked }));
+            }
             None => asked.refuse("the mode is neither `observe` nor `enforce`"),
         }
+        Ok(self.answer(answer).await)
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ControlResult>, Status> {
+        let who = peer(&request)?;
+        let (asked, answer) = Asked::new(&self.exports, "mode", who, bounded(request.into_inner().reason));
+        let asked = asked.wanting(RELEASED);
+        drop(self.exports.command(Command::Release { asked }));
         Ok(self.answer(answer).await)
     }
 

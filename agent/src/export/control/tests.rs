@@ -22,7 +22,7 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::SetMode { mode, asked } => asked.accept("observe", mode.as_str(), "switched"),
+                Command::SetMode { mode, asked, .. } => asked.accept("observe", mode.as_str(), "switched"),
                 Command::ReloadPolicies { asked } => asked.refuse("records.yaml:3: unknown key `acton`"),
                 Command::UndoPolicies { asked } => asked.accept("new", "old", "as before"),
                 Command::PushPolicies { asked, .. } => asked.refuse("no"),

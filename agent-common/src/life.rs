@@ -1,0 +1,61 @@
+//! What outlives an agent: the words of its lease, and the shape of the maps that the next one goes on with.
+
+use core::mem::size_of;
+
+use crate::flow::{Tuple, Withhold};
+use crate::gate::segments::GateFlow;
+use crate::gate::{
+    Bits, EdgeKey, Facts, Generation, Method, MethodKey, NODES_MAX, Node, PeerKey, RULES_MAX, Rate, RateKey,
+    SLOTS, Workload, WorkloadKey,
+};
+use crate::limits::{CLASSES_MAX, EXEMPT_PEERS_MAX, FLOWS_MAX, LISTENERS_MAX, WITHHELD_MAX};
+use crate::owner::{Identity, Owner, Port};
+
+/// Words of the lease: until when denials hold; and how many heads had been denied when an agent last looked.
+pub const LEASE_UNTIL: u32 = 0;
+pub const LEASE_DENIED: u32 = 1;
+pub const LEASE_WORDS: u32 = 2;
+
+/// What the numbers in the shared maps mean. To be raised by whoever changes that and keeps their sizes.
+pub const MEANING: u32 = 1;
+
+/// The sizes of all that is in the shared maps, and how much of it there can be, as one number (FNV-1a): two builds
+/// with the same one can share maps.
+pub const SHAPE: u32 = {
+    let parts = [
+        size_of::<GateFlow>(),
+        size_of::<Facts>(),
+        size_of::<Tuple>(),
+        size_of::<Withhold>(),
+        size_of::<Bits>(),
+        size_of::<EdgeKey>(),
+        size_of::<Generation>(),
+        size_of::<Method>(),
+        size_of::<MethodKey>(),
+        size_of::<Node>(),
+        size_of::<PeerKey>(),
+        size_of::<Rate>(),
+        size_of::<RateKey>(),
+        size_of::<Workload>(),
+        size_of::<WorkloadKey>(),
+        size_of::<Identity>(),
+        size_of::<Owner>(),
+        size_of::<Port>(),
+        NODES_MAX as usize,
+        RULES_MAX as usize,
+        SLOTS as usize,
+        LEASE_WORDS as usize,
+        CLASSES_MAX as usize,
+        EXEMPT_PEERS_MAX as usize,
+        FLOWS_MAX as usize,
+        LISTENERS_MAX as usize,
+        WITHHELD_MAX as usize,
+    ];
+    let mut hash = 0x811c_9dc5_u32;
+    let mut at = 0;
+    while at < parts.len() {
+        hash = (hash ^ parts[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
+};

@@ -1,0 +1,144 @@
+//! `apiward release`: the way out. Within a second nothing of ours is attached or kept, whether an agent runs or not,
+//! and whether it answers or not.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::client::{self, Agent, Problem};
+use super::{AgentArgs, Output, print};
+use crate::config::{self, Overrides};
+use crate::errors;
+use crate::kernel::{links, pins};
+use crate::run::lock;
+
+/// How long a running agent may take before it is gone around.
+const AGENT_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long the kernel may take to let go of what nobody holds any more.
+const GONE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it is asked.
+const GONE_EVERY: Duration = Duration::from_millis(5);
+
+/// Detach everything, at once, with or without a running agent.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Every program of ours is detached and every pin below `pins` is removed. A running agent goes on to answer, and does \
+nothing else until it is restarted; then it does what its configuration says. To stop nothing more and go on seeing \
+everything, `apiward mode observe` is enough. Exit codes: 0 nothing is left · 1 something is, and is named · 2 the \
+command line or the configuration is wrong.")]
+pub struct Args {
+    /// Why, for the audit event.
+    #[arg(long)]
+    reason: Option<String>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// What was done.
+struct Done {
+    /// For people.
+    agent: String,
+    links: usize,
+    took: Duration,
+    /// Our programs that are still loaded.
+    left: Vec<String>,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    client::block_on(async {
+        let began = Instant::now();
+        let overrides = Overrides::default();
+        let pins = match config::load(Some(&args.agent.config), &overrides) {
+            Ok(config) => config.pins,
+            // The way out does not depend on a file that can be read.
+            Err(problems) => {
+                eprintln!("{problems}");
+                eprintln!("apiward: looking in {} instead", config::PINS_DEFAULT);
+                config::PINS_DEFAULT.into()
+            }
+        };
+        let agent = tokio::time::timeout(AGENT_TIMEOUT, ask(&args));
+        let agent = match agent.await {
+            Ok(Ok(message)) => format!("the agent: {message}"),
+            Ok(Err(Problem::Agent(why))) => absent(&why),
+            Ok(Err(Problem::Config(_))) => absent("its socket is not known"),
+            Err(_) => absent("it does not answer in time"),
+        };
+        // Also what another configuration has kept, and what an agent holds that does not answer.
+        let detached = links::detach_all(OURS);
+        let removed = pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
+        let mut left = links::loaded(OURS);
+        while !left.is_empty() && began.elapsed() < GONE_TIMEOUT {
+            tokio::time::sleep(GONE_EVERY).await;
+            left = links::loaded(OURS);
+        }
+        let done = Done {
+            agent,
+            links: detached + removed,
+            took: began.elapsed(),
+            left,
+        };
+        match args.agent.output {
+            Output::Json => print::out(&format!("{:#}\n", done.json()))?,
+            Output::Table => print::out(&done.page())?,
+        }
+        Ok(match done.left.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    })
+}
+
+/// What the names of our programs begin with.
+const OURS: &str = "apiward_";
+
+async fn ask(args: &Args) -> Result<String, Problem> {
+    let mut agent = Agent::connect(&args.agent).await?;
+    let reason = args.reason.as_deref().unwrap_or("no reason given");
+    let result = agent.release(reason).await?;
+    Ok(result.message)
+}
+
+/// No agent has answered: why, and whether one is there.
+fn absent(why: &str) -> String {
+    match lock::HostLock::take(std::path::Path::new(lock::PATH)) {
+        Ok(_) => "no agent runs".into(),
+        Err(error) => format!("an agent did not release by itself ({why}; {error})"),
+    }
+}
+
+impl Done {
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "released": self.left.is_empty(),
+            "agent": self.agent,
+            "links": self.links,
+            "took_ms": self.took.as_millis(),
+            "left": self.left,
+        })
+    }
+
+    fn page(&self) -> String {
+        let mut page = format!("{}\n", self.agent);
+        if self.links > 0 {
+            page.push_str(&format!("{} taken off here\n", plural(self.links)));
+        }
+        match self.left.is_empty() {
+            true => page.push_str(&format!(
+                "nothing of ours is attached or kept ({} ms)\n",
+                self.took.as_millis()
+            )),
+            false => page.push_str(&format!(
+                "an agent still holds {}: they stop nothing, and end with it; kill it [{}]\n",
+                self.left.join(", "),
+                errors::AGENT_HOLDS_ON
+            )),
+        }
+        page
+    }
+}
+
+fn plural(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "program" } else { "programs" })
+}
