@@ -16,6 +16,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 pub mod packets;
 mod scan;
 mod tell;
+pub mod tls;
 
 /// As the verifier counts them.
 const RULES: u32 = RULES_MAX as u32;

@@ -132,6 +132,8 @@ struct Denied {
     head_at: KernelTime,
     require: Option<Guarantee>,
     kill: bool,
+    /// The gate has made the library's call fail.
+    refused: bool,
     /// Nothing is done to the flow.
     left_alone: bool,
     reset: Reset,
@@ -201,6 +203,7 @@ impl Enforcer {
             head_at: call.request.head_at,
             require: verdict.require,
             kill: verdict.action == Action::Kill,
+            refused: call.stopped.as_ref().is_some_and(|decision| decision.refused),
             left_alone: false,
             reset: Reset::Asked,
             killed: None,
@@ -516,7 +519,8 @@ impl Denied {
         let was_reset = matches!(self.reset, Reset::Done) || end.is_some_and(|end| end.reset);
         // Numbers count once nothing can change them any more.
         let is_final = was_reset || end.is_some() || held;
-        if is_final && self.direction == CallDirection::Outbound && self.kept_in(egress) {
+        let never_told = self.direction == CallDirection::Inbound && self.refused;
+        if is_final && (never_told || (self.direction == CallDirection::Outbound && self.kept_in(egress))) {
             Guarantee::Prevented
         } else if is_final && response_kept_in {
             Guarantee::Contained

@@ -527,7 +527,7 @@ impl EgressMaps {
     /// Sequence number from which the gate itself withholds the flow.
     pub fn gate_from(&self, cookie: u64) -> Option<u32> {
         let withhold = self.withheld.get(&cookie, 0).ok()?;
-        (withhold.gate != 0).then_some(withhold.from)
+        (withhold.gate != 0 && withhold.everything == 0).then_some(withhold.from)
     }
 }
 
