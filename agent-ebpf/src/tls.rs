@@ -16,7 +16,9 @@ use crate::emit::{count, emit};
 use crate::gate;
 use crate::gate::tls::{answer, apiward_gate_tls, apiward_gate_tls_denied, ask};
 use crate::io::budget;
-use crate::maps::{FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS};
+use crate::maps::{
+    FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS,
+};
 use crate::operation::Operation;
 use crate::scope;
 use crate::sock::{Tcp, apiward_announce, ends};
@@ -25,8 +27,13 @@ use crate::who;
 /// General registers in the order of `struct pt_regs`: r15 … rdi, and one more to make masking enough.
 type Registers = [u64; 16];
 const RAX: usize = 10;
-/// `rsp` in `struct pt_regs`, in units of 8 bytes.
+/// In `struct pt_regs`, in units of 8 bytes.
+const RIP: usize = 16;
+const FLAGS: usize = 18;
 const RSP: usize = 19;
+/// Carry, parity, auxiliary, zero, sign and overflow; and those that a zero sets.
+const FLAGS_OF_RESULT: u64 = 0x8d5;
+const FLAGS_OF_ZERO: u64 = 0x44;
 /// Frames of one stack are closer to each other than this; a stack of its own (a coroutine's) is farther away.
 const STACK_BYTES_MAX: u64 = 1 << 20;
 
@@ -158,14 +165,47 @@ pub fn ended(thread: u64) {
     }
 }
 
+/// A library call begins. `REFUSES`: the kernel lets the program write registers.
 #[inline(always)]
-pub fn enter(ctx: &ProbeContext) {
-    if let Some(call) = entered(ctx)
-        && gate::is_on()
-        && writes(call.op)
-    {
-        about_to_write(&call);
+pub fn enter<const REFUSES: bool>(ctx: &ProbeContext) {
+    let Some(call) = entered(ctx) else { return };
+    if !gate::is_on() || !writes(call.op) {
+        return;
     }
+    if !REFUSES {
+        about_to_write(&call, 0);
+        return;
+    }
+    let Some(refusal) = refusal(ctx) else {
+        about_to_write(&call, 0);
+        return;
+    };
+    let answer = about_to_write(&call, 1);
+    if answer == answer::DENIED || answer == answer::DEAD {
+        // On, to where the function has returned: it failed, with nothing written.
+        let result = if call.result == ResultIn::Flag as u8 { 0 } else { u64::MAX };
+        // SAFETY: the program's own context, constant places.
+        unsafe {
+            set(ctx.as_ptr(), RAX, result);
+            set(ctx.as_ptr(), RIP, at(ctx.as_ptr(), RIP).wrapping_add(refusal as u64));
+        }
+    }
+}
+
+/// How the call at this site is made to fail: how far from it the machine goes on, or, at a site behind it, anything.
+#[inline(always)]
+fn refusal(ctx: &impl EbpfContext) -> Option<i64> {
+    // SAFETY: the program's own context; copied out at once.
+    unsafe { TLS_REFUSALS.get(&bpf_get_attach_cookie(ctx.as_ptr())) }.copied()
+}
+
+/// Sets a register.
+///
+/// # Safety
+/// As of [`at`], and the kernel allows it.
+#[inline(always)]
+unsafe fn set(ctx: *mut core::ffi::c_void, index: usize, value: u64) {
+    unsafe { core::ptr::write_volatile(ctx.cast::<u64>().add(index), value) }
 }
 
 #[inline(always)]
@@ -249,11 +289,13 @@ fn over(call: &TlsCall, stack: u64) -> bool {
 /// Lets the gate look at what is about to be written. An object without a carrier waits for it: a handshake may come
 /// first.
 #[inline(always)]
-fn about_to_write(call: &TlsCall) {
-    if apiward_gate_tls(call, call.length, ask::WRITES) == answer::DENIED {
-        apiward_gate_tls_denied(call, 0);
+fn about_to_write(call: &TlsCall, refused: u32) -> i32 {
+    let answer = apiward_gate_tls(call, call.length, ask::WRITES);
+    if answer == answer::DENIED {
+        apiward_gate_tls_denied(call, refused);
         apiward_show(call);
     }
+    answer
 }
 
 /// Ships what was denied: the library may never say that it was written. By itself for the sake of the stack.
@@ -294,7 +336,7 @@ fn ship(call: &TlsCall, object: &mut TlsObject, position: u64, moved: u64, sent:
 
 /// The library call is over; `rax` holds what it, or its inner function, returned.
 #[inline(always)]
-pub fn exit(ctx: &impl EbpfContext) {
+pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     let thread = who::ids(who::task());
     let Some(known) = call_of(thread) else { return };
     let call = *known;
@@ -347,11 +389,22 @@ pub fn exit(ctx: &impl EbpfContext) {
             ask::READ
         };
         let answer = apiward_gate_tls(&call, moved, asked);
+        let refused = REFUSES && !sent && answer != answer::PASS && refusal(ctx).is_some();
+        if refused {
+            // As if the peer had closed the connection. The processor's flags too, as of a look at this result: the site
+            // may be behind that.
+            // SAFETY: the program's own context, constant places.
+            unsafe {
+                set(ctx.as_ptr(), RAX, 0);
+                let flags = at(ctx.as_ptr(), FLAGS);
+                set(ctx.as_ptr(), FLAGS, (flags & !FLAGS_OF_RESULT) | FLAGS_OF_ZERO);
+            }
+        }
         if answer == answer::DENIED {
-            apiward_gate_tls_denied(&call, 0);
+            apiward_gate_tls_denied(&call, refused as u32);
         }
         // Of what a dead object writes, the last has been shipped.
-        if peeked || (sent && answer == answer::DEAD) {
+        if peeked || (sent && (answer == answer::DEAD || answer == answer::ENDED)) {
             return;
         }
     }
@@ -417,7 +470,7 @@ pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: 
         && writes(call.op)
     {
         // It was not known at the call's beginning; what is written has not left yet, the handshake goes first.
-        about_to_write(call);
+        about_to_write(call, 0);
     }
     0
 }

@@ -68,6 +68,8 @@ pub mod answer {
     pub const DENIED: i32 = 1;
     /// One was denied before.
     pub const DEAD: i32 = 2;
+    /// And the connection has ended since: calls fail by themselves.
+    pub const ENDED: i32 = 3;
 }
 
 /// Judges the first `bytes` bytes of a call's buffer. Global, so that the verifier looks at it once.
@@ -89,7 +91,11 @@ pub extern "C" fn apiward_gate_tls(call: *const TlsCall, bytes: u64, asked: u32)
         return answer::PASS;
     }
     if object.dead != 0 {
-        return answer::DEAD;
+        return if is_ended(object) {
+            answer::ENDED
+        } else {
+            answer::DEAD
+        };
     }
     let Some(known) = judged_of(&key, object, writes) else {
         return answer::PASS;
@@ -292,8 +298,7 @@ fn is_carrier(object: &TlsObject) -> bool {
     read::<u64>(object.socket, OFFSETS.sk_cookie()) == Some(object.carrier)
 }
 
-/// The connection of a dead object has ended: calls on it fail by themselves.
 #[inline(always)]
-pub fn is_ended(object: &TlsObject) -> bool {
+fn is_ended(object: &TlsObject) -> bool {
     !is_carrier(object) || read::<u8>(object.socket, OFFSETS.sk_state()) == Some(TCP_CLOSE)
 }

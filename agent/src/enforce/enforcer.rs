@@ -30,6 +30,8 @@ pub struct Limits {
     pub dead_flows_max: usize,
     /// The gate runs on this host: in enforce mode it would have decided what it can.
     pub gate: bool,
+    /// And it can make a TLS library's read fail.
+    pub refuses: bool,
     /// How long (record time) an outcome waits for the flow's end.
     pub outcome_wait_ns: u64,
 }
@@ -40,6 +42,7 @@ impl Default for Limits {
             denied_calls_max: 16_384,
             dead_flows_max: 16_384,
             gate: false,
+            refuses: false,
             outcome_wait_ns: 500_000_000,
         }
     }
@@ -216,10 +219,13 @@ impl Enforcer {
             // As if it were reset now: what has passed is all that ever would have.
             denied.reset = Reset::Done;
             let by_gate = self.limits.gate && verdict.gated && !call.flow.joined_late;
-            let would_be = match why_not {
-                Some(_) => Guarantee::Observed,
-                None if by_gate && matches!(call.flow.id, FlowId::Socket(_)) => Guarantee::Prevented,
-                None => denied.measured(egress, None, true),
+            let in_clear = matches!(call.flow.id, FlowId::Socket(_));
+            let would_be = match (why_not, by_gate) {
+                (Some(_), _) => Guarantee::Observed,
+                (None, true) if in_clear || self.limits.refuses => Guarantee::Prevented,
+                (None, true) if denied.direction == CallDirection::Outbound => Guarantee::Prevented,
+                (None, true) => Guarantee::Contained,
+                (None, false) => denied.measured(egress, None, true),
             };
             let shortfall =
                 why_not.map_or_else(String::new, |why| format!("it would not be enforced: {why}"));

@@ -14,6 +14,7 @@ pub mod mappings;
 pub mod memory;
 pub mod netlink;
 pub mod probe;
+pub mod registers;
 pub mod ring;
 pub mod site;
 pub mod turns;
