@@ -60,15 +60,32 @@ pub struct TlsKey {
 pub struct TlsObject {
     /// Cookie of the socket behind it; 0: none seen.
     pub carrier: u64,
+    /// Where that one is in the kernel's memory; asked for its cookie before anything of it is believed.
+    pub socket: u64,
     /// Plaintext bytes so far.
     pub sent: u64,
     pub received: u64,
+    /// Plaintext bytes of the direction that requests go, when the carrier was learnt.
+    pub origin: u64,
     /// Tells objects at a reused address apart.
     pub generation: u32,
     /// As of [`Flow`].
     pub shed: u8,
     pub exempt: u8,
-    pub reserved: [u8; 2],
+    /// [`judged`].
+    pub judged: u8,
+    /// The gate has denied a request: not 0 for as long as the object lives.
+    pub dead: u8,
+}
+
+/// `TlsObject::judged`: which way its requests go, if it was seen from its beginning.
+pub mod judged {
+    /// Not known, or not seen from its beginning: the gate leaves it to the agent.
+    pub const NOT: u8 = 0;
+    /// A client's: it writes them.
+    pub const WRITES: u8 = 1;
+    /// A server's: it reads them.
+    pub const READS: u8 = 2;
 }
 
 /// A thread that makes TLS library calls, and the one that it is inside of. The entry stays between calls, because
@@ -82,6 +99,8 @@ pub struct TlsCall {
     pub scope_cgroup: u64,
     pub object: u64,
     pub buffer: u64,
+    /// Bytes of the buffer.
+    pub length: u64,
     /// Where the library writes how many bytes it moved; 0: it returns them.
     pub moved: u64,
     /// The stack pointer at the entry: what the call does itself happens below it.
@@ -94,7 +113,8 @@ pub struct TlsCall {
     pub result: u8,
     /// Not 0: made inside a call on another object, TLS within TLS, which waits.
     pub nested: u8,
-    pub reserved: u8,
+    /// Not 0: the gate has looked at what is written.
+    pub judged: u8,
 }
 
 /// Value of the map of withheld flows, by socket cookie.
@@ -202,8 +222,8 @@ mod user {
 const _: () = {
     assert!(core::mem::size_of::<Flow>() == 56);
     assert!(core::mem::size_of::<TlsKey>() == 16);
-    assert!(core::mem::size_of::<TlsObject>() == 32);
-    assert!(core::mem::size_of::<TlsCall>() == 56);
+    assert!(core::mem::size_of::<TlsObject>() == 48);
+    assert!(core::mem::size_of::<TlsCall>() == 64);
     assert!(core::mem::size_of::<Withhold>() == 16);
     assert!(core::mem::size_of::<Multiple>() == 24);
     assert!(core::mem::size_of::<Counters>() == 144);

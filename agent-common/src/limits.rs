@@ -27,6 +27,8 @@ pub const TLS_OBJECTS_MAX: u32 = 32 * 1024;
 pub const TLS_CALLS_MAX: u32 = 64 * 1024;
 /// Threads inside a TLS call whose place is taken, or that are inside two.
 pub const TLS_CALLS_BESIDE_MAX: u32 = 8 * 1024;
+/// Probe sites at which a call can be made to fail.
+pub const TLS_SITES_MAX: u32 = 8 * 1024;
 /// Threads in the middle of a `sendmmsg` or `recvmmsg` at one moment.
 pub const MULTIPLES_MAX: u32 = 1024;
 /// Flows whose egress is withheld at one moment.

@@ -255,7 +255,9 @@ pub struct Stopped {
     pub object_generation: u32,
     /// Requests before it on the connection, which have passed.
     pub heads: u32,
-    pub reserved: u32,
+    /// Not 0, in TLS: the library's call was made to fail, so the process was never told of what it read, or the library
+    /// never took what was written.
+    pub refused: u32,
     /// 4 or 6.
     pub family: u8,
     /// [`role`].
@@ -426,7 +428,7 @@ layout!(
     uid,
     object_generation,
     heads,
-    reserved,
+    refused,
     family,
     role,
     hook,

@@ -72,21 +72,42 @@ pub fn apiward_exit(_ctx: BtfTracePointContext) -> i32 {
 /// A TLS library is about to do something. The attach cookie says where its arguments are.
 #[uprobe]
 pub fn apiward_tls_enter(ctx: ProbeContext) -> u32 {
-    tls::enter(&ctx);
+    tls::enter::<false>(&ctx);
+    0
+}
+
+/// The same, where a program may write registers: a call that is denied is not made.
+#[uprobe]
+pub fn apiward_tls_enter_refusing(ctx: ProbeContext) -> u32 {
+    tls::enter::<true>(&ctx);
     0
 }
 
 /// A TLS library has done it; at a site inside the function.
 #[uprobe]
 pub fn apiward_tls_exit(ctx: ProbeContext) -> u32 {
-    tls::exit(&ctx);
+    tls::exit::<false>(&ctx);
+    0
+}
+
+/// The same, where a program may write registers: the application is never told of what is denied.
+#[uprobe]
+pub fn apiward_tls_exit_refusing(ctx: ProbeContext) -> u32 {
+    tls::exit::<true>(&ctx);
     0
 }
 
 /// A TLS library has done it; where no such site could be proven.
 #[uretprobe]
 pub fn apiward_tls_return(ctx: RetProbeContext) -> u32 {
-    tls::exit(&ctx);
+    tls::exit::<false>(&ctx);
+    0
+}
+
+/// The same, where a program may write registers.
+#[uretprobe]
+pub fn apiward_tls_return_refusing(ctx: RetProbeContext) -> u32 {
+    tls::exit::<true>(&ctx);
     0
 }
 

@@ -3,7 +3,7 @@
 use apiward_common::flow::{Counters, Flow, Multiple, TlsCall, TlsKey, TlsObject, Tuple, Withhold};
 use apiward_common::limits::{
     EXEMPT_PEERS_MAX, FLOWS_MAX, MULTIPLES_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX,
-    TLS_CALLS_BESIDE_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, WITHHELD_MAX,
+    TLS_CALLS_BESIDE_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, TLS_SITES_MAX, WITHHELD_MAX,
 };
 use apiward_common::offsets::Offsets;
 use apiward_common::scope::{FileKey, Settings};
@@ -48,6 +48,9 @@ pub static TLS_CALLS_BESIDE: LruHashMap<u64, TlsCall> = LruHashMap::with_max_ent
 pub static TLS_OUTER_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(TLS_CALLS_BESIDE_MAX, 0);
 #[map]
 pub static TLS_OBJECTS: LruHashMap<TlsKey, TlsObject> = LruHashMap::with_max_entries(TLS_OBJECTS_MAX, 0);
+/// By attach cookie of a site: how a call there is made to fail. Of no use where the kernel lets nobody write registers.
+#[map]
+pub static TLS_REFUSALS: HashMap<u64, i64> = HashMap::with_max_entries(TLS_SITES_MAX, 0);
 /// Libraries that are attached, or that the agent has refused: not reported again.
 #[map]
 pub static LIBRARIES: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries(SCOPE_ENTRIES_MAX, 0);

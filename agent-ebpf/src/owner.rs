@@ -104,6 +104,18 @@ pub fn port_of(sk: u64) -> Option<Port> {
     })
 }
 
+/// The current process's class; if it has none, the agent is asked for one. By itself for the sake of the stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_class() -> u32 {
+    let owner = current();
+    let class = class_of(&owner.identity());
+    if class == 0 {
+        tell(&owner);
+    }
+    class
+}
+
 /// The agent learns of an identity that has no number.
 #[inline(always)]
 fn tell(owner: &Owner) {

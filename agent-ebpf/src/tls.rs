@@ -3,9 +3,9 @@
 //! The socket is learnt where it is certain: a system call on a TCP socket, made by a thread while it is inside a
 //! library call on the object. An object whose calls never do that (memory BIO) has no carrier; none is guessed.
 
-use apiward_common::flow::{Flow, TlsCall, TlsKey, TlsObject, tls};
+use apiward_common::flow::{Flow, TlsCall, TlsKey, TlsObject, judged, tls};
 use apiward_common::limits::TLS_CALLS_MAX;
-use apiward_common::record::{SENT, TLS, TlsBind, TlsClose, kind, missing};
+use apiward_common::record::{SENT, TLS, TlsBind, TlsClose, kind, missing, role};
 use apiward_common::site::{self, Op, ResultIn};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
@@ -13,18 +13,27 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_pro
 use aya_ebpf::programs::ProbeContext;
 
 use crate::emit::{count, emit};
+use crate::gate;
+use crate::gate::tls::{answer, apiward_gate_tls, apiward_gate_tls_denied, ask};
 use crate::io::budget;
-use crate::maps::{FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS};
+use crate::maps::{
+    FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS,
+};
 use crate::operation::Operation;
 use crate::scope;
-use crate::sock::{Tcp, apiward_announce};
+use crate::sock::{Tcp, apiward_announce, ends};
 use crate::who;
 
 /// General registers in the order of `struct pt_regs`: r15 … rdi, and one more to make masking enough.
 type Registers = [u64; 16];
 const RAX: usize = 10;
-/// `rsp` in `struct pt_regs`, in units of 8 bytes.
+/// In `struct pt_regs`, in units of 8 bytes.
+const RIP: usize = 16;
+const FLAGS: usize = 18;
 const RSP: usize = 19;
+/// Carry, parity, auxiliary, zero, sign and overflow; and those that a zero sets.
+const FLAGS_OF_RESULT: u64 = 0x8d5;
+const FLAGS_OF_ZERO: u64 = 0x44;
 /// Frames of one stack are closer to each other than this; a stack of its own (a coroutine's) is farther away.
 const STACK_BYTES_MAX: u64 = 1 << 20;
 
@@ -45,7 +54,7 @@ fn register(registers: &Registers, index: u8) -> u64 {
 }
 
 #[inline(always)]
-fn key(object: u64) -> TlsKey {
+pub fn key(object: u64) -> TlsKey {
     TlsKey {
         object,
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
@@ -57,6 +66,7 @@ fn key(object: u64) -> TlsKey {
 /// registers.
 const RDI: u8 = 14;
 const RSI: u8 = 13;
+const RDX: u8 = 12;
 const RCX: u8 = 11;
 const R8: u8 = 9;
 
@@ -69,20 +79,30 @@ unsafe fn at(ctx: *mut core::ffi::c_void, index: usize) -> u64 {
     unsafe { core::ptr::read_volatile(ctx.cast::<u64>().add(index)) }
 }
 
-/// TLS object, buffer and out-pointer at the entry.
+/// What an operation is given.
+struct Arguments {
+    object: u64,
+    buffer: u64,
+    length: u64,
+    out: u64,
+}
+
+/// The arguments at the entry.
 #[inline(always)]
-fn arguments(ctx: *mut core::ffi::c_void, cookie: u64) -> Option<(u64, u64, u64)> {
-    let (ssl, buf, out) = (
+fn arguments(ctx: *mut core::ffi::c_void, cookie: u64) -> Option<Arguments> {
+    let (ssl, buf, len, out) = (
         site::ssl_index(cookie),
         site::buf_index(cookie),
+        site::len_index(cookie),
         site::out_index(cookie),
     );
-    if ssl == RDI && buf == RSI && (out == RCX || out == R8 || out == site::REG_NONE) {
+    if ssl == RDI && buf == RSI && len == RDX && (out == RCX || out == R8 || out == site::REG_NONE) {
         // SAFETY: the program's own context, constant places.
-        let (object, buffer, rcx, r8) = unsafe {
+        let (object, buffer, length, rcx, r8) = unsafe {
             (
                 at(ctx, RDI as usize),
                 at(ctx, RSI as usize),
+                at(ctx, RDX as usize),
                 at(ctx, RCX as usize),
                 at(ctx, R8 as usize),
             )
@@ -94,14 +114,20 @@ fn arguments(ctx: *mut core::ffi::c_void, cookie: u64) -> Option<(u64, u64, u64)
         } else {
             0
         };
-        return Some((object, buffer, out));
+        return Some(Arguments {
+            object,
+            buffer,
+            length,
+            out,
+        });
     }
     let registers = registers(ctx)?;
-    Some((
-        register(&registers, ssl),
-        register(&registers, buf),
-        register(&registers, out),
-    ))
+    Some(Arguments {
+        object: register(&registers, ssl),
+        buffer: register(&registers, buf),
+        length: register(&registers, len),
+        out: register(&registers, out),
+    })
 }
 
 /// The call that a thread may be inside of.
@@ -139,45 +165,98 @@ pub fn ended(thread: u64) {
     }
 }
 
+/// A library call begins. `REFUSES`: the kernel lets the program write registers.
 #[inline(always)]
-pub fn enter(ctx: &ProbeContext) {
+pub fn enter<const REFUSES: bool>(ctx: &ProbeContext) {
+    let Some(call) = entered(ctx) else { return };
+    if !gate::is_on() || !writes(call.op) {
+        return;
+    }
+    if !REFUSES {
+        about_to_write(&call, 0);
+        return;
+    }
+    let Some(refusal) = refusal(ctx) else {
+        about_to_write(&call, 0);
+        return;
+    };
+    let answer = about_to_write(&call, 1);
+    if answer == answer::DENIED || answer == answer::DEAD {
+        // On, to where the function has returned: it failed, with nothing written.
+        let result = if call.result == ResultIn::Flag as u8 { 0 } else { u64::MAX };
+        // SAFETY: the program's own context, constant places.
+        unsafe {
+            set(ctx.as_ptr(), RAX, result);
+            set(ctx.as_ptr(), RIP, at(ctx.as_ptr(), RIP).wrapping_add(refusal as u64));
+        }
+    }
+}
+
+/// How the call at this site is made to fail: how far from it the machine goes on, or, at a site behind it, anything.
+#[inline(always)]
+fn refusal(ctx: &impl EbpfContext) -> Option<i64> {
+    // SAFETY: the program's own context; copied out at once.
+    unsafe { TLS_REFUSALS.get(&bpf_get_attach_cookie(ctx.as_ptr())) }.copied()
+}
+
+/// Sets a register.
+///
+/// # Safety
+/// As of [`at`], and the kernel allows it.
+#[inline(always)]
+unsafe fn set(ctx: *mut core::ffi::c_void, index: usize, value: u64) {
+    unsafe { core::ptr::write_volatile(ctx.cast::<u64>().add(index), value) }
+}
+
+#[inline(always)]
+fn writes(op: u8) -> bool {
+    op == Op::Write as u8 || op == Op::WriteEarly as u8
+}
+
+/// The call that the thread is inside of from now on.
+#[inline(always)]
+fn entered(ctx: &ProbeContext) -> Option<TlsCall> {
     let current = who::task();
     let thread = who::ids(current);
     let cgroup = who::cgroup(current);
-    let Some(place) = TLS_CALLS.get_ptr_mut(place_of(thread)) else {
-        return;
-    };
+    let place = TLS_CALLS.get_ptr_mut(place_of(thread))?;
     // SAFETY: a live map value, see `call_of`.
     let place = unsafe { &mut *place };
     let known = place.thread == thread;
     let asked = known && place.scope_cgroup == cgroup && scope::by_cgroup_alone();
     if !asked && !scope::task() {
-        return;
+        return None;
     }
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    let Some((object, buffer, moved)) = arguments(ctx.as_ptr(), cookie) else {
-        return;
-    };
+    let arguments = arguments(ctx.as_ptr(), cookie)?;
+    let object = arguments.object;
     let op = site::op_number(cookie);
     if op == Op::Free as u8 {
         freed(object);
-        return;
+        return None;
     }
     // SAFETY: the context of a probe is `struct pt_regs`, read at a constant place inside it.
     let stack = unsafe { at(ctx.as_ptr(), RSP) };
+    let result = site::result_number(cookie);
     let mut call = TlsCall {
         thread,
         scope_cgroup: cgroup,
         object,
-        buffer,
-        moved,
+        buffer: arguments.buffer,
+        // Who returns an `int` takes one.
+        length: if result == ResultIn::Count32 as u8 {
+            arguments.length as u32 as u64
+        } else {
+            arguments.length
+        },
+        moved: arguments.out,
         stack,
         library: site::library(cookie),
         op,
-        result: site::result_number(cookie),
+        result,
         nested: 0,
-        reserved: 0,
+        judged: 0,
     };
     if !known && place.op != 0 {
         // Another thread is inside a call there.
@@ -186,7 +265,7 @@ pub fn enter(ctx: &ProbeContext) {
             unsafe { *some = 1 };
         }
         let _ = TLS_CALLS_BESIDE.insert(&thread, &call, 0);
-        return;
+        return Some(call);
     }
     if known && place.op != 0 && !over(place, stack) {
         if place.object != object {
@@ -194,10 +273,11 @@ pub fn enter(ctx: &ProbeContext) {
             call.nested = TLS_OUTER_CALLS.insert(&thread, &outer, 0).is_ok() as u8;
         } else if (op == Op::Handshake as u8 || op == Op::Peek as u8) && place.op != op {
             // A read or write may shake hands or peek inside: what it began, only it ends.
-            return;
+            return None;
         }
     }
     *place = call;
+    Some(call)
 }
 
 /// A thread whose stack pointer is here has left the call, by a way that no probe saw.
@@ -206,9 +286,57 @@ fn over(call: &TlsCall, stack: u64) -> bool {
     stack.wrapping_sub(call.stack) < STACK_BYTES_MAX
 }
 
+/// Lets the gate look at what is about to be written. An object without a carrier waits for it: a handshake may come
+/// first.
+#[inline(always)]
+fn about_to_write(call: &TlsCall, refused: u32) -> i32 {
+    let answer = apiward_gate_tls(call, call.length, ask::WRITES);
+    if answer == answer::DENIED {
+        apiward_gate_tls_denied(call, refused);
+        apiward_show(call);
+    }
+    answer
+}
+
+/// Ships what was denied: the library may never say that it was written. By itself for the sake of the stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_show(call: *const TlsCall) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(call) = (unsafe { call.as_ref() }) else {
+        return 0;
+    };
+    let Some(object) = TLS_OBJECTS.get_ptr_mut(&key(call.object)) else {
+        return 0;
+    };
+    // SAFETY: a live map value; calls on one object are serialised by the application.
+    let object = unsafe { &mut *object };
+    let position = object.sent;
+    object.sent += call.length;
+    ship(call, object, position, call.length, SENT);
+    0
+}
+
+#[inline(always)]
+fn ship(call: &TlsCall, object: &mut TlsObject, position: u64, moved: u64, sent: u8) {
+    let Some(budget) = budget(call.object, &mut object.shed, moved) else {
+        return;
+    };
+    let mut operation = Operation::new(call.object, object.carrier, TLS | sent, budget);
+    operation.position = position;
+    operation.other_position = call.library as u64;
+    operation.generation = object.generation;
+    operation.left = moved;
+    operation.buffer(call.buffer, moved);
+    if call.op == Op::Sendfile as u8 {
+        operation.missing = missing::SENDFILE;
+    }
+    operation.ship();
+}
+
 /// The library call is over; `rax` holds what it, or its inner function, returned.
 #[inline(always)]
-pub fn exit(ctx: &impl EbpfContext) {
+pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     let thread = who::ids(who::task());
     let Some(known) = call_of(thread) else { return };
     let call = *known;
@@ -226,8 +354,12 @@ pub fn exit(ctx: &impl EbpfContext) {
     }
     // SAFETY: the program's own context, a constant place.
     let result = unsafe { at(ctx.as_ptr(), RAX) };
-    let sent = call.op == Op::Write as u8 || call.op == Op::WriteEarly as u8 || call.op == Op::Sendfile as u8;
-    if !sent && call.op != Op::Read as u8 && call.op != Op::ReadEarly as u8 {
+    let sent = writes(call.op) || call.op == Op::Sendfile as u8;
+    let peeked = call.op == Op::Peek as u8;
+    if peeked && !gate::is_on() {
+        return;
+    }
+    if !sent && !peeked && call.op != Op::Read as u8 && call.op != Op::ReadEarly as u8 {
         return;
     }
     let moved = if call.result == ResultIn::Count64 as u8 {
@@ -248,6 +380,34 @@ pub fn exit(ctx: &impl EbpfContext) {
         return;
     }
     let moved = moved as u64;
+    if gate::is_on() {
+        let asked = if sent {
+            ask::WROTE
+        } else if peeked {
+            ask::PEEKED
+        } else {
+            ask::READ
+        };
+        let answer = apiward_gate_tls(&call, moved, asked);
+        let refused = REFUSES && !sent && answer != answer::PASS && refusal(ctx).is_some();
+        if refused {
+            // As if the peer had closed the connection. The processor's flags too, as of a look at this result: the site
+            // may be behind that.
+            // SAFETY: the program's own context, constant places.
+            unsafe {
+                set(ctx.as_ptr(), RAX, 0);
+                let flags = at(ctx.as_ptr(), FLAGS);
+                set(ctx.as_ptr(), FLAGS, (flags & !FLAGS_OF_RESULT) | FLAGS_OF_ZERO);
+            }
+        }
+        if answer == answer::DENIED {
+            apiward_gate_tls_denied(&call, refused as u32);
+        }
+        // Of what a dead object writes, the last has been shipped.
+        if peeked || (sent && (answer == answer::DEAD || answer == answer::ENDED)) {
+            return;
+        }
+    }
     let Some(object) = object_of(call.object) else {
         return;
     };
@@ -262,24 +422,7 @@ pub fn exit(ctx: &impl EbpfContext) {
     if object.exempt != 0 {
         return;
     }
-    let Some(budget) = budget(call.object, &mut object.shed, moved) else {
-        return;
-    };
-    let mut operation = Operation::new(
-        call.object,
-        object.carrier,
-        TLS | if sent { SENT } else { 0 },
-        budget,
-    );
-    operation.position = position;
-    operation.other_position = call.library as u64;
-    operation.generation = object.generation;
-    operation.left = moved;
-    operation.buffer(call.buffer, moved);
-    if call.op == Op::Sendfile as u8 {
-        operation.missing = missing::SENDFILE;
-    }
-    operation.ship();
+    ship(&call, object, position, moved, if sent { SENT } else { 0 });
 }
 
 #[inline(always)]
@@ -292,12 +435,15 @@ fn object_of(object: u64) -> Option<*mut TlsObject> {
     let generation = (unsafe { bpf_ktime_get_ns() } >> 10) as u32;
     let fresh = TlsObject {
         carrier: 0,
+        socket: 0,
         sent: 0,
         received: 0,
+        origin: 0,
         generation,
         shed: 0,
         exempt: 0,
-        reserved: [0; 2],
+        judged: judged::NOT,
+        dead: 0,
     };
     let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
     TLS_OBJECTS.get_ptr_mut(&key)
@@ -318,30 +464,33 @@ pub fn inside(thread: u64) -> bool {
 #[inline(never)]
 pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: u64) -> i32 {
     // SAFETY: the verifier holds callers to pointers of these sizes, or null.
-    if let (Some(tcp), Some(flow)) = unsafe { (tcp.as_ref(), flow.as_mut()) } {
-        carrier_used(tcp, flow, stack);
+    if let (Some(tcp), Some(flow)) = unsafe { (tcp.as_ref(), flow.as_mut()) }
+        && let Some(call) = carrier_used(tcp, flow, stack)
+        && gate::is_on()
+        && writes(call.op)
+    {
+        // It was not known at the call's beginning; what is written has not left yet, the handshake goes first.
+        about_to_write(call, 0);
     }
     0
 }
 
+/// The call, if the socket is news to its object.
 #[inline(always)]
-fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
+fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) -> Option<&'static TlsCall> {
     let thread = who::ids(who::task());
-    let Some(call) = call_of(thread) else { return };
+    let call = call_of(thread)?;
     if call.op == 0 {
-        return;
+        return None;
     }
     if over(call, stack) {
         call.op = 0;
-        return;
+        return None;
     }
-    let Some(object) = object_of(call.object) else {
-        return;
-    };
     // SAFETY: a live map value.
-    let object = unsafe { &mut *object };
+    let object = unsafe { &mut *object_of(call.object)? };
     if object.carrier == tcp.cookie && state.tls == tls::BOUND {
-        return;
+        return None;
     }
     // A callback of the application may use another connection while the library shakes hands, reads or writes.
     // Only a new handshake, or the end of its connection, gives an object another one.
@@ -349,15 +498,47 @@ fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) {
     // SAFETY: only asks whether it is there.
     if other && call.op != Op::Handshake as u8 && unsafe { FLOWS.get(&object.carrier) }.is_some() {
         count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
-        return;
+        return None;
     }
     object.carrier = tcp.cookie;
+    object.socket = tcp.sk;
     let generation = object.generation;
     state.tls = tls::BOUND;
     state.announced = 0;
     apiward_announce(tcp, state);
     object.exempt = state.exempt;
+    judges(tcp, state, object, call.op);
     apiward_bound(tcp, call.object, generation, call.library);
+    Some(call)
+}
+
+/// Which way the object's requests go, if this is its beginning: a handshake, or the first that happens on the
+/// connection.
+#[inline(always)]
+fn judges(tcp: &Tcp, state: &Flow, object: &mut TlsObject, op: u8) {
+    object.judged = judged::NOT;
+    if state.exempt != 0 {
+        return;
+    }
+    let client = state.role == role::CLIENT;
+    if !client && state.role != role::SERVER {
+        return;
+    }
+    let Some((sent, received)) = ends(tcp.sk) else { return };
+    // Whoever begins has had no answer; whoever is asked has given none.
+    let first = state.started != 0
+        && if client {
+            received == state.received_start
+        } else {
+            sent == state.sent_start
+        };
+    if first || op == Op::Handshake as u8 {
+        (object.judged, object.origin) = if client {
+            (judged::WRITES, object.sent)
+        } else {
+            (judged::READS, object.received)
+        };
+    }
 }
 
 /// Tells the agent which socket carries a TLS object. By itself for the sake of the stack: three calls share 512 bytes.

@@ -19,6 +19,7 @@ use crate::emit::count;
 pub mod packets;
 mod scan;
 mod tell;
+pub mod tls;
 
 /// As the verifier counts them.
 const RULES: u32 = RULES_MAX as u32;

@@ -1,17 +1,18 @@
-//! Fetches bytes of packets for the gate, and lets it look at them.
+//! Fetches bytes for the gate, of packets and of user memory, and lets it look at them.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use apiward_common::gate::{CHUNK_BYTES, Facts, Scan, Stream, Window, step};
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user, bpf_skb_load_bytes};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 
 use super::Maps;
 
-/// Scans that may be going on at once on a CPU: a program can be preempted, and a softirq comes in between.
-const WORKS: u32 = 4;
+/// Scans that may be going on at once on a CPU: a probe's program can be preempted by another task's, and a softirq comes
+/// in between.
+const WORKS: u32 = 8;
 /// Steps of one scan: no more than two a byte of the largest.
 const STEPS_MAX: u32 = 256 * 1024;
 
@@ -24,7 +25,7 @@ pub struct Work {
     bytes: [u64; CHUNK_BYTES / 8 + 1],
     pub scan: Scan,
     pub facts: Facts,
-    /// The next byte that is not fetched, and the end: offsets in the packet.
+    /// The next byte that is not fetched, and the end: offsets in the packet, or addresses in user memory.
     next: u64,
     end: u64,
     /// Somebody uses it.
@@ -114,6 +115,62 @@ pub extern "C" fn apiward_scan_packet(skb: *mut __sk_buff, stream: *mut Stream, 
         );
     }
     0
+}
+
+/// Lets the gate look at `bytes` bytes of the current process's memory; `charged` as of [`packet`].
+#[inline(always)]
+pub fn user(address: u64, bytes: u64, stream: &mut Stream, work: &mut Work, charged: u32) {
+    begin(work, address, address.wrapping_add(bytes));
+    work.scan.charged = charged;
+    apiward_scan_user(stream, work);
+}
+
+/// By itself, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_scan_user(stream: *mut Stream, work: *mut Work) -> i32 {
+    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
+    let (Some(stream), Some(work)) = (unsafe { (stream.as_mut(), work.as_mut()) }) else {
+        return 0;
+    };
+    let mut context = UserContext { stream, work };
+    // SAFETY: as above.
+    unsafe {
+        bpf_loop(
+            STEPS_MAX,
+            next_of_user as *mut core::ffi::c_void,
+            (&raw mut context).cast(),
+            0,
+        );
+    }
+    0
+}
+
+struct UserContext {
+    stream: *mut Stream,
+    work: *mut Work,
+}
+
+/// `bpf_loop` callback: 0 goes on, 1 ends.
+extern "C" fn next_of_user(_index: u32, context: *mut UserContext) -> i64 {
+    // SAFETY: the pointer that `apiward_scan_user` handed over; what it points to lives as long.
+    let (stream, work) = unsafe {
+        let context = &*context;
+        (&mut *context.stream, &mut *context.work)
+    };
+    if work.scan.at >= work.scan.end && stream.wants_bytes() {
+        let Some(bytes) = due(stream, work) else { return 1 };
+        // SAFETY: the buffer has room for CHUNK_BYTES; the helper checks the user address itself.
+        let failed = unsafe {
+            bpf_probe_read_user(
+                work.bytes.as_mut_ptr().cast(),
+                bytes,
+                work.next as *const core::ffi::c_void,
+            )
+        };
+        return fetched(work, bytes, failed);
+    }
+    look(stream, work)
 }
 
 #[inline(always)]

@@ -89,7 +89,7 @@ fn record<const BYTES: usize>(
         body.generation = told.generation;
         body.rule = told.rule;
         body.heads = told.heads;
-        body.reserved = 0;
+        body.refused = 0;
         body.hook = told.hook;
         body.what = told.what;
         body.role = if inbound { role::SERVER } else { role::CLIENT };

@@ -20,6 +20,7 @@ use smol_str::SmolStr;
 use super::{KernelTime, TlsInfo};
 use crate::kernel::load::{ProbeLink, Probes, file_key};
 use crate::kernel::mappings::{Mappings, Seen, Watch};
+use crate::kernel::elf::Elf;
 use crate::kernel::{mapped, site, turns};
 
 mod listed;
@@ -399,16 +400,28 @@ impl Keeper {
                 return;
             }
         };
+        let refusals = match self.probes.refuses() {
+            true => Elf::open(path)
+                .and_then(|elf| site::refusals(&elf, &plan.sites))
+                .unwrap_or_default(),
+            false => Vec::new(),
+        };
         let number = self.shared().next_number();
         let mut links = Vec::new();
         let mut sites = Vec::new();
         let mut failed = None;
         // What ends a call before what begins it: a call is never begun that nothing would end.
-        let mut order: Vec<&site::Site> = plan.sites.iter().collect();
-        order.sort_by_key(|site| std::cmp::Reverse(site.cookie.kind));
-        for site in order {
+        let refusals = refusals.into_iter().chain(std::iter::repeat(None));
+        let mut order: Vec<_> = plan.sites.iter().zip(refusals).collect();
+        order.sort_by_key(|(site, _)| std::cmp::Reverse(site.cookie.kind));
+        for (site, refusal) in order {
             let mut cookie = site.cookie;
             cookie.library = number as u32;
+            if let Some(refusal) = refusal
+                && let Err(error) = self.probes.refuse(cookie.encode(), refusal)
+            {
+                tracing::warn!(%error, site = site.why, "a denied call here is not made to fail: its connection is cut");
+            }
             match self
                 .probes
                 .attach(path, site.file_offset, cookie.kind, cookie.encode())

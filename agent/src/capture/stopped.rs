@@ -58,6 +58,8 @@ pub struct Decision {
     pub rule: u32,
     pub ground: Ground,
     pub hook: Hook,
+    /// In TLS, the library's call was made to fail: the process was never told of what it read.
+    pub refused: bool,
     /// Requests before it on the connection, which have passed; from `call` on: that have no whole answer yet.
     pub earlier: u32,
 }
@@ -154,7 +156,7 @@ mod tests {
             uid: 0,
             object_generation: 0,
             heads: 0,
-            reserved: 0,
+            refused: 0,
             family: 4,
             role: record::role::SERVER,
             hook: hook::INGRESS,

@@ -30,6 +30,8 @@ pub struct Limits {
     pub dead_flows_max: usize,
     /// The gate runs on this host: in enforce mode it would have decided what it can.
     pub gate: bool,
+    /// And it can make a TLS library's read fail.
+    pub refuses: bool,
     /// How long (record time) an outcome waits for the flow's end.
     pub outcome_wait_ns: u64,
 }
@@ -40,6 +42,7 @@ impl Default for Limits {
             denied_calls_max: 16_384,
             dead_flows_max: 16_384,
             gate: false,
+            refuses: false,
             outcome_wait_ns: 500_000_000,
         }
     }
@@ -132,6 +135,8 @@ struct Denied {
     head_at: KernelTime,
     require: Option<Guarantee>,
     kill: bool,
+    /// The gate has made the library's call fail.
+    refused: bool,
     /// Nothing is done to the flow.
     left_alone: bool,
     reset: Reset,
@@ -201,6 +206,7 @@ impl Enforcer {
             head_at: call.request.head_at,
             require: verdict.require,
             kill: verdict.action == Action::Kill,
+            refused: call.stopped.as_ref().is_some_and(|decision| decision.refused),
             left_alone: false,
             reset: Reset::Asked,
             killed: None,
@@ -213,10 +219,13 @@ impl Enforcer {
             // As if it were reset now: what has passed is all that ever would have.
             denied.reset = Reset::Done;
             let by_gate = self.limits.gate && verdict.gated && !call.flow.joined_late;
-            let would_be = match why_not {
-                Some(_) => Guarantee::Observed,
-                None if by_gate && matches!(call.flow.id, FlowId::Socket(_)) => Guarantee::Prevented,
-                None => denied.measured(egress, None, true),
+            let in_clear = matches!(call.flow.id, FlowId::Socket(_));
+            let would_be = match (why_not, by_gate) {
+                (Some(_), _) => Guarantee::Observed,
+                (None, true) if in_clear || self.limits.refuses => Guarantee::Prevented,
+                (None, true) if denied.direction == CallDirection::Outbound => Guarantee::Prevented,
+                (None, true) => Guarantee::Contained,
+                (None, false) => denied.measured(egress, None, true),
             };
             let shortfall =
                 why_not.map_or_else(String::new, |why| format!("it would not be enforced: {why}"));
@@ -516,7 +525,8 @@ impl Denied {
         let was_reset = matches!(self.reset, Reset::Done) || end.is_some_and(|end| end.reset);
         // Numbers count once nothing can change them any more.
         let is_final = was_reset || end.is_some() || held;
-        if is_final && self.direction == CallDirection::Outbound && self.kept_in(egress) {
+        let never_told = self.direction == CallDirection::Inbound && self.refused;
+        if is_final && (never_told || (self.direction == CallDirection::Outbound && self.kept_in(egress))) {
             Guarantee::Prevented
         } else if is_final && response_kept_in {
             Guarantee::Contained

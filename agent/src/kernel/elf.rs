@@ -332,6 +332,16 @@ impl Elf {
         self.read_at(segment.offset.checked_add(into).ok_or(outside)?, len)
     }
 
+    /// At most `bytes_max` bytes of code from a place in the file on.
+    pub fn code_at(&self, file_offset: u64, bytes_max: usize) -> Result<Vec<u8>, ElfError> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| s.executable && file_offset.wrapping_sub(s.offset) < s.file_bytes)
+            .ok_or(ElfError::Damaged("a place is outside of the code"))?;
+        self.code(segment.vaddr.wrapping_add(file_offset - segment.offset), bytes_max)
+    }
+
     /// Every place in the code where a 4-byte distance from its own end leads to `target`: all direct calls, jumps
     /// and address computations that lead there, and next to nothing else.
     pub fn references(&self, target: u64) -> Result<Vec<u64>, ElfError> {

@@ -25,6 +25,7 @@ use super::cgroup::{self, Cgroup, CgroupError};
 use super::gate::GateMaps;
 use super::links::{self, CgroupHook, Way};
 use super::pins::{self, Keeper, Kept, Lease};
+use super::registers;
 use super::ring::Ring;
 
 /// The capability to withhold what a denied connection would still send.
@@ -32,6 +33,8 @@ pub const EGRESS_WITHHOLD: &str = "egress-withhold";
 /// The capabilities to keep a request in clear from its receiver, and from leaving.
 pub const GATE_INGRESS: &str = "gate-ingress";
 pub const GATE_EGRESS: &str = "gate-egress";
+/// The capability to make a TLS library's call fail.
+pub const TLS_REFUSE: &str = "tls-refuse";
 /// The capability to reset a denied connection.
 pub const SOCKET_DESTROY: &str = "socket-destroy";
 
@@ -227,11 +230,19 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     };
     capabilities.push(capability(EGRESS_WITHHOLD, egress));
     capabilities.push(capability(GATE_INGRESS, ingress));
-    let uprobes = ["apiward_tls_enter", "apiward_tls_exit", "apiward_tls_return"]
-        .into_iter()
-        .try_for_each(|program| load_uprobe(&mut ebpf, program));
+    let refuses = registers::can_be_written().and_then(|()| load_uprobes(&mut ebpf, true));
+    let uprobes = match refuses {
+        Ok(()) => Ok(()),
+        Err(_) => load_uprobes(&mut ebpf, false),
+    };
     capabilities.push(capability("uprobe", uprobes));
-    let run_times = RunTimes::of(&ebpf);
+    let probes = Probes {
+        refusals: take(&mut ebpf, "TLS_REFUSALS", HashMap::try_from)?,
+        refuses: refuses.is_ok(),
+        ebpf,
+    };
+    capabilities.push(capability(TLS_REFUSE, refuses));
+    let run_times = RunTimes::of(&probes.ebpf);
     Ok(Loaded {
         mappings_needed,
         run_times,
@@ -243,7 +254,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         lease,
         keeper,
         adopted,
-        probes: Probes { ebpf },
+        probes,
         capabilities,
     })
 }
@@ -434,9 +445,24 @@ fn cgroup_hook(ebpf: &mut Ebpf, name: &str, way: Way, scope: &Scope) -> Result<C
     Ok(CgroupHook::new(fd, way, cgroups(scope)?))
 }
 
-fn load_uprobe(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
-    let program: &mut UProbe = program(ebpf, name)?;
-    program.load().map_err(|error| words(&error))
+/// The probes of TLS libraries; `refusing`: those that write registers.
+fn load_uprobes(ebpf: &mut Ebpf, refusing: bool) -> Result<(), String> {
+    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
+        let program: &mut UProbe = program(ebpf, uprobe(kind, refusing))?;
+        program.load().map_err(|error| words(&error))?;
+    }
+    Ok(())
+}
+
+fn uprobe(kind: Kind, refusing: bool) -> &'static str {
+    match (kind, refusing) {
+        (Kind::Enter, false) => "apiward_tls_enter",
+        (Kind::Exit, false) => "apiward_tls_exit",
+        (Kind::Uretprobe, false) => "apiward_tls_return",
+        (Kind::Enter, true) => "apiward_tls_enter_refusing",
+        (Kind::Exit, true) => "apiward_tls_exit_refusing",
+        (Kind::Uretprobe, true) => "apiward_tls_return_refusing",
+    }
 }
 
 pub(super) fn take<T>(
@@ -650,7 +676,7 @@ impl EgressMaps {
     /// Sequence number from which the gate itself withholds the flow.
     pub fn gate_from(&self, cookie: u64) -> Option<u32> {
         let withhold = self.withheld.get(&cookie, 0).ok()?;
-        (withhold.gate != 0).then_some(withhold.from)
+        (withhold.gate != 0 && withhold.everything == 0).then_some(withhold.from)
     }
 }
 
@@ -718,6 +744,10 @@ impl RunTimes {
 /// The programs of the TLS probes, and their links: whoever drops this detaches everything.
 pub struct Probes {
     ebpf: Ebpf,
+    /// By attach cookie.
+    refusals: HashMap<MapData, u64, i64>,
+    /// Their programs write registers.
+    refuses: bool,
 }
 
 /// An attached probe; detached by [`Probes::detach`].
@@ -728,13 +758,19 @@ pub struct ProbeLink {
 }
 
 impl Probes {
+    /// Calls can be made to fail at sites that say how.
+    pub fn refuses(&self) -> bool {
+        self.refuses
+    }
+
+    /// How a call is made to fail at the site with this attach cookie.
+    pub fn refuse(&mut self, cookie: u64, refusal: i64) -> Result<(), MapError> {
+        self.refusals.insert(cookie, refusal, 0)
+    }
+
     /// Attaches one probe at a file offset, for all processes that map the file.
     pub fn attach(&mut self, file: &Path, offset: u64, kind: Kind, cookie: u64) -> Result<ProbeLink, String> {
-        let name = match kind {
-            Kind::Enter => "apiward_tls_enter",
-            Kind::Exit => "apiward_tls_exit",
-            Kind::Uretprobe => "apiward_tls_return",
-        };
+        let name = uprobe(kind, self.refuses);
         let program: &mut UProbe = program(&mut self.ebpf, name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(offset),

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod netlink;
 pub mod pins;
 pub mod probe;
+pub mod registers;
 pub mod ring;
 pub mod site;
 pub mod turns;

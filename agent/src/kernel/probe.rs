@@ -15,6 +15,7 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 use super::btf::Btf;
 use super::mappings::Mappings;
 use super::netlink::{DiagError, SockDiag, Sockets};
+use super::registers;
 
 /// What came out of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +208,16 @@ pub fn probe() -> Vec<Feature> {
             }),
             "a denied write is dropped on its way instead of failing with an error",
             "boot with lsm=…,bpf",
+        ),
+        feature(
+            "probe-registers",
+            Need::Bonus,
+            if_root(&|| match registers::can_be_written() {
+                Ok(()) => Answer::Yes,
+                Err(why) => Answer::No(why),
+            }),
+            "a request inside TLS that is denied is `contained`, not `prevented`: the application has read it by then",
+            "Linux 6.18 or newer, not locked down",
         ),
         feature(
             "process-in-egress",

@@ -30,10 +30,12 @@ use super::elf::{Elf, ElfError, Symbol};
 use code::{Call, Destination, Function, Trap, Value};
 use exports::{EXPORTS, Export};
 pub use identify::{Family, TlsLibrary, UnknownTls, identify, scan, unknown_tls};
+pub use refusal::refusals;
 
 mod code;
 mod exports;
 mod identify;
+mod refusal;
 
 /// Functions without a size are decoded up to the next one, and at most this far.
 const FUNCTION_BYTES_MAX: usize = 64 << 10;

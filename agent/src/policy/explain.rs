@@ -1,8 +1,8 @@
 //! What a rule is worth here: where it is decided, when, and which guarantee a denial can have.
 //!
 //! The table is what this build can give on a host, and the running agent claims nothing else: `status`, the heartbeat
-//! and `apiward policy explain` all ask here. `prevented` is for calls in clear that the gate decides, before their bytes
-//! move; the pipeline decides after. What was reached is measured when a denial is carried out, by `enforce`.
+//! and `apiward policy explain` all ask here. `prevented` is for calls that the gate decides, before their bytes move;
+//! the pipeline decides after. What was reached is measured when a denial is carried out, by `enforce`.
 
 use super::gate::{self, Decided};
 use super::{Action, DecidedBy, Guarantee, PolicySet, Rule};
@@ -15,8 +15,10 @@ pub struct Host {
     pub withholds: bool,
     /// It can be aborted (`SOCK_DESTROY`).
     pub resets: bool,
-    /// The gate judges heads in clear before they move.
+    /// The gate judges heads: in clear before they move, in TLS as the library takes them or hands them over.
     pub gate: bool,
+    /// A TLS library's call can be made to fail: what was read is then never told to the application.
+    pub refuses: bool,
 }
 
 impl Host {
@@ -25,6 +27,7 @@ impl Host {
         withholds: true,
         resets: true,
         gate: true,
+        refuses: true,
     };
 }
 
@@ -61,6 +64,9 @@ const GATED_IN: &str = "the segment that ends the request's head is dropped befo
                         pipeline decides";
 const GATED_OUT: &str = "the segment that ends the request's head does not leave the host; on a connection that is older than \
                          the gate, or of a process that it does not know yet, the pipeline decides";
+const GATED_IN_TLS: &str = "the application has read the request, in the same moment the gate withholds whatever it sends, by                             the connection's cookie (a TLS object without a socket of its own cannot be stopped); on one                             that is older than the agent, the pipeline decides";
+const REFUSED_IN_TLS: &str = "the TLS library's read returns nothing, as if the peer had closed, so the application is never                               told of the request (a TLS object without a socket of its own cannot be stopped); on one that                               is older than the agent, the pipeline decides";
+const GATED_OUT_TLS: &str = "the gate reads what the TLS library is given before it is encrypted, and the records do not leave                              the host (a TLS object without a socket of its own cannot be stopped); on one that is older                              than the agent, the pipeline decides";
 const NOT_WITHHELD: &str = "this kernel runs no program on egress (cgroup_skb), so nothing can be withheld, and no \
                             connection is touched without that; see `apiward doctor`";
 const NOT_RESET: &str = "this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY): what the connection sends is \
@@ -73,12 +79,16 @@ pub fn guarantee(direction: CallDirection, tls: bool, decided: Phase, host: Host
     if !host.withholds {
         return promise(None, None, NOT_WITHHELD);
     }
-    if host.gate && !tls && decided == Phase::Head {
+    if host.gate && decided == Phase::Head {
         let worst = host.resets.then_some(Guarantee::Cut);
-        return match direction {
-            CallDirection::Inbound => promise(Some(Guarantee::Prevented), worst, GATED_IN),
-            CallDirection::Outbound => promise(Some(Guarantee::Prevented), worst, GATED_OUT),
+        let (best, why) = match (direction, tls) {
+            (CallDirection::Inbound, false) => (Guarantee::Prevented, GATED_IN),
+            (CallDirection::Outbound, false) => (Guarantee::Prevented, GATED_OUT),
+            (CallDirection::Inbound, true) if host.refuses => (Guarantee::Prevented, REFUSED_IN_TLS),
+            (CallDirection::Inbound, true) => (Guarantee::Contained, GATED_IN_TLS),
+            (CallDirection::Outbound, true) => (Guarantee::Prevented, GATED_OUT_TLS),
         };
+        return promise(Some(best), worst, why);
     }
     match (direction, decided) {
         (CallDirection::Inbound, Phase::Head | Phase::Request) => {
@@ -222,7 +232,6 @@ mod tests {
         assert_eq!(
             unmet(&set, 0, Host::FULL),
             [
-                "rule strong (a.yaml:6) requires contained, and a denial here is cut: it is not counted as enforced",
                 "rule late (a.yaml:9) requires contained, and a denial here is cut: it is not counted as enforced",
             ]
         );
@@ -230,6 +239,7 @@ mod tests {
             withholds: false,
             resets: true,
             gate: false,
+            refuses: false,
         };
         let none = unmet(&set, 0, blind);
         assert_eq!(none.len(), 4);
@@ -252,6 +262,7 @@ mod tests {
                                 withholds,
                                 resets,
                                 gate: false,
+                                refuses: false,
                             },
                         )
                         .words()

@@ -142,6 +142,7 @@ impl Agent {
             gate: can(load::GATE_INGRESS)
                 && can(load::GATE_EGRESS)
                 && self.gate.as_ref().is_some_and(|gate| gate.missing.is_empty()),
+            refuses: can(load::TLS_REFUSE),
         }
     }
 

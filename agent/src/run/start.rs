@@ -150,6 +150,9 @@ fn attach(
             Enforcement::new(
                 enforce::Limits {
                     gate: gate.is_some(),
+                    refuses: capabilities
+                        .iter()
+                        .any(|one| one.name == load::TLS_REFUSE && one.available),
                     ..enforce::Limits::default()
                 },
                 Actions::new(egress),

@@ -79,6 +79,7 @@ impl Intake {
                 rule: record.rule,
                 ground,
                 hook,
+                refused: record.refused != 0,
                 earlier: record.heads,
             },
         }));

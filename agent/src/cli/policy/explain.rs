@@ -31,7 +31,7 @@ struct Asked {
 /// The host as it is; what only root may ask is taken as there, and said so.
 struct Found {
     host: Host,
-    asked: [Asked; 2],
+    asked: [Asked; 3],
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
@@ -60,6 +60,7 @@ fn look() -> Found {
         _ => answer("cgroup-egress"),
     };
     let reset = answer("socket-destroy");
+    let refuse = answer("probe-registers");
     let there = |answer: &Answer| !matches!(answer, Answer::No(_));
     Found {
         host: Host {
@@ -67,6 +68,7 @@ fn look() -> Found {
             resets: there(&reset),
             // The same kind of program on both ways; whether the kernel takes ours, the running agent says.
             gate: there(&egress),
+            refuses: matches!(refuse, Answer::Yes),
         },
         asked: [
             Asked {
@@ -76,6 +78,10 @@ fn look() -> Found {
             Asked {
                 what: "reset a connection",
                 answer: reset,
+            },
+            Asked {
+                what: "make a TLS library's call fail",
+                answer: refuse,
             },
         ],
     }
@@ -91,8 +97,8 @@ fn page(set: &PolicySet, found: &Found, is_colored: bool) -> Paper {
             .line(&answer(&asked.answer));
     }
     paper.line(
-        "in clear, the gate in the kernel decides what it can, before a call's bytes move: `prevented`; in TLS, and whatever \
-         it cannot tell, the agent decides when they have moved (docs/enforcement.md)",
+        "the gate in the kernel decides what it can, before a call's bytes move, or, inbound in TLS, as the application gets \
+         them; what it cannot tell, the agent decides when they have moved (docs/enforcement.md)",
     );
     let mut last: Option<&str> = None;
     for (position, explained) in explain(set, found.host).iter().enumerate() {

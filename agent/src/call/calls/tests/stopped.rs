@@ -22,6 +22,7 @@ fn stopped(head: &str, hook: Hook, earlier: u32) -> Captured {
             rule: 0,
             ground: Ground::Rule,
             hook,
+            refused: false,
             earlier,
         },
     })

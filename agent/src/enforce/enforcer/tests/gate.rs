@@ -96,6 +96,7 @@ fn stopped(earlier: u32) -> Scene {
         rule: 0,
         ground: Ground::Rule,
         hook: Hook::Ingress,
+        refused: false,
         earlier,
     });
     scene.verdict.decided_by = DecidedBy::Gate;
