@@ -12,7 +12,7 @@ use apiward::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
 use apiward::export::clock::Clock;
-use apiward::export::{self, Event, Exports, jsonl, spool, wire};
+use apiward::export::{self, Exports, jsonl, spool, wire};
 use apiward::flow::{self, Flows};
 use apiward::policy::gate::{Local, compile, judge, mapped};
 use apiward::policy::{Engine, Mode, PolicySet};
@@ -258,7 +258,7 @@ fn run_export(calls: u64) {
     let request = Bytes::from_static(REQUEST);
     let response = Bytes::from(response(200));
     let (mut received, mut sent) = (1, 1);
-    let mut events: Vec<Event> = Vec::new();
+    let (mut events, mut told) = (exports.batch(), wire::Told::default());
     let before = processor_ns();
     for call in 0..calls {
         for (direction, bytes) in [(Direction::Received, &request), (Direction::Sent, &response)] {
@@ -288,13 +288,13 @@ fn run_export(calls: u64) {
                     if phase == Phase::Complete
                         && let Some(verdict) = engine.evaluate(call, &[], phase)
                     {
-                        events.push(wire::call(&clock, call, &[], &verdict, None));
+                        events.push(told.call(&clock, call, &[], &verdict, None));
                     }
                 });
             });
         }
         if events.len() as u64 >= BATCH || call + 1 == calls {
-            exports.send(std::mem::take(&mut events));
+            exports.hand_on(std::mem::replace(&mut events, exports.batch()));
             let written = || exports.spool().map_or(0, |spool| spool.stats().last);
             while call.saturating_sub(written()) > AHEAD_MAX {
                 std::thread::sleep(std::time::Duration::from_millis(1));
@@ -319,6 +319,15 @@ fn processor_ns() -> u64 {
 }
 
 fn main() {
+    // Under an instrument that counts instructions: `bench_stages export 2000`.
+    if let [_, what, calls] = std::env::args().collect::<Vec<_>>().as_slice() {
+        let calls = calls.parse().expect("a number of calls");
+        match what.as_str() {
+            "export" => run_export(calls),
+            _ => run("small, keep-alive", calls, 64, 200, usize::MAX, true),
+        }
+        return;
+    }
     run_export(200_000);
     run("small, keep-alive", 300_000, 64, 200, usize::MAX, true);
     run("small, 5000 connections", 300_000, 5_000, 200, usize::MAX, true);

@@ -10,12 +10,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+mod batch;
 pub mod clock;
 pub mod collector;
 pub mod command;
@@ -28,29 +29,29 @@ pub mod otlp;
 mod recent;
 pub mod spool;
 pub mod wire;
+mod worker;
 
 /// The event of the contract; what it is made of is `wire`'s business.
 pub use apiward_proto::v1::Event;
+pub use batch::Batch;
 use command::Command;
 use facts::Facts;
 use in_force::InForce;
 use recent::Recent;
 use spool::Spool;
+use worker::Worker;
 
-/// Events between the pipeline and the export thread (about 2 KiB each); more are dropped and counted.
+/// Events between the pipeline and the export thread (about 2 KiB each, with their JSON line); more are dropped and counted.
 pub const QUEUE_EVENTS_MAX: usize = 8192;
 
 /// Batches in the same queue.
 const QUEUE_BATCHES_MAX: usize = 1024;
 
-/// Events taken together: one write to the spool, one to each file.
-const BATCH_EVENTS_MAX: usize = 2048;
+/// Empty batches kept for their memory: one is filled, one is under way, one is written.
+const SPARE_BATCHES_MAX: usize = 4;
 
 /// Events that a watcher may be behind before it misses some.
 const WATCH_EVENTS_MAX: usize = 4096;
-
-/// How long the export thread waits for a batch before it looks after the disk.
-const IDLE: Duration = Duration::from_millis(250);
 
 /// How long the pipeline may take to say how things stand.
 const FACTS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -94,6 +95,10 @@ struct Shared {
     queue: SyncSender<Job>,
     /// Events in `queue`.
     queued: AtomicUsize,
+    /// Empty ones, for their memory.
+    spare: Mutex<Vec<Batch>>,
+    /// Somebody writes JSON lines.
+    with_lines: bool,
     /// Events that found it full, since the last batch.
     overflowed: AtomicU64,
     live: broadcast::Sender<Arc<Event>>,
@@ -113,7 +118,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Job {
-    Events(Vec<Event>),
+    Events(Batch),
     Stop(SyncSender<()>),
 }
 
@@ -193,6 +198,8 @@ impl Exports {
             shared: Arc::new(Shared {
                 queue,
                 queued: AtomicUsize::new(0),
+                spare: Mutex::new(Vec::new()),
+                with_lines: !settings.jsonl.is_empty(),
                 overflowed: AtomicU64::new(0),
                 live: broadcast::Sender::new(WATCH_EVENTS_MAX),
                 recent: Mutex::new(Recent::default()),
@@ -217,13 +224,7 @@ impl Exports {
                 (writer, exporter)
             })
             .collect();
-        let mut worker = Worker {
-            exports: exports.clone(),
-            writers,
-            own: Vec::new(),
-            encoded: Encoded::default(),
-            ticked_at: Instant::now(),
-        };
+        let mut worker = Worker::new(exports.clone(), writers);
         worker.note(opened);
         std::thread::Builder::new()
             .name("apiward-export".to_owned())
@@ -245,16 +246,32 @@ impl Exports {
         })
     }
 
-    /// Hands a batch on. Never waits: what does not fit is counted, and reported as a loss.
+    /// An empty batch, for [`Exports::hand_on`].
+    pub fn batch(&self) -> Batch {
+        let spare = self.spare().pop();
+        spare.unwrap_or_else(|| Batch::new(self.shared.with_lines))
+    }
+
+    /// Hands events on, as [`Exports::hand_on`] does.
     pub fn send(&self, events: Vec<Event>) {
-        let count = events.len();
+        if events.is_empty() {
+            return;
+        }
+        let mut batch = self.batch();
+        events.iter().for_each(|event| batch.push(event));
+        self.hand_on(batch);
+    }
+
+    /// Hands a batch on. Never waits: what does not fit is counted, and reported as a loss.
+    pub fn hand_on(&self, batch: Batch) {
+        let count = batch.len();
         if count == 0 {
             return;
         }
         let shared = &self.shared;
         let fits = shared.queued.fetch_add(count, Ordering::Relaxed) + count <= QUEUE_EVENTS_MAX;
         let sent = fits
-            && match shared.queue.try_send(Job::Events(events)) {
+            && match shared.queue.try_send(Job::Events(batch)) {
                 Ok(()) => true,
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
             };
@@ -466,6 +483,19 @@ impl Exports {
         self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
+        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Written: its memory is for a next one.
+    fn take_back(&self, mut batch: Batch) {
+        batch.clear();
+        let mut spare = self.spare();
+        if spare.len() < SPARE_BATCHES_MAX {
+            spare.push(batch);
+        }
+    }
+
     fn exporters(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Exporter>>> {
         self.shared
             .exporters
@@ -485,214 +515,6 @@ fn own_cost() -> (u64, u64) {
         .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
         .unwrap_or(0);
     (cpu_ns, pages * rustix::param::page_size() as u64)
-}
-
-/// The export thread.
-struct Worker {
-    exports: Exports,
-    writers: Vec<(jsonl::Writer, Arc<Exporter>)>,
-    /// Events about the export itself; they go out with the next batch.
-    own: Vec<Event>,
-    /// The batch at hand in protobuf: made once, for the spool and for what is remembered.
-    encoded: Encoded,
-    ticked_at: Instant,
-}
-
-/// Events in protobuf, one behind the other.
-#[derive(Debug, Default)]
-struct Encoded {
-    bytes: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<usize>,
-}
-
-/// Memory for the next batch that is kept; a flood's is given back.
-const ENCODED_BYTES_KEPT: usize = 1 << 20;
-
-impl Encoded {
-    fn of(&mut self, events: &[Event]) {
-        use prost::Message;
-        self.bytes.clear();
-        self.bytes.shrink_to(ENCODED_BYTES_KEPT);
-        self.ends.clear();
-        for event in events {
-            // Only ever fails for want of room, and a vector makes room.
-            let _ = event.encode(&mut self.bytes);
-            self.ends.push(self.bytes.len());
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| {
-            let event = &self.bytes[start..end];
-            start = end;
-            event
-        })
-    }
-}
-
-/// Action and guarantee of a call's verdict.
-fn verdict_of(event: &Event) -> Option<(&str, &str)> {
-    match &event.kind {
-        Some(apiward_proto::v1::event::Kind::Call(call)) => {
-            let verdict = call.verdict.as_ref()?;
-            Some((&verdict.action, &verdict.guarantee))
-        }
-        _ => None,
-    }
-}
-
-impl Worker {
-    fn run(mut self, jobs: Receiver<Job>) {
-        let mut batch = Vec::new();
-        loop {
-            let mut stop = None;
-            match jobs.recv_timeout(IDLE) {
-                Ok(Job::Events(events)) => batch = events,
-                Ok(Job::Stop(done)) => stop = Some(done),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            while stop.is_none() && batch.len() < BATCH_EVENTS_MAX {
-                match jobs.try_recv() {
-                    Ok(Job::Events(mut events)) => batch.append(&mut events),
-                    Ok(Job::Stop(done)) => stop = Some(done),
-                    Err(_) => break,
-                }
-            }
-            self.exports
-                .shared
-                .queued
-                .fetch_sub(batch.len(), Ordering::Relaxed);
-            self.process(&mut batch);
-            if let Some(done) = stop {
-                // What the last batch led to.
-                self.process(&mut batch);
-                let _ = done.send(());
-                return;
-            }
-        }
-    }
-
-    fn process(&mut self, batch: &mut Vec<Event>) {
-        let shared = self.exports.shared.clone();
-        let overflowed = shared.overflowed.swap(0, Ordering::Relaxed);
-        if overflowed > 0 {
-            batch.push(wire::flow_loss(wire::Loss {
-                reason: "export-queue",
-                events: overflowed,
-                detail: "events came faster than they could be written".to_owned(),
-                ..Default::default()
-            }));
-        }
-        batch.append(&mut self.own);
-        self.tick();
-        if batch.is_empty() {
-            return;
-        }
-        self.encoded.of(batch);
-        if let Some(spool) = &shared.spool {
-            let report = spool.append(self.encoded.iter());
-            self.note(report);
-        }
-        for (writer, exporter) in &mut self.writers {
-            let (written, lost) = (writer.written, writer.lost);
-            writer.write(batch);
-            exporter.add_sent(writer.written - written);
-            if writer.lost > lost {
-                exporter.add_dropped(writer.lost - lost);
-                shared.meter.lost("jsonl", writer.lost - lost);
-            }
-            let changed = match &writer.error {
-                Some(error) => exporter.set_state("failing", error.clone()),
-                None => exporter.set_state("ok", ""),
-            };
-            if changed {
-                self.own.push(match &writer.error {
-                    Some(error) => wire::agent_state("degraded", format!("{}: {error}", exporter.name)),
-                    None => wire::agent_state("recovered", exporter.name.clone()),
-                });
-            }
-        }
-        self.meter(batch);
-        let watched = shared.live.receiver_count() > 0;
-        let mut recent = shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        for (event, encoded) in batch.drain(..).zip(self.encoded.iter()) {
-            recent.push(&event, encoded);
-            if watched {
-                let _ = shared.live.send(Arc::new(event));
-            }
-        }
-    }
-
-    /// Counts by runs of the same: a counter is found by its labels, and nearly all calls have those of the one before.
-    fn meter(&self, batch: &[Event]) {
-        let meter = &self.exports.shared.meter;
-        let kind = apiward_proto::json::kind_name;
-        for run in batch.chunk_by(|a, b| kind(a) == kind(b)) {
-            if let Some(first) = run.first() {
-                meter.events(kind(first), run.len() as u64);
-            }
-        }
-        let verdicts: Vec<_> = batch.iter().filter_map(verdict_of).collect();
-        for run in verdicts.chunk_by(|a, b| a == b) {
-            if let Some((action, guarantee)) = run.first() {
-                meter.verdicts(action, guarantee, run.len() as u64);
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        if self.ticked_at.elapsed() < IDLE {
-            return;
-        }
-        self.ticked_at = Instant::now();
-        let shared = &self.exports.shared;
-        shared
-            .meter
-            .queue("export", shared.queued.load(Ordering::Relaxed) as u64);
-        if let Some(spool) = &shared.spool {
-            let report = spool.tick();
-            let stats = spool.stats();
-            shared.meter.spool_bytes(stats.bytes + stats.memory_bytes);
-            for (consumer, _, waiting) in &stats.consumers {
-                shared.meter.queue(consumer, *waiting);
-            }
-            self.note(report);
-        }
-    }
-
-    /// What the spool had to report becomes events.
-    fn note(&mut self, report: spool::Report) {
-        if report.events_lost > 0 {
-            self.exports.shared.meter.lost("spool", report.events_lost);
-            self.own.push(wire::flow_loss(wire::Loss {
-                reason: "spool",
-                events: report.events_lost,
-                detail: report.detail.to_owned(),
-                ..Default::default()
-            }));
-        }
-        if let Some(down) = report.down {
-            self.exports.shared.meter.lost("agent-killed", 1);
-            self.own.push(wire::flow_loss(wire::Loss {
-                reason: "agent-killed",
-                duration_ns: u64::try_from(down.as_nanos()).unwrap_or(u64::MAX),
-                detail: "the agent was killed: what it had not written yet, and what happened until this start, was not seen"
-                    .to_owned(),
-                ..Default::default()
-            }));
-        }
-        if let Some(error) = report.degraded {
-            tracing::warn!(error, "the spool cannot be written; events wait in memory");
-            self.own
-                .push(wire::agent_state("degraded", format!("spool: {error}")));
-        }
-        if report.recovered {
-            self.own.push(wire::agent_state("recovered", "spool"));
-        }
-    }
 }
 
 #[cfg(test)]

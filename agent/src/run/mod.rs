@@ -47,8 +47,9 @@ const SLEEP: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(1);
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
-/// Events for which the next batch has room from the start.
-const BATCH_ROOM_EVENTS_MAX: usize = 64;
+/// How long an event waits at most for others to go on with, while the agent observes, and for how many.
+const GATHERING: Duration = Duration::from_millis(10);
+const GATHERED_EVENTS_MAX: usize = 512;
 /// Full drains in a row that count as overload, and empty ones that end it.
 const OVERLOAD_DRAINS: u32 = 16;
 
@@ -106,6 +107,8 @@ pub struct Agent {
     overload: Overload,
     ticked: Instant,
     losses_told: Instant,
+    /// Since when events are gathered.
+    told_at: Instant,
 }
 
 /// What is given back last: whoever finds the socket gone or the lock free may start the next agent.
@@ -335,11 +338,27 @@ impl Agent {
             self.losses_told = Instant::now();
             self.tell_losses();
         }
-        // The next batch is likely as large: growing into it would copy every event several times.
-        let room = self.pipeline.judge.events.len().min(BATCH_ROOM_EVENTS_MAX);
-        let events = std::mem::replace(&mut self.pipeline.judge.events, Vec::with_capacity(room));
-        self.exports.send(events);
         self.tell_accounts();
+        self.hand_on(records);
+    }
+
+    /// Hands on what is told. While nobody waits for it, several batches go together: each that is handed on wakes two
+    /// threads, which write and send.
+    fn hand_on(&mut self, records: usize) {
+        let judge = &mut self.pipeline.judge;
+        if judge.events.is_empty() {
+            self.told_at = Instant::now();
+            return;
+        }
+        let gathers = records > 0
+            && judge.engine.mode() == Mode::Observe
+            && judge.events.len() < GATHERED_EVENTS_MAX
+            && self.told_at.elapsed() < GATHERING;
+        if !gathers {
+            let events = std::mem::replace(&mut judge.events, self.exports.batch());
+            self.exports.hand_on(events);
+            self.told_at = Instant::now();
+        }
     }
 
     /// The kernel's own count of what it dropped.
@@ -401,16 +420,11 @@ impl Agent {
 
     /// What became of the bytes of connections that have ended.
     fn tell_accounts(&mut self) {
-        let ledgers = self.pipeline.flows.take_ledgers();
-        if ledgers.is_empty() {
-            return;
+        let judge = &mut self.pipeline.judge;
+        for ledger in self.pipeline.flows.take_ledgers() {
+            // Behind the connection's calls.
+            judge.events.push(&wire::flow_end(&judge.clock, &ledger));
         }
-        let clock = &self.pipeline.judge.clock;
-        let events = ledgers
-            .iter()
-            .map(|ledger| wire::flow_end(clock, ledger))
-            .collect();
-        self.exports.send(events);
     }
 
     fn tell_losses(&mut self) {

@@ -141,6 +141,7 @@ fn attach(
                 Actions::new(egress),
             ),
             Clock::measure(),
+            exports.batch(),
         ),
     );
     let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
@@ -177,6 +178,7 @@ fn attach(
         overload: super::Overload::default(),
         ticked: Instant::now(),
         losses_told: Instant::now(),
+        told_at: Instant::now(),
     })
 }
 
