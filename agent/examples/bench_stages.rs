@@ -246,6 +246,7 @@ fn run_export(calls: u64) {
         }),
         consumers: vec!["nobody".to_owned()],
         state_dir: None,
+        with_time: None,
     };
     let Ok(started) = Exports::start(settings, Arc::new(Telemetry::new())) else {
         println!(

@@ -66,6 +66,8 @@ pub struct Settings {
     pub consumers: Vec<String>,
     /// Where what is in force is remembered over restarts.
     pub state_dir: Option<std::path::PathBuf>,
+    /// Told by the thread that writes whether it has time, that is, much room in its queue.
+    pub with_time: Option<fn(bool)>,
 }
 
 /// Counters that outlive a stage. `export` says what happened; who keeps and shows it is not its business.
@@ -224,7 +226,7 @@ impl Exports {
                 (writer, exporter)
             })
             .collect();
-        let mut worker = Worker::new(exports.clone(), writers);
+        let mut worker = Worker::new(exports.clone(), writers, settings.with_time);
         worker.note(opened);
         std::thread::Builder::new()
             .name("apiward-export".to_owned())

@@ -16,6 +16,10 @@ use super::{Event, Exporter, Exports, Job, jsonl, spool, wire};
 /// Events taken together: one write to the spool, one to each file.
 const BATCH_EVENTS_MAX: usize = 2048;
 
+/// Events waiting that count as being behind, and how long that lasts.
+const BEHIND_EVENTS: usize = super::QUEUE_EVENTS_MAX / 8;
+const BEHIND: Duration = Duration::from_secs(1);
+
 /// How long the export thread waits for a batch before it looks after the disk.
 const IDLE: Duration = Duration::from_millis(250);
 
@@ -26,15 +30,26 @@ pub(super) struct Worker {
     /// Events about the export itself; they go out with the next batch.
     own: Vec<Event>,
     ticked_at: Instant,
+    with_time: Option<fn(bool)>,
+    /// When it was behind last, and what was told of it.
+    behind_at: Option<Instant>,
+    has_time: bool,
 }
 
 impl Worker {
-    pub(super) fn new(exports: Exports, writers: Vec<(jsonl::Writer, Arc<Exporter>)>) -> Self {
+    pub(super) fn new(
+        exports: Exports,
+        writers: Vec<(jsonl::Writer, Arc<Exporter>)>,
+        with_time: Option<fn(bool)>,
+    ) -> Self {
         Worker {
             exports,
             writers,
             own: Vec::new(),
             ticked_at: Instant::now(),
+            with_time,
+            behind_at: None,
+            has_time: false,
         }
     }
 
@@ -63,6 +78,7 @@ impl Worker {
                 more = jobs.try_recv().is_ok_and(|job| take(job, &mut stop));
             }
             self.exports.shared.queued.fetch_sub(events, Ordering::Relaxed);
+            self.weigh(events);
             self.process(&mut batches);
             if let Some(done) = stop {
                 // What the last batches led to.
@@ -70,6 +86,18 @@ impl Worker {
                 let _ = done.send(());
                 return;
             }
+        }
+    }
+
+    /// So many events were waiting, or more.
+    fn weigh(&mut self, events: usize) {
+        let Some(with_time) = self.with_time else { return };
+        if events >= BEHIND_EVENTS {
+            self.behind_at = Some(Instant::now());
+        }
+        let has_time = self.behind_at.is_none_or(|at| at.elapsed() >= BEHIND);
+        if has_time != std::mem::replace(&mut self.has_time, has_time) {
+            with_time(has_time);
         }
     }
 

@@ -10,6 +10,7 @@ mod lock;
 mod policies;
 mod scope;
 mod start;
+mod turn;
 mod unread;
 
 use std::sync::Arc;
@@ -28,12 +29,12 @@ use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, control, wire};
 use crate::kernel::load::{EgressMaps, Maps, RunTimes};
 use crate::kernel::ring::Ring;
-use crate::kernel::turns;
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
 
 pub use start::start;
+use turn::Turn;
 
 /// Records taken before anything else is looked after.
 const DRAIN_RECORDS_MAX: usize = 4_096;
@@ -160,16 +161,12 @@ pub struct Signals {
 impl Agent {
     /// Takes records until it is told to stop.
     pub fn serve(&mut self, signals: &Signals) {
-        let mut gives_way = true;
+        let mut turn = Turn::default();
+        let mut waited = Instant::now();
         while !signals.stop.load(Ordering::Relaxed) {
-            let observes = self.pipeline.judge.engine.mode() == Mode::Observe;
-            if observes != std::mem::replace(&mut gives_way, observes) {
-                match observes {
-                    true => turns::give_way(),
-                    false => turns::go_at_once(),
-                }
-            }
+            let late = waited.elapsed();
             let records = self.drain();
+            turn.take(self.pipeline.judge.engine.mode(), records, late);
             self.after_batch(records);
             if signals.reload.swap(false, Ordering::Relaxed) {
                 let asked = Asked::unattended(&self.exports, "policy", "signal", "SIGHUP");
@@ -188,7 +185,11 @@ impl Agent {
                     Mode::Observe => (Some(PAUSE_OBSERVING), SLEEP),
                     Mode::Enforce => (None, SLEEP),
                 };
-                self.ring.wait(pause, limit);
+                waited = Instant::now();
+                if !self.ring.wait(pause, limit) {
+                    // It slept until there was something.
+                    waited = Instant::now();
+                }
             }
         }
         while self.drain() == DRAIN_RECORDS_MAX {}

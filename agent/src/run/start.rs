@@ -238,6 +238,7 @@ fn export_settings(config: &Config) -> export::Settings {
         }
     }
     settings.state_dir = Some(config.spool.dir.clone());
+    settings.with_time = Some(crate::kernel::turns::with_time);
     if !settings.consumers.is_empty() {
         settings.spool = Some(spool::Settings {
             dir: config.spool.dir.clone(),
