@@ -3,7 +3,7 @@
 /// Largest payload of one data record. Longer operations become several records.
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
 /// Payload sizes that a record can be reserved with: the verifier wants constants.
-pub const CHUNK_CLASSES_BYTES: [usize; 4] = [256, 1024, 4096, CHUNK_BYTES_MAX];
+pub const CHUNK_CLASSES_BYTES: [usize; 5] = [256, 512, 1024, 4096, CHUNK_BYTES_MAX];
 /// Buffers of a vector that are put into one record, and their bytes together.
 pub const GATHERED_VECTORS_MAX: u32 = 8;
 pub const GATHERED_BYTES_MAX: usize = 1024;

@@ -11,7 +11,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
-use crate::maps::{FLOWS, LIBRARIES, MULTIPLES, OFFSETS, RING, SETTINGS};
+use crate::maps::{FLOWS, LIBRARIES, MULTIPLES, OFFSETS, RING, SETTINGS, SOME_MULTIPLE};
 use crate::operation::{MMSGHDR_BYTES, Operation, Vector};
 use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, field, file_of, flow_of, known_ends, read};
 use crate::{scope, tls, who};
@@ -180,14 +180,10 @@ pub fn system_call(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
     let result: i32 = ctx.arg(1);
-    // SAFETY: helpers without arguments, or with the pointer that the other returned.
-    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const Registers;
-    // SAFETY: the verifier knows the type and turns these into checked loads.
-    let (number, cs) = unsafe { ((*registers).orig_ax, (*registers).cs) };
-    let several = number == call::SENDMMSG || number == call::RECVMMSG;
     if result <= 0 {
-        if several && cs == USER_CS {
-            let _ = MULTIPLES.remove(&bpf_get_current_pid_tgid());
+        // Most often: nothing to read now.
+        if SOME_MULTIPLE.get(0).copied().unwrap_or(0) != 0 {
+            no_more_messages();
         }
         return;
     }
@@ -225,6 +221,9 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
         cookie = unsafe { bpf_get_socket_cookie(sk) };
     }
     let known = match FLOWS.get_ptr_mut(&cookie) {
+        // Its library's calls are seen, or it is left alone: of all there is, this ends the soonest.
+        // SAFETY: a live map value.
+        Some(known) if unsafe { (*known).tls == tls_state::BOUND || (*known).exempt != 0 } => return,
         // SAFETY: a live map value; what is written are words, and races are benign.
         Some(known) if scope::uses(unsafe { &mut *known }) => Some(known),
         Some(_) => return,
@@ -232,16 +231,16 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
         None => return,
     };
     let Some(flow) = known else { return };
+    let registers = task_registers();
+    // SAFETY: the verifier knows the type and turns these into checked loads.
+    let (number, cs) = unsafe { ((*registers).orig_ax, (*registers).cs) };
     if cs != USER_CS {
         if cs == USER32_CS {
             count(|c| unsafe { &raw mut (*c).compat }, 1);
         }
         return;
     }
-    // SAFETY: a live map value.
-    if unsafe { (*flow).tls == tls_state::BOUND || (*flow).exempt != 0 } {
-        return;
-    }
+    let several = number == call::SENDMMSG || number == call::RECVMMSG;
     // SAFETY: as above.
     let shape = if !unsafe { moves_on(registers, number, file) } {
         shape::ELSEWHERE
@@ -318,6 +317,24 @@ unsafe fn moves_on(registers: *const Registers, number: u64, file: u64) -> bool 
     read::<u64>(array + fd as u64 * 8, 0) == Some(file)
 }
 
+/// The registers with which the current task entered the kernel.
+#[inline(always)]
+fn task_registers() -> *const Registers {
+    // SAFETY: helpers without arguments, or with the pointer that the other returned.
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const Registers }
+}
+
+/// A `sendmmsg` or `recvmmsg` has moved what it could.
+#[inline(always)]
+fn no_more_messages() {
+    let registers = task_registers();
+    // SAFETY: as in `socket`.
+    let (number, cs) = unsafe { ((*registers).orig_ax, (*registers).cs) };
+    if cs == USER_CS && (number == call::SENDMMSG || number == call::RECVMMSG) {
+        let _ = MULTIPLES.remove(&bpf_get_current_pid_tgid());
+    }
+}
+
 /// Which of its messages a `sendmmsg` or `recvmmsg` has just moved: the one behind the last, if the array is the same
 /// and the stream went on where that one ended.
 #[inline(always)]
@@ -339,6 +356,10 @@ fn message_number(address: u64, messages: u32, end: u32, bytes: u32) -> u32 {
         reserved: 0,
     };
     let _ = MULTIPLES.insert(&thread, &next, 0);
+    if let Some(some) = SOME_MULTIPLE.get_ptr_mut(0) {
+        // SAFETY: a live map value that only ever becomes 1.
+        unsafe { *some = 1 };
+    }
     number
 }
 

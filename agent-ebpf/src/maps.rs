@@ -34,6 +34,9 @@ pub static EXEMPT_PEERS: LruHashMap<Tuple, u32> = LruHashMap::with_max_entries(E
 pub static WITHHELD: HashMap<u64, Withhold> = HashMap::with_max_entries(WITHHELD_MAX, 0);
 #[map]
 pub static MULTIPLES: LruHashMap<u64, Multiple> = LruHashMap::with_max_entries(MULTIPLES_MAX, 0);
+/// Some thread has ever moved several messages by one call.
+#[map]
+pub static SOME_MULTIPLE: Array<u32> = Array::with_max_entries(1, 0);
 /// By thread id; a hash table would cost several times more.
 #[map]
 pub static TLS_CALLS: Array<TlsCall> = Array::with_max_entries(TLS_CALLS_MAX, 0);

@@ -333,6 +333,8 @@ pub extern "C" fn apiward_gather(operation: *const Operation) -> i32 {
     };
     if operation.left <= 256 {
         operation.gather::<256, 512>();
+    } else if operation.left <= 512 {
+        operation.gather::<512, 1024>();
     } else {
         operation.gather::<GATHERED_BYTES_MAX, { 2 * GATHERED_BYTES_MAX }>();
     }
@@ -398,15 +400,17 @@ pub extern "C" fn apiward_chunk(operation: *const Operation) -> i32 {
         return 0;
     };
     let bytes = operation.chunk_bytes;
-    const CLASSES: [usize; 4] = CHUNK_CLASSES_BYTES;
+    const CLASSES: [usize; 5] = CHUNK_CLASSES_BYTES;
     if bytes <= CLASSES[0] as u64 {
         operation.chunk::<{ CLASSES[0] }>(bytes);
     } else if bytes <= CLASSES[1] as u64 {
         operation.chunk::<{ CLASSES[1] }>(bytes);
     } else if bytes <= CLASSES[2] as u64 {
         operation.chunk::<{ CLASSES[2] }>(bytes);
-    } else {
+    } else if bytes <= CLASSES[3] as u64 {
         operation.chunk::<{ CLASSES[3] }>(bytes);
+    } else {
+        operation.chunk::<{ CLASSES[4] }>(bytes);
     }
     0
 }

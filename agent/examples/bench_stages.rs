@@ -12,13 +12,17 @@ use apiward::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
 use apiward::export::clock::Clock;
-use apiward::export::{self, Event, Exports, jsonl, spool, wire};
+use apiward::export::{self, Exports, jsonl, spool, wire};
 use apiward::flow::{self, Flows};
 use apiward::policy::gate::{Local, compile, judge, mapped};
 use apiward::policy::{Engine, Mode, PolicySet};
 use apiward::telemetry::Telemetry;
 use apiward_common::gate::{Facts, Hash, Stream, direction};
 use bytes::Bytes;
+
+/// As the agent's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const REQUEST: &[u8] = b"GET /fhir/Patient/8f14e45f?_format=json HTTP/1.1\r\nHost: records.example:8080\r\n\
 User-Agent: bench/1.0\r\nAccept: application/fhir+json\r\nAccept-Encoding: gzip\r\nConnection: keep-alive\r\n\
@@ -242,6 +246,7 @@ fn run_export(calls: u64) {
         }),
         consumers: vec!["nobody".to_owned()],
         state_dir: None,
+        with_time: None,
     };
     let Ok(started) = Exports::start(settings, Arc::new(Telemetry::new())) else {
         println!(
@@ -258,7 +263,7 @@ fn run_export(calls: u64) {
     let request = Bytes::from_static(REQUEST);
     let response = Bytes::from(response(200));
     let (mut received, mut sent) = (1, 1);
-    let mut events: Vec<Event> = Vec::new();
+    let (mut events, mut told) = (exports.batch(), wire::Told::default());
     let before = processor_ns();
     for call in 0..calls {
         for (direction, bytes) in [(Direction::Received, &request), (Direction::Sent, &response)] {
@@ -288,13 +293,13 @@ fn run_export(calls: u64) {
                     if phase == Phase::Complete
                         && let Some(verdict) = engine.evaluate(call, &[], phase)
                     {
-                        events.push(wire::call(&clock, call, &[], &verdict, None));
+                        events.push(told.call(&clock, call, &[], &verdict, None));
                     }
                 });
             });
         }
         if events.len() as u64 >= BATCH || call + 1 == calls {
-            exports.send(std::mem::take(&mut events));
+            exports.hand_on(std::mem::replace(&mut events, exports.batch()));
             let written = || exports.spool().map_or(0, |spool| spool.stats().last);
             while call.saturating_sub(written()) > AHEAD_MAX {
                 std::thread::sleep(std::time::Duration::from_millis(1));
@@ -319,6 +324,15 @@ fn processor_ns() -> u64 {
 }
 
 fn main() {
+    // Under an instrument that counts instructions: `bench_stages export 2000`.
+    if let [_, what, calls] = std::env::args().collect::<Vec<_>>().as_slice() {
+        let calls = calls.parse().expect("a number of calls");
+        match what.as_str() {
+            "export" => run_export(calls),
+            _ => run("small, keep-alive", calls, 64, 200, usize::MAX, true),
+        }
+        return;
+    }
     run_export(200_000);
     run("small, keep-alive", 300_000, 64, 200, usize::MAX, true);
     run("small, 5000 connections", 300_000, 5_000, 200, usize::MAX, true);

@@ -10,9 +10,9 @@ use crate::call::{ApiCall, CallId, CallState, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
 use crate::capture::{Captured, FlowId, KernelTime, Process};
 use crate::detect::{self, Finding};
-use crate::enforce::{Answer, Enforcement, FlowGate, Outcome};
+use crate::enforce::{Answer, Enforcement, FlowGate};
 use crate::export::clock::Clock;
-use crate::export::{Event, wire};
+use crate::export::{Batch, wire};
 use crate::flow::{Flows, Item};
 use crate::policy::{Action, Engine, Verdict};
 
@@ -41,8 +41,9 @@ pub struct Judge<G> {
     /// Ended and denied; the outcome is to come.
     untold: HashMap<CallId, Untold>,
     by_policy: HashMap<smol_str::SmolStr, Tally>,
+    told: wire::Told,
     /// On their way out; taken by the owner.
-    pub events: Vec<Event>,
+    pub events: Batch,
     pub ended: u64,
     /// Events that could not wait for their outcome.
     pub outcomes_missed: u64,
@@ -185,7 +186,8 @@ fn pass<G: FlowGate>(
 }
 
 impl<G: FlowGate> Judge<G> {
-    pub fn new(engine: Engine, enforcement: Enforcement<G>, clock: Clock) -> Self {
+    /// `events`: where the first ones go.
+    pub fn new(engine: Engine, enforcement: Enforcement<G>, clock: Clock, events: Batch) -> Self {
         Judge {
             engine,
             enforcement,
@@ -194,7 +196,8 @@ impl<G: FlowGate> Judge<G> {
             open: HashMap::new(),
             untold: HashMap::new(),
             by_policy: HashMap::new(),
-            events: Vec::new(),
+            told: wire::Told::default(),
+            events,
             ended: 0,
             outcomes_missed: 0,
         }
@@ -293,13 +296,10 @@ impl<G: FlowGate> Judge<G> {
                 None
             }
         };
-        self.events.push(wire::call(
-            &self.clock,
-            call,
-            &findings,
-            &verdict,
-            outcome.as_ref(),
-        ));
+        let event = self
+            .told
+            .call(&self.clock, call, &findings, &verdict, outcome.as_ref());
+        self.events.push(event);
     }
 
     /// Events whose outcome is known now.
@@ -311,13 +311,10 @@ impl<G: FlowGate> Judge<G> {
                 verdict,
             }) = self.untold.remove(&id)
             {
-                self.events.push(wire::call(
-                    &self.clock,
-                    &call,
-                    &findings,
-                    &verdict,
-                    Some::<&Outcome>(&outcome),
-                ));
+                let event = self
+                    .told
+                    .call(&self.clock, &call, &findings, &verdict, Some(&outcome));
+                self.events.push(event);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use apiward_proto::v1;
+use super::batch::Batch;
 
 /// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Target {
     File(PathBuf),
 }
 
-/// Bytes collected before they are written.
+/// Bytes written at once, about.
 const WRITE_BYTES: usize = 64 << 10;
 
 /// How often a file is looked at, and a refusing one tried again.
@@ -33,9 +33,6 @@ pub struct Writer {
     out: Option<Out>,
     /// The last write was cut off and could not be taken back.
     mid_line: bool,
-    buffer: Vec<u8>,
-    /// Lines in `buffer`.
-    buffered: u64,
     looked_at: Instant,
     pub written: u64,
     pub lost: u64,
@@ -58,8 +55,6 @@ impl Writer {
             target,
             out: None,
             mid_line: false,
-            buffer: Vec::with_capacity(WRITE_BYTES + 4096),
-            buffered: 0,
             looked_at: Instant::now(),
             written: 0,
             lost: 0,
@@ -79,26 +74,17 @@ impl Writer {
     }
 
     /// Writes a line for each event, and everything out before it returns.
-    pub fn write(&mut self, events: &[v1::Event]) {
+    pub fn write(&mut self, batch: &Batch) {
         self.look();
-        for event in events {
-            apiward_proto::json::line(event, &mut self.buffer);
-            self.buffered += 1;
-            if self.buffer.len() >= WRITE_BYTES {
-                self.flush();
-            }
+        for (lines, count) in batch.lines(WRITE_BYTES) {
+            self.write_lines(lines, count);
         }
-        self.flush();
     }
 
-    fn flush(&mut self) {
-        let lines = std::mem::take(&mut self.buffered);
-        if lines == 0 {
-            return;
-        }
-        match self.write_out() {
+    fn write_lines(&mut self, lines: &[u8], count: u64) {
+        match self.write_out(lines) {
             Ok(()) => {
-                self.written += lines;
+                self.written += count;
                 self.error = None;
                 if std::mem::take(&mut self.told) {
                     tracing::info!(
@@ -109,7 +95,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                self.lost += lines;
+                self.lost += count;
                 if !std::mem::replace(&mut self.told, true) {
                     tracing::error!(
                         exporter = self.name(),
@@ -121,20 +107,24 @@ impl Writer {
                 self.out = None;
             }
         }
-        self.buffer.clear();
     }
 
-    fn write_out(&mut self) -> io::Result<()> {
+    fn write_out(&mut self, lines: &[u8]) -> io::Result<()> {
         let Some(out) = &mut self.out else {
             return Err(io::Error::other(self.error.clone().unwrap_or_default()));
         };
-        if self.mid_line {
-            self.buffer.insert(0, b'\n');
-        }
+        let ended;
+        let lines = match self.mid_line {
+            true => {
+                ended = [b"\n", lines].concat();
+                &ended
+            }
+            false => lines,
+        };
         let result = match out {
             Out::Stdout(stdout) => {
                 let mut lock = stdout.lock();
-                lock.write_all(&self.buffer).and_then(|()| lock.flush())
+                lock.write_all(lines).and_then(|()| lock.flush())
             }
             Out::File(file) => {
                 let length = file
@@ -142,7 +132,7 @@ impl Writer {
                     .ok()
                     .filter(|found| found.is_file())
                     .map(|found| found.len());
-                let result = file.write_all(&self.buffer);
+                let result = file.write_all(lines);
                 // Not for what is no regular file (a pipe, /dev/null): there the length means nothing.
                 if result.is_err() && length.is_some_and(|length| file.set_len(length).is_ok()) {
                     return result;
@@ -202,6 +192,14 @@ mod tests {
     use super::*;
     use crate::export::wire;
 
+    fn batch(states: &[(&'static str, &str)]) -> Batch {
+        let mut batch = Batch::new(true);
+        for (state, detail) in states {
+            batch.push(&wire::agent_state(state, *detail));
+        }
+        batch
+    }
+
     fn lines(path: &std::path::Path) -> Vec<serde_json::Value> {
         std::fs::read_to_string(path)
             .unwrap()
@@ -215,10 +213,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
         let mut writer = Writer::new(Target::File(path.clone()));
-        writer.write(&[
-            wire::agent_state("started", "a\nb"),
-            wire::agent_state("stopping", ""),
-        ]);
+        writer.write(&batch(&[("started", "a\nb"), ("stopping", "")]));
         let found = lines(&path);
         assert_eq!(found.len(), 2);
         assert_eq!(found[0]["agent_state"]["detail"], "a\nb");
@@ -231,10 +226,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
         let mut writer = Writer::new(Target::File(path.clone()));
-        writer.write(&[wire::agent_state("one", "")]);
+        writer.write(&batch(&[("one", "")]));
         std::fs::rename(&path, dir.path().join("events.jsonl.1")).unwrap();
         writer.looked_at -= LOOK_AFTER;
-        writer.write(&[wire::agent_state("two", "")]);
+        writer.write(&batch(&[("two", "")]));
         assert_eq!(lines(&path).len(), 1);
         assert_eq!(lines(&path)[0]["agent_state"]["state"], "two");
     }
@@ -242,7 +237,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_counted_and_said() {
         let mut writer = Writer::new(Target::File("/dev/full".into()));
-        writer.write(&[wire::agent_state("one", ""), wire::agent_state("two", "")]);
+        writer.write(&batch(&[("one", ""), ("two", "")]));
         assert_eq!((writer.written, writer.lost), (0, 2));
         assert!(writer.error.is_some());
         // It goes on as soon as there is room again.
@@ -250,7 +245,7 @@ mod tests {
         let path = dir.path().join("events.jsonl");
         writer.target = Target::File(path.clone());
         writer.looked_at -= LOOK_AFTER;
-        writer.write(&[wire::agent_state("three", "")]);
+        writer.write(&batch(&[("three", "")]));
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 1);
         assert_eq!(writer.error, None);
@@ -259,7 +254,7 @@ mod tests {
     #[test]
     fn a_missing_directory_does_not_stop_the_agent() {
         let mut writer = Writer::new(Target::File("/nowhere/at/all/events.jsonl".into()));
-        writer.write(&[wire::agent_state("one", "")]);
+        writer.write(&batch(&[("one", "")]));
         assert_eq!(writer.lost, 1);
         assert!(writer.error.is_some());
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+mod batch;
 pub mod clock;
 pub mod collector;
 pub mod command;
@@ -33,6 +34,7 @@ mod worker;
 
 /// The event of the contract; what it is made of is `wire`'s business.
 pub use apiward_proto::v1::Event;
+pub use batch::Batch;
 use command::Command;
 use facts::Facts;
 use in_force::InForce;
@@ -40,11 +42,14 @@ use recent::Recent;
 use spool::Spool;
 use worker::Worker;
 
-/// Events between the pipeline and the export thread (about 2 KiB each); more are dropped and counted.
+/// Events between the pipeline and the export thread (about 2 KiB each, with their JSON line); more are dropped and counted.
 pub const QUEUE_EVENTS_MAX: usize = 8192;
 
 /// Batches in the same queue.
 const QUEUE_BATCHES_MAX: usize = 1024;
+
+/// Empty batches kept for their memory: one is filled, one is under way, one is written.
+const SPARE_BATCHES_MAX: usize = 4;
 
 /// Events that a watcher may be behind before it misses some.
 const WATCH_EVENTS_MAX: usize = 4096;
@@ -62,6 +67,8 @@ pub struct Settings {
     pub consumers: Vec<String>,
     /// Where what is in force is remembered over restarts.
     pub state_dir: Option<std::path::PathBuf>,
+    /// Told by the thread that writes whether it has time, that is, much room in its queue.
+    pub with_time: Option<fn(bool)>,
 }
 
 /// Counters that outlive a stage. `export` says what happened; who keeps and shows it is not its business.
@@ -91,6 +98,10 @@ struct Shared {
     queue: SyncSender<Job>,
     /// Events in `queue`.
     queued: AtomicUsize,
+    /// Empty ones, for their memory.
+    spare: Mutex<Vec<Batch>>,
+    /// Somebody writes JSON lines.
+    with_lines: bool,
     /// Events that found it full, since the last batch.
     overflowed: AtomicU64,
     live: broadcast::Sender<Arc<Event>>,
@@ -110,7 +121,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Job {
-    Events(Vec<Event>),
+    Events(Batch),
     /// Everything before this moment (Unix nanoseconds) is in the jobs before this one.
     Seen(u64),
     Stop(SyncSender<()>),
@@ -192,6 +203,8 @@ impl Exports {
             shared: Arc::new(Shared {
                 queue,
                 queued: AtomicUsize::new(0),
+                spare: Mutex::new(Vec::new()),
+                with_lines: !settings.jsonl.is_empty(),
                 overflowed: AtomicU64::new(0),
                 live: broadcast::Sender::new(WATCH_EVENTS_MAX),
                 recent: Mutex::new(Recent::default()),
@@ -216,7 +229,12 @@ impl Exports {
                 (writer, exporter)
             })
             .collect();
-        let mut worker = Worker::new(exports.clone(), writers, settings.state_dir.as_deref());
+        let mut worker = Worker::new(
+            exports.clone(),
+            writers,
+            settings.state_dir.as_deref(),
+            settings.with_time,
+        );
         worker.note(opened);
         std::thread::Builder::new()
             .name("apiward-export".to_owned())
@@ -238,16 +256,32 @@ impl Exports {
         })
     }
 
-    /// Hands a batch on. Never waits: what does not fit is counted, and reported as a loss.
+    /// An empty batch, for [`Exports::hand_on`].
+    pub fn batch(&self) -> Batch {
+        let spare = self.spare().pop();
+        spare.unwrap_or_else(|| Batch::new(self.shared.with_lines))
+    }
+
+    /// Hands events on, as [`Exports::hand_on`] does.
     pub fn send(&self, events: Vec<Event>) {
-        let count = events.len();
+        if events.is_empty() {
+            return;
+        }
+        let mut batch = self.batch();
+        events.iter().for_each(|event| batch.push(event));
+        self.hand_on(batch);
+    }
+
+    /// Hands a batch on. Never waits: what does not fit is counted, and reported as a loss.
+    pub fn hand_on(&self, batch: Batch) {
+        let count = batch.len();
         if count == 0 {
             return;
         }
         let shared = &self.shared;
         let fits = shared.queued.fetch_add(count, Ordering::Relaxed) + count <= QUEUE_EVENTS_MAX;
         let sent = fits
-            && match shared.queue.try_send(Job::Events(events)) {
+            && match shared.queue.try_send(Job::Events(batch)) {
                 Ok(()) => true,
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
             };
@@ -463,6 +497,19 @@ impl Exports {
 
     fn serving(&self) -> std::sync::MutexGuard<'_, Option<std::thread::JoinHandle<()>>> {
         self.shared.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
+        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Written: its memory is for a next one.
+    fn take_back(&self, mut batch: Batch) {
+        batch.clear();
+        let mut spare = self.spare();
+        if spare.len() < SPARE_BATCHES_MAX {
+            spare.push(batch);
+        }
     }
 
     fn exporters(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Exporter>>> {

@@ -22,15 +22,8 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Remembers an event; `encoded` is the same in protobuf.
-    pub fn push(&mut self, event: &v1::Event, encoded: &[u8]) {
-        let Some(v1::event::Kind::Call(call)) = &event.kind else {
-            return;
-        };
-        let judged = call
-            .verdict
-            .as_ref()
-            .is_some_and(|verdict| !verdict.rule.is_empty());
+    /// Remembers a call, in protobuf; `judged`: a rule spoke about it.
+    pub fn push(&mut self, encoded: &[u8], judged: bool) {
         let ring = if judged {
             &mut self.judged
         } else {
@@ -94,7 +87,14 @@ mod tests {
     use super::*;
 
     fn push(recent: &mut Recent, event: &v1::Event) {
-        recent.push(event, &event.encode_to_vec());
+        let Some(v1::event::Kind::Call(call)) = &event.kind else {
+            panic!("a call");
+        };
+        let judged = call
+            .verdict
+            .as_ref()
+            .is_some_and(|verdict| !verdict.rule.is_empty());
+        recent.push(&event.encode_to_vec(), judged);
     }
 
     fn call(number: u32, rule: &str) -> v1::Event {

@@ -46,6 +46,7 @@ fn everything_sent_is_written_before_the_end() {
             memory_bytes_max: 1 << 16,
         }),
         state_dir: None,
+        with_time: None,
         consumers: vec!["collector".to_owned()],
     };
     let started = Exports::start(settings, Arc::new(Tally::default())).unwrap();

@@ -4,8 +4,9 @@
 //! the tests hold that against every byte of the output. The address of a TLS object does not leave either: it
 //! would tell a reader where a process keeps its memory.
 
+use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 use apiward_proto::v1;
@@ -27,55 +28,92 @@ pub fn call(
     judged: &Verdict,
     outcome: Option<&Outcome>,
 ) -> v1::Event {
-    let event = v1::Call {
-        direction: match call.direction {
-            CallDirection::Inbound => v1::Direction::Inbound,
-            CallDirection::Outbound => v1::Direction::Outbound,
-        } as i32,
-        protocol: match call.protocol {
-            Protocol::Http1 => "http/1",
+    let mut told = Told::default();
+    told.call(clock, call, findings, judged, outcome);
+    told.0
+}
+
+/// The call that was told last: the next one takes its memory.
+#[derive(Debug, Default)]
+pub struct Told(v1::Event);
+
+impl Told {
+    /// As [`call`].
+    pub fn call(
+        &mut self,
+        clock: &Clock,
+        call: &ApiCall,
+        findings: &[Finding],
+        judged: &Verdict,
+        outcome: Option<&Outcome>,
+    ) -> &v1::Event {
+        let event = &mut self.0;
+        event.id.clear();
+        event.id.extend_from_slice(&call.id.0.to_be_bytes());
+        event.time_ns = clock.unix_ns(call.request.head_at);
+        if !matches!(event.kind, Some(v1::event::Kind::Call(_))) {
+            event.kind = Some(v1::event::Kind::Call(v1::Call::default()));
         }
-        .to_owned(),
-        process: Some(process(&call.process)),
-        local: call.flow.local.map(peer),
-        remote: call.flow.remote.map(peer),
-        tls: call.flow.tls.as_ref().map(tls),
-        request: Some(v1::Request {
-            method: call.request.method.to_string(),
-            path: call.request.path.clone(),
-            host: call.request.host.clone(),
-            auth: call.request.auth.as_str().to_owned(),
-            trace_id: call.request.trace_id.as_deref().unwrap_or_default().to_owned(),
-            body: Some(body(&call.request.body)),
-            query_parameters: call.request.query_parameters,
-            head_bytes: call.request.head_bytes,
-            head_time_ns: clock.unix_ns(call.request.head_at),
-            end_time_ns: clock.unix_ns(call.request.ended_at),
-        }),
-        response: call.response.as_ref().map(|response| v1::Response {
-            status: response.status.into(),
-            body: Some(body(&response.body)),
-            head_time_ns: clock.unix_ns(response.head_at),
-            first_byte_time_ns: clock.unix_ns(response.first_byte_at),
-            last_byte_time_ns: clock.unix_ns(response.last_byte_at),
-        }),
-        state: call.state.as_str().to_owned(),
-        anomalies: call
-            .anomalies
-            .iter()
-            .map(|anomaly| anomaly.as_str().to_owned())
-            .collect(),
-        findings: findings.iter().map(finding).collect(),
-        verdict: Some(verdict(judged, outcome)),
-        loss_overlap: call.loss_overlap,
-        flow_id: flow_id(&call.flow),
-        ambiguous: call.ambiguous,
-    };
-    v1::Event {
-        id: call.id.0.to_be_bytes().to_vec(),
-        time_ns: clock.unix_ns(call.request.head_at),
-        kind: Some(v1::event::Kind::Call(event)),
+        if let Some(v1::event::Kind::Call(told)) = &mut event.kind {
+            tell_call(told, clock, call);
+            told.findings.clear();
+            told.findings.extend(findings.iter().map(finding));
+            tell_verdict(told.verdict.get_or_insert_default(), judged, outcome);
+        }
+        event
     }
+}
+
+fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
+    told.direction = match call.direction {
+        CallDirection::Inbound => v1::Direction::Inbound,
+        CallDirection::Outbound => v1::Direction::Outbound,
+    } as i32;
+    let protocol = match call.protocol {
+        Protocol::Http1 => "http/1",
+    };
+    set(&mut told.protocol, protocol);
+    tell_process(told.process.get_or_insert_default(), &call.process);
+    tell_peer(&mut told.local, call.flow.local);
+    tell_peer(&mut told.remote, call.flow.remote);
+    told.tls = call.flow.tls.as_ref().map(tls);
+    let request = told.request.get_or_insert_default();
+    set(&mut request.method, &call.request.method);
+    set(&mut request.path, &call.request.path);
+    set(&mut request.host, &call.request.host);
+    set(&mut request.auth, call.request.auth.as_str());
+    set(
+        &mut request.trace_id,
+        call.request.trace_id.as_deref().unwrap_or_default(),
+    );
+    tell_body(request.body.get_or_insert_default(), &call.request.body);
+    request.query_parameters = call.request.query_parameters;
+    request.head_bytes = call.request.head_bytes;
+    request.head_time_ns = clock.unix_ns(call.request.head_at);
+    request.end_time_ns = clock.unix_ns(call.request.ended_at);
+    match &call.response {
+        None => told.response = None,
+        Some(response) => {
+            let told = told.response.get_or_insert_default();
+            told.status = response.status.into();
+            tell_body(told.body.get_or_insert_default(), &response.body);
+            told.head_time_ns = clock.unix_ns(response.head_at);
+            told.first_byte_time_ns = clock.unix_ns(response.first_byte_at);
+            told.last_byte_time_ns = clock.unix_ns(response.last_byte_at);
+        }
+    }
+    set(&mut told.state, call.state.as_str());
+    told.anomalies.clear();
+    told.anomalies
+        .extend(call.anomalies.iter().map(|anomaly| anomaly.as_str().to_owned()));
+    told.loss_overlap = call.loss_overlap;
+    told.flow_id = flow_id(&call.flow);
+    told.ambiguous = call.ambiguous;
+}
+
+fn set(text: &mut String, to: &str) {
+    text.clear();
+    text.push_str(to);
 }
 
 /// Bytes, records or events that are missing. `reason` is one of the names in the contract's `FlowLoss`.
@@ -179,33 +217,71 @@ fn event_now(kind: v1::event::Kind) -> v1::Event {
 
 /// A process, as it is named in events and in the status.
 pub fn process(process: &Process) -> v1::Process {
-    v1::Process {
-        pid: process.pid,
-        tid: process.tid,
-        uid: process.uid,
-        comm: process.comm.to_string(),
-        exe: process.exe.to_string(),
-        cgroup_id: process.cgroup_id,
-        cgroup_path: process.cgroup_path.to_string(),
-        container_id: process.container.as_deref().unwrap_or_default().to_owned(),
-    }
+    let mut told = v1::Process::default();
+    tell_process(&mut told, process);
+    told
+}
+
+fn tell_process(told: &mut v1::Process, process: &Process) {
+    told.pid = process.pid;
+    told.tid = process.tid;
+    told.uid = process.uid;
+    set(&mut told.comm, &process.comm);
+    set(&mut told.exe, &process.exe);
+    told.cgroup_id = process.cgroup_id;
+    set(&mut told.cgroup_path, &process.cgroup_path);
+    set(
+        &mut told.container_id,
+        process.container.as_deref().unwrap_or_default(),
+    );
 }
 
 fn peer(address: SocketAddr) -> v1::Peer {
-    v1::Peer {
-        // `::ffff:10.0.0.1` on a dual-stack socket is the same peer as `10.0.0.1`.
-        address: address.ip().to_canonical().to_string(),
-        port: address.port().into(),
+    let mut told = v1::Peer::default();
+    set_address(&mut told.address, address.ip());
+    told.port = address.port().into();
+    told
+}
+
+fn tell_peer(told: &mut Option<v1::Peer>, address: Option<SocketAddr>) {
+    let Some(address) = address else {
+        *told = None;
+        return;
+    };
+    let told = told.get_or_insert_default();
+    set_address(&mut told.address, address.ip());
+    told.port = address.port().into();
+}
+
+/// `::ffff:10.0.0.1` on a dual-stack socket is the same peer as `10.0.0.1`.
+fn set_address(text: &mut String, address: IpAddr) {
+    text.clear();
+    match address.to_canonical() {
+        // By hand: it is most of them, and the general way is several times dearer.
+        IpAddr::V4(address) => {
+            for (index, byte) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    text.push('.');
+                }
+                let digits = [byte / 100, byte / 10 % 10, byte % 10];
+                let first = digits.iter().position(|digit| *digit != 0).unwrap_or(2);
+                for digit in &digits[first..] {
+                    text.push(char::from(b'0' + digit));
+                }
+            }
+        }
+        IpAddr::V6(address) => {
+            // A string takes whatever is written.
+            let _ = write!(text, "{address}");
+        }
     }
 }
 
-fn body(body: &BodyFacts) -> v1::Body {
-    v1::Body {
-        bytes_total: body.bytes_total,
-        bytes_captured: body.bytes_captured,
-        truncated: body.truncated,
-        media_type: body.media_type.to_string(),
-    }
+fn tell_body(told: &mut v1::Body, body: &BodyFacts) {
+    told.bytes_total = body.bytes_total;
+    told.bytes_captured = body.bytes_captured;
+    told.truncated = body.truncated;
+    set(&mut told.media_type, &body.media_type);
 }
 
 fn finding(finding: &Finding) -> v1::Finding {
@@ -222,37 +298,37 @@ fn finding(finding: &Finding) -> v1::Finding {
     }
 }
 
-fn verdict(verdict: &Verdict, outcome: Option<&Outcome>) -> v1::Verdict {
+fn tell_verdict(told: &mut v1::Verdict, verdict: &Verdict, outcome: Option<&Outcome>) {
     // An outcome speaks of a denial. One that came with a milder verdict would claim what nobody did.
     let outcome = outcome.filter(|_| matches!(verdict.action, Action::Deny | Action::Kill));
-    v1::Verdict {
-        action: verdict.action.as_str().to_owned(),
-        guarantee: outcome
-            .map(|outcome| outcome.guarantee.as_str())
-            .unwrap_or_default()
-            .to_owned(),
-        would_be: outcome
-            .and_then(|outcome| outcome.would_be)
-            .map(|guarantee| guarantee.as_str())
-            .unwrap_or_default()
-            .to_owned(),
-        policy: verdict.policy.to_string(),
-        rule: verdict.rule.to_string(),
-        decided_by: verdict.decided_by.as_str().to_owned(),
-        mode: verdict.mode.as_str().to_owned(),
-        matched: verdict.matched.iter().map(|&name| name.to_owned()).collect(),
-        source: verdict.source.to_string(),
-        killed: outcome.is_some_and(|outcome| outcome.killed),
-        collateral: outcome.map_or(0, |outcome| outcome.collateral),
-        shortfall: outcome
-            .map(|outcome| outcome.shortfall.clone())
-            .unwrap_or_default(),
-        require: verdict
-            .require
-            .map(|guarantee| guarantee.as_str())
-            .unwrap_or_default()
-            .to_owned(),
-    }
+    let would_be = outcome.and_then(|outcome| outcome.would_be);
+    set(&mut told.action, verdict.action.as_str());
+    set(
+        &mut told.guarantee,
+        outcome.map_or("", |outcome| outcome.guarantee.as_str()),
+    );
+    set(
+        &mut told.would_be,
+        would_be.map_or("", |guarantee| guarantee.as_str()),
+    );
+    set(&mut told.policy, &verdict.policy);
+    set(&mut told.rule, &verdict.rule);
+    set(&mut told.decided_by, verdict.decided_by.as_str());
+    set(&mut told.mode, verdict.mode.as_str());
+    told.matched.clear();
+    told.matched
+        .extend(verdict.matched.iter().map(|&name| name.to_owned()));
+    set(&mut told.source, &verdict.source);
+    told.killed = outcome.is_some_and(|outcome| outcome.killed);
+    told.collateral = outcome.map_or(0, |outcome| outcome.collateral);
+    set(
+        &mut told.shortfall,
+        outcome.map_or("", |outcome| outcome.shortfall.as_str()),
+    );
+    set(
+        &mut told.require,
+        verdict.require.map_or("", |guarantee| guarantee.as_str()),
+    );
 }
 
 /// Joins the calls of one connection, also those seen in clear and in its TLS object.

@@ -6,15 +6,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use prost::Message;
+
+use super::batch::{self, Batch};
 use super::seen::Seen;
 use super::spool::{self, Spool};
 use super::{Event, Exporter, Exports, Job, jsonl, wire};
 
 /// Events taken together: one write to the spool, one to each file.
 const BATCH_EVENTS_MAX: usize = 2048;
+
+/// Events waiting that count as being behind, and how long that lasts.
+const BEHIND_EVENTS: usize = super::QUEUE_EVENTS_MAX / 8;
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// How long the export thread waits for a batch before it looks after the disk.
 const IDLE: Duration = Duration::from_millis(250);
@@ -25,57 +32,14 @@ pub(super) struct Worker {
     writers: Vec<(jsonl::Writer, Arc<Exporter>)>,
     /// Events about the export itself; they go out with the next batch.
     own: Vec<Event>,
-    /// The batch at hand in protobuf: made once, for the spool and for what is remembered.
-    encoded: Encoded,
     seen: Seen,
     /// To be noted once the batch at hand is written.
     seen_until: Option<u64>,
     ticked_at: Instant,
-}
-
-/// Events in protobuf, one behind the other.
-#[derive(Debug, Default)]
-struct Encoded {
-    bytes: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<usize>,
-}
-
-/// Memory for the next batch that is kept; a flood's is given back.
-const ENCODED_BYTES_KEPT: usize = 1 << 20;
-
-impl Encoded {
-    fn of(&mut self, events: &[Event]) {
-        use prost::Message;
-        self.bytes.clear();
-        self.bytes.shrink_to(ENCODED_BYTES_KEPT);
-        self.ends.clear();
-        for event in events {
-            // Only ever fails for want of room, and a vector makes room.
-            let _ = event.encode(&mut self.bytes);
-            self.ends.push(self.bytes.len());
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| {
-            let event = &self.bytes[start..end];
-            start = end;
-            event
-        })
-    }
-}
-
-/// Action and guarantee of a call's verdict.
-fn verdict_of(event: &Event) -> Option<(&str, &str)> {
-    match &event.kind {
-        Some(apiward_proto::v1::event::Kind::Call(call)) => {
-            let verdict = call.verdict.as_ref()?;
-            Some((&verdict.action, &verdict.guarantee))
-        }
-        _ => None,
-    }
+    with_time: Option<fn(bool)>,
+    /// When it was behind last, and what was told of it.
+    behind_at: Option<Instant>,
+    has_time: bool,
 }
 
 impl Worker {
@@ -83,46 +47,57 @@ impl Worker {
         exports: Exports,
         writers: Vec<(jsonl::Writer, Arc<Exporter>)>,
         state_dir: Option<&Path>,
+        with_time: Option<fn(bool)>,
     ) -> Self {
         Worker {
             exports,
             writers,
             own: Vec::new(),
-            encoded: Encoded::default(),
             seen: Seen::open(state_dir),
             seen_until: None,
             ticked_at: Instant::now(),
+            with_time,
+            behind_at: None,
+            has_time: false,
         }
     }
 
     pub(super) fn run(mut self, jobs: Receiver<Job>) {
-        let mut batch = Vec::new();
+        let mut batches = Vec::new();
         loop {
             let mut stop = None;
-            match jobs.recv_timeout(IDLE) {
-                Ok(Job::Events(events)) => batch = events,
-                Ok(Job::Seen(until_ns)) => self.seen_until = Some(until_ns),
-                Ok(Job::Stop(done)) => stop = Some(done),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            while stop.is_none() && batch.len() < BATCH_EVENTS_MAX {
-                match jobs.try_recv() {
-                    Ok(Job::Events(mut events)) => batch.append(&mut events),
-                    Ok(Job::Seen(until_ns)) => self.seen_until = Some(until_ns),
-                    Ok(Job::Stop(done)) => stop = Some(done),
-                    Err(_) => break,
+            let mut events = 0;
+            let seen_until = &mut self.seen_until;
+            let mut take = |job, stop: &mut Option<SyncSender<()>>| match job {
+                Job::Events(batch) => {
+                    events += batch.len();
+                    batches.push(batch);
+                    events < BATCH_EVENTS_MAX
                 }
+                Job::Seen(until_ns) => {
+                    *seen_until = Some(until_ns);
+                    true
+                }
+                Job::Stop(done) => {
+                    *stop = Some(done);
+                    false
+                }
+            };
+            let mut more = match jobs.recv_timeout(IDLE) {
+                Ok(job) => take(job, &mut stop),
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            while more {
+                more = jobs.try_recv().is_ok_and(|job| take(job, &mut stop));
             }
-            self.exports
-                .shared
-                .queued
-                .fetch_sub(batch.len(), Ordering::Relaxed);
-            self.process(&mut batch);
+            self.exports.shared.queued.fetch_sub(events, Ordering::Relaxed);
+            self.weigh(events);
+            self.process(&mut batches);
             self.note_seen();
             if let Some(done) = stop {
-                // What the last batch led to.
-                self.process(&mut batch);
+                // What the last batches led to.
+                self.process(&mut batches);
                 if self.is_written() {
                     self.seen.end();
                 }
@@ -132,30 +107,45 @@ impl Worker {
         }
     }
 
-    fn process(&mut self, batch: &mut Vec<Event>) {
+    /// So many events were waiting, or more.
+    fn weigh(&mut self, events: usize) {
+        let Some(with_time) = self.with_time else { return };
+        if events >= BEHIND_EVENTS {
+            self.behind_at = Some(Instant::now());
+        }
+        let has_time = self.behind_at.is_none_or(|at| at.elapsed() >= BEHIND);
+        if has_time != std::mem::replace(&mut self.has_time, has_time) {
+            with_time(has_time);
+        }
+    }
+
+    fn process(&mut self, batches: &mut Vec<Batch>) {
         let shared = self.exports.shared.clone();
         let overflowed = shared.overflowed.swap(0, Ordering::Relaxed);
         if overflowed > 0 {
-            batch.push(wire::flow_loss(wire::Loss {
+            self.own.push(wire::flow_loss(wire::Loss {
                 reason: "export-queue",
                 events: overflowed,
                 detail: "events came faster than they could be written".to_owned(),
                 ..Default::default()
             }));
         }
-        batch.append(&mut self.own);
+        if !self.own.is_empty() {
+            let mut own = self.exports.batch();
+            self.own.drain(..).for_each(|event| own.push(&event));
+            batches.push(own);
+        }
         self.tick();
-        if batch.is_empty() {
+        if batches.is_empty() {
             return;
         }
-        self.encoded.of(batch);
         if let Some(spool) = &shared.spool {
-            let report = spool.append(self.encoded.iter());
+            let report = spool.append(batches.iter().flat_map(Batch::iter));
             self.note(report);
         }
         for (writer, exporter) in &mut self.writers {
             let (written, lost) = (writer.written, writer.lost);
-            writer.write(batch);
+            batches.iter().for_each(|batch| writer.write(batch));
             exporter.add_sent(writer.written - written);
             if writer.lost > lost {
                 exporter.add_dropped(writer.lost - lost);
@@ -172,30 +162,35 @@ impl Worker {
                 });
             }
         }
-        self.meter(batch);
         let watched = shared.live.receiver_count() > 0;
-        let mut recent = shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        for (event, encoded) in batch.drain(..).zip(self.encoded.iter()) {
-            recent.push(&event, encoded);
-            if watched {
-                let _ = shared.live.send(Arc::new(event));
+        for batch in batches.drain(..) {
+            self.meter(batch.marks());
+            let mut recent = shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            for (event, mark) in batch.iter().zip(batch.marks()) {
+                if mark.is_call() {
+                    recent.push(event, mark.verdict.is_some_and(|verdict| verdict.by_rule));
+                }
+                // Who watches reads everything again: of all exporters that one is there the least often.
+                if watched && let Ok(event) = Event::decode(event) {
+                    let _ = shared.live.send(Arc::new(event));
+                }
             }
+            drop(recent);
+            self.exports.take_back(batch);
         }
     }
 
     /// Counts by runs of the same: a counter is found by its labels, and nearly all calls have those of the one before.
-    fn meter(&self, batch: &[Event]) {
+    fn meter(&self, marks: &[batch::Mark]) {
         let meter = &self.exports.shared.meter;
-        let kind = apiward_proto::json::kind_name;
-        for run in batch.chunk_by(|a, b| kind(a) == kind(b)) {
+        for run in marks.chunk_by(|a, b| a.kind == b.kind) {
             if let Some(first) = run.first() {
-                meter.events(kind(first), run.len() as u64);
+                meter.events(first.kind, run.len() as u64);
             }
         }
-        let verdicts: Vec<_> = batch.iter().filter_map(verdict_of).collect();
-        for run in verdicts.chunk_by(|a, b| a == b) {
-            if let Some((action, guarantee)) = run.first() {
-                meter.verdicts(action, guarantee, run.len() as u64);
+        for run in marks.chunk_by(|a, b| a.verdict == b.verdict) {
+            if let Some(verdict) = run.first().and_then(|first| first.verdict) {
+                meter.verdicts(verdict.action, verdict.guarantee, run.len() as u64);
             }
         }
     }
@@ -241,7 +236,9 @@ impl Worker {
             // The silence's end.
             event.time_ns = until_ns;
             // Before the note: who is killed between the two says it twice, and not never.
-            self.process(&mut vec![event]);
+            let mut silence = self.exports.batch();
+            silence.push(&event);
+            self.process(&mut vec![silence]);
         }
         self.seen.until(until_ns);
     }
@@ -271,4 +268,3 @@ impl Worker {
         }
     }
 }
-

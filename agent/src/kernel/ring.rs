@@ -45,17 +45,18 @@ impl Ring {
 
     /// Waits for records: for `pause` while there was work lately, else until the kernel wakes us or `limit` is
     /// over. Without a pause the next record wakes at once: what a denial is worth is a matter of microseconds.
-    pub fn wait(&mut self, pause: Option<Duration>, limit: Duration) {
+    /// Returns whether it was but a pause.
+    pub fn wait(&mut self, pause: Option<Duration>, limit: Duration) -> bool {
         if let Some(pause) = pause
             && self.idle_pauses < IDLE_PAUSES_MAX
         {
             self.idle_pauses += 1;
             std::thread::sleep(pause);
-            return;
+            return true;
         }
         if self.sleeping.set(0, 1, 0).is_err() {
             std::thread::sleep(Duration::from_millis(1));
-            return;
+            return true;
         }
         // What was written before the flag was seen would not wake us: poll tells whether the ring has data, and
         // does not sleep then.
@@ -78,5 +79,6 @@ impl Ring {
         }
         // Best effort: a flag that stays costs one wake-up too many.
         let _ = self.sleeping.set(0, 0, 0);
+        false
     }
 }

@@ -11,6 +11,7 @@ pub mod lock;
 mod policies;
 mod scope;
 mod start;
+mod turn;
 mod unread;
 
 use std::sync::Arc;
@@ -27,12 +28,12 @@ use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, control, wire};
 use crate::kernel::load::{EgressMaps, Maps, RunTimes};
 use crate::kernel::ring::Ring;
-use crate::kernel::turns;
 use crate::pipeline::Pipeline;
 use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
 
 pub use start::start;
+use turn::Turn;
 
 /// Records taken before anything else is looked after.
 const DRAIN_RECORDS_MAX: usize = 4_096;
@@ -48,8 +49,9 @@ const TICK: Duration = Duration::from_secs(1);
 const SEEN: Duration = Duration::from_millis(500);
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
-/// Events for which the next batch has room from the start.
-const BATCH_ROOM_EVENTS_MAX: usize = 64;
+/// How long an event waits at most for others to go on with, while the agent observes, and for how many.
+const GATHERING: Duration = Duration::from_millis(10);
+const GATHERED_EVENTS_MAX: usize = 512;
 /// Full drains in a row that count as overload, and empty ones that end it.
 const OVERLOAD_DRAINS: u32 = 16;
 
@@ -109,6 +111,8 @@ pub struct Agent {
     ticked: Instant,
     losses_told: Instant,
     seen_noted: Instant,
+    /// Since when events are gathered.
+    told_at: Instant,
 }
 
 /// What is given back last: whoever finds the socket gone or the lock free may start the next agent.
@@ -160,17 +164,13 @@ pub struct Signals {
 impl Agent {
     /// Takes records until it is told to stop.
     pub fn serve(&mut self, signals: &Signals) {
-        let mut gives_way = true;
+        let mut turn = Turn::default();
+        let mut waited = Instant::now();
         while !signals.stop.load(Ordering::Relaxed) && !self.life.released {
-            let observes = self.pipeline.judge.engine.mode() == Mode::Observe;
-            if observes != std::mem::replace(&mut gives_way, observes) {
-                match observes {
-                    true => turns::give_way(),
-                    false => turns::go_at_once(),
-                }
-            }
+            let late = waited.elapsed();
             let began_ns = clock::wall_ns();
             let records = self.drain();
+            turn.take(self.pipeline.judge.engine.mode(), records, late);
             self.after_batch(records);
             // What was in the ring by then is out of it, and handed on.
             let told = records < DRAIN_RECORDS_MAX && self.pipeline.judge.events.is_empty();
@@ -195,7 +195,11 @@ impl Agent {
                     Mode::Observe => (Some(PAUSE_OBSERVING), SLEEP),
                     Mode::Enforce => (None, SLEEP),
                 };
-                self.ring.wait(pause, limit);
+                waited = Instant::now();
+                if !self.ring.wait(pause, limit) {
+                    // It slept until there was something.
+                    waited = Instant::now();
+                }
             }
         }
         while self.drain() == DRAIN_RECORDS_MAX {}
@@ -356,11 +360,27 @@ impl Agent {
             self.losses_told = Instant::now();
             self.tell_losses();
         }
-        // The next batch is likely as large: growing into it would copy every event several times.
-        let room = self.pipeline.judge.events.len().min(BATCH_ROOM_EVENTS_MAX);
-        let events = std::mem::replace(&mut self.pipeline.judge.events, Vec::with_capacity(room));
-        self.exports.send(events);
         self.tell_accounts();
+        self.hand_on(records);
+    }
+
+    /// Hands on what is told. While nobody waits for it, several batches go together: each that is handed on wakes two
+    /// threads, which write and send.
+    fn hand_on(&mut self, records: usize) {
+        let judge = &mut self.pipeline.judge;
+        if judge.events.is_empty() {
+            self.told_at = Instant::now();
+            return;
+        }
+        let gathers = records > 0
+            && judge.engine.mode() == Mode::Observe
+            && judge.events.len() < GATHERED_EVENTS_MAX
+            && self.told_at.elapsed() < GATHERING;
+        if !gathers {
+            let events = std::mem::replace(&mut judge.events, self.exports.batch());
+            self.exports.hand_on(events);
+            self.told_at = Instant::now();
+        }
     }
 
     /// The kernel's own count of what it dropped.
@@ -425,16 +445,11 @@ impl Agent {
 
     /// What became of the bytes of connections that have ended.
     fn tell_accounts(&mut self) {
-        let ledgers = self.pipeline.flows.take_ledgers();
-        if ledgers.is_empty() {
-            return;
+        let judge = &mut self.pipeline.judge;
+        for ledger in self.pipeline.flows.take_ledgers() {
+            // Behind the connection's calls.
+            judge.events.push(&wire::flow_end(&judge.clock, &ledger));
         }
-        let clock = &self.pipeline.judge.clock;
-        let events = ledgers
-            .iter()
-            .map(|ledger| wire::flow_end(clock, ledger))
-            .collect();
-        self.exports.send(events);
     }
 
     fn tell_losses(&mut self) {

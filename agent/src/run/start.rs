@@ -158,6 +158,7 @@ fn attach(
                 Actions::new(egress),
             ),
             Clock::measure(),
+            exports.batch(),
         ),
     );
     let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
@@ -196,6 +197,7 @@ fn attach(
         ticked: Instant::now(),
         losses_told: Instant::now(),
         seen_noted: Instant::now(),
+        told_at: Instant::now(),
     })
 }
 
@@ -255,6 +257,7 @@ fn export_settings(config: &Config) -> export::Settings {
         }
     }
     settings.state_dir = Some(config.spool.dir.clone());
+    settings.with_time = Some(crate::kernel::turns::with_time);
     if !settings.consumers.is_empty() {
         settings.spool = Some(spool::Settings {
             dir: config.spool.dir.clone(),

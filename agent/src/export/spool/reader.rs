@@ -40,7 +40,10 @@ impl Reader {
     pub fn read(&mut self, events_max: usize, bytes_max: usize) -> Batch {
         let mut batch = Batch::default();
         let mut bytes = 0;
-        while batch.events.is_empty() {
+        // Events of a segment, one behind the other: each is a slice of one piece of memory.
+        let mut whole: Vec<u8> = Vec::new();
+        let mut ends: Vec<(u64, usize)> = Vec::new();
+        while batch.events.is_empty() && ends.is_empty() {
             let found = match self.find() {
                 Some(found) => found,
                 None => break,
@@ -62,18 +65,15 @@ impl Reader {
                 }
                 Found::Segment(segment) => {
                     let read = self.read_segment(&segment, &mut |sequence, event| {
-                        if batch.events.len() >= events_max || (bytes > 0 && bytes + event.len() > bytes_max)
-                        {
+                        if ends.len() >= events_max || (bytes > 0 && bytes + event.len() > bytes_max) {
                             return false;
                         }
                         bytes += event.len();
-                        batch.events.push(Spooled {
-                            sequence,
-                            event: Bytes::copy_from_slice(event),
-                        });
+                        whole.extend_from_slice(event);
+                        ends.push((sequence, whole.len()));
                         true
                     });
-                    if batch.events.is_empty() {
+                    if ends.is_empty() {
                         // Gone: dropped between the look and the read. Damaged: nothing behind it can be trusted.
                         tracing::debug!(
                             segment = segment.first,
@@ -95,6 +95,14 @@ impl Reader {
                 }
             }
         }
+        let whole = Bytes::from(whole);
+        let mut start = 0;
+        batch
+            .events
+            .extend(ends.into_iter().map(|(sequence, end)| Spooled {
+                sequence,
+                event: whole.slice(std::mem::replace(&mut start, end)..end),
+            }));
         batch
     }
 
