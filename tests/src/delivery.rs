@@ -16,6 +16,10 @@ use crate::harness::{Agent, Place, Process, Result, World, policy, servers, unti
 
 pub const STORIES: &[Story] = &[
     ("every_event_is_stored_once_over_kills", stored_once_over_kills),
+    (
+        "a_killed_agents_silence_is_told_whole",
+        a_killed_agents_silence_is_told_whole,
+    ),
     ("a_bad_policy_leaves_the_old_one", a_bad_policy_leaves_the_old_one),
     ("what_is_read_does_not_leave", what_is_read_does_not_leave),
     ("a_second_agent_is_refused", a_second_agent_is_refused),
@@ -132,6 +136,81 @@ fn stored_once_over_kills() -> Result {
         all - names.len()
     );
     Ok(())
+}
+
+/// Calls go on while the agent is killed and comes back: each is stored, or lies in the silence that is reported.
+fn a_killed_agents_silence_is_told_whole() -> Result {
+    let world = World::new()?;
+    let app = servers::app(&world, Place::Inside, None)?;
+    let mut agent = Agent::start(&world, |_| {})?;
+    let ids = trace_ids(200_000);
+    let (times, enough) = (world.path("times"), world.path("enough"));
+    let more = [
+        "--times",
+        &times.display().to_string(),
+        "--until",
+        &enough.display().to_string(),
+    ];
+    let mut client = clients::python_command(&world, Place::Inside, app.port, None, &ids, &more)?.spawn()?;
+    agent
+        .events
+        .wait("calls are told", |all| with_ids(all, &ids[..50]).len() >= 100)?;
+    agent.kill()?;
+    let mut agent = Agent::start(&world, |_| {})?;
+    agent
+        .events
+        .wait("the silence is told", |all| !silences(all).is_empty())?;
+    let told = |all: &[Value]| with_ids(all, &ids).len();
+    let before = told(agent.events.read()?);
+    agent
+        .events
+        .wait("calls are told again", |all| told(all) >= before + 100)?;
+    std::fs::write(&enough, "")?;
+    let status = client.wait(std::time::Duration::from_secs(30))?;
+    ensure!(status.success(), "the client failed{}", client.last_words());
+    drop(client);
+    let events = agent.end()?;
+    let silences = silences(&events.all);
+    ensure!(
+        silences.len() == 1,
+        "one silence is told {} times",
+        silences.len()
+    );
+    let (from, until) = silences[0];
+    let stored: std::collections::HashSet<(&str, &str)> = with_ids(&events.all, &ids)
+        .iter()
+        .map(|call| (text(&call["request"]["trace_id"]), text(&call["direction"])))
+        .collect();
+    let text = std::fs::read_to_string(&times)?;
+    let mut missing = 0;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [id, began, ended] = words[..] else { continue };
+        let (began, ended): (i128, i128) = (began.parse()?, ended.parse()?);
+        for direction in ["inbound", "outbound"] {
+            if !stored.contains(&(id, direction)) {
+                missing += 1;
+                ensure!(
+                    began <= until && ended >= from,
+                    "an {direction} call from {began} to {ended} is missing, and no silence from {from} to {until}"
+                );
+            }
+        }
+    }
+    ensure!(missing > 0, "nothing was missed: nothing is tried here");
+    Ok(())
+}
+
+/// From when to when (Unix nanoseconds) nobody saw.
+fn silences(all: &[Value]) -> Vec<(i128, i128)> {
+    all.iter()
+        .filter(|event| event["flow_loss"]["reason"] == "agent-killed")
+        .filter_map(|event| {
+            let until: jiff::Timestamp = text(&event["time"]).parse().ok()?;
+            let duration = i128::from(event["flow_loss"]["duration_ns"].as_u64()?);
+            Some((until.as_nanosecond() - duration, until.as_nanosecond()))
+        })
+        .collect()
 }
 
 fn a_bad_policy_leaves_the_old_one() -> Result {

@@ -110,7 +110,8 @@ pub struct Agent {
     overload: Overload,
     ticked: Instant,
     losses_told: Instant,
-    seen_noted: Instant,
+    /// `None` until the ring has been empty for the first time: it may have been full since the programs are attached.
+    seen_noted: Option<Instant>,
     /// Since when events are gathered.
     told_at: Instant,
 }
@@ -174,8 +175,8 @@ impl Agent {
             self.after_batch(records);
             // What was in the ring by then is out of it, and handed on.
             let told = records < DRAIN_RECORDS_MAX && self.pipeline.judge.events.is_empty();
-            if told && self.seen_noted.elapsed() >= SEEN {
-                self.seen_noted = Instant::now();
+            if told && self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN) {
+                self.seen_noted = Some(Instant::now());
                 self.exports.seen_until(began_ns);
             }
             if signals.reload.swap(false, Ordering::Relaxed) {

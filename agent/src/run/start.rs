@@ -131,8 +131,6 @@ fn attach(
         config.capture.tls_probes,
     )
     .context("the thread for TLS libraries cannot be started")?;
-    // From here on nothing is missed.
-    exports.seen_until(export::clock::wall_ns());
     start_exporters(&config, &exports);
     if let Some(listen) = config.metrics {
         serve_metrics(&exports, telemetry.clone(), listen);
@@ -196,7 +194,7 @@ fn attach(
         overload: super::Overload::default(),
         ticked: Instant::now(),
         losses_told: Instant::now(),
-        seen_noted: Instant::now(),
+        seen_noted: None,
         told_at: Instant::now(),
     })
 }

@@ -2,6 +2,8 @@
 
 import argparse
 import http.client
+import os
+import time
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--host", default="127.0.0.1")
@@ -14,13 +16,12 @@ arguments.add_argument("--header", action="append", default=[])
 arguments.add_argument("--ids", required=True)
 arguments.add_argument("--each", action="store_true", help="one connection per call")
 arguments.add_argument("--late", action="store_true", help="wait for a line on standard input before loading TLS")
+arguments.add_argument("--until", help="end when this file is there")
+arguments.add_argument("--times", help="a file for each call's id, begin and end in Unix nanoseconds")
 arguments.add_argument("--wait", help="after the first call, wait until this file is there")
 arguments = arguments.parse_args()
 
 if arguments.late:
-    import os
-    import time
-
     print("waiting", flush=True)
     while not os.path.exists(arguments.wait):
         time.sleep(0.01)
@@ -36,9 +37,13 @@ def connect():
 
 
 connection = None
+times = open(arguments.times, "w") if arguments.times else None
 with open(arguments.ids) as file:
     ids = file.read().split()
 for number, trace_id in enumerate(ids):
+    if arguments.until and os.path.exists(arguments.until):
+        break
+    began = time.time_ns()
     if connection is None:
         connection = connect()
     headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
@@ -47,13 +52,12 @@ for number, trace_id in enumerate(ids):
     connection.request(arguments.method, arguments.path, body=body, headers=headers)
     response = connection.getresponse()
     response.read()
+    if times:
+        print(trace_id, began, time.time_ns(), file=times, flush=True)
     print(response.status, flush=True)
     if arguments.each:
         connection.close()
         connection = None
     if number == 0 and arguments.wait and not arguments.late:
-        import os
-        import time
-
         while not os.path.exists(arguments.wait):
             time.sleep(0.01)

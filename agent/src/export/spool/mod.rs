@@ -27,8 +27,8 @@ mod reader;
 mod segment;
 
 use acked::Acked;
-pub(super) use life::boot_id;
 use life::Life;
+pub(super) use life::boot_id;
 pub use reader::Reader;
 use segment::Segment;
 
