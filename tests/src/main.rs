@@ -14,6 +14,7 @@ mod enforce;
 mod every_call;
 mod framing;
 mod gate;
+mod gate_tls;
 mod harness;
 mod lives;
 mod operator;
@@ -44,6 +45,7 @@ fn main() {
         ways::STORIES,
         enforce::STORIES,
         gate::STORIES,
+        gate_tls::STORIES,
         delivery::STORIES,
         containers::STORIES,
         operator::STORIES,

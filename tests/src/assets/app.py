@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--listen", action="append", required=True)  # ADDRESS,PORT
 arguments.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+arguments.add_argument("--log", action="store_true", help="print each request that is handled")
 arguments = arguments.parse_args()
 
 
@@ -47,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def handle_any(self):
+        if arguments.log:
+            print(self.command, self.path, flush=True)
         body = self.body()
         words = self.path.split("?")[0].strip("/").split("/")
         if words[0] == "status":

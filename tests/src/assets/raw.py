@@ -27,20 +27,23 @@ if arguments.ca:
 
     context = ssl.create_default_context(cafile=arguments.ca)
     connection = context.wrap_socket(connection, server_hostname=arguments.host)
-for piece in pieces:
-    text, count = piece if isinstance(piece, list) else (piece, 1)
-    data = text.encode("latin-1") * count
-    if arguments.bytes:
-        for byte in data:
-            connection.sendall(bytes([byte]))
-    else:
-        connection.sendall(data)
 try:
+    for piece in pieces:
+        text, count = piece if isinstance(piece, list) else (piece, 1)
+        data = text.encode("latin-1") * count
+        if arguments.bytes:
+            for byte in data:
+                connection.sendall(bytes([byte]))
+        else:
+            connection.sendall(data)
     while True:
         data = connection.recv(65536)
         if not data:
             break
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
-except ConnectionError as error:
+except TimeoutError:
+    raise
+except OSError as error:
+    # Reset, or TLS that ends without saying so.
     print(f"\nended: {type(error).__name__}")
