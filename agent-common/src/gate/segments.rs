@@ -1,11 +1,14 @@
 //! Which bytes of a TCP segment the gate looks at, and which segments pass: sequence numbers only, no bytes.
 //!
 //! What the hook has let pass is not yet what the socket has accepted: a segment may still fall to its checksum, its
-//! timestamp, a full queue. So there are two marks. `base` is where the stream stood at what the socket has accepted for
-//! certain (`rcv_nxt` has passed it), `head` where it stands behind what was scanned. If other bytes come for the place
-//! in between, scanning begins again at `base`, and only when the first ones cannot be waiting for the socket any more.
+//! timestamp, a full queue, and what came behind it waits in the socket for whatever fills the hole. So there are two
+//! marks. `base` is where the stream stood at what the socket has accepted for certain (`rcv_nxt` has passed it), `head`
+//! where it stands behind what was scanned: one segment further, because no other one is scanned before the socket has
+//! accepted it. Behind it only a body's bytes pass. Bytes that come again for a place that was scanned are scanned again
+//! from `base` on (`again`), once the first ones cannot be waiting for the socket any more, and have to bring the stream to
+//! the state that it had at `head`: otherwise the socket could put two contents together that were judged apart.
 
-use super::stream::{Decision, Scan, Stream};
+use super::stream::{Decision, Scan, Stream, flag, state};
 
 /// Nanoseconds for which bytes that were scanned may still wait in the socket's backlog: retransmissions of them are
 /// dropped so long (TCP sends them again).
@@ -28,15 +31,15 @@ pub struct Mark {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GateFlow {
+    /// At what the socket has accepted, or before it.
     pub base: Mark,
+    /// The end of what was scanned.
     pub head: Mark,
-    /// When bytes were last scanned, in nanoseconds.
+    /// The end of what was scanned again; valid if `has_again`. It is not accepted either, and nothing passes behind it.
+    pub again: Mark,
+    /// When bytes were last scanned, and scanned again, in nanoseconds.
     pub scanned_at: u64,
-    /// What the stream was like at `print_at`, when those bytes were scanned before; valid if `printed`.
-    pub print: u64,
-    pub print_at: u32,
-    /// The tables that it was scanned under: other ones have other hashes.
-    pub print_generation: u32,
+    pub again_at: u64,
     /// The first byte of the denied head, and its rule.
     pub denied_at: u32,
     pub rule: u32,
@@ -46,12 +49,14 @@ pub struct GateFlow {
     pub started: u8,
     /// No payload passes any more.
     pub dead: u8,
-    pub printed: u8,
     /// [`super::Reason`] of the denial.
     pub reason: u8,
     /// Not 0: two contents came for one sequence number.
     pub poisoned: u8,
-    pub reserved: [u8; 7],
+    pub has_again: u8,
+    /// The scan that goes on is of bytes that come again.
+    pub repeats: u8,
+    pub reserved: [u8; 6],
 }
 
 /// What to do with a segment.
@@ -59,12 +64,15 @@ pub struct GateFlow {
 pub enum Plan {
     Pass,
     Drop,
-    /// Scan `head.stream` over `bytes` bytes of the payload from `offset` on, then ask [`scanned`].
+    /// Scan [`GateFlow::cursor`]'s stream over `bytes` bytes of the payload from `offset` on, then ask [`scanned`].
     Scan {
         offset: u32,
         bytes: u32,
     },
 }
+
+/// Plans that may follow one another for one segment: to the boundary, and behind it.
+pub const PLANS_MAX: u32 = 2;
 
 /// `a` is behind `b` (RFC 9293 §3.4).
 #[inline(always)]
@@ -86,8 +94,32 @@ impl GateFlow {
     #[inline(always)]
     pub fn start_lost(&mut self) {
         self.started = 1;
-        self.head.stream.state = super::state::LOST;
+        self.head.stream.state = state::LOST;
         self.base = self.head;
+        self.has_again = 0;
+    }
+
+    /// Where the scan that goes on, or the last one, stands.
+    #[inline(always)]
+    pub fn cursor(&mut self) -> &mut Mark {
+        if self.repeats != 0 {
+            &mut self.again
+        } else {
+            &mut self.head
+        }
+    }
+
+    /// Nothing that comes is looked at any more, and the socket has accepted what says so.
+    #[inline(always)]
+    pub fn is_over(&self) -> bool {
+        self.base.stream.is_over()
+    }
+
+    /// Two contents came for one place, and nobody knows which of them the socket puts together.
+    #[inline(always)]
+    pub fn poison(&mut self) {
+        self.dead = 1;
+        self.poisoned = 1;
     }
 }
 
@@ -98,120 +130,143 @@ pub fn on_segment(flow: &mut GateFlow, seq: u32, payload_bytes: u32, rcv_nxt: Op
     if flow.dead != 0 {
         return Plan::Drop;
     }
-    if flow.head.stream.is_over() {
-        return Plan::Pass;
-    }
     let end = seq.wrapping_add(payload_bytes);
-    // What comes before is old, and the receiver drops it.
-    let mut from = seq;
     let accepted = match rcv_nxt {
+        // What comes before is old, and the receiver drops it.
+        Some(next) if !after(end, next) => return Plan::Pass,
         Some(next) => next,
         None => flow.head.body_from,
     };
-    if !after(end, accepted) && rcv_nxt.is_some() {
+    confirm(flow, accepted);
+    if flow.is_over() {
         return Plan::Pass;
     }
-    if after(accepted, flow.head.next) {
-        // The socket has bytes that nobody scanned.
-        flow.start_lost();
-        return Plan::Pass;
-    }
-    if after(accepted, from) {
-        from = accepted;
-    }
-    if !after(flow.head.body_from, accepted) {
-        flow.base = flow.head;
-        flow.printed = 0;
-    }
-    extend(&mut flow.head, from);
+    let from = if after(accepted, seq) { accepted } else { seq };
     if !after(flow.head.body_from, from) {
-        return forward(flow, seq, from, end);
+        return forward(flow, seq, from, end, accepted);
     }
-    // Bytes that were scanned, and that the socket has not accepted.
+    // What the socket has accepted is a body's, and this of the same one.
     if !after(flow.base.body_from, from) && !after(end, flow.base.next) {
         return Plan::Pass;
     }
-    if now.wrapping_sub(flow.scanned_at) < BACKLOG_NS || after(from, flow.base.next) {
+    // Bytes that were scanned, and that the socket has not accepted.
+    let waits = now.wrapping_sub(flow.scanned_at) < BACKLOG_NS
+        || (flow.has_again != 0 && now.wrapping_sub(flow.again_at) < BACKLOG_NS);
+    // Only what the socket waits for: then it is accepted, or gone for good, and no third content is out there.
+    if waits || from != accepted || after(from, flow.base.next) {
         return Plan::Drop;
     }
-    if flow.printed == 0 {
-        flow.print = print(&flow.head.stream);
-        flow.print_at = flow.head.body_from;
-        flow.print_generation = generation(&flow.head.stream);
-        flow.printed = 1;
-    }
-    flow.head = flow.base;
-    forward(flow, seq, from, end)
+    flow.again = flow.base;
+    flow.has_again = 1;
+    flow.again_at = now;
+    flow.repeats = 1;
+    until(flow, seq, end)
 }
 
-/// The segment begins where bytes are due, or in a body.
+/// What the socket has accepted cannot change any more.
 #[inline(always)]
-fn forward(flow: &GateFlow, seq: u32, from: u32, end: u32) -> Plan {
-    let next = flow.head.next;
-    if !after(end, next) {
+fn confirm(flow: &mut GateFlow, accepted: u32) {
+    if flow.has_again != 0 && !after(flow.again.body_from, accepted) {
+        flow.has_again = 0;
+        flow.base = flow.again;
+        if !after(flow.head.body_from, flow.base.body_from) {
+            flow.head = flow.base;
+        }
+    }
+    // What waited in the socket behind it is accepted with it.
+    if !after(flow.head.body_from, accepted) {
+        if after(accepted, flow.head.next) && !flow.head.stream.is_over() {
+            // The socket has bytes that nobody scanned.
+            flow.start_lost();
+        }
+        flow.base = flow.head;
+        flow.has_again = 0;
+    }
+}
+
+/// The segment begins behind what was scanned.
+#[inline(always)]
+fn forward(flow: &mut GateFlow, seq: u32, from: u32, end: u32, accepted: u32) -> Plan {
+    if flow.head.stream.is_over() {
         return Plan::Pass;
     }
-    if after(from, next) {
+    extend(&mut flow.head, from);
+    if !after(end, flow.head.next) {
+        return Plan::Pass;
+    }
+    if after(from, flow.head.next) {
         // A hole: what is missing comes again, and this behind it.
         return Plan::Drop;
     }
-    until(flow, seq, next, end)
+    if after(flow.head.body_from, accepted) {
+        // The socket is busy, or what came before has fallen. It comes again.
+        return Plan::Drop;
+    }
+    flow.repeats = 0;
+    until(flow, seq, end)
 }
 
-/// Up to the segment's end, but not past the place at which the content can be compared.
+/// Up to the segment's end, but not past a place at which the content can be compared.
 #[inline(always)]
-fn until(flow: &GateFlow, seq: u32, from: u32, end: u32) -> Plan {
-    let stop = if flow.printed != 0 && after(flow.print_at, from) && after(end, flow.print_at) {
-        flow.print_at
-    } else {
-        end
-    };
+fn until(flow: &mut GateFlow, seq: u32, end: u32) -> Plan {
+    let mut stop = end;
+    let repeats = flow.repeats != 0;
+    let next = flow.cursor().next;
+    if !after(end, next) {
+        return Plan::Pass;
+    }
+    if repeats && after(flow.head.body_from, next) && after(stop, flow.head.body_from) {
+        stop = flow.head.body_from;
+    }
     Plan::Scan {
-        offset: from.wrapping_sub(seq),
-        bytes: stop.wrapping_sub(from),
+        offset: next.wrapping_sub(seq),
+        bytes: stop.wrapping_sub(next),
     }
 }
 
 /// The bytes that [`on_segment`] asked for have been scanned, with this result. `seq` and `payload_bytes` are the
-/// segment's. Another [`Plan::Scan`] may follow, at most one.
+/// segment's. Another [`Plan::Scan`] may follow, [`PLANS_MAX`] in all.
 #[inline(always)]
 pub fn scanned(flow: &mut GateFlow, scan: &Scan, seq: u32, payload_bytes: u32, bytes: u32, now: u64) -> Plan {
-    let end = flow.head.next.wrapping_add(bytes);
-    flow.scanned_at = now;
-    let heads = flow.head.stream.heads;
-    if after(heads, flow.charged) {
-        flow.charged = heads;
+    let repeats = flow.repeats != 0;
+    if !repeats {
+        flow.scanned_at = now;
     }
+    let cursor = flow.cursor();
+    let began = cursor.next;
+    let heads = cursor.stream.heads;
+    let end = cursor.next.wrapping_add(bytes);
     if scan.decision == Decision::Deny as u8 {
-        flow.dead = 1;
-        flow.rule = scan.rule;
         // Up to where it was denied, and back to where the head began.
-        flow.denied_at = flow
-            .head
+        let denied_at = cursor
             .next
             .wrapping_add(scan.passed())
-            .wrapping_sub(flow.head.stream.head_bytes);
+            .wrapping_sub(cursor.stream.head_bytes);
+        flow.dead = 1;
+        flow.rule = scan.rule;
+        flow.denied_at = denied_at;
         flow.reason = scan.reason;
         return Plan::Drop;
     }
-    if flow.printed != 0 && end == flow.print_at {
-        flow.printed = 0;
-        let same_tables = generation(&flow.head.stream) == flow.print_generation;
-        if same_tables && print(&flow.head.stream) != flow.print {
-            // One of the two contents is what the socket has got, and nobody knows which.
-            flow.dead = 1;
-            flow.poisoned = 1;
+    cursor.next = end;
+    cursor.body_from = end;
+    extend(cursor, end);
+    let is_over = cursor.stream.is_over();
+    if after(heads, flow.charged) {
+        flow.charged = heads;
+    }
+    if repeats {
+        let (boundary, again) = (&flow.head, &flow.again);
+        let passed = is_over || !after(boundary.body_from, again.next);
+        if after(boundary.body_from, began) && passed && !is_same(boundary, again) {
+            flow.poison();
             return Plan::Drop;
         }
     }
-    flow.head.next = end;
-    flow.head.body_from = end;
-    extend(&mut flow.head, end);
-    let whole = seq.wrapping_add(payload_bytes);
-    if flow.head.stream.is_over() || !after(whole, flow.head.next) {
+    if is_over {
         return Plan::Pass;
     }
-    until(flow, seq, flow.head.next, whole)
+    until(flow, seq, seq.wrapping_add(payload_bytes))
 }
 
 /// Moves the position past a body as far as is safe, for a segment at `from`.
@@ -235,7 +290,36 @@ fn extend(mark: &mut Mark, from: u32) {
     }
 }
 
-/// Which tables a print depends on; 0 while the workload is not known.
+/// Two contents have brought the stream to the same place and state.
+#[inline(always)]
+fn is_same(one: &Mark, other: &Mark) -> bool {
+    // Tables that were changed in between have other hashes: what does not depend on them is the same.
+    let tables = generation(&one.stream) == generation(&other.stream);
+    let (a, b) = (&one.stream, &other.stream);
+    // Where the body ends, however much of it is passed over already.
+    let end = |mark: &Mark| mark.next.wrapping_add(mark.stream.skip as u32);
+    end(one) == end(other)
+        && a.state == b.state
+        && a.heads == b.heads
+        && (a.is_over()
+            || (a.head_bytes == b.head_bytes
+                && a.path_bytes == b.path_bytes
+                && a.fields == b.fields
+                && a.pending == b.pending
+                && a.pending_bytes == b.pending_bytes
+                && a.name == b.name
+                && a.auth == b.auth
+                && a.reason == b.reason
+                && (a.flags ^ b.flags) & !TABLES == 0
+                && (!tables
+                    || (a.hash == b.hash && a.node == b.node && a.host_node == b.host_node && a.flags == b.flags))))
+}
+
+/// Flags that depend on the tables.
+const TABLES: u32 =
+    flag::LIVE | flag::ASKS_HOST | flag::ASKS_AUTH | flag::WORKLOAD_UNKNOWN | flag::REGISTERED | flag::HOST_UNKNOWN;
+
+/// Which tables a stream's hashes depend on; 0 while the workload is not known.
 #[inline(always)]
 fn generation(stream: &Stream) -> u32 {
     if stream.generation == stream.base_generation {
@@ -243,29 +327,6 @@ fn generation(stream: &Stream) -> u32 {
     } else {
         0
     }
-}
-
-/// What a stream is like, in one word: equal for equal bytes, however they were split. Its parts are keyed hashes or
-/// counts, so nobody can aim at a print.
-#[inline(always)]
-fn print(stream: &Stream) -> u64 {
-    let mut print = stream.hash;
-    for word in [
-        stream.pending,
-        stream.skip,
-        (stream.node as u64) << 32 | stream.host_node as u64,
-        (stream.flags as u64) << 32 | stream.head_bytes as u64,
-        (stream.heads as u64) << 32 | (stream.path_bytes as u64) << 16 | stream.fields as u64,
-        (stream.state as u64) << 32
-            | (stream.pending_bytes as u64) << 24
-            | (stream.name as u64) << 16
-            | (stream.auth as u64) << 8
-            | stream.reason as u64,
-    ] {
-        print = (print ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        print ^= print >> 29;
-    }
-    print
 }
 
 #[cfg(feature = "user")]
@@ -276,5 +337,5 @@ mod user {
 
 const _: () = {
     assert!(core::mem::size_of::<Mark>() == 136);
-    assert!(core::mem::size_of::<GateFlow>() == 2 * 136 + 16 + 20 + 12);
+    assert!(core::mem::size_of::<GateFlow>() == 3 * 136 + 16 + 12 + 12);
 };

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::vec::Vec;
 use std::{format, vec};
 
-use super::segments::{BACKLOG_NS, GateFlow, Plan, on_segment, scanned};
+use super::segments::{BACKLOG_NS, GateFlow, PLANS_MAX, Plan, on_segment, scanned};
 use super::*;
+
+mod wire;
 
 /// Tables over collections. Rule 0 denies `/admin/**`, rule 1 denies DELETE, rule 2 allows at most one call to `/rated`
 /// and denies more.
@@ -484,7 +486,7 @@ impl Wire {
     fn offer(&mut self, seq: u32, payload: &[u8]) -> bool {
         let bytes = payload.len() as u32;
         let mut plan = on_segment(&mut self.flow, seq, bytes, Some(self.rcv_nxt), self.now);
-        for _ in 0..3 {
+        for _ in 0..=PLANS_MAX {
             match plan {
                 Plan::Pass => return true,
                 Plan::Drop => return false,
@@ -494,7 +496,7 @@ impl Wire {
                         ..Scan::default()
                     };
                     let part_of = &payload[offset as usize..][..part as usize];
-                    run(&mut self.flow.head.stream, part_of, &self.tables, &mut scan);
+                    run(&mut self.flow.cursor().stream, part_of, &self.tables, &mut scan);
                     plan = scanned(&mut self.flow, &scan, seq, bytes, part, self.now);
                 }
             }

@@ -7,7 +7,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use apiward_common::flow::{Tuple, Withhold};
-use apiward_common::gate::segments::{GateFlow, Plan, on_segment, scanned};
+use apiward_common::gate::segments::{GateFlow, Mark, PLANS_MAX, Plan, on_segment, scanned};
 use apiward_common::gate::{Facts, direction, flag, state};
 use apiward_common::limits::{FLOWS_MAX, WITHHELD_MAX};
 use apiward_common::record::{hook, role, stopped};
@@ -355,7 +355,7 @@ fn judge(
         let before = gated.flow.poisoned == 0 && (end.wrapping_sub(gated.flow.denied_at) as i32) <= 0;
         return if before { PASS } else { DROP };
     }
-    if gated.flow.head.stream.is_over() {
+    if gated.flow.is_over() {
         return PASS;
     }
     if segment.urgent {
@@ -416,11 +416,11 @@ fn claimed(
         }
     }
     work.facts = gated.facts;
-    let from = gated.flow.head.next;
-    let before = gated.flow.head.stream.heads;
+    let from = gated.flow.cursor().next;
+    let before = gated.flow.cursor().stream.heads;
     let mut plan = plan;
     // A second time where contents can be compared in between.
-    for _ in 0..2 {
+    for _ in 0..PLANS_MAX {
         let Plan::Scan { offset, bytes } = plan else { break };
         plan = look(ctx, gated, work, segment, offset, bytes, now);
     }
@@ -430,30 +430,32 @@ fn claimed(
     if dead {
         denied(gated, key, segment, inbound);
     }
-    let stream = &gated.flow.head.stream;
+    let poisoned = gated.flow.poisoned != 0;
+    let (denied_at, rule) = (gated.flow.denied_at, gated.flow.rule);
+    let Mark { stream, next, .. } = gated.flow.cursor();
     // Part of a head that is not whole: the process gets it, and may never get the rest.
     let inside = stream.state >= state::METHOD && stream.state <= state::HEAD_LAST;
     let part = inbound && inside && stream.head_bytes != 0 && stream.has(flag::LIVE);
     if dead || part {
-        let head_start = if gated.flow.poisoned != 0 {
+        let head_start = if poisoned {
             from
         } else if dead {
-            gated.flow.denied_at
+            denied_at
         } else {
-            gated.flow.head.next.wrapping_sub(stream.head_bytes)
+            next.wrapping_sub(stream.head_bytes)
         };
         let told = Told {
             cookie: key.cookie,
             head_start,
             position: later(from, head_start),
             generation: stream.generation,
-            rule: gated.flow.rule,
+            rule,
             // Those in the same segment are lost with it.
             heads: before,
             bytes: inbound as u32,
             what: if !dead {
                 stopped::PART
-            } else if gated.flow.poisoned != 0 {
+            } else if poisoned {
                 stopped::TWO_CONTENTS
             } else if stream.has(flag::AMBIGUOUS) {
                 stopped::AMBIGUOUS
@@ -483,13 +485,13 @@ fn look(
     let charged = gated.flow.charged;
     scan::packet(
         ctx.skb.skb.cast(),
-        &mut gated.flow.head.stream,
+        &mut gated.flow.cursor().stream,
         work,
         begin,
         begin + bytes,
         charged,
     );
-    if !scan::is_whole(&gated.flow.head.stream, work) {
+    if !scan::is_whole(&gated.flow.cursor().stream, work) {
         // It could not be read: nobody knows what came.
         gated.flow.start_lost();
         count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
