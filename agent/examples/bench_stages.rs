@@ -20,10 +20,6 @@ use apiward::telemetry::Telemetry;
 use apiward_common::gate::{Facts, Hash, Stream, direction};
 use bytes::Bytes;
 
-/// As the agent's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const REQUEST: &[u8] = b"GET /fhir/Patient/8f14e45f?_format=json HTTP/1.1\r\nHost: records.example:8080\r\n\
 User-Agent: bench/1.0\r\nAccept: application/fhir+json\r\nAccept-Encoding: gzip\r\nConnection: keep-alive\r\n\
 Authorization: Bearer abcdefghijklmnopqrstuvwxyz\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";

@@ -23,6 +23,8 @@ use crate::store::{self, writer};
 
 /// The socket for commands, in the data directory.
 pub const SOCKET: &str = "admin.sock";
+/// A tenth of an ordinary thread's share where others want the processors too.
+const NICENESS: i32 = 10;
 /// A peer that is gone without a word is noticed within twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long streams may take to end.
@@ -83,6 +85,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 .with_context(|| format!("--metrics {text}: an address or `off`"))?,
         ),
     };
+    // Nobody waits for it: agents keep what it has not taken. Whatever serves people on its host may go first. Refused,
+    // it costs them some promptness.
+    let _ = rustix::process::nice(NICENESS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
