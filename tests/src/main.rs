@@ -15,6 +15,7 @@ mod every_call;
 mod framing;
 mod gate;
 mod harness;
+mod keep;
 mod lives;
 mod operator;
 
@@ -42,6 +43,7 @@ fn main() {
         framing::STORIES,
         enforce::STORIES,
         gate::STORIES,
+        keep::STORIES,
         delivery::STORIES,
         containers::STORIES,
         operator::STORIES,
