@@ -11,10 +11,12 @@ use crate::gate::{
 use crate::limits::{CLASSES_MAX, EXEMPT_PEERS_MAX, FLOWS_MAX, LISTENERS_MAX, WITHHELD_MAX};
 use crate::owner::{Identity, Owner, Port};
 
-/// Words of the lease: until when denials hold; and how many heads had been denied when an agent last looked.
+/// Words of the lease: until when denials hold; how many heads had been denied when an agent last looked.
 pub const LEASE_UNTIL: u32 = 0;
 pub const LEASE_DENIED: u32 = 1;
-pub const LEASE_WORDS: u32 = 2;
+/// And how many agents have begun with it since one has last renewed it.
+pub const LEASE_STARTS: u32 = 2;
+pub const LEASE_WORDS: u32 = 3;
 
 /// What the numbers in the shared maps mean. To be raised by whoever changes that and keeps their sizes.
 pub const MEANING: u32 = 1;

@@ -16,6 +16,7 @@ mod framing;
 mod gate;
 mod gate_tls;
 mod harness;
+mod keep;
 mod lives;
 mod operator;
 mod ways;
@@ -46,6 +47,7 @@ fn main() {
         enforce::STORIES,
         gate::STORIES,
         gate_tls::STORIES,
+        keep::STORIES,
         delivery::STORIES,
         containers::STORIES,
         operator::STORIES,

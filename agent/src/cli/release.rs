@@ -40,6 +40,8 @@ struct Done {
     /// For people.
     agent: String,
     links: usize,
+    /// When nothing was stopped any more, and when nothing was left.
+    stopped: Duration,
     took: Duration,
     /// Our programs that are still loaded.
     left: Vec<String>,
@@ -68,6 +70,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         // Also what another configuration has kept, and what an agent holds that does not answer.
         let detached = links::detach_all(OURS);
         let removed = pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
+        let stopped = began.elapsed();
         let mut left = links::loaded(OURS);
         while !left.is_empty() && began.elapsed() < GONE_TIMEOUT {
             tokio::time::sleep(GONE_EVERY).await;
@@ -76,6 +79,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let done = Done {
             agent,
             links: detached + removed,
+            stopped,
             took: began.elapsed(),
             left,
         };
@@ -114,6 +118,7 @@ impl Done {
             "released": self.left.is_empty(),
             "agent": self.agent,
             "links": self.links,
+            "stopped_ms": self.stopped.as_millis(),
             "took_ms": self.took.as_millis(),
             "left": self.left,
         })
@@ -126,7 +131,8 @@ impl Done {
         }
         match self.left.is_empty() {
             true => page.push_str(&format!(
-                "nothing of ours is attached or kept ({} ms)\n",
+                "nothing is stopped any more (after {} ms), and nothing of ours is attached or kept (after {} ms)\n",
+                self.stopped.as_millis(),
                 self.took.as_millis()
             )),
             false => page.push_str(&format!(

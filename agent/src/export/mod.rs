@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -111,12 +111,22 @@ struct Shared {
     exporters: Mutex<Vec<Arc<Exporter>>>,
     meter: Arc<dyn Meter>,
     commands: mpsc::Sender<Command>,
+    /// Wakes whoever carries commands out.
+    waker: OnceLock<Waker>,
     in_force: Mutex<InForce>,
     started_ns: u64,
     runtime: tokio::runtime::Handle,
     stop: watch::Sender<bool>,
     /// The thread that `runtime` runs on, until it is waited for.
     serving: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+struct Waker(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker")
+    }
 }
 
 #[derive(Debug)]
@@ -213,6 +223,7 @@ impl Exports {
                 exporters: Mutex::new(Vec::new()),
                 meter,
                 commands,
+                waker: OnceLock::new(),
                 in_force: Mutex::new(InForce::open(settings.state_dir.as_deref())),
                 started_ns: clock::wall_ns(),
                 runtime: runtime.handle().clone(),
@@ -348,16 +359,23 @@ impl Exports {
             .set(what, name);
     }
 
+    /// What wakes the owner of the pipeline when there is a command; without it the next look finds it.
+    pub fn set_waker(&self, wake: impl Fn() + Send + Sync + 'static) {
+        // The first one stays: there is one pipeline.
+        let _ = self.shared.waker.set(Waker(Box::new(wake)));
+    }
+
     /// Hands a command to the pipeline. A full queue gives it back.
     pub fn command(&self, command: Command) -> Result<(), Box<Command>> {
-        self.shared
-            .commands
-            .try_send(command)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(command) | mpsc::error::TrySendError::Closed(command) => {
-                    Box::new(command)
-                }
-            })
+        let sent = self.shared.commands.try_send(command);
+        if let Some(waker) = self.shared.waker.get() {
+            (waker.0)();
+        }
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(command) | mpsc::error::TrySendError::Closed(command) => {
+                Box::new(command)
+            }
+        })
     }
 
     /// How things stand, as the pipeline says it. `None` if it does not answer.

@@ -57,6 +57,7 @@ pub struct GateMaps {
     classes: HashMap<MapData, Identity, u32>,
     listeners: HashMap<MapData, Port, Owner>,
     dead: HashMap<MapData, u64, u32>,
+    owners: HashMap<MapData, u64, Owner>,
     /// What each slot holds, to be cleared before it is used again.
     slots: [Written; SLOTS as usize],
 }
@@ -88,6 +89,7 @@ impl GateMaps {
             classes: take(ebpf, "CLASSES", HashMap::try_from)?,
             listeners: take(ebpf, "LISTENERS", HashMap::try_from)?,
             dead: take(ebpf, "GATE_DEAD", HashMap::try_from)?,
+            owners: take(ebpf, "OWNERS", HashMap::try_from)?,
             slots: Default::default(),
         })
     }
@@ -127,6 +129,16 @@ impl GateMaps {
             true => Ok(()),
             false => self.active.set(1, 1, 0),
         }
+    }
+
+    /// Whose connections are that were made before. What the kernel has noted itself is newer.
+    pub(super) fn keep_owners(&mut self, owners: &[(u64, Owner)]) -> Result<(), MapError> {
+        for (cookie, owner) in owners {
+            if self.owners.get(cookie, 0).is_err() {
+                self.owners.insert(cookie, owner, 0)?;
+            }
+        }
+        Ok(())
     }
 
     /// The highest number that a generation in the maps has.

@@ -160,15 +160,13 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .load(OBJECT)?;
     let mut keeper = Keeper::new(&options.pins, kept_maps(&ebpf)?);
     let mut lease = Lease::new(take(&mut ebpf, "GATE_LEASE", Array::try_from)?);
-    if kept.is_none() {
-        // Where another agent's is still running it is not renewed yet: who only starts over and over again has no say.
-        let others = pins::all(&options.pins);
-        let span = others.first().map_or(options.keep_for, Kept::lease);
-        let name = "GATE_LEASE";
-        lease
-            .renew(span)
-            .map_err(|source| LoadError::Map { name, source })?;
-    }
+    let granted = match (&kept, pins::all(&options.pins).first()) {
+        (Some(_), _) => lease.found(options.keep_for),
+        (None, Some(other)) => lease.renew(other.lease().max(2 * pins::proving(options.keep_for))),
+        (None, None) => lease.renew(options.keep_for),
+    };
+    let name = "GATE_LEASE";
+    granted.map_err(|source| LoadError::Map { name, source })?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.set_scope(&options.scope)?;
     let ring = Ring::new(
@@ -377,9 +375,10 @@ fn adopt(
         Some(gate) if is_shared => gate.go_on().map_err(failed("GATE_EDGES"))?,
         Some(gate) => {
             for one in &all {
-                let (coming, leaving) = one.denied();
-                gate.keep_dead(&coming).map_err(failed("GATE_DEAD"))?;
-                egress.keep_withheld(&leaving).map_err(failed("WITHHELD"))?;
+                one.carry_over(gate).map_err(failed("GATE_DEAD"))?;
+                egress
+                    .keep_withheld(&one.denied().1)
+                    .map_err(failed("WITHHELD"))?;
             }
         }
         None => {}

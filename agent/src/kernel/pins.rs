@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use apiward_common::flow::{Counters, Flow, Withhold};
-use apiward_common::life::{LEASE_DENIED, LEASE_UNTIL, MEANING, SHAPE};
+use apiward_common::life::{LEASE_DENIED, LEASE_STARTS, LEASE_UNTIL, MEANING, SHAPE};
+use apiward_common::owner::Owner;
 use apiward_common::record::role;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 
+use super::gate::GateMaps;
 use super::links::{self, CgroupHook};
 use crate::errors;
 
@@ -94,6 +96,9 @@ pub fn check(root: &Path) -> Result<(), PinError> {
 fn is_bpffs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC)
 }
+
+/// Agents in a row that may make a found lease a little longer without having served.
+const UNPROVEN_STARTS_MAX: u64 = 3;
 
 /// One run's pins.
 #[derive(Clone, Debug)]
@@ -214,6 +219,25 @@ impl Kept {
             (cookie, anew)
         };
         flows.iter().flatten().map(anew).collect()
+    }
+
+    /// Whose the connections are that it knew.
+    fn owners(&self) -> Vec<(u64, Owner)> {
+        let owners = self.open::<HashMap<MapData, u64, Owner>>("OWNERS");
+        owners.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect())
+    }
+
+    /// Tells another layout's maps what is known of connections, as far as it is known by now.
+    pub(super) fn carry_over(&self, gate: &mut GateMaps) -> Result<(), MapError> {
+        gate.keep_dead(&self.denied().0)?;
+        gate.keep_owners(&self.owners())
+    }
+
+    /// Connections that are dead, by their cookies.
+    fn dead(&self) -> impl Iterator<Item = u64> {
+        let (coming, leaving) = self.denied();
+        let coming = coming.into_iter().map(|(cookie, _)| cookie);
+        coming.chain(leaving.into_iter().map(|(cookie, _)| cookie))
     }
 
     /// Connections that are dead, by the direction of the call: coming, leaving. Also of another layout: these two never
@@ -377,20 +401,33 @@ impl Keeper {
 
     /// Lets go of what earlier runs have kept. To be called when this run's own programs are attached and judge.
     pub fn remove_others(&self) -> Result<Removed, PinError> {
-        let own = self.directory();
-        let others: Vec<Kept> = all(&self.root)
-            .into_iter()
-            .filter(|kept| kept.directory != own)
-            .collect();
-        let mut removed = Removed::default();
-        for kept in &others {
-            let (coming, leaving) = kept.denied();
-            removed.dead.extend(coming.iter().map(|(cookie, _)| *cookie));
-            removed.dead.extend(leaving.iter().map(|(cookie, _)| *cookie));
-            removed.denied += kept.denied_since();
-        }
+        let others = self.others();
+        let mut removed = Removed {
+            links: 0,
+            denied: others.iter().map(Kept::denied_since).sum(),
+            dead: others.iter().flat_map(Kept::dead).collect(),
+        };
         removed.links = remove(&self.root, others)?;
         Ok(removed)
+    }
+
+    fn others(&self) -> Vec<Kept> {
+        let own = self.directory();
+        let mut kept = all(&self.root);
+        kept.retain(|kept| kept.directory != own);
+        kept
+    }
+
+    /// Connections that are dead by what earlier runs have kept, by their cookies. Where this run shares none of their
+    /// maps, its own learn what there is to know first.
+    pub fn dead_of_others(&self, gate: Option<&mut GateMaps>) -> Result<HashSet<u64>, MapError> {
+        let others = self.others();
+        if let Some(gate) = gate {
+            for kept in others.iter().filter(|kept| !kept.is_shared) {
+                kept.carry_over(gate)?;
+            }
+        }
+        Ok(others.iter().flat_map(Kept::dead).collect())
     }
 }
 
@@ -409,6 +446,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     SHARED.into_iter().chain(READ)
 }
 
+/// How long an agent has to serve before it renews a lease that it has found.
+pub fn proving(keep_for: Duration) -> Duration {
+    const MOST: Duration = Duration::from_secs(10);
+    (keep_for / 4).min(MOST)
+}
+
 /// Until when denials hold.
 pub struct Lease {
     words: Array<MapData, u64>,
@@ -422,7 +465,34 @@ impl Lease {
     /// Denials hold for this long from now on.
     pub fn renew(&mut self, span: Duration) -> Result<(), MapError> {
         let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        self.words.set(LEASE_UNTIL, now().saturating_add(span), 0)
+        self.words.set(LEASE_UNTIL, now().saturating_add(span), 0)?;
+        self.words.set(LEASE_STARTS, 0, 0)
+    }
+
+    /// An agent begins with the lease of another, which it does not renew before it has served for a while: one that only
+    /// crashes and starts would hold it up for ever. So that there is no gap until then it may be a little longer; that
+    /// too only for the first few agents.
+    pub(super) fn found(&mut self, keep_for: Duration) -> Result<(), MapError> {
+        let starts = self.words.get(&LEASE_STARTS, 0)?.saturating_add(1);
+        self.words.set(LEASE_STARTS, starts, 0)?;
+        self.bridge(keep_for)
+    }
+
+    /// The agent is about to serve: what it has found is to hold until it may renew it.
+    pub fn bridge(&mut self, keep_for: Duration) -> Result<(), MapError> {
+        let starts = self.words.get(&LEASE_STARTS, 0)?;
+        let span = u64::try_from(2 * proving(keep_for).as_nanos()).unwrap_or(u64::MAX);
+        let until = now().saturating_add(span);
+        if starts <= UNPROVEN_STARTS_MAX && self.words.get(&LEASE_UNTIL, 0)? < until {
+            self.words.set(LEASE_UNTIL, until, 0)?;
+        }
+        Ok(())
+    }
+
+    /// How long denials still hold.
+    pub fn left(&self) -> Duration {
+        let until = self.words.get(&LEASE_UNTIL, 0).unwrap_or(0);
+        Duration::from_nanos(until.saturating_sub(now()))
     }
 
     /// Notes how many heads have been denied, for the next agent.

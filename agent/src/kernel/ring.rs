@@ -3,10 +3,12 @@
 //! The kernel side wakes the agent only if it has said that it sleeps, and then once. While there is work the
 //! agent comes back on its own after a short pause, so that a busy host costs no wake-up per record.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// Pauses without a record after which the agent goes to sleep until it is woken.
 const IDLE_PAUSES_MAX: u32 = 8;
@@ -16,6 +18,19 @@ pub struct Ring {
     ring: RingBuf<MapData>,
     sleeping: Array<MapData, u32>,
     idle_pauses: u32,
+    waker: Option<Arc<OwnedFd>>,
+}
+
+/// Ends a wait from another thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    /// Ends the wait that goes on now, or the next one.
+    pub fn wake(&self) {
+        // It fails only where a number this large is waiting to be read already.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
 }
 
 impl Ring {
@@ -24,7 +39,17 @@ impl Ring {
             ring,
             sleeping,
             idle_pauses: 0,
+            waker: None,
         }
+    }
+
+    /// A way to end waits. `None`: the kernel gives no descriptor, and waits end by themselves.
+    pub fn waker(&mut self) -> Option<Waker> {
+        if self.waker.is_none() {
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            self.waker = eventfd(0, flags).ok().map(Arc::new);
+        }
+        self.waker.clone().map(Waker)
     }
 
     /// Hands every record that is there to `each`, at most `records_max`. Returns how many there were.
@@ -67,7 +92,8 @@ impl Ring {
                 tv_sec: left.as_secs() as i64,
                 tv_nsec: left.subsec_nanos() as i64,
             };
-            let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
+            let mut fds = vec![PollFd::new(&self.ring, PollFlags::IN)];
+            fds.extend(self.waker.iter().map(|waker| PollFd::new(waker, PollFlags::IN)));
             match poll(&mut fds, Some(&timeout)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Ok(0) => break,
@@ -76,6 +102,10 @@ impl Ring {
                     break;
                 }
             }
+        }
+        if let Some(waker) = &self.waker {
+            // Nothing to be read is no failure.
+            let _ = rustix::io::read(waker, &mut [0_u8; 8]);
         }
         // Best effort: a flag that stays costs one wake-up too many.
         let _ = self.sleeping.set(0, 0, 0);

@@ -116,6 +116,11 @@ impl Gate {
         self.maps.active() != 0
     }
 
+    /// The maps, for whoever carries over what an earlier agent has left.
+    pub fn maps(&mut self) -> &mut GateMaps {
+        &mut self.maps
+    }
+
     /// The program for what comes.
     pub fn hook(&mut self) -> &mut CgroupHook {
         &mut self.ingress

@@ -4,6 +4,7 @@
 //! A lease that the kernel itself checks ends enforcement that no living agent confirms. An agent that only starts over
 //! and over again does not renew what it found: it has to serve for a while first.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,10 @@ use crate::export::facts::Facts;
 use crate::export::wire;
 use crate::kernel::links::CgroupHook;
 use crate::kernel::load::Adopted;
-use crate::kernel::netlink::{Namespaces, Sockets, list_namespaces};
-use crate::kernel::pins::{Keeper, Lease, Removed};
+use crate::kernel::netlink::{DiagError, Namespaces, Sockets, list_namespaces};
+use crate::kernel::pins::{self, Keeper, Lease, Removed};
 use crate::policy::Mode;
 
-/// How long an agent that found a lease has to serve before it renews it, at most.
-const PROVEN: Duration = Duration::from_secs(10);
 /// The lease is renewed when this part of it is over.
 const RENEWALS: u32 = 4;
 /// How often it is asked whether what is attached still is.
@@ -67,9 +66,7 @@ impl Life {
         keeper: Keeper,
         adopted: Option<Adopted>,
     ) -> Self {
-        let quarter = config.keep_for / RENEWALS;
-        // A lease that was granted at the start is renewed in time; one that was found only by who has proven itself.
-        let renew_at = Instant::now() + quarter.min(PROVEN);
+        let renew_at = Instant::now() + pins::proving(config.keep_for);
         Life {
             egress,
             lease,
@@ -95,6 +92,22 @@ impl Life {
                 .map_err(|error| format!("the program for what leaves does not attach: {error}")),
             None => Ok(()),
         }
+    }
+
+    fn dead_of_others(&self, gate: Option<&mut gate::Gate>) -> HashSet<u64> {
+        let dead = self.keeper.dead_of_others(gate.map(gate::Gate::maps));
+        dead.unwrap_or_else(|error| {
+            tracing::error!(%error, "what an earlier agent has denied cannot be carried over");
+            HashSet::new()
+        })
+    }
+
+    /// What was found holds until it may be renewed.
+    fn begin_to_serve(&mut self) {
+        if let Err(error) = self.lease.bridge(self.keep_for) {
+            tracing::error!(%error, "the lease is not renewed: what is denied may pass");
+        }
+        self.renew_at = Instant::now() + pins::proving(self.keep_for);
     }
 
     /// How long denials are to hold from now on: no longer than the mode is asked for.
@@ -177,8 +190,8 @@ impl Life {
     /// The agent ends. Returns what becomes of what it enforces, for people.
     pub fn end(mut self) -> String {
         if self.keeper.is_pinned() {
-            let lease = crate::yaml::show_duration(self.span());
-            return format!("the gate goes on without an agent, for {lease} at most");
+            let left = self.lease.left().as_secs();
+            return format!("the gate goes on without an agent, for {left} s at most");
         }
         self.keeper.let_go();
         "every program is detached".into()
@@ -206,24 +219,26 @@ pub(super) fn idle(facts: &Facts, commands: &mut tokio::sync::mpsc::Receiver<Com
 }
 
 /// Aborts connections that are dead by what an earlier agent has left in force: nobody has told their ends. Returns how
-/// many it were.
-fn reset(dead: &std::collections::HashSet<u64>) -> usize {
-    let mut count = 0;
+/// many it were, and those that are still there.
+fn reset(dead: &HashSet<u64>) -> (usize, Vec<u64>) {
+    let (mut count, mut left) = (0, Vec::new());
     if dead.is_empty() {
-        return count;
+        return (count, left);
     }
     let mut namespaces = Namespaces::default();
     for space in list_namespaces().unwrap_or_default() {
-        let Ok(diag) = namespaces.open(&space) else {
-            continue;
-        };
+        let Ok(diag) = namespaces.open(&space) else { continue };
         let connections = diag.dump(Sockets::Connections, false).unwrap_or_default();
         for entry in connections.iter().filter(|entry| dead.contains(&entry.cookie)) {
-            // It may have ended meanwhile.
-            count += usize::from(diag.destroy(entry.local, entry.remote, entry.cookie).is_ok());
+            match diag.destroy(entry.local, entry.remote, entry.cookie) {
+                Ok(()) => count += 1,
+                // It has ended meanwhile.
+                Err(DiagError::Gone) => {}
+                Err(_) => left.push(entry.cookie),
+            }
         }
     }
-    count
+    (count, left)
 }
 
 impl Agent {
@@ -271,25 +286,34 @@ impl Agent {
                 exports.send(vec![wire::agent_state("gate-open", gate.missing.clone())]);
             }
         }
-        let removed = life.settle(gate.as_mut());
-        if let Some(adopted) = adopted {
-            for cookie in &removed.dead {
-                pipeline.judge.enforcement.forget(*cookie);
-            }
-            let detail = format!(
-                "what an earlier agent had kept in force{}: {} denied while no agent ran, {} reset, {} taken off",
-                if adopted.is_shared {
-                    ""
-                } else {
-                    " (of another version: connections that are open now are left to the pipeline)"
-                },
-                super::plural(removed.denied as usize, "head", "heads"),
-                super::plural(reset(&removed.dead), "connection", "connections"),
-                super::plural(removed.links, "program", "programs"),
-            );
-            tracing::info!("taken over: {detail}");
-            exports.send(vec![wire::agent_state("adopted", detail)]);
+        let Some(adopted) = adopted else {
+            life.settle(gate.as_mut());
+            return;
+        };
+        // Nobody has told the ends of what was denied. Before the programs go that hold it up, and again for what they
+        // have denied meanwhile: TCP repeats itself, but not that quickly.
+        let dead = life.dead_of_others(gate.as_mut());
+        let (early, _) = reset(&dead);
+        let mut removed = life.settle(gate.as_mut());
+        removed.dead.extend(dead);
+        let (late, left) = reset(&removed.dead);
+        for cookie in removed.dead.iter().filter(|cookie| !left.contains(cookie)) {
+            pipeline.judge.enforcement.forget(*cookie);
         }
+        life.begin_to_serve();
+        let detail = format!(
+            "what an earlier agent had kept in force{}: {} denied while no agent ran, {} reset, {} taken off",
+            if adopted.is_shared {
+                ""
+            } else {
+                " (of another version: connections that are open now are left to the pipeline)"
+            },
+            super::plural(removed.denied as usize, "head", "heads"),
+            super::plural(early + late, "connection", "connections"),
+            super::plural(removed.links, "program", "programs"),
+        );
+        tracing::info!("taken over: {detail}");
+        exports.send(vec![wire::agent_state("adopted", detail)]);
     }
 
     /// Switches the mode, for good or for a time.

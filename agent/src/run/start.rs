@@ -102,7 +102,7 @@ fn attach(
         keep_for: config.keep_for,
     })?;
     let load::Loaded {
-        ring,
+        mut ring,
         mut maps,
         egress,
         gate,
@@ -116,6 +116,9 @@ fn attach(
         adopted,
     } = loaded;
     let life = Life::new(&config, egress_hook, lease, keeper, adopted);
+    if let Some(waker) = ring.waker() {
+        exports.set_waker(move || waker.wake());
+    }
     capabilities.extend([host_pids(), resets]);
     executables.list_running(&mut maps);
     let sight = scope::Sight::new(kernel_scope, &config, &executables);

@@ -15,7 +15,11 @@ use crate::flow::{Piece, What};
 
 impl Conversation {
     pub(in crate::call) fn stopped(&mut self, mut stopped: Stopped, cx: &mut Context<'_>) {
-        stopped.decision.earlier = stopped.decision.earlier.saturating_sub(self.answered);
+        stopped.decision.earlier = match self.flow.joined_late && self.answered > 0 {
+            // Some had their answers before anyone here looked, and answers keep their order.
+            true => stopped.decision.earlier.min(self.open.len() as u32),
+            false => stopped.decision.earlier.saturating_sub(self.answered),
+        };
         if stopped.decision.hook != Hook::Ingress {
             self.decided = Some((stopped.position as u32, stopped.decision));
             return;

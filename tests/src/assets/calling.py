@@ -1,0 +1,22 @@
+"""Makes calls, each on a connection of its own, and prints as JSON how often which end came: the first line of an
+answer, `closed`, or the name of an error. A call that nobody answers is given up after a moment."""
+
+import collections
+import json
+import socket
+import sys
+
+port, path, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+patience = float(sys.argv[4])
+ends = collections.Counter()
+for number in range(count):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.settimeout(patience)
+            connection.sendall(f"GET {path}?{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            answer = connection.recv(4096)
+            ends[answer.split(b"\r\n")[0].decode("latin-1") or "closed"] += 1
+    except OSError as error:
+        ends[type(error).__name__] += 1
+    print(number + 1, file=sys.stderr, flush=True)
+print(json.dumps(ends))

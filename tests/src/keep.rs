@@ -1,0 +1,444 @@
+//! The life of the enforcement: what goes on without an agent, who takes it over, what ends it, and the way out.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::{Value, json};
+
+use crate::Story;
+use crate::harness::events::{of_kind, text};
+use crate::harness::process::Start;
+use crate::harness::servers::{accepts, free_port};
+use crate::harness::world::program;
+use crate::harness::{Agent, Place, Process, Result, World, policy, until};
+
+pub const STORIES: &[Story] = &[
+    (
+        "killed_in_the_middle_of_forbidden_calls",
+        killed_in_the_middle_of_forbidden_calls,
+    ),
+    ("a_lease_that_nobody_renews_ends", a_lease_that_nobody_renews_ends),
+    (
+        "release_with_and_without_an_agent",
+        release_with_and_without_an_agent,
+    ),
+    (
+        "a_mode_for_a_time_goes_back_unless_confirmed",
+        a_mode_for_a_time_goes_back_unless_confirmed,
+    ),
+    (
+        "what_somebody_detaches_is_attached_again",
+        what_somebody_detaches_is_attached_again,
+    ),
+    (
+        "an_agent_of_another_layout_takes_over",
+        an_agent_of_another_layout_takes_over,
+    ),
+];
+
+/// What a client sees of a denial: inbound the gate's own answer, outbound the reset of its socket. Without an agent
+/// nobody answers.
+const REFUSED: [&str; 2] = ["HTTP/1.1 403 Forbidden", "ConnectionAbortedError"];
+const SERVED: &str = "HTTP/1.1 200 OK";
+/// Which way a forbidden call goes.
+const WAYS: [(usize, &str); 2] = [(0, "/fhir/Patient/$export"), (1, "/vendor/upload")];
+const ALLOWED: [&str; 2] = ["/fhir/Patient/1", "/ok"];
+
+/// A bpffs of the test's own: what is pinned in it ends with it.
+struct Bpffs(PathBuf);
+
+impl Bpffs {
+    fn new(world: &World) -> Result<Bpffs> {
+        let path = world.path("bpf");
+        std::fs::create_dir(&path)?;
+        mount("bpf", &path, "bpf", MountFlags::empty(), None).context("a bpffs is mounted")?;
+        Ok(Bpffs(path))
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.0.join("apiward")
+    }
+
+    /// What is kept, by run.
+    fn runs(&self) -> Vec<String> {
+        let mut runs: Vec<String> = std::fs::read_dir(self.pins())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        runs.sort();
+        runs
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// A server in scope that is called from outside, and one outside that is called from within.
+struct Servers<'a> {
+    world: &'a World,
+    ports: [u16; 2],
+    logs: [PathBuf; 2],
+    _processes: Vec<Process>,
+}
+
+impl<'a> Servers<'a> {
+    fn new(world: &'a World) -> Result<Servers<'a>> {
+        let script = world.write("counting.py", include_str!("assets/counting.py"))?;
+        let mut servers = Servers {
+            world,
+            ports: [free_port()?, free_port()?],
+            logs: [world.path("inbound.log"), world.path("outbound.log")],
+            _processes: Vec::new(),
+        };
+        for (at, place) in [(0, Place::Inside), (1, Place::Outside)] {
+            let port = servers.ports[at];
+            let mut process = Start::new(world, place, program("python3")?)
+                .name(format!("counting-{at}"))
+                .arg(&script)
+                .arg(port.to_string())
+                .arg(&servers.logs[at])
+                .spawn()?;
+            process.wait_until("the server accepts", || {
+                Ok(accepts(([127, 0, 0, 1], port).into()))
+            })?;
+            servers._processes.push(process);
+        }
+        Ok(servers)
+    }
+
+    fn start(&self, way: usize, path: &str, count: usize, patience: &str) -> Result<Start<'a>> {
+        let script = self
+            .world
+            .write("calling.py", include_str!("assets/calling.py"))?;
+        let place = [Place::Outside, Place::Inside][way];
+        Ok(Start::new(self.world, place, program("python3")?)
+            .name(format!("calling-{way}"))
+            .arg(script)
+            .arg(self.ports[way].to_string())
+            .arg(path)
+            .arg(count.to_string())
+            .arg(patience))
+    }
+
+    /// Makes calls, and says which ends they had.
+    fn call(&self, way: usize, path: &str, count: usize, patience: &str) -> Result<Value> {
+        let mut process = self.start(way, path, count, patience)?.spawn()?;
+        process.wait(Duration::from_secs(60))?;
+        ends(&process)
+    }
+
+    /// Forbidden requests that the servers got, by their own account.
+    fn forbidden(&self) -> usize {
+        let got = |(at, path): (usize, &str)| {
+            let log = std::fs::read_to_string(&self.logs[at]).unwrap_or_default();
+            log.lines().filter(|line| line.contains(path)).count()
+        };
+        WAYS.into_iter().map(got).sum()
+    }
+
+    /// Every forbidden call is refused by the gate, and every allowed one served.
+    fn check_enforced(&self) -> Result {
+        for (way, path) in WAYS {
+            let ends = self.call(way, path, 5, "5")?;
+            ensure!(ends[REFUSED[way]] == 5, "{path}: not refused: {ends}");
+        }
+        self.check_allowed()
+    }
+
+    fn check_allowed(&self) -> Result {
+        for (way, path) in ALLOWED.into_iter().enumerate() {
+            let ends = self.call(way, path, 5, "5")?;
+            ensure!(ends[SERVED] == 5, "{path}: not served: {ends}");
+        }
+        Ok(())
+    }
+
+    /// One forbidden call, inbound.
+    fn passes(&self) -> Result<bool> {
+        Ok(self.call(0, WAYS[0].1, 1, "0.3")?[SERVED] == 1)
+    }
+}
+
+fn ends(process: &Process) -> Result<Value> {
+    let text = process.output()?;
+    let line = text.lines().find(|line| line.starts_with('{'));
+    let line = line.with_context(|| format!("the client did not end: {text}"))?;
+    Ok(serde_json::from_str(line)?)
+}
+
+fn rules() -> Value {
+    json!([
+        { "name": "no-export", "match": { "direction": "inbound", "paths": ["/fhir/{type}/$export"] }, "action": "deny" },
+        { "name": "no-vendor", "match": { "direction": "outbound", "paths": ["/vendor/**"] }, "action": "deny" },
+    ])
+}
+
+fn keeping<'a>(world: &'a World, bpffs: &Bpffs, keep_for: &str) -> Result<Agent<'a>> {
+    let file = policy::file(world, "tests", &rules())?;
+    Agent::start(world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+        config["on_exit"] = json!("keep");
+        config["keep_for"] = json!(keep_for);
+        config["pins"] = json!(bpffs.pins());
+    })
+}
+
+/// Lets go of everything and ends the agent; nothing may be left.
+fn end(agent: Agent<'_>, bpffs: &Bpffs) -> Result {
+    agent.command(&["release"])?.run()?;
+    ensure!(!bpffs.pins().exists(), "something is pinned: {:?}", bpffs.runs());
+    agent.end().map(drop)
+}
+
+fn state<'e>(all: &'e [Value], name: &str) -> Option<&'e str> {
+    of_kind(all, "agent_state")
+        .into_iter()
+        .find(|event| event["state"] == name)
+        .map(|event| text(&event["detail"]))
+}
+
+/// None passes: not while the agent dies, not while none runs, not while the next one takes over.
+fn killed_in_the_middle_of_forbidden_calls() -> Result {
+    const CALLS: usize = 120;
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::new(&world)?;
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    servers.check_enforced()?;
+    ensure!(bpffs.runs().len() == 1, "kept: {:?}", bpffs.runs());
+
+    let start = |(way, path)| servers.start(way, path, CALLS, "0.1")?.spawn();
+    let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
+    for client in &mut clients {
+        client.wait_until("the calls have begun", || Ok(true))?;
+        until("some calls were made", || Ok(client.output()?.contains("\n20\n")))?;
+    }
+    agent.process.kill()?;
+    for (client, (way, path)) in clients.iter_mut().zip(WAYS) {
+        client.wait(Duration::from_secs(60))?;
+        let ends = ends(client)?;
+        ensure!(
+            ends[SERVED].is_null() && ends[REFUSED[way]].as_u64() >= Some(20),
+            "{path}: {ends}"
+        );
+        ensure!(
+            ends["TimeoutError"].as_u64() > Some(0),
+            "the agent was killed too late to tell: {ends}"
+        );
+    }
+    ensure!(servers.forbidden() == 0, "a forbidden call got through");
+    servers.check_allowed()?;
+    let status = agent.command(&["status"])?.run();
+    let said = format!("{:#}", status.err().context("a dead agent has a status")?);
+    ensure!(said.contains("goes on without it"), "the status says {said}");
+
+    // The next one takes over in the middle of calls too.
+    let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
+    let mut next = keeping(&world, &bpffs, "10m")?;
+    for client in &mut clients {
+        client.wait(Duration::from_secs(60))?;
+        ensure!(ends(client)?[SERVED].is_null(), "served: {}", ends(client)?);
+    }
+    servers.check_enforced()?;
+    ensure!(servers.forbidden() == 0, "a forbidden call got through");
+    next.events.wait("what was kept is told", |all| {
+        state(all, "adopted").is_some_and(|detail| !detail.contains(" 0 heads denied"))
+    })?;
+    let runs = bpffs.runs();
+    ensure!(
+        runs.len() == 1 && runs[0].ends_with("-2"),
+        "an earlier run is still kept: {runs:?}"
+    );
+    drop(agent);
+    end(next, &bpffs)
+}
+
+/// Nobody's dead agent blocks a hospital; and whoever comes then enforces at once.
+fn a_lease_that_nobody_renews_ends() -> Result {
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::new(&world)?;
+    let mut agent = keeping(&world, &bpffs, "5s")?;
+    // It is renewed as long as the agent lives.
+    let began = Instant::now();
+    until("the first lease would be over", || {
+        ensure!(!servers.passes()?, "the lease was not renewed");
+        Ok(began.elapsed() > Duration::from_secs(6))
+    })?;
+    agent.process.kill()?;
+    ensure!(!servers.passes()?, "nothing was kept");
+    until("what is forbidden passes", || servers.passes())?;
+    servers.check_allowed()?;
+    let next = keeping(&world, &bpffs, "5s")?;
+    servers.check_enforced()?;
+    drop(agent);
+    end(next, &bpffs)
+}
+
+fn release_with_and_without_an_agent() -> Result {
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::new(&world)?;
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    servers.check_enforced()?;
+    let release = |agent: &Agent<'_>| -> Result<Value> {
+        let text = agent.command(&["release", "--output", "json"])?.run()?;
+        let done: Value = serde_json::from_str(&text)?;
+        ensure!(
+            done["released"] == true && done["left"] == json!([]),
+            "not released: {done:#}"
+        );
+        ensure!(
+            done["stopped_ms"].as_u64() < Some(1_000),
+            "it took too long: {done:#}"
+        );
+        ensure!(!bpffs.pins().exists(), "something is pinned: {:?}", bpffs.runs());
+        ensure!(servers.passes()?, "something is still stopped");
+        Ok(done)
+    };
+    let done = release(&agent)?;
+    ensure!(
+        text(&done["agent"]).starts_with("the agent:"),
+        "the agent was not asked: {done:#}"
+    );
+    agent.wait_status("the agent says that it has let go", |status| {
+        status["mode"] == "observe" && status["degraded"].to_string().contains("released")
+    })?;
+    let refused = agent.command(&["mode", "enforce", "--reason", "a test"])?.run();
+    ensure!(refused.is_err(), "a released agent enforces");
+    agent.process.end()?;
+
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    servers.check_enforced()?;
+    agent.process.kill()?;
+    // Only the mode: the pins stay.
+    agent.command(&["mode", "observe"])?.run()?;
+    ensure!(
+        servers.passes()? && !bpffs.runs().is_empty(),
+        "the mode did not change, or something else did"
+    );
+    drop(agent);
+
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    servers.check_enforced()?;
+    agent.process.kill()?;
+    ensure!(!servers.passes()?, "nothing was kept");
+    let done = release(&agent)?;
+    ensure!(done["agent"] == "no agent runs", "{done:#}");
+    agent.kill().map(drop)
+}
+
+fn a_mode_for_a_time_goes_back_unless_confirmed() -> Result {
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::new(&world)?;
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    let enforce = |agent: &Agent<'_>, more: &[&str]| -> Result<String> {
+        let line = [&["mode", "enforce", "--reason", "a test"], more].concat();
+        agent.command(&line)?.run()
+    };
+    enforce(&agent, &["--for", "2s"])?;
+    ensure!(!servers.passes()?, "it does not enforce");
+    agent.wait_status("the mode goes back", |status| status["mode"] == "observe")?;
+    ensure!(servers.passes()?, "it still enforces");
+    ensure!(bpffs.runs().is_empty(), "something is kept: {:?}", bpffs.runs());
+    agent.events.wait("the way back is recorded", |all| {
+        of_kind(all, "audit")
+            .iter()
+            .any(|event| event["new_digest"] == "observe" && text(&event["reason"]).contains("confirmed"))
+    })?;
+    ensure!(
+        agent.command(&["mode", "enforce", "--confirm"])?.run().is_err(),
+        "what is over was confirmed"
+    );
+
+    // A dead agent enforces no longer than it was asked to.
+    enforce(&agent, &["--for", "4s"])?;
+    agent.process.kill()?;
+    ensure!(!servers.passes()?, "nothing was kept");
+    until("the time is over", || servers.passes())?;
+    drop(agent);
+
+    let agent = keeping(&world, &bpffs, "10m")?;
+    enforce(&agent, &["--for", "2s"])?;
+    let status = agent.status()?;
+    ensure!(
+        text(&status["mode_until_ns"]) != "0" && !status["mode_until_ns"].is_null(),
+        "the status does not tell when: {status:#}"
+    );
+    agent.command(&["mode", "enforce", "--confirm"])?.run()?;
+    let began = Instant::now();
+    until("the time would be over", || {
+        ensure!(!servers.passes()?, "it went back although it was confirmed");
+        Ok(began.elapsed() > Duration::from_secs(3))
+    })?;
+    end(agent, &bpffs)
+}
+
+fn what_somebody_detaches_is_attached_again() -> Result {
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::new(&world)?;
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    servers.check_enforced()?;
+    let script = world.write("detach.py", include_str!("assets/detach.py"))?;
+    let detached = Start::new(&world, Place::Ours, program("python3")?)
+        .name("detach")
+        .arg(script)
+        .arg(&world.inside.path)
+        .run()?;
+    ensure!(detached.trim() == "2", "detached: {detached}");
+    agent.events.wait("both are told", |all| {
+        let told = of_kind(all, "agent_state");
+        let told = told.iter().filter(|event| event["state"] == "program-detached");
+        told.filter(|event| text(&event["detail"]).ends_with("attached again"))
+            .count()
+            == 2
+    })?;
+    servers.check_enforced()?;
+    ensure!(
+        agent.status()?["losses"]["programs-detached"] == "2",
+        "not counted"
+    );
+    // And what is kept is what is attached now.
+    agent.process.kill()?;
+    ensure!(!servers.passes()?, "what was attached again is not kept");
+    agent.command(&["release"])?.run()?;
+    agent.kill().map(drop)
+}
+
+/// Nothing of the maps is shared; what was denied stays denied, and nothing is unjudged.
+fn an_agent_of_another_layout_takes_over() -> Result {
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::new(&world)?;
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    servers.check_enforced()?;
+    agent.process.kill()?;
+    let runs = bpffs.runs();
+    let run = runs.first().context("something is kept")?;
+    std::fs::rename(bpffs.pins().join(run), bpffs.pins().join("v0-00000000-7"))?;
+    let start = |(way, path)| servers.start(way, path, 100, "0.1")?.spawn();
+    let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
+    let mut next = keeping(&world, &bpffs, "10m")?;
+    for client in &mut clients {
+        client.wait(Duration::from_secs(60))?;
+    }
+    servers.check_enforced()?;
+    ensure!(servers.forbidden() == 0, "a forbidden call got through");
+    next.events.wait("what was kept is told", |all| {
+        state(all, "adopted").is_some_and(|detail| detail.contains("of another version"))
+    })?;
+    let runs = bpffs.runs();
+    ensure!(runs.len() == 1 && runs[0].ends_with("-8"), "kept: {runs:?}");
+    drop(agent);
+    end(next, &bpffs)
+}
