@@ -310,7 +310,9 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
                 Command::PushPolicies { files, asked } => {
                     asked.accept("old", "new", format!("{} files", files.len()))
                 }
-                Command::ReloadPolicies { asked } | Command::UndoPolicies { asked } => {
+                Command::ReloadPolicies { asked }
+                | Command::UndoPolicies { asked }
+                | Command::Release { asked } => {
                     asked.accept("old", "old", "nothing changed");
                 }
                 Command::Facts { reply } => {

@@ -25,7 +25,7 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
                 Command::SetMode { mode, asked, .. } => asked.accept("observe", mode.as_str(), "switched"),
                 Command::ReloadPolicies { asked } => asked.refuse("records.yaml:3: unknown key `acton`"),
                 Command::UndoPolicies { asked } => asked.accept("new", "old", "as before"),
-                Command::PushPolicies { asked, .. } => asked.refuse("no"),
+                Command::PushPolicies { asked, .. } | Command::Release { asked } => asked.refuse("no"),
                 Command::Facts { reply } => {
                     let _ = reply.send(Facts {
                         calls: 7,
@@ -112,6 +112,7 @@ async fn status_mode_and_reload() {
     let request = v1::ControlModeRequest {
         mode: "enforce".to_owned(),
         reason: "go\nlive".to_owned(),
+        ..Default::default()
     };
     let result = client.set_mode(request).await.unwrap().into_inner();
     assert_eq!((result.accepted, result.message.as_str()), (true, "switched"));
@@ -135,7 +136,7 @@ async fn status_mode_and_reload() {
 
     let request = v1::ControlModeRequest {
         mode: "panic".to_owned(),
-        reason: String::new(),
+        ..Default::default()
     };
     assert!(!client.set_mode(request).await.unwrap().into_inner().accepted);
     let result = client
