@@ -11,8 +11,9 @@ use prost::Message;
 
 use super::Event;
 
-/// Memory for a next batch that is kept; a flood's is given back.
-const BYTES_KEPT: usize = 256 << 10;
+/// Memory for a next batch that is kept: for what one look into the ring makes at most, when calls are ordinary. What a
+/// flood took is given back.
+const BYTES_KEPT: usize = 768 << 10;
 
 /// Events, one behind the other.
 #[derive(Debug, Default)]

@@ -36,7 +36,7 @@ pub use start::start;
 use turn::Turn;
 
 /// Records taken before anything else is looked after.
-const DRAIN_RECORDS_MAX: usize = 4_096;
+const DRAIN_RECORDS_MAX: usize = 1_024;
 /// Pause between two looks at the ring while there is traffic and nothing to enforce.
 const PAUSE_OBSERVING: Duration = Duration::from_micros(1_000);
 /// Pause between two looks for whom a stopped connection belongs to: it has just been made.
@@ -49,11 +49,12 @@ const TICK: Duration = Duration::from_secs(1);
 const SEEN: Duration = Duration::from_millis(500);
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
-/// How long an event waits at most for others to go on with, while the agent observes, and for how many.
+/// How long an event waits at most for others to go on with, while the agent observes, and for how many: what they take
+/// stays within a processor's own cache.
 const GATHERING: Duration = Duration::from_millis(10);
-const GATHERED_EVENTS_MAX: usize = 512;
+const GATHERED_EVENTS_MAX: usize = 128;
 /// Full drains in a row that count as overload, and empty ones that end it.
-const OVERLOAD_DRAINS: u32 = 16;
+const OVERLOAD_DRAINS: u32 = 64;
 
 impl Withholding for EgressMaps {
     fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), GateError> {

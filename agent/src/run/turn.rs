@@ -8,6 +8,8 @@ use crate::policy::Mode;
 
 /// A pause of a millisecond that lasts longer: others have the processors, and what comes in is not looked at meanwhile.
 const LATE: Duration = Duration::from_millis(20);
+/// Looks into the ring, one after the other, that did not come to its end: a twentieth of it, in small records.
+const FULL_DRAINS: u32 = 4;
 /// How long the thread takes its full share before it tries a small one again.
 const FULL_SHARE: Duration = Duration::from_secs(1);
 
@@ -24,6 +26,7 @@ enum Share {
 #[derive(Debug)]
 pub struct Turn {
     share: Share,
+    full_drains: u32,
     /// When it was behind last.
     behind_at: Option<Instant>,
 }
@@ -33,6 +36,7 @@ impl Default for Turn {
     fn default() -> Self {
         Turn {
             share: Share::Full,
+            full_drains: 0,
             behind_at: None,
         }
     }
@@ -55,7 +59,11 @@ impl Turn {
         if mode == Mode::Enforce {
             return Share::AtOnce;
         }
-        if records >= DRAIN_RECORDS_MAX || late >= LATE {
+        self.full_drains = match records >= DRAIN_RECORDS_MAX {
+            true => self.full_drains + 1,
+            false => 0,
+        };
+        if self.full_drains >= FULL_DRAINS || late >= LATE {
             self.behind_at = Some(now);
         }
         let behind = self
@@ -78,6 +86,9 @@ mod tests {
             turn.next(mode, records, late, start + Duration::from_millis(after_ms))
         };
         assert_eq!(next(Mode::Observe, 10, 1, 0), Share::Small);
+        for _ in 1..FULL_DRAINS {
+            assert_eq!(next(Mode::Observe, DRAIN_RECORDS_MAX, 1, 10), Share::Small);
+        }
         assert_eq!(next(Mode::Observe, DRAIN_RECORDS_MAX, 1, 10), Share::Full);
         assert_eq!(next(Mode::Observe, 10, 1, 500), Share::Full);
         assert_eq!(next(Mode::Observe, 10, 1, 1_011), Share::Small);
