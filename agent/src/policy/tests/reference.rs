@@ -23,6 +23,7 @@ spec:
   trustedProxies: 10.0.0.1
   onAmbiguous: agent
   onUnseen: allow
+  max_denied: { ratio: 0.1, window: 5m }
   rules:
     - name: r
       description: d
