@@ -408,10 +408,9 @@ fn what_somebody_detaches_is_attached_again() -> Result {
             == 2
     })?;
     servers.check_enforced()?;
-    ensure!(
-        agent.status()?["losses"]["programs-detached"] == "2",
-        "not counted"
-    );
+    agent.wait_status("both are counted", |status| {
+        status["losses"]["programs-detached"] == 2
+    })?;
     // And what is kept is what is attached now.
     agent.process.kill()?;
     ensure!(!servers.passes()?, "what was attached again is not kept");
