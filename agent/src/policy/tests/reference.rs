@@ -201,6 +201,8 @@ fn without(path: &str) -> String {
         "rules" => FULL.split("  rules:").next().unwrap_or_default().to_owned(),
         "requests" => FULL.replace("requests: 1, ", ""),
         "per" => FULL.replace("per: 1m, ", ""),
+        "ratio" => FULL.replace("ratio: 0.1, ", ""),
+        "window" => FULL.replace(", window: 5m", ""),
         "by" => FULL.replace(", by: peer", ""),
         _ => FULL
             .lines()
