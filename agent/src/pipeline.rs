@@ -14,6 +14,7 @@ use crate::enforce::{Answer, Enforcement, FlowGate};
 use crate::export::clock::Clock;
 use crate::export::{Batch, wire};
 use crate::flow::{Flows, Item};
+use crate::policy::breaker::Breakers;
 use crate::policy::{Action, Engine, Verdict};
 
 /// Ended calls whose outcome is not known yet; beyond it, an event goes out without one, and says so.
@@ -42,6 +43,7 @@ pub struct Judge<G> {
     untold: HashMap<CallId, Untold>,
     by_policy: HashMap<smol_str::SmolStr, Tally>,
     told: wire::Told,
+    pub breakers: Breakers,
     /// On their way out; taken by the owner.
     pub events: Batch,
     pub ended: u64,
@@ -189,6 +191,7 @@ impl<G: FlowGate> Judge<G> {
     /// `events`: where the first ones go.
     pub fn new(engine: Engine, enforcement: Enforcement<G>, clock: Clock, events: Batch) -> Self {
         Judge {
+            breakers: Breakers::new(engine.set()),
             engine,
             enforcement,
             clock,
@@ -231,6 +234,8 @@ impl<G: FlowGate> Judge<G> {
                     };
                     self.enforcement.on_verdict(at, phase, call, &verdict, others);
                 }
+                let set = self.engine.set();
+                self.breakers.count(set, &call.process, &verdict, at);
                 self.judged.insert(call.id, (verdict, findings));
             }
         }

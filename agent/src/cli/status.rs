@@ -206,6 +206,13 @@ fn page(
         .map(|(name, word)| format!("{name} {word}"))
         .collect();
     field(&mut paper, "denials are", &guarantees.join(", "));
+    if !status.on_exit.is_empty() {
+        field(&mut paper, "on exit", &status.on_exit);
+    }
+    if status.mode_until_ns != 0 {
+        let until = print::date_time(status.mode_until_ns, zone);
+        field(&mut paper, "mode", &format!("until {until}, unless confirmed"));
+    }
     policies(&mut paper, status);
     list(&mut paper, "TLS libraries", &status.libraries, library);
     list(&mut paper, "blind spots", &status.blind_spots, |paper, spot| {
@@ -497,5 +504,8 @@ pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
         "operations_exempt": status.operations_exempt,
         "capabilities": capabilities,
         "guarantees": status.guarantees,
+        "on_exit": status.on_exit,
+        "mode_until": (status.mode_until_ns != 0)
+            .then(|| apiward_proto::json::time_text(status.mode_until_ns)),
     })
 }

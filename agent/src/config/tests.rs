@@ -159,7 +159,7 @@ mode: observe
     agent.yaml:13:19: `10.0.0.0/40` cannot be used here — write a network such as `10.0.0.0/8` or `fd00::/8`, or an address [AW1004]
     agent.yaml:14:18: raw paths need a reason and an end — write `paths: { raw: { reason: TEXT, until: 2026-12-31 } }` [AW1007]
     agent.yaml:14:34: `a/b` is more than one path segment — write the segments one by one, without `/` [AW1004]
-    agent.yaml:15:10: `keep` is not in this build: it comes with the gate in the kernel — write `release` [AW1010]
+    agent.yaml:15:10: `never` cannot be used here — write `release` or `keep` [AW1004]
     agent.yaml:16:10: `here.sock` cannot be used here — write an absolute path for the socket [AW1004]
     agent.yaml:17:10: `yes` cannot be used here — write `off` [AW1004]
     agent.yaml:18:1: `mode` is written twice, first in line 1 — keep one of them [AW1006]

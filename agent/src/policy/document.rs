@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use cel::Env;
 use smol_str::SmolStr;
 
 use super::address::Networks;
+use super::breaker::MaxDenied;
 use super::expression::Expression;
 use super::glob::Glob;
 use super::host::{HostPattern, Hosts};
@@ -160,6 +162,8 @@ fn policy(
         rules_len: 0,
         on_ambiguous: spec.word("onAmbiguous", AMBIGUOUS).unwrap_or_default(),
         on_unseen: spec.word("onUnseen", UNSEEN).unwrap_or_default(),
+        max_denied: spec.mapping("max_denied").and_then(max_denied),
+        tripped: AtomicBool::new(false),
         workload: workload(&spec),
         trusted_proxies: Vec::new(),
     };
@@ -415,6 +419,27 @@ fn within(text: &str, what: String) -> String {
         }
         _ => what,
     }
+}
+
+fn max_denied(fields: Fields<'_>) -> Option<MaxDenied> {
+    fields.require("window", "a duration, such as `5m`");
+    let ratio = fields
+        .require("ratio", "a share, such as `0.1`")
+        .and_then(|node| {
+            let share = |text: &str| {
+                let share = text.parse::<f64>().ok();
+                share.filter(|share| (0.0..=1.0).contains(share))
+            };
+            fields
+                .reader()
+                .parse(node, "a share from 0 to 1, such as `0.1`", share)
+        });
+    let window = fields.duration("window", Duration::from_secs(1)..=Duration::from_secs(86_400));
+    fields.finish();
+    Some(MaxDenied {
+        ratio: ratio?,
+        window: window?,
+    })
 }
 
 fn rate(fields: Fields<'_>) -> Option<Rate> {

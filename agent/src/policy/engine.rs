@@ -221,7 +221,7 @@ impl Engine {
                 left &= left - 1;
                 let rule = &set.rules[position];
                 let policy = &set.policies[rule.policy];
-                let enforces = policy.mode == Mode::Enforce;
+                let enforces = policy.mode_now() == Mode::Enforce;
                 if !enforces && (observed.is_some() || observed_waits) {
                     continue;
                 }
@@ -425,16 +425,13 @@ impl Engine {
     pub fn evaluate_unseen(&self, process: &Process) -> Option<Verdict> {
         let mut first: Option<&Verdict> = None;
         for (policy, verdicts) in self.set.policies.iter().zip(&self.by_policy) {
-            let concerns = policy
-                .workload
-                .as_ref()
-                .is_none_or(|workload| workload.has(process));
+            let concerns = policy.concerns(process);
             let said = match policy.on_unseen {
                 OnUnseen::Alert if concerns => &verdicts.unseen_alert,
                 OnUnseen::Cut if concerns => &verdicts.unseen_cut,
                 _ => continue,
             };
-            if policy.mode == Mode::Enforce && policy.on_unseen == OnUnseen::Cut {
+            if policy.mode_now() == Mode::Enforce && policy.on_unseen == OnUnseen::Cut {
                 return Some(said.clone());
             }
             first = first.or(Some(said));
@@ -489,14 +486,14 @@ impl Engine {
 
     /// Enforced only where both say so.
     fn mode_of(&self, policy: &Policy) -> Mode {
-        match (self.mode, policy.mode) {
+        match (self.mode, policy.mode_now()) {
             (Mode::Enforce, Mode::Enforce) => Mode::Enforce,
             _ => Mode::Observe,
         }
     }
 }
 
-fn default_verdict(mode: Mode) -> Verdict {
+pub(super) fn default_verdict(mode: Mode) -> Verdict {
     Verdict {
         action: Action::Allow,
         mode,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 mod address;
+pub mod breaker;
 pub mod cases;
 pub mod check;
 mod cost;

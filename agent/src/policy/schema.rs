@@ -63,8 +63,22 @@ struct Spec {
     on_ambiguous: Option<OnAmbiguous>,
     /// What becomes of what the agent cannot read. Default: `allow`.
     on_unseen: Option<OnUnseen>,
+    /// Where the policy denies more than this, it observes until somebody looks.
+    #[serde(rename = "max_denied")]
+    max_denied: Option<MaxDenied>,
     /// The first that matches wins.
     rules: Vec<Rule>,
+}
+
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MaxDenied {
+    /// The largest share that may be denied of the calls of the policy's workload.
+    #[schemars(range(min = 0, max = 1))]
+    ratio: f64,
+    /// In which time, such as `5m`.
+    #[schemars(regex(pattern = r"^[0-9]+ ?(ms|s|m|min|h|d)$"))]
+    window: String,
 }
 
 #[derive(JsonSchema)]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 use smol_str::SmolStr;
 
 use super::address::Networks;
+use super::breaker::MaxDenied;
 use super::expression::Expression;
 use super::glob::Glob;
 use super::host::Hosts;
@@ -22,7 +24,7 @@ use crate::yaml::{Place, Problem, Problems};
 /// Most rules of all policies together.
 pub const RULES_MAX: usize = 4_096;
 
-/// Policies that are in force together. Never changed: a new set takes its place.
+/// Policies that are in force together. Never changed, but for breakers: a new set takes its place.
 pub struct PolicySet {
     pub(super) policies: Vec<Policy>,
     /// By priority of the policy, then by file and place.
@@ -48,8 +50,39 @@ pub struct Policy {
     pub rules_len: usize,
     pub on_ambiguous: OnAmbiguous,
     pub on_unseen: OnUnseen,
+    /// Where it denies more, it observes.
+    pub max_denied: Option<MaxDenied>,
+    /// It has, and does.
+    pub(super) tripped: AtomicBool,
     pub(super) workload: Option<Workload>,
     pub(super) trusted_proxies: Vec<IpNet>,
+}
+
+impl Policy {
+    /// The mode that it is in: its own, or observing once it has denied too much.
+    pub fn mode_now(&self) -> Mode {
+        match self.has_tripped() {
+            true => Mode::Observe,
+            false => self.mode,
+        }
+    }
+
+    /// It has denied too much.
+    pub fn has_tripped(&self) -> bool {
+        self.tripped.load(Ordering::Relaxed)
+    }
+
+    /// From now on it observes. `false`: it does already.
+    pub fn trip(&self) -> bool {
+        !self.tripped.swap(true, Ordering::Relaxed) && self.mode == Mode::Enforce
+    }
+
+    /// The process is one of its workload.
+    pub(super) fn concerns(&self, process: &Process) -> bool {
+        self.workload
+            .as_ref()
+            .is_none_or(|workload| workload.has(process))
+    }
 }
 
 /// What becomes of a target that two parsers may read differently.
@@ -330,12 +363,14 @@ impl PolicySet {
 
     /// The policies whose workload a process is.
     pub fn concerning(&self, process: &Process) -> impl Iterator<Item = &Policy> {
-        self.policies.iter().filter(|policy| {
-            policy
-                .workload
-                .as_ref()
-                .is_none_or(|workload| workload.has(process))
-        })
+        self.policies.iter().filter(|policy| policy.concerns(process))
+    }
+
+    /// Policies that have denied too much are in their own mode again.
+    pub fn rearm(&self) {
+        for policy in &self.policies {
+            policy.tripped.store(false, Ordering::Relaxed);
+        }
     }
 
     /// The policy of a rule.

@@ -70,7 +70,7 @@ impl Agent {
                 PolicyFacts {
                     name: policy.name.to_string(),
                     mode: if global == Mode::Enforce {
-                        policy.mode
+                        policy.mode_now()
                     } else {
                         Mode::Observe
                     },
@@ -190,6 +190,18 @@ impl Agent {
             ));
         }
         degraded.extend(self.life.degraded());
+        for policy in self
+            .policies
+            .policies()
+            .iter()
+            .filter(|policy| policy.has_tripped())
+        {
+            degraded.push(format!(
+                "policy {} has denied more than its max_denied, and observes: look why, then `apiward mode enforce` or \
+                 `apiward policy reload` arms it again",
+                policy.name
+            ));
+        }
         if self.overload.on {
             degraded.push(
                 "overload: bodies are counted and not kept; give the agent more CPU, or a scope".into(),

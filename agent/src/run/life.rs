@@ -20,6 +20,7 @@ use crate::kernel::load::Adopted;
 use crate::kernel::netlink::{DiagError, Namespaces, Sockets, list_namespaces};
 use crate::kernel::pins::{self, Keeper, Lease, Removed};
 use crate::policy::Mode;
+use crate::policy::breaker::Breakers;
 
 /// The lease is renewed when this part of it is over.
 const RENEWALS: u32 = 4;
@@ -48,6 +49,8 @@ pub(super) struct Life {
     open: Vec<String>,
     /// How often somebody else has detached a program.
     pub detached: u64,
+    /// How often a policy denied too much and was put back to observing.
+    pub tripped: u64,
     pub released: bool,
 }
 
@@ -80,6 +83,7 @@ impl Life {
             missing: String::new(),
             open: Vec::new(),
             detached: 0,
+            tripped: 0,
             released: false,
         }
     }
@@ -227,7 +231,9 @@ fn reset(dead: &HashSet<u64>) -> (usize, Vec<u64>) {
     }
     let mut namespaces = Namespaces::default();
     for space in list_namespaces().unwrap_or_default() {
-        let Ok(diag) = namespaces.open(&space) else { continue };
+        let Ok(diag) = namespaces.open(&space) else {
+            continue;
+        };
         let connections = diag.dump(Sockets::Connections, false).unwrap_or_default();
         for entry in connections.iter().filter(|entry| dead.contains(&entry.cookie)) {
             match diag.destroy(entry.local, entry.remote, entry.cookie) {
@@ -335,6 +341,10 @@ impl Agent {
             span,
         });
         self.life.renew();
+        if mode == Mode::Enforce {
+            self.policies.rearm();
+            self.pipeline.judge.breakers = Breakers::new(&self.policies);
+        }
         self.pipeline.judge.engine.set_mode(mode);
         self.replace_gate();
         self.telemetry.set_enforcing(mode == Mode::Enforce);
@@ -371,8 +381,52 @@ impl Agent {
         );
     }
 
+    /// Policies that have denied too much observe from here on.
+    fn trip(&mut self) {
+        let tripped = self.pipeline.judge.breakers.take_tripped();
+        if tripped.is_empty() {
+            return;
+        }
+        let mode = self.pipeline.judge.engine.mode();
+        for one in tripped {
+            let Some(policy) = self.policies.policies().get(one.position) else {
+                continue;
+            };
+            if !policy.trip() {
+                continue;
+            }
+            self.life.tripped += 1;
+            let window = policy
+                .max_denied
+                .map(|max| crate::yaml::show_duration(max.window));
+            let why = format!(
+                "policy {}: {} of {} calls within {} were denied, more than its max_denied",
+                policy.name,
+                one.denied,
+                one.judged,
+                window.unwrap_or_default()
+            );
+            tracing::error!(
+                "{why}: it observes until it is loaded again, or `apiward mode enforce` is asked for"
+            );
+            let digest = self.policies.digest();
+            let observing = format!("{digest} ({} observes)", policy.name);
+            let detail = format!("{why}: it observes");
+            self.exports
+                .send(vec![wire::agent_state("breaker-tripped", detail)]);
+            Asked::unattended(&self.exports, "policy", "the policy's breaker", why).accept(
+                digest,
+                observing,
+                "it observes",
+            );
+        }
+        self.pipeline.judge.engine.set_mode(mode);
+        self.replace_gate();
+    }
+
     /// Time has passed.
     pub(super) fn live(&mut self) {
+        self.trip();
         let now = Instant::now();
         if let Some(until) = self.life.until
             && now >= until.at

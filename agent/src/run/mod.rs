@@ -26,9 +26,11 @@ use crate::config::Config;
 use crate::enforce::{Actions, Egress, GateError, Withholding};
 use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, control, wire};
-use crate::kernel::load::{EgressMaps, Maps, RunTimes};
+use crate::kernel::egress::EgressMaps;
+use crate::kernel::load::{Maps, RunTimes};
 use crate::kernel::ring::Ring;
 use crate::pipeline::Pipeline;
+use crate::policy::breaker::Breakers;
 use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
 
@@ -412,6 +414,7 @@ impl Agent {
             ("gate-unowned", counters.gate_unowned),
             ("gate-expired", counters.gate_expired),
             ("programs-detached", self.life.detached),
+            ("policies-tripped", self.life.tripped),
         ] {
             self.telemetry.set_loss_total(name, total);
         }
@@ -586,6 +589,7 @@ impl Agent {
             plural(set.rules().len(), "rule", "rules"),
             from.words(),
         );
+        set.rearm();
         let before = std::mem::replace(&mut self.policies, set);
         // The same text again is no change to go back from.
         if old != new {
@@ -593,6 +597,7 @@ impl Agent {
         }
         self.policies_from = from;
         self.pipeline.judge.engine.replace(self.policies.clone());
+        self.pipeline.judge.breakers = Breakers::new(&self.policies);
         self.replace_gate();
         self.pipeline
             .calls

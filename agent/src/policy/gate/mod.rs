@@ -122,7 +122,8 @@ struct Build<'s> {
 
 impl<'s> Build<'s> {
     fn new(set: &'s PolicySet, mode: Mode) -> Self {
-        let enforces = |rule: &Rule| mode == Mode::Enforce && set.policies[rule.policy].mode == Mode::Enforce;
+        let enforces =
+            |rule: &Rule| mode == Mode::Enforce && set.policies[rule.policy].mode_now() == Mode::Enforce;
         let decided = set
             .rules
             .iter()

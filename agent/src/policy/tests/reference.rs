@@ -23,6 +23,7 @@ spec:
   trustedProxies: 10.0.0.1
   onAmbiguous: agent
   onUnseen: allow
+  max_denied: { ratio: 0.1, window: 5m }
   rules:
     - name: r
       description: d
@@ -200,6 +201,8 @@ fn without(path: &str) -> String {
         "rules" => FULL.split("  rules:").next().unwrap_or_default().to_owned(),
         "requests" => FULL.replace("requests: 1, ", ""),
         "per" => FULL.replace("per: 1m, ", ""),
+        "ratio" => FULL.replace("ratio: 0.1, ", ""),
+        "window" => FULL.replace(", window: 5m", ""),
         "by" => FULL.replace(", by: peer", ""),
         _ => FULL
             .lines()
