@@ -183,11 +183,19 @@ pub fn enter<const REFUSES: bool>(ctx: &ProbeContext) {
     let answer = about_to_write(&call, 1);
     if answer == answer::DENIED || answer == answer::DEAD {
         // On, to where the function has returned: it failed, with nothing written.
-        let result = if call.result == ResultIn::Flag as u8 { 0 } else { u64::MAX };
+        let result = if call.result == ResultIn::Flag as u8 {
+            0
+        } else {
+            u64::MAX
+        };
         // SAFETY: the program's own context, constant places.
         unsafe {
             set(ctx.as_ptr(), RAX, result);
-            set(ctx.as_ptr(), RIP, at(ctx.as_ptr(), RIP).wrapping_add(refusal as u64));
+            set(
+                ctx.as_ptr(),
+                RIP,
+                at(ctx.as_ptr(), RIP).wrapping_add(refusal as u64),
+            );
         }
     }
 }
@@ -524,7 +532,9 @@ fn judges(tcp: &Tcp, state: &Flow, object: &mut TlsObject, op: u8) {
     if !client && state.role != role::SERVER {
         return;
     }
-    let Some((sent, received)) = ends(tcp.sk) else { return };
+    let Some((sent, received)) = ends(tcp.sk) else {
+        return;
+    };
     // Whoever begins has had no answer; whoever is asked has given none.
     let first = state.started != 0
         && if client {

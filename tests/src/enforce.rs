@@ -175,7 +175,11 @@ fn inbound(tls: bool) -> Result {
     // In TLS it depends on what the kernel lets a probe do.
     let transport = if tls { "tls" } else { "clear" };
     let word = text(&agent.status()?["guarantees"][format!("inbound-{transport}")]).to_owned();
-    let words = if tls { ["contained", "prevented"] } else { ["prevented"; 2] };
+    let words = if tls {
+        ["contained", "prevented"]
+    } else {
+        ["prevented"; 2]
+    };
     ensure!(words.contains(&word.as_str()), "inbound in {transport}: {word}");
 
     // The application thinks before it answers: the verdict is there first.

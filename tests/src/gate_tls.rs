@@ -206,7 +206,11 @@ fn looks_forbidden(direction: &'static str) -> Result {
             piece("\r\n0\r\n\r\n"),
         ],
         get(&format!("/fhir/Patient?next={FORBIDDEN}"), &ids[2], close),
-        get("/fhir/Patient", &ids[3], &format!("Referer: {FORBIDDEN}\r\n{close}")),
+        get(
+            "/fhir/Patient",
+            &ids[3],
+            &format!("Referer: {FORBIDDEN}\r\n{close}"),
+        ),
         get("/fhir/Patient/$exports", &ids[4], close),
     ];
     for (number, pieces) in ways.iter().enumerate() {

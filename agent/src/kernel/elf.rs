@@ -339,7 +339,10 @@ impl Elf {
             .iter()
             .find(|s| s.executable && file_offset.wrapping_sub(s.offset) < s.file_bytes)
             .ok_or(ElfError::Damaged("a place is outside of the code"))?;
-        self.code(segment.vaddr.wrapping_add(file_offset - segment.offset), bytes_max)
+        self.code(
+            segment.vaddr.wrapping_add(file_offset - segment.offset),
+            bytes_max,
+        )
     }
 
     /// Every place in the code where a 4-byte distance from its own end leads to `target`: all direct calls, jumps

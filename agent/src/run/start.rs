@@ -371,7 +371,10 @@ fn tell_missing(config: &Config, capabilities: &[load::Capability], exports: &Ex
         let (name, reason) = (missing.name, missing.reason.as_str());
         // What only some kernels have is in the status, with what a denial is worth here.
         if [load::TLS_REFUSE, load::SEND_REFUSE].contains(&name) {
-            tracing::info!("{name} is not to be had here: {}", reason.lines().next().unwrap_or_default());
+            tracing::info!(
+                "{name} is not to be had here: {}",
+                reason.lines().next().unwrap_or_default()
+            );
             continue;
         }
         tracing::warn!("{name} is missing, and the agent goes on without it: {reason}. See `apiward doctor`");
