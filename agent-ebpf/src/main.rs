@@ -20,8 +20,8 @@ mod tls;
 mod who;
 mod withhold;
 
-use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, uprobe, uretprobe};
-use aya_ebpf::programs::{BtfTracePointContext, ProbeContext, RetProbeContext, SkBuffContext};
+use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, lsm, uprobe, uretprobe};
+use aya_ebpf::programs::{BtfTracePointContext, LsmContext, ProbeContext, RetProbeContext, SkBuffContext};
 
 /// End of every system call: bytes that moved on sockets, libraries that were mapped. The arguments are still in
 /// the saved registers, so no entry program and no map between the two is needed.
@@ -129,6 +129,12 @@ pub fn apiward_gated_egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb]
 pub fn apiward_ingress(ctx: SkBuffContext) -> i32 {
     gate::packets::ingress(&ctx)
+}
+
+/// A process is about to send on a socket: what must not leave is an error at once.
+#[lsm(hook = "socket_sendmsg")]
+pub fn apiward_sendmsg(ctx: LsmContext) -> i32 {
+    withhold::send(&ctx)
 }
 
 #[cfg(not(test))]

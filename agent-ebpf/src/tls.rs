@@ -578,6 +578,9 @@ fn freed(object: u64) {
         return;
     };
     let _ = TLS_OBJECTS.remove(&key);
+    if gate::was_on() {
+        gate::tls::freed(&key);
+    }
     emit::<TlsClose, 0>(kind::TLS_CLOSE, 0, |record| {
         record.body = TlsClose {
             object,

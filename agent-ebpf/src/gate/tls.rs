@@ -7,13 +7,13 @@
 //! again (`WANT_WRITE`), or be taken in parts. It must not know where the probes are.
 
 use apiward_common::flow::{TlsCall, TlsKey, TlsObject, Tuple, Withhold, judged};
-use apiward_common::gate::{Decision, Facts, Stream, direction, flag, state};
-use apiward_common::limits::TLS_OBJECTS_MAX;
+use apiward_common::gate::{Decision, Facts, Stream, Tables, direction, flag, state};
 use apiward_common::record::{Stopped, hook, kind, role, stopped};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap};
 
-use super::scan;
+use super::{Maps, scan};
 use crate::emit::{count, emit};
 use crate::maps::{OFFSETS, SOME_WITHHELD, TLS_OBJECTS, WITHHELD};
 use crate::sock::{read, tuple};
@@ -22,9 +22,12 @@ use crate::{owner, tls};
 const BPF_NOEXIST: u64 = 1;
 const TCP_CLOSE: u8 = 7;
 
+/// Objects that are judged at once.
+const JUDGED_MAX: u32 = 16 * 1024;
+
 /// By TLS object. Forgotten before its object, its stream is one whose beginning was not seen.
 #[map]
-static GATE_TLS: LruHashMap<TlsKey, Judged> = LruHashMap::with_max_entries(TLS_OBJECTS_MAX, 0);
+static GATE_TLS: LruHashMap<TlsKey, Judged> = LruHashMap::with_max_entries(JUDGED_MAX, 0);
 /// An entry as it begins: too large for the stack.
 #[map]
 static GATE_TLS_BLANK: Array<Judged> = Array::with_max_entries(1, 0);
@@ -47,6 +50,9 @@ pub struct Judged {
     /// Of the denied head.
     denied_at: u32,
     rule: u32,
+    /// Not 0: bytes have passed that concerned no rule, and that nobody looked at.
+    passed: u32,
+    reserved: u32,
 }
 
 /// What is asked of [`apiward_gate_tls`].
@@ -86,6 +92,10 @@ pub extern "C" fn apiward_gate_tls(call: *const TlsCall, bytes: u64, asked: u32)
     };
     // SAFETY: a live map value; calls on one object are serialised by the application.
     let object = unsafe { &mut *object };
+    // SAFETY: helper without arguments.
+    if super::has_expired(unsafe { bpf_ktime_get_ns() }) {
+        return answer::PASS;
+    }
     let writes = asked == ask::WRITES || asked == ask::WROTE;
     if object.judged != if writes { judged::WRITES } else { judged::READS } {
         return answer::PASS;
@@ -105,6 +115,13 @@ pub extern "C" fn apiward_gate_tls(call: *const TlsCall, bytes: u64, asked: u32)
     };
     // SAFETY: as above.
     let known = unsafe { &mut *known };
+    if concerns_none(known, writes) {
+        known.passed = 1;
+        return answer::PASS;
+    }
+    if known.passed != 0 && !known.base.is_over() {
+        lost(known);
+    }
     if asked == ask::WROTE && known.ahead == bytes {
         known.base = known.head;
     } else if !known.base.is_over() {
@@ -123,6 +140,24 @@ pub extern "C" fn apiward_gate_tls(call: *const TlsCall, bytes: u64, asked: u32)
         known.ahead = 0;
     }
     answer::PASS
+}
+
+/// No rule that stops calls can concern this object, for its direction, its peer or its workload: then its bytes are not
+/// looked at. Where rules come that do, it is one whose beginning was not seen.
+#[inline(always)]
+fn concerns_none(known: &Judged, writes: bool) -> bool {
+    let number = Maps.active();
+    let Some(generation) = Maps.generation(number) else {
+        return true;
+    };
+    let rules = if known.base.base_generation == number {
+        &known.base.base
+    } else if writes {
+        &generation.outbound
+    } else {
+        &generation.inbound
+    };
+    !rules.meets(&generation.matters)
 }
 
 /// Looks at what follows `base`. `true`: a head is denied.
@@ -178,9 +213,10 @@ fn judged_of(key: &TlsKey, object: &TlsObject, writes: bool) -> Option<*mut Judg
         // SAFETY: a live map value.
         let judged = unsafe { &mut *known };
         if judged.generation == object.generation && judged.carrier == object.carrier {
-            if judged.position != position && !judged.base.is_over() {
-                // Bytes have passed while there was no gate.
-                lost(judged);
+            if judged.position != position {
+                // Bytes have passed while there was no gate, or no rule for them.
+                judged.passed = 1;
+                judged.position = position;
             }
             return Some(known);
         }
@@ -200,10 +236,8 @@ fn judged_of(key: &TlsKey, object: &TlsObject, writes: bool) -> Option<*mut Judg
     } else {
         direction::INBOUND
     };
-    if position != object.origin {
-        lost(judged);
-        return Some(known);
-    }
+    // Bytes have passed while there was no gate, or it has forgotten the object.
+    judged.passed = (position != object.origin) as u32;
     let mut ends = Tuple {
         local: [0; 16],
         remote: [0; 16],
@@ -304,4 +338,10 @@ fn is_carrier(object: &TlsObject) -> bool {
 #[inline(always)]
 fn is_ended(object: &TlsObject) -> bool {
     !is_carrier(object) || read::<u8>(object.socket, OFFSETS.sk_state()) == Some(TCP_CLOSE)
+}
+
+/// The object is gone.
+#[inline(always)]
+pub fn freed(key: &TlsKey) {
+    let _ = GATE_TLS.remove(key);
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use apiward_common::flow::Counters;
@@ -14,10 +14,8 @@ use apiward_common::offsets::Offsets;
 use apiward_common::scope::{
     BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings,
 };
-use apiward_common::site::Kind;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
-use aya::programs::{BtfTracePoint, CgroupSkb, ProgramError, UProbe};
+use aya::programs::{BtfTracePoint, CgroupSkb, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 
 use super::btf::{Btf, BtfError};
@@ -26,8 +24,9 @@ use super::egress::EgressMaps;
 use super::gate::GateMaps;
 use super::links::{self, CgroupHook, Way};
 use super::pins::{self, Keeper, Kept, Lease};
-use super::registers;
+use super::probes::{self, Probes};
 use super::ring::Ring;
+use super::sends::Sends;
 
 /// The capability to withhold what a denied connection would still send.
 pub const EGRESS_WITHHOLD: &str = "egress-withhold";
@@ -36,6 +35,8 @@ pub const GATE_INGRESS: &str = "gate-ingress";
 pub const GATE_EGRESS: &str = "gate-egress";
 /// The capability to make a TLS library's call fail.
 pub const TLS_REFUSE: &str = "tls-refuse";
+/// The capability to make a send on a denied connection fail.
+pub const SEND_REFUSE: &str = "send-refuse";
 /// The capability to reset a denied connection.
 pub const SOCKET_DESTROY: &str = "socket-destroy";
 
@@ -114,6 +115,8 @@ pub struct Loaded {
     pub egress_hook: Option<CgroupHook>,
     /// Where the kernel takes its programs.
     pub gate: Option<(GateMaps, CgroupHook)>,
+    /// Where the kernel has BPF LSM.
+    pub sends: Option<Sends>,
     pub lease: Lease,
     pub keeper: Keeper,
     pub adopted: Option<Adopted>,
@@ -208,6 +211,11 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         "apiward_egress"
     };
     capabilities.push(capability(GATE_EGRESS, gated));
+    let (sends, refuses) = match Sends::load(&mut ebpf, &btf) {
+        Ok(sends) => (Some(sends), Ok(())),
+        Err(reason) => (None, Err(reason)),
+    };
+    capabilities.push(capability(SEND_REFUSE, refuses));
     let (ingress, gate) = match cgroup_hook(&mut ebpf, "apiward_ingress", Way::Ingress, &options.scope) {
         Ok(hook) => (Ok(()), Some((GateMaps::take(&mut ebpf)?, hook))),
         Err(reason) => (Err(reason), None),
@@ -229,19 +237,12 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     };
     capabilities.push(capability(EGRESS_WITHHOLD, egress));
     capabilities.push(capability(GATE_INGRESS, ingress));
-    let refuses = registers::can_be_written().and_then(|()| load_uprobes(&mut ebpf, true));
-    let uprobes = match refuses {
-        Ok(()) => Ok(()),
-        Err(_) => load_uprobes(&mut ebpf, false),
-    };
+    let (uprobes, refuses) = probes::load(&mut ebpf);
     capabilities.push(capability("uprobe", uprobes));
-    let probes = Probes {
-        refusals: take(&mut ebpf, "TLS_REFUSALS", HashMap::try_from)?,
-        refuses: refuses.is_ok(),
-        ebpf,
-    };
+    let is_refusing = refuses.is_ok();
     capabilities.push(capability(TLS_REFUSE, refuses));
-    let run_times = RunTimes::of(&probes.ebpf);
+    let run_times = RunTimes::of(&ebpf);
+    let probes = Probes::take(ebpf, is_refusing)?;
     Ok(Loaded {
         mappings_needed,
         run_times,
@@ -250,6 +251,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         egress: egress_maps,
         egress_hook: egress_hook.ok(),
         gate,
+        sends,
         lease,
         keeper,
         adopted,
@@ -307,7 +309,7 @@ fn capability(name: &'static str, result: Result<(), String>) -> Capability {
 }
 
 /// The verifier's log stays in the words: nobody can help without it.
-fn words(error: &ProgramError) -> String {
+pub(super) fn words(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError {
             io_error,
@@ -330,7 +332,7 @@ fn words(error: &ProgramError) -> String {
     }
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -443,26 +445,6 @@ fn cgroup_hook(ebpf: &mut Ebpf, name: &str, way: Way, scope: &Scope) -> Result<C
         .try_clone_to_owned()
         .map_err(|error| error.to_string())?;
     Ok(CgroupHook::new(fd, way, cgroups(scope)?))
-}
-
-/// The probes of TLS libraries; `refusing`: those that write registers.
-fn load_uprobes(ebpf: &mut Ebpf, refusing: bool) -> Result<(), String> {
-    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
-        let program: &mut UProbe = program(ebpf, uprobe(kind, refusing))?;
-        program.load().map_err(|error| words(&error))?;
-    }
-    Ok(())
-}
-
-fn uprobe(kind: Kind, refusing: bool) -> &'static str {
-    match (kind, refusing) {
-        (Kind::Enter, false) => "apiward_tls_enter",
-        (Kind::Exit, false) => "apiward_tls_exit",
-        (Kind::Uretprobe, false) => "apiward_tls_return",
-        (Kind::Enter, true) => "apiward_tls_enter_refusing",
-        (Kind::Exit, true) => "apiward_tls_exit_refusing",
-        (Kind::Uretprobe, true) => "apiward_tls_return_refusing",
-    }
 }
 
 pub(super) fn take<T>(
@@ -635,53 +617,5 @@ impl RunTimes {
                 })
             })
             .collect()
-    }
-}
-
-/// The programs of the TLS probes, and their links: whoever drops this detaches everything.
-pub struct Probes {
-    ebpf: Ebpf,
-    /// By attach cookie.
-    refusals: HashMap<MapData, u64, i64>,
-    /// Their programs write registers.
-    refuses: bool,
-}
-
-/// An attached probe; detached by [`Probes::detach`].
-#[derive(Debug)]
-pub struct ProbeLink {
-    program: &'static str,
-    link: UProbeLinkId,
-}
-
-impl Probes {
-    /// Calls can be made to fail at sites that say how.
-    pub fn refuses(&self) -> bool {
-        self.refuses
-    }
-
-    /// How a call is made to fail at the site with this attach cookie.
-    pub fn refuse(&mut self, cookie: u64, refusal: i64) -> Result<(), MapError> {
-        self.refusals.insert(cookie, refusal, 0)
-    }
-
-    /// Attaches one probe at a file offset, for all processes that map the file.
-    pub fn attach(&mut self, file: &Path, offset: u64, kind: Kind, cookie: u64) -> Result<ProbeLink, String> {
-        let name = uprobe(kind, self.refuses);
-        let program: &mut UProbe = program(&mut self.ebpf, name)?;
-        let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(offset),
-            cookie: Some(cookie),
-        };
-        let link = program
-            .attach(point, file, UProbeScope::AllProcesses)
-            .map_err(|error| words(&error))?;
-        Ok(ProbeLink { program: name, link })
-    }
-
-    /// Takes a probe away.
-    pub fn detach(&mut self, link: ProbeLink) -> Result<(), String> {
-        let program: &mut UProbe = program(&mut self.ebpf, link.program)?;
-        program.detach(link.link).map_err(|error| words(&error))
     }
 }

@@ -346,7 +346,7 @@ pub fn destroys_sockets() -> Answer {
 }
 
 /// The program type may be there and the security module not be switched on.
-fn lsm(loads: Answer) -> Answer {
+pub(super) fn lsm(loads: Answer) -> Answer {
     match std::fs::read_to_string("/sys/kernel/security/lsm") {
         Ok(list) if !list.trim().split(',').any(|name| name == "bpf") => {
             Answer::No("`bpf` is not among the active security modules".into())

@@ -13,6 +13,7 @@ use apiward_common::scope::FileKey;
 use crate::capture::Process;
 use crate::kernel::gate::{GateMaps, GateTables};
 use crate::kernel::links::CgroupHook;
+use crate::kernel::sends::Sends;
 use crate::policy::gate::{self as compiler, Compiled};
 use crate::policy::{Engine, Mode, PolicySet};
 
@@ -23,6 +24,7 @@ const CLASSES_MAX: usize = apiward_common::limits::CLASSES_MAX as usize;
 pub struct Gate {
     maps: GateMaps,
     ingress: CgroupHook,
+    sends: Option<Sends>,
     classes: HashMap<Identity, Class>,
     /// Numbers that an agent before this one has given, which the kernel goes by.
     given: HashMap<Identity, u32>,
@@ -39,7 +41,7 @@ struct Class {
 }
 
 impl Gate {
-    pub fn new(maps: GateMaps, ingress: CgroupHook) -> Self {
+    pub fn new(maps: GateMaps, ingress: CgroupHook, sends: Option<Sends>) -> Self {
         let given: HashMap<Identity, u32> = maps.classes().into_iter().collect();
         Gate {
             next_class: given.values().copied().max().unwrap_or(0),
@@ -47,6 +49,7 @@ impl Gate {
             given,
             maps,
             ingress,
+            sends,
             classes: HashMap::new(),
             in_force: None,
             missing: String::new(),
@@ -103,6 +106,10 @@ impl Gate {
         self.ingress
             .attach()
             .map_err(|error| format!("the gate for what comes does not attach: {error}"))?;
+        if let Some(Err(error)) = self.sends.as_mut().map(Sends::attach) {
+            // It gives a cleaner error, and nothing else.
+            tracing::warn!(%error, "sends on denied connections fail later, by a reset");
+        }
         engine.gate_goes_by(number, &compiled.rules);
         self.maps
             .put_in_force(number, &tables, &workloads)

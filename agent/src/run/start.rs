@@ -106,6 +106,7 @@ fn attach(
         mut maps,
         egress,
         gate,
+        sends,
         probes,
         mut capabilities,
         run_times,
@@ -122,7 +123,7 @@ fn attach(
     capabilities.extend([host_pids(), resets]);
     executables.list_running(&mut maps);
     let sight = scope::Sight::new(kernel_scope, &config, &executables);
-    let gate = gate.map(|(maps, ingress)| Gate::new(maps, ingress));
+    let gate = gate.map(|(maps, ingress)| Gate::new(maps, ingress, sends));
     // Before the running processes are looked at: what they map meanwhile waits in the rings. Where a kernel program
     // tells of mappings, they are not needed.
     let mappings = mappings_needed
@@ -368,6 +369,14 @@ fn audit_start(config: &Config, policies: &PolicySet, exports: &Exports) {
 fn tell_missing(config: &Config, capabilities: &[load::Capability], exports: &Exports) {
     for missing in capabilities.iter().filter(|one| !one.available) {
         let (name, reason) = (missing.name, missing.reason.as_str());
+        // What only some kernels have is in the status, with what a denial is worth here.
+        if [load::TLS_REFUSE, load::SEND_REFUSE].contains(&name) {
+            tracing::info!(
+                "{name} is not to be had here: {}",
+                reason.lines().next().unwrap_or_default()
+            );
+            continue;
+        }
         tracing::warn!("{name} is missing, and the agent goes on without it: {reason}. See `apiward doctor`");
         exports.send(vec![wire::agent_state(
             "capability-missing",

@@ -533,6 +533,22 @@ fn the_systems_openssl_is_covered() {
         for site in &plan.sites {
             assert_eq!(SiteCookie::decode(site.cookie.encode()), Some(site.cookie));
         }
+        // Every way to the plaintext can be refused.
+        let elf = Elf::open(&path).unwrap();
+        for plan in [&plan, &calls] {
+            for (site, refusal) in plan.sites.iter().zip(refusals(&elf, &plan.sites).unwrap()) {
+                let asked = match (site.cookie.op, site.cookie.kind) {
+                    (Op::Write, kind) => kind == Kind::Enter,
+                    (Op::Read | Op::Peek, kind) => kind == Kind::Uretprobe,
+                    _ => false,
+                };
+                assert!(!asked || refusal.is_some(), "{}", site.why);
+                if let (Op::Write, Some(to @ 6..)) = (site.cookie.op, refusal) {
+                    let code = elf.code_at(site.file_offset + to as u64, 1).unwrap();
+                    assert_eq!(code, [0xc3], "{}", site.why);
+                }
+            }
+        }
         assert_eq!(scan(&path).unwrap(), Some(plan.library));
     }
 }

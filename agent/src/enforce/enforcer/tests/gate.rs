@@ -57,6 +57,33 @@ fn in_tls_the_gate_has_to_have_withheld_it() {
 }
 
 #[test]
+fn in_tls_a_read_that_was_made_to_fail_is_prevented() {
+    let id = FlowId::Tls {
+        pid: 4242,
+        object: 1,
+        generation: 0,
+    };
+    for (refused, word) in [(true, Guarantee::Prevented), (false, Guarantee::Contained)] {
+        let mut scene = Scene::new();
+        scene.call = call(1, flow(id, Some(COOKIE)));
+        scene.call.stopped = Some(Decision {
+            generation: 1,
+            rule: 0,
+            ground: Ground::Rule,
+            hook: Hook::TlsRead,
+            refused,
+            earlier: 0,
+        });
+        scene.gate().egress = Some(Egress {
+            passed_end: 500,
+            passed_at: Some(KernelTime(HEAD_AT.0 + 1)),
+            gate_from: Some(500),
+        });
+        assert_eq!(scene.outcome().guarantee, word, "refused: {refused}");
+    }
+}
+
+#[test]
 fn what_the_agent_withheld_late_is_not_the_gates() {
     let id = FlowId::Tls {
         pid: 4242,
