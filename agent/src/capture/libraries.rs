@@ -18,9 +18,9 @@ use apiward_common::scope::FileKey;
 use smol_str::SmolStr;
 
 use super::{KernelTime, TlsInfo};
+use crate::kernel::elf::Elf;
 use crate::kernel::load::{ProbeLink, Probes, file_key};
 use crate::kernel::mappings::{Mappings, Seen, Watch};
-use crate::kernel::elf::Elf;
 use crate::kernel::{mapped, site, turns};
 
 mod listed;
@@ -387,8 +387,11 @@ impl Keeper {
             }
             return;
         };
-        let path = &PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-        let plan = match site::plan_preferring(path, self.prefer) {
+        let (path, name) = (
+            &PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())),
+            path,
+        );
+        let plan = match site::plan_named(path, name, self.prefer) {
             Ok(plan) => plan,
             Err(error) => {
                 make_room(&mut self.refused);

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use object::LittleEndian as LE;
@@ -83,7 +83,11 @@ pub struct Elf {
 impl Elf {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Elf, ElfError> {
-        let file = File::open(path)?;
+        // A pipe must not have us wait for its writer.
+        let file = File::options()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+            .open(path)?;
         if !file.metadata()?.is_file() {
             return Err(ElfError::NotElf);
         }
@@ -339,7 +343,10 @@ impl Elf {
             .iter()
             .find(|s| s.executable && file_offset.wrapping_sub(s.offset) < s.file_bytes)
             .ok_or(ElfError::Damaged("a place is outside of the code"))?;
-        self.code(segment.vaddr.wrapping_add(file_offset - segment.offset), bytes_max)
+        self.code(
+            segment.vaddr.wrapping_add(file_offset - segment.offset),
+            bytes_max,
+        )
     }
 
     /// Every place in the code where a 4-byte distance from its own end leads to `target`: all direct calls, jumps

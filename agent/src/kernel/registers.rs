@@ -33,9 +33,10 @@ struct ProgLoad {
 
 /// `Err`: why not, in the kernel's words.
 pub fn can_be_written() -> Result<(), String> {
-    let program = load().map_err(|error| format!("a program that writes registers does not load: {error}"))?;
-    let attached =
-        attach(&program).map_err(|error| format!("a program that writes registers does not attach: {error}"))?;
+    let program =
+        load().map_err(|error| format!("a program that writes registers does not load: {error}"))?;
+    let attached = attach(&program)
+        .map_err(|error| format!("a program that writes registers does not attach: {error}"))?;
     let function: extern "C" fn() -> u64 = std::hint::black_box(untouched);
     let result = function();
     drop(attached);
