@@ -417,6 +417,11 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
         return;
     }
     let Some(budget) = budget(tcp.cookie, shed, what.bytes) else {
+        // Its end is told all the same, and with it how many bytes went by.
+        // SAFETY: a live map value.
+        if unsafe { (*flow).announced == 0 } {
+            apiward_announce(tcp, flow);
+        }
         return;
     };
     let mut operation = Operation::new(tcp.cookie, tcp.cookie, if what.sent { SENT } else { 0 }, budget);

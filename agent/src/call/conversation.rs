@@ -19,7 +19,7 @@ use bytes::{Buf, Bytes};
 use super::open::{Answer, Open};
 use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
-use super::{ApiCall, CallState, Limits, Phase, Stats, Unread};
+use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
 use crate::capture::{Decision, Direction, FlowId, FlowInfo, GapReason, KernelTime};
 use crate::decode::{Decoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
@@ -107,6 +107,8 @@ pub(super) struct Conversation {
     paused: bool,
     /// A request may have been lost: a response may answer none that we know.
     requests_lost: bool,
+    /// That bytes are missing where requests may have been is told.
+    gap_told: bool,
     /// A response may have been lost: order alone does not pair.
     responses_lost: bool,
     /// What the response direction is in the middle of belongs to no call: interim, or unpaired.
@@ -139,6 +141,7 @@ impl Conversation {
             waiting_since: KernelTime(0),
             paused: false,
             requests_lost: late,
+            gap_told: false,
             responses_lost: false,
             response_ignored: false,
             request_ignored: false,
@@ -253,8 +256,25 @@ impl Conversation {
         }
     }
 
+    /// Requests of this conversation are not read, or may not be.
+    fn tell_unread(&mut self, piece: &Piece, why: UnreadWhy, cx: &mut Context<'_>) {
+        if why == UnreadWhy::Gap && std::mem::replace(&mut self.gap_told, true) {
+            return;
+        }
+        if cx.unread.len() < UNREAD_LEN_MAX {
+            cx.unread.push(Unread {
+                flow: self.flow.clone(),
+                process: piece.process.clone(),
+                why,
+            });
+        }
+    }
+
     fn undecided_piece(&mut self, piece: Piece, cx: &mut Context<'_>) {
         let direction = piece.direction;
+        if matches!(piece.what, What::Gap { reason, .. } if is_loss(reason)) {
+            self.tell_unread(&piece, UnreadWhy::Gap, cx);
+        }
         let Some((role, piece)) = self.decide(piece, None, cx) else {
             return;
         };
@@ -340,12 +360,7 @@ impl Conversation {
             Sniffed::Responses => Role::Responses,
             Sniffed::Http2 => {
                 cx.stats.flows_http2 += 1;
-                if cx.unread.len() < UNREAD_LEN_MAX {
-                    cx.unread.push(Unread {
-                        flow: self.flow.clone(),
-                        process: piece.process,
-                    });
-                }
+                self.tell_unread(&piece, UnreadWhy::Http2, cx);
                 self.abandon();
                 return None;
             }

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
-pub use self::options::{Limits, Options, Stats, Unread};
+pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 

@@ -96,12 +96,23 @@ pub struct Stats {
     pub words_not_learnt: u64,
 }
 
-/// Conversations that nobody has asked for yet; beyond, they are counted alone ([`Stats::flows_http2`]).
+/// Conversations that nobody has asked for yet; beyond, they are counted alone ([`Stats::flows_http2`],
+/// [`Stats::out_of_step`]).
 pub(super) const UNREAD_LEN_MAX: usize = 4_096;
 
-/// A conversation in HTTP/2, which this build tells and does not read.
+/// Why requests of a conversation cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnreadWhy {
+    /// It is in HTTP/2, which this build tells and does not read.
+    Http2,
+    /// Bytes are missing, by overload or by a way that is not seen, where requests may have been.
+    Gap,
+}
+
+/// A conversation that cannot be read, or not all of it. Of one with gaps the first is told.
 #[derive(Clone)]
 pub struct Unread {
     pub flow: Arc<FlowInfo>,
     pub process: Arc<Process>,
+    pub why: UnreadWhy,
 }

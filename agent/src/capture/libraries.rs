@@ -388,8 +388,11 @@ impl Keeper {
             }
             return;
         };
-        let path = &PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-        let plan = match site::plan_preferring(path, self.prefer) {
+        let (path, name) = (
+            &PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())),
+            path,
+        );
+        let plan = match site::plan_named(path, name, self.prefer) {
             Ok(plan) => plan,
             Err(error) => {
                 make_room(&mut self.refused);

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use object::LittleEndian as LE;
@@ -83,7 +83,11 @@ pub struct Elf {
 impl Elf {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Elf, ElfError> {
-        let file = File::open(path)?;
+        // A pipe must not have us wait for its writer.
+        let file = File::options()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+            .open(path)?;
         if !file.metadata()?.is_file() {
             return Err(ElfError::NotElf);
         }

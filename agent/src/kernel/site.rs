@@ -106,8 +106,13 @@ pub fn plan(path: &Path) -> Result<LibraryPlan, PlanError> {
 
 /// The plan for the file at `path`, with a say in how.
 pub fn plan_preferring(path: &Path, prefer: Prefer) -> Result<LibraryPlan, PlanError> {
+    plan_named(path, path, prefer)
+}
+
+/// As [`plan_preferring`], of a file that is held open: `name` is where it lies, with what belongs to it beside it.
+pub fn plan_named(path: &Path, name: &Path, prefer: Prefer) -> Result<LibraryPlan, PlanError> {
     let elf = &Elf::open(path)?;
-    let library = identify::identify_at(elf, path)?.ok_or(PlanError::NotTls)?;
+    let library = identify::identify_at(elf, name)?.ok_or(PlanError::NotTls)?;
     if !elf.is_x86_64() {
         return Err(PlanError::Machine);
     }

@@ -3,6 +3,7 @@
 //! What can fail fails before anything is attached; what cannot be had is said and done without. When the loop
 //! ends, dropping the programs detaches them: nothing stays behind.
 
+mod drops;
 mod facts;
 mod gate;
 mod life;
@@ -102,7 +103,7 @@ pub struct Agent {
     policies_from: Origin,
     /// What was in force before the last change, to go back to.
     policies_before: Option<(Arc<PolicySet>, Origin)>,
-    dropped_records: u64,
+    drops: drops::Drops,
     /// Operations of exempt processes, by the kernel's count.
     operations_exempt: u64,
     held: Option<Held>,
@@ -265,10 +266,17 @@ impl Agent {
             executables,
             maps,
             gate,
+            drops,
             ..
         } = self;
         let (mut unseen, mut ended) = (Vec::new(), Vec::new());
         let records = ring.drain(DRAIN_RECORDS_MAX, |record| {
+            if drops.is_due(record.len()) {
+                let fresh = drops.fresh(&maps.counters());
+                if fresh > 0 {
+                    pipeline.lost(clock::now(), fresh);
+                }
+            }
             pipeline.record(record, &mut |notice| match notice {
                 Notice::Mapped { at, pid, file, name } => {
                     libraries.request(Request::Mapped { at, pid, file, name });
@@ -303,9 +311,13 @@ impl Agent {
             });
         });
         // Before the ends: a short connection may have begun and ended in this batch.
-        for call::Unread { flow, process } in self.pipeline.calls.take_unread() {
-            if self.unread.began(flow.carrier, &process) {
-                self.unseen(&flow, &process, unread::HTTP2);
+        for call::Unread { flow, process, why } in self.pipeline.calls.take_unread() {
+            match why {
+                call::UnreadWhy::Gap => self.unseen(&flow, &process, unread::GAP),
+                call::UnreadWhy::Http2 if self.unread.began(flow.carrier, &process) => {
+                    self.unseen(&flow, &process, unread::HTTP2);
+                }
+                call::UnreadWhy::Http2 => {}
             }
         }
         for (cookie, process, bytes, enforceable, seen) in ended {
@@ -390,14 +402,11 @@ impl Agent {
     /// The kernel's own count of what it dropped.
     fn ask_drops(&mut self, now: KernelTime) {
         let counters = self.maps.counters();
-        // A flow that was given up as a whole is a loss too, though nothing was dropped in the ring.
         self.operations_exempt = counters.exempt;
         self.telemetry.set_operations_exempt(counters.exempt);
         self.life.denied(counters.gate_denied);
-        let given_up = counters.dropped_records + counters.shed_operations;
-        let fresh = given_up.saturating_sub(self.dropped_records);
+        let fresh = self.drops.fresh(&counters);
         if fresh > 0 {
-            self.dropped_records = given_up;
             self.pipeline.lost(now, fresh);
         }
         for (name, total) in [

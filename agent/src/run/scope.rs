@@ -271,7 +271,11 @@ impl Sight {
             return true;
         }
         let process = Path::new("/proc").join(pid.to_string());
-        (by_cgroup && self.has_cgroup(&fs::read_to_string(process.join("cgroup")).unwrap_or_default()))
+        (by_cgroup
+            && self.in_cgroup(
+                pid,
+                &fs::read_to_string(process.join("cgroup")).unwrap_or_default(),
+            ))
             || (scope.by_exe && fs::read_link(process.join("exe")).is_ok_and(|exe| self.exes.is_match(exe)))
             || (!scope.netns.is_empty()
                 && fs::metadata(process.join("ns/net"))
@@ -286,6 +290,15 @@ impl Sight {
         let full = self.root.as_ref().zip(path).map(|(root, path)| root.join(path));
         let exempt = &self.scope.exempt_cgroups;
         full.is_some_and(|full| exempt.iter().any(|cgroup| full.starts_with(&cgroup.path)))
+            || (is_relative(&text) && exempt.iter().any(|cgroup| is_member(pid, &cgroup.path)))
+    }
+
+    /// By what `/proc/<pid>/cgroup` says; in a cgroup namespace of the agent's own, where that begins at the agent's cgroup
+    /// and says nothing of the names above it, by what the cgroups themselves say.
+    fn in_cgroup(&self, pid: u32, text: &str) -> bool {
+        let listed = &self.scope.cgroups;
+        self.has_cgroup(text)
+            || (is_relative(text) && listed.iter().any(|cgroup| is_member(pid, &cgroup.path)))
     }
 
     /// By what `/proc/<pid>/cgroup` says.
@@ -304,6 +317,35 @@ impl Sight {
             .any(|cgroup| full.starts_with(&cgroup.path));
         listed || self.containers.iter().any(|id| path.contains(id.as_str()))
     }
+}
+
+/// Whether the cgroup is told relative to the reader's own (cgroup_namespaces(7)).
+fn is_relative(text: &str) -> bool {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    path.is_some_and(|path| path == ".." || path.starts_with("../"))
+}
+
+/// Cgroups that are looked through for one process.
+const MEMBERS_CGROUPS_MAX: usize = 4_096;
+
+/// Whether the process is in a cgroup or one below it.
+fn is_member(pid: u32, cgroup: &Path) -> bool {
+    let pid = pid.to_string();
+    let mut waiting = vec![cgroup.to_path_buf()];
+    for _ in 0..MEMBERS_CGROUPS_MAX {
+        let Some(cgroup) = waiting.pop() else { return false };
+        let members = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        if members.lines().any(|line| line == pid) {
+            return true;
+        }
+        let below = fs::read_dir(&cgroup).into_iter().flatten().flatten();
+        waiting.extend(
+            below
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+    }
+    false
 }
 
 #[cfg(test)]
@@ -365,6 +407,21 @@ mod tests {
         ] {
             assert_eq!(listed.has_cgroup(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn in_a_cgroup_namespace_of_its_own_the_cgroups_tell_their_members() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(dir.path().join("cgroup.procs"), "1\n").unwrap();
+        fs::write(below.join("cgroup.procs"), "12\n345\n").unwrap();
+        let listed = sight(&[&dir.path().display().to_string()], &[]);
+        let relative = "0::/../../a/b\n";
+        assert!(listed.in_cgroup(345, relative) && listed.in_cgroup(1, "0::/..\n"));
+        assert!(!listed.in_cgroup(34, relative));
+        // Told by names: those decide.
+        assert!(!listed.in_cgroup(345, "0::/a/b\n"));
     }
 
     #[test]

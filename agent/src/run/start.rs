@@ -87,6 +87,7 @@ fn attach(
     commands: tokio::sync::mpsc::Receiver<export::command::Command>,
     telemetry: Arc<Telemetry>,
 ) -> Result<Agent> {
+    let ring_bytes = config.capture.ring_bytes;
     let listeners = learn_connections();
     // Before anything is attached: it makes a connection of its own.
     let resets = socket_destroy();
@@ -188,7 +189,7 @@ fn attach(
         policies,
         policies_from: super::Origin::Files,
         policies_before: None,
-        dropped_records: 0,
+        drops: super::drops::Drops::new(ring_bytes),
         operations_exempt: 0,
         held: None,
         unread: super::unread::Unread::default(),

@@ -13,6 +13,8 @@ use crate::capture::intake::Blind;
 
 /// The reason in events and in the status.
 pub const HTTP2: &str = "http2";
+/// Bytes are missing, by overload or by a way that no hook sees, where requests may have been.
+pub const GAP: &str = "gap";
 /// Connections that are remembered until they end; the bytes of those beyond count as seen, and the flows all the same.
 const OPEN_MAX: usize = 65_536;
 /// Executables told apart.

@@ -179,6 +179,7 @@ pub fn check_side(calls: &[Value], ids: &[String], side: &Side<'_>) -> Result {
             && call["request"]["path"] == side.path
             && call["response"]["status"] == side.status
             && call["remote"]["address"] == side.remote
+            && side.tls != text(&call["tls"]["version"]).is_empty()
             && call["state"] == "answered"
             && call["loss_overlap"] == false
             && call["anomalies"] == serde_json::json!([])

@@ -2,7 +2,7 @@
 
 use super::{Context, Conversation, Side, is_loss};
 use crate::call::open::{Answer, Open};
-use crate::call::{CallDirection, Phase, facts};
+use crate::call::{CallDirection, Phase, UnreadWhy, facts};
 use crate::capture::{Direction, KernelTime};
 use crate::decode::{Anomaly, AnswerTo, Broken, Event, GapEffect, Head, Role};
 use crate::flow::{Piece, What};
@@ -17,6 +17,7 @@ impl Conversation {
         if matches!(self.lane_mut(piece.direction).side, Side::Undecided { .. }) {
             if matches!(piece.what, What::Gap { .. }) {
                 self.requests_are_lost(cx);
+                self.tell_unread(&piece, UnreadWhy::Gap, cx);
             }
             match self.decide(piece, Some(Role::Requests), cx) {
                 Some((_, decided)) => piece = decided,
@@ -45,6 +46,7 @@ impl Conversation {
                 }
                 if effect == GapEffect::OutOfStep {
                     self.requests_are_lost(cx);
+                    self.tell_unread(&piece, UnreadWhy::Gap, cx);
                 }
             }
             What::Chunk(bytes) => {

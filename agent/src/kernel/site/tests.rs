@@ -554,6 +554,18 @@ fn the_systems_openssl_is_covered() {
 }
 
 #[test]
+fn a_library_that_is_held_open_has_its_version_from_beside_its_name() {
+    let Some(path) = on_this_machine("libssl.so.3") else {
+        return;
+    };
+    let held = std::fs::File::open(&path).unwrap();
+    let open = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    let plan = plan_named(Path::new(&open), &path, Prefer::default()).unwrap();
+    assert_eq!(scan(&path).unwrap(), Some(plan.library.clone()));
+    assert!(plan.library.version.starts_with("3."), "{:?}", plan.library);
+}
+
+#[test]
 fn names_do_not_decide_what_a_file_is() {
     // NSS's libssl3.so has nothing to do with libssl.so.3, and GnuTLS ships a layer with some of its names.
     for (name, unknown) in [
