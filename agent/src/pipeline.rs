@@ -4,18 +4,21 @@
 //! What is kept here belongs to no stage: the verdict on a call until the call ends, and the events of calls whose
 //! outcome the kernel has not told yet.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 
 use crate::call::{ApiCall, CallId, CallState, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
-use crate::capture::{Captured, FlowId, KernelTime, Process};
+use crate::capture::{Captured, FlowId, KernelTime};
 use crate::detect::{self, Finding};
-use crate::enforce::{Answer, Enforcement, FlowGate};
+use crate::enforce::{Answer, Enforcement, FlowGate, Outcome};
 use crate::export::clock::Clock;
 use crate::export::{Batch, wire};
 use crate::flow::{Flows, Item};
 use crate::policy::breaker::Breakers;
-use crate::policy::{Action, Engine, Verdict};
+use crate::policy::coverage::{Ended, Reach};
+use crate::policy::{Action, Engine, Guarantee, Verdict, canary};
 
 /// Ended calls whose outcome is not known yet; beyond it, an event goes out without one, and says so.
 const UNTOLD_CALLS_MAX: usize = 8_192;
@@ -44,6 +47,8 @@ pub struct Judge<G> {
     by_policy: HashMap<smol_str::SmolStr, Tally>,
     told: wire::Told,
     pub breakers: Breakers,
+    /// What was said of denied calls of canaries: those are nobody's events.
+    pub canary_told: BTreeMap<Guarantee, u64>,
     /// On their way out; taken by the owner.
     pub events: Batch,
     pub ended: u64,
@@ -58,16 +63,12 @@ struct Untold {
 }
 
 /// What a policy has decided so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub matched: u64,
     pub denied: u64,
-    /// Connections of its workload that have ended, and the bytes they moved.
-    pub flows: u64,
-    pub flows_enforceable: u64,
-    pub bytes: u64,
-    pub bytes_enforceable: u64,
-    pub bytes_unseen: u64,
+    /// Connections of its workload that have ended.
+    pub reach: Reach,
 }
 
 impl<G: FlowGate> Pipeline<G> {
@@ -200,6 +201,7 @@ impl<G: FlowGate> Judge<G> {
             untold: HashMap::new(),
             by_policy: HashMap::new(),
             told: wire::Told::default(),
+            canary_told: BTreeMap::new(),
             events,
             ended: 0,
             outcomes_missed: 0,
@@ -251,32 +253,31 @@ impl<G: FlowGate> Judge<G> {
 
     fn count(&mut self, verdict: &Verdict) {
         if !verdict.policy.is_empty() {
-            let tally = self.by_policy.entry(verdict.policy.clone()).or_default();
+            let tally = self.tally(&verdict.policy);
             tally.matched += 1;
             tally.denied += u64::from(matches!(verdict.action, Action::Deny | Action::Kill));
         }
     }
 
     /// A connection has ended: it counts for the coverage of every policy whose workload it was.
-    pub fn flow_ended(&mut self, process: &Process, bytes: u64, enforceable: bool, seen: bool) {
+    pub fn flow_ended(&mut self, ended: &Ended<'_>) {
         let set = self.engine.set().clone();
-        for policy in set.concerning(process) {
-            let tally = self.by_policy.entry(policy.name.clone()).or_default();
-            tally.flows += 1;
-            tally.bytes += bytes;
-            if enforceable {
-                tally.flows_enforceable += 1;
-                tally.bytes_enforceable += bytes;
-            }
-            if !seen {
-                tally.bytes_unseen += bytes;
-            }
+        if set.is_canary(ended.process) {
+            return;
+        }
+        for policy in set.concerning(ended.process) {
+            self.tally(&policy.name).reach.ended(ended);
         }
     }
 
-    /// What a policy has decided so far.
-    pub fn tally(&self, policy: &str) -> Tally {
-        self.by_policy.get(policy).copied().unwrap_or_default()
+    /// What a policy has decided so far; `None`: nothing, and none of its connections has ended.
+    pub fn tally_of(&self, policy: &str) -> Option<&Tally> {
+        self.by_policy.get(policy)
+    }
+
+    /// The same, to count on.
+    pub fn tally(&mut self, policy: &smol_str::SmolStr) -> &mut Tally {
+        self.by_policy.entry(policy.clone()).or_default()
     }
 
     fn finish(&mut self, call: &mut ApiCall, findings: Vec<Finding>, verdict: Verdict) {
@@ -301,10 +302,22 @@ impl<G: FlowGate> Judge<G> {
                 None
             }
         };
-        let event = self
-            .told
-            .call(&self.clock, call, &findings, &verdict, outcome.as_ref());
-        self.events.push(event);
+        self.tell_call(call, &findings, &verdict, outcome.as_ref());
+    }
+
+    fn tell_call(
+        &mut self,
+        call: &ApiCall,
+        findings: &[Finding],
+        verdict: &Verdict,
+        outcome: Option<&Outcome>,
+    ) {
+        if verdict.policy != canary::NAME {
+            let event = self.told.call(&self.clock, call, findings, verdict, outcome);
+            self.events.push(event);
+        } else if let Some(outcome) = outcome {
+            *self.canary_told.entry(outcome.guarantee).or_default() += 1;
+        }
     }
 
     /// Events whose outcome is known now.
@@ -316,10 +329,7 @@ impl<G: FlowGate> Judge<G> {
                 verdict,
             }) = self.untold.remove(&id)
             {
-                let event = self
-                    .told
-                    .call(&self.clock, &call, &findings, &verdict, Some(&outcome));
-                self.events.push(event);
+                self.tell_call(&call, &findings, &verdict, Some(&outcome));
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct Telemetry {
     operations_exempt: Gauge<u64, AtomicU64>,
     flows_open: Gauge,
     enforcing: Gauge,
+    canary: Family<Label, Gauge>,
+    policy_degraded: Family<Label, Gauge>,
     ready: AtomicBool,
 }
 
@@ -108,6 +110,18 @@ impl Telemetry {
             "1 in enforce mode, 0 in observe mode",
             enforcing.clone(),
         );
+        let canary = Family::default();
+        registry.register(
+            "canary",
+            "What canaries measured last, by quadrant: 1 as promised, 0 not, -1 not measured",
+            canary.clone(),
+        );
+        let policy_degraded = Family::default();
+        registry.register(
+            "policy_degraded",
+            "1 where a policy's word does not hold as it should, by policy",
+            policy_degraded.clone(),
+        );
         Telemetry {
             registry,
             events,
@@ -122,6 +136,8 @@ impl Telemetry {
             operations_exempt,
             flows_open,
             enforcing,
+            canary,
+            policy_degraded,
             ready: AtomicBool::new(false),
         }
     }
@@ -181,6 +197,23 @@ impl Telemetry {
     /// Whether denials are carried out.
     pub fn set_enforcing(&self, enforcing: bool) {
         self.enforcing.set(enforcing.into());
+    }
+
+    /// What canaries have measured in a quadrant: 1 as promised, 0 not, -1 not measured.
+    pub fn set_canary(&self, quadrant: &str, value: i64) {
+        self.canary
+            .get_or_create(&[("quadrant", quadrant.to_owned())])
+            .set(value);
+    }
+
+    /// Whether the policies' word holds; those that are not named any more are forgotten.
+    pub fn set_policies_degraded<'p>(&self, policies: impl Iterator<Item = (&'p str, bool)>) {
+        self.policy_degraded.clear();
+        for (policy, is_degraded) in policies {
+            self.policy_degraded
+                .get_or_create(&[("policy", policy.to_owned())])
+                .set(is_degraded.into());
+        }
     }
 
     /// The kernel programs are loaded: `/ready` answers 200 from now on.

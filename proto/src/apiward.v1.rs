@@ -381,8 +381,10 @@ pub struct Heartbeat {
     pub coverage: ::prost::alloc::vec::Vec<Coverage>,
     #[prost(uint64, tag = "6")]
     pub spool_bytes: u64,
+    #[prost(message, repeated, tag = "60")]
+    pub canaries: ::prost::alloc::vec::Vec<Canary>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Coverage {
     #[prost(string, tag = "1")]
     pub policy: ::prost::alloc::string::String,
@@ -396,6 +398,74 @@ pub struct Coverage {
     pub bytes_enforceable: u64,
     #[prost(uint64, tag = "6")]
     pub bytes_unseen: u64,
+    /// Whose connections were not enforceable, and why.
+    #[prost(message, repeated, tag = "60")]
+    pub blind: ::prost::alloc::vec::Vec<BlindSpot>,
+    /// Why the policy's word does not hold as it should, one line each; empty: it does.
+    #[prost(string, repeated, tag = "61")]
+    pub degraded: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// `coverage.min` of the policy; 0: none.
+    #[prost(double, tag = "62")]
+    pub min: f64,
+    /// Shares of the last hour, where any of its connections has ended in it.
+    #[prost(double, optional, tag = "63")]
+    pub flows_share: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "64")]
+    pub bytes_share: ::core::option::Option<f64>,
+}
+/// A process whose bytes are moved and not seen.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlindSpot {
+    #[prost(string, tag = "1")]
+    pub exe: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// unknown-tls, memory-bio, http2
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    #[prost(uint64, tag = "5")]
+    pub flows: u64,
+}
+/// One quadrant as canaries have measured it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Canary {
+    /// inbound-clear, outbound-clear, inbound-tls, outbound-tls
+    #[prost(string, tag = "60")]
+    pub quadrant: ::prost::alloc::string::String,
+    /// The strongest word that was promised, and the weakest that is taken for kept.
+    #[prost(string, tag = "61")]
+    pub promised: ::prost::alloc::string::String,
+    #[prost(string, tag = "62")]
+    pub least: ::prost::alloc::string::String,
+    /// The weakest that was measured: prevented, contained, cut, none; empty: not measured.
+    #[prost(string, tag = "63")]
+    pub measured: ::prost::alloc::string::String,
+    /// Why it was not measured, or why it failed; empty: as promised.
+    #[prost(string, tag = "64")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "65")]
+    pub failed: bool,
+    /// Word → forbidden calls, by the far end's own log.
+    #[prost(btree_map = "string, uint64", tag = "66")]
+    pub forbidden: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
+    #[prost(uint64, tag = "67")]
+    pub allowed: u64,
+    #[prost(uint64, tag = "68")]
+    pub allowed_failed: u64,
+    /// From the forbidden byte to the refusal or the reset, at the median.
+    #[prost(uint64, tag = "69")]
+    pub median_ns: u64,
+    /// Word → forbidden calls, by the agent's own word.
+    #[prost(btree_map = "string, uint64", tag = "70")]
+    pub told: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u64>,
+    /// Of the forbidden calls, those whose whole answer had gone out before the reset: `cut`, all the same.
+    #[prost(uint64, tag = "71")]
+    pub answered: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommandResult {
@@ -1123,8 +1193,13 @@ pub struct Status {
     /// The mode goes back to observing then, unless it is confirmed. 0: it does not.
     #[prost(uint64, tag = "23")]
     pub mode_until_ns: u64,
+    /// What the last canaries have measured, and when; empty: none were sent since the start.
+    #[prost(message, repeated, tag = "60")]
+    pub canaries: ::prost::alloc::vec::Vec<Canary>,
+    #[prost(uint64, tag = "61")]
+    pub proved_ns: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PolicyStatus {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -1161,21 +1236,6 @@ pub struct Library {
     pub reason: ::prost::alloc::string::String,
     #[prost(uint32, tag = "7")]
     pub processes: u32,
-}
-/// A process whose bytes are moved and not seen.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct BlindSpot {
-    #[prost(string, tag = "1")]
-    pub exe: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "2")]
-    pub pid: u32,
-    /// unknown-tls, memory-bio, http2
-    #[prost(string, tag = "3")]
-    pub reason: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "4")]
-    pub bytes: u64,
-    #[prost(uint64, tag = "5")]
-    pub flows: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Exporter {
@@ -1249,6 +1309,88 @@ pub struct WhyResponse {
     /// Nothing found: why that may be.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProveRequest {
+    #[prost(oneof = "prove_request::Message", tags = "60, 61, 62")]
+    pub message: ::core::option::Option<prove_request::Message>,
+}
+/// Nested message and enum types in `ProveRequest`.
+pub mod prove_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        #[prost(message, tag = "60")]
+        Begin(super::ProveBegin),
+        #[prost(message, tag = "61")]
+        Settle(super::ProveSettle),
+        #[prost(message, tag = "62")]
+        End(super::ProveEnd),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveBegin {
+    #[prost(string, tag = "60")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Answered when the agent has taken in whatever happened before it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveSettle {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProveEnd {
+    #[prost(message, repeated, tag = "60")]
+    pub canaries: ::prost::alloc::vec::Vec<Canary>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProveResponse {
+    #[prost(oneof = "prove_response::Message", tags = "60, 61, 62, 63")]
+    pub message: ::core::option::Option<prove_response::Message>,
+}
+/// Nested message and enum types in `ProveResponse`.
+pub mod prove_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        #[prost(message, tag = "60")]
+        Ready(super::ProveReady),
+        #[prost(message, tag = "61")]
+        Settled(super::ProveSettled),
+        #[prost(message, tag = "62")]
+        Ended(super::ControlResult),
+        /// It cannot be measured here: why, and what to do.
+        #[prost(string, tag = "63")]
+        Impossible(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProveReady {
+    /// Where canaries run, below the mount point of cgroup2: what is protected in `near`, its other end in `far`.
+    #[prost(string, tag = "60")]
+    pub cgroup: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "61")]
+    pub cgroup_id: u64,
+    /// Calls of it are denied in `near`, whatever the direction; all others of the canaries are allowed.
+    #[prost(string, tag = "62")]
+    pub forbidden_path: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "63")]
+    pub promises: ::prost::alloc::vec::Vec<Promise>,
+}
+/// What a canary is held against.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Promise {
+    /// inbound-clear, outbound-clear, inbound-tls, outbound-tls
+    #[prost(string, tag = "60")]
+    pub quadrant: ::prost::alloc::string::String,
+    /// The strongest word that a denial of a head can have here; `unsupported`: none.
+    #[prost(string, tag = "61")]
+    pub best: ::prost::alloc::string::String,
+    /// The weakest that a canary may show.
+    #[prost(string, tag = "62")]
+    pub least: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProveSettled {
+    /// What the agent has said of denied canary calls since the last answer: word → calls.
+    #[prost(btree_map = "string, uint64", tag = "60")]
+    pub told: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u64>,
 }
 /// Generated client implementations.
 pub mod control_client {
@@ -1488,6 +1630,28 @@ pub mod control_client {
             req.extensions_mut().insert(GrpcMethod::new("apiward.v1.Control", "Why"));
             self.inner.unary(req, path, codec).await
         }
+        /// Puts canaries in force beside the policies, for as long as the stream is open: `apiward prove`.
+        pub async fn prove(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ProveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ProveResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/apiward.v1.Control/Prove");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("apiward.v1.Control", "Prove"));
+            self.inner.streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1540,6 +1704,17 @@ pub mod control_server {
             &self,
             request: tonic::Request<super::WhyRequest>,
         ) -> std::result::Result<tonic::Response<super::WhyResponse>, tonic::Status>;
+        /// Server streaming response type for the Prove method.
+        type ProveStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ProveResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Puts canaries in force beside the policies, for as long as the stream is open: `apiward prove`.
+        async fn prove(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ProveRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ProveStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct ControlServer<T> {
@@ -1919,6 +2094,52 @@ pub mod control_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/apiward.v1.Control/Prove" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProveSvc<T: Control>(pub Arc<T>);
+                    impl<T: Control> tonic::server::StreamingService<super::ProveRequest>
+                    for ProveSvc<T> {
+                        type Response = super::ProveResponse;
+                        type ResponseStream = T::ProveStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ProveRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::prove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

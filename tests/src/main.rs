@@ -19,6 +19,7 @@ mod harness;
 mod keep;
 mod lives;
 mod operator;
+mod prove;
 mod ways;
 
 use harness::Result;
@@ -51,6 +52,7 @@ fn main() {
         delivery::STORIES,
         containers::STORIES,
         operator::STORIES,
+        prove::STORIES,
     ]
     .concat()
     .into_iter()

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use apiward_proto::v1;
 use apiward_proto::v1::control_client::ControlClient;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
@@ -154,6 +155,15 @@ impl Agent {
             reason: reason.to_owned(),
         };
         let answer = self.client.undo_policies(limited(request, CHANGE_TIMEOUT)).await;
+        Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
+    }
+
+    /// Canaries are in force for as long as both streams are held.
+    pub async fn prove(
+        &mut self,
+        requests: tokio::sync::mpsc::Receiver<v1::ProveRequest>,
+    ) -> Result<Streaming<v1::ProveResponse>, Problem> {
+        let answer = self.client.prove(ReceiverStream::new(requests)).await;
         Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
     }
 
@@ -368,7 +378,7 @@ mod tests {
                     Command::Facts { reply } => drop(reply.send(Facts::default())),
                     Command::ReloadPolicies { asked } => asked.refuse("a.yaml:3:1: no"),
                     Command::UndoPolicies { asked } => asked.accept("b", "a", "as before"),
-                    Command::PushPolicies { .. } | Command::Release { .. } => {}
+                    Command::PushPolicies { .. } | Command::Prove(_) | Command::Release { .. } => {}
                 }
             }
         });

@@ -2,18 +2,20 @@
 //! on files alone; only `run` loads programs.
 //!
 //! Exit codes: 0 done · 1 it did not work, the message says what to do · 2 the command line or a file is wrong.
-//! `doctor` and `status` say in their help what theirs mean beyond that.
+//! `doctor`, `status` and `prove` say in their help what theirs mean beyond that.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod canary;
 mod client;
 mod doctor;
 mod mode;
 mod policy;
 mod print;
+mod prove;
 mod release;
 mod run;
 mod status;
@@ -49,6 +51,11 @@ enum Command {
     Why(why::Args),
     /// What this kernel allows, what is missing, and what it costs.
     Doctor(doctor::Args),
+    /// Measure, with canaries, whether what is promised of denials holds on this host.
+    Prove(prove::Args),
+    /// One end of a canary's connection.
+    #[command(hide = true)]
+    Canary(canary::Args),
 }
 
 /// How a command prints.
@@ -87,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => policy::run(args),
         Command::Why(args) => why::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Prove(args) => prove::run(args),
+        Command::Canary(args) => canary::run(args),
     };
     match result {
         Ok(code) => code,

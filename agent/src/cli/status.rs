@@ -100,8 +100,9 @@ impl Verdict {
             ));
         }
         for policy in &status.policies {
-            for unmet in &policy.unmet {
-                reasons.push(format!("policy {}: {unmet}", policy.name));
+            let degraded = policy.coverage.iter().flat_map(|coverage| &coverage.degraded);
+            for why in policy.unmet.iter().chain(degraded) {
+                reasons.push(format!("policy {}: {why}", policy.name));
             }
         }
         Verdict {
@@ -213,6 +214,11 @@ fn page(
         let until = print::date_time(status.mode_until_ns, zone);
         field(&mut paper, "mode", &format!("until {until}, unless confirmed"));
     }
+    if !status.canaries.is_empty() {
+        let words: Vec<String> = status.canaries.iter().map(canary_words).collect();
+        let at = print::date_time(status.proved_ns, zone);
+        field(&mut paper, "measured", &format!("{} ({at})", words.join(", ")));
+    }
     policies(&mut paper, status);
     list(&mut paper, "TLS libraries", &status.libraries, library);
     list(&mut paper, "blind spots", &status.blind_spots, |paper, spot| {
@@ -290,6 +296,16 @@ fn policies(paper: &mut Paper, status: &v1::Status) {
                 share(coverage.bytes_enforceable, coverage.bytes),
                 print::bytes(coverage.bytes_unseen)
             ));
+            for spot in coverage.blind.iter().take(LINES_MAX) {
+                paper.put("      out of reach: ").line(&spot_words(spot));
+            }
+        }
+        for why in policy.coverage.iter().flat_map(|coverage| &coverage.degraded) {
+            paper
+                .put("    ")
+                .styled(Style::Bad, "degraded")
+                .put(": ")
+                .line(why);
         }
         for unmet in &policy.unmet {
             paper.put("    ").styled(Style::Warn, "!").put(" ").line(unmet);
@@ -298,8 +314,17 @@ fn policies(paper: &mut Paper, status: &v1::Status) {
     more(paper, status.policies.len());
 }
 
+fn canary_words(canary: &v1::Canary) -> String {
+    let measured = match canary.measured.as_str() {
+        "" => "not measured",
+        word => word,
+    };
+    let failed = if canary.failed { " FAILED" } else { "" };
+    format!("{} {measured}{failed}", canary.quadrant)
+}
+
 /// A share that rounds to all or nothing only if it is that.
-fn share(part: u64, whole: u64) -> String {
+pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "none".into();
     }
@@ -402,6 +427,31 @@ fn exporter(paper: &mut Paper, exporter: &v1::Exporter) {
     paper.end();
 }
 
+/// A policy's coverage for machines.
+pub fn coverage_json(coverage: &v1::Coverage) -> Value {
+    json!({
+        "flows": coverage.flows,
+        "flows_enforceable": coverage.flows_enforceable,
+        "bytes": coverage.bytes,
+        "bytes_enforceable": coverage.bytes_enforceable,
+        "bytes_unseen": coverage.bytes_unseen,
+        "min": (coverage.min > 0.0).then_some(coverage.min),
+        "flows_share": coverage.flows_share,
+        "bytes_share": coverage.bytes_share,
+        "blind": coverage.blind.iter().map(spot_json).collect::<Vec<_>>(),
+    })
+}
+
+fn spot_json(spot: &v1::BlindSpot) -> Value {
+    json!({
+        "exe": spot.exe,
+        "pid": spot.pid,
+        "reason": spot.reason,
+        "bytes": spot.bytes,
+        "flows": spot.flows,
+    })
+}
+
 /// The status for machines. Names are those of the contract.
 pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
     let policies: Vec<Value> = status
@@ -416,13 +466,8 @@ pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
                 "rules": policy.rules,
                 "matched": policy.matched,
                 "denied": policy.denied,
-                "coverage": {
-                    "flows": coverage.flows,
-                    "flows_enforceable": coverage.flows_enforceable,
-                    "bytes": coverage.bytes,
-                    "bytes_enforceable": coverage.bytes_enforceable,
-                    "bytes_unseen": coverage.bytes_unseen,
-                },
+                "coverage": coverage_json(&coverage),
+                "degraded": coverage.degraded,
                 "unmet": policy.unmet,
             })
         })
@@ -442,19 +487,7 @@ pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
             })
         })
         .collect();
-    let blind_spots: Vec<Value> = status
-        .blind_spots
-        .iter()
-        .map(|spot| {
-            json!({
-                "exe": spot.exe,
-                "pid": spot.pid,
-                "reason": spot.reason,
-                "bytes": spot.bytes,
-                "flows": spot.flows,
-            })
-        })
-        .collect();
+    let blind_spots: Vec<Value> = status.blind_spots.iter().map(spot_json).collect();
     let exporters: Vec<Value> = status
         .exporters
         .iter()
@@ -507,5 +540,7 @@ pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
         "on_exit": status.on_exit,
         "mode_until": (status.mode_until_ns != 0)
             .then(|| apiward_proto::json::time_text(status.mode_until_ns)),
+        "canaries": status.canaries.iter().map(super::prove::canary_json).collect::<Vec<_>>(),
+        "proved_ns": (status.proved_ns > 0).then_some(status.proved_ns),
     })
 }

@@ -88,6 +88,9 @@ pub const KEYS: &[Key] = &[
     key("on_exit", "`release`, `keep`", "release", "What becomes of enforcement when the agent ends, however it ends: `release` takes it away; with `keep` the gate in the kernel goes on, until the next agent takes over or `keep_for` is over. It needs a bpffs of the host, and is refused where there is none."),
     key("keep_for", "duration", "15m", "How long denials hold that no living agent confirms: with `on_exit: keep` after its end, and when it hangs. Then everything passes. The agent renews it every quarter. 5s to 7d."),
     key("pins", "directory", "/sys/fs/bpf/apiward", "Where, in a bpffs of the host, is what `on_exit: keep` keeps. `apiward release` looks there."),
+    key("prove", "mapping", "", "Canaries: whether what is promised of denials holds on this host is measured by the agent itself, as by `apiward prove`."),
+    key("prove.at_start", "`true`, `false`", "false", "Measure once the agent runs."),
+    key("prove.every", "duration, or `off`", "off", "Measure again each time so much has passed. 10m to 30d; `24h` is a good choice."),
     key("control", "socket", "/run/apiward/control.sock", "The local socket that `apiward status`, `watch` and `mode` speak to (0600)."),
     key("metrics", "mapping, or `off`", "", "Prometheus metrics."),
     key("metrics.listen", "address, or `off`", "127.0.0.1:9464", "Where they are served."),
@@ -122,6 +125,8 @@ pub(super) struct File {
     pub on_exit: Option<OnExit>,
     pub keep_for: Option<Duration>,
     pub pins: Option<PathBuf>,
+    pub prove_at_start: Option<bool>,
+    pub prove_every: Option<Option<Duration>>,
     pub control: Option<PathBuf>,
     pub metrics: Option<Option<SocketAddr>>,
 }
@@ -214,6 +219,7 @@ fn root(reader: &Reader, document: &Node) -> Option<File> {
         redact.finish();
     }
     on_exit(&fields, &mut file);
+    prove(&fields, &mut file);
     file.metrics = metrics(&fields);
     fields.finish();
     Some(file)
@@ -319,6 +325,24 @@ fn on_exit(fields: &Fields<'_>, file: &mut File) {
         Duration::from_secs(5)..=Duration::from_secs(7 * 86_400),
     );
     file.pins = path(fields, "pins", "an absolute directory in a bpffs");
+}
+
+fn prove(fields: &Fields<'_>, file: &mut File) {
+    let Some(prove) = fields.mapping("prove") else {
+        return;
+    };
+    file.prove_at_start = prove.bool("at_start");
+    let is_off = |node: &Node| matches!(&node.value, Value::Scalar { text, .. } if text == "off");
+    file.prove_every = match prove.take("every") {
+        Some(node) if is_off(node) => Some(None),
+        _ => prove
+            .duration(
+                "every",
+                Duration::from_secs(600)..=Duration::from_secs(30 * 86_400),
+            )
+            .map(Some),
+    };
+    prove.finish();
 }
 
 fn metrics(fields: &Fields<'_>) -> Option<Option<SocketAddr>> {

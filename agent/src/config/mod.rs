@@ -61,6 +61,7 @@ pub struct Config {
     pub keep_for: Duration,
     /// The directory, in the host's bpffs, of what is kept.
     pub pins: PathBuf,
+    pub prove: Prove,
     /// The local socket's path.
     pub control: PathBuf,
     /// `None`: metrics are not served.
@@ -282,6 +283,13 @@ pub enum OnExit {
     Keep,
 }
 
+/// When the agent sends canaries by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prove {
+    pub at_start: bool,
+    pub every: Option<Duration>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -314,6 +322,7 @@ impl Default for Config {
             on_exit: OnExit::Release,
             keep_for: KEEP_FOR_DEFAULT,
             pins: PINS_DEFAULT.into(),
+            prove: Prove::default(),
             control: CONTROL_DEFAULT.into(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
             source: String::new(),
@@ -416,6 +425,10 @@ pub fn resolve(
         on_exit: file.on_exit.unwrap_or(default.on_exit),
         keep_for: file.keep_for.unwrap_or(default.keep_for),
         pins: file.pins.unwrap_or(default.pins),
+        prove: Prove {
+            at_start: file.prove_at_start.unwrap_or(default.prove.at_start),
+            every: file.prove_every.unwrap_or(default.prove.every),
+        },
         control: file.control.unwrap_or(default.control),
         metrics: file.metrics.unwrap_or(default.metrics),
         source: name.to_owned(),

@@ -83,6 +83,7 @@ redact:
 on_exit: keep
 keep_for: 10m
 pins: /sys/fs/bpf/x
+prove: { at_start: true, every: 1d }
 control: /run/x.sock
 metrics: { listen: off }
 "#;
@@ -96,6 +97,11 @@ fn every_key_can_be_written() {
     assert_eq!(config.capture.scope.cgroups, [PathBuf::from("/sys/fs/cgroup/x")]);
     assert_eq!(config.trusted_proxies[1].to_string(), "192.168.0.0/16");
     assert_eq!(config.metrics, None);
+    assert_eq!(
+        (config.prove.at_start, config.prove.every),
+        (true, Some(std::time::Duration::from_secs(86_400)))
+    );
+    assert_eq!(read("prove: { every: off }").expect("valid").prove.every, None);
     assert!(config.redact.paths.is_raw(now()));
     assert!(
         !config

@@ -5,11 +5,12 @@
 //! [`Asked`], which writes the audit event first, and one that is dropped unanswered is recorded as refused:
 //! no change of what the agent does, accepted or refused, leaves no trace.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::facts::Facts;
+use super::facts::{CanaryFacts, Facts, ProveReady};
 use super::wire::{self, Change};
 use super::{Event, Exports};
 use crate::policy::Mode;
@@ -35,6 +36,29 @@ pub enum Command {
     PushPolicies { files: Vec<PolicyText>, asked: Asked },
     /// Say how things stand.
     Facts { reply: oneshot::Sender<Facts> },
+    /// Something about canaries.
+    Prove(Prove),
+}
+
+/// What whoever sends canaries asks for. A run is named by its cgroup.
+#[derive(Debug)]
+pub enum Prove {
+    /// Put a policy of theirs in force beside the others. An error says why that cannot be had.
+    Begin {
+        asked: Asked,
+        reply: oneshot::Sender<Result<ProveReady, String>>,
+    },
+    /// Take in what has happened so far, and say what was told of denied calls since the last time, by word.
+    Settle {
+        run: String,
+        reply: oneshot::Sender<BTreeMap<String, u64>>,
+    },
+    /// It is over, with these results; `None`: whoever sent them has gone away.
+    End {
+        run: String,
+        canaries: Option<Vec<CanaryFacts>>,
+        asked: Asked,
+    },
 }
 
 /// For how long a mode is asked for.

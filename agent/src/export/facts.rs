@@ -36,6 +36,9 @@ pub struct Facts {
     pub on_exit: String,
     /// When the mode goes back to observing (wall clock, ns); 0: it does not.
     pub mode_until_ns: u64,
+    /// What canaries have measured last, and when (wall clock, ns).
+    pub canaries: Vec<CanaryFacts>,
+    pub proved_ns: u64,
 }
 
 /// One policy, and what it did.
@@ -54,13 +57,60 @@ pub struct PolicyFacts {
 }
 
 /// The share of a policy's flows and bytes that was enforceable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Coverage {
     pub flows: u64,
     pub flows_enforceable: u64,
     pub bytes: u64,
     pub bytes_enforceable: u64,
     pub bytes_unseen: u64,
+    /// Whose were not, and why.
+    pub blind: Vec<BlindSpot>,
+    /// What the policy asks for; `None`: nothing.
+    pub min: Option<f64>,
+    /// Shares of connections and bytes in the last hour, if any connection has ended in it.
+    pub recent: Option<(f64, f64)>,
+    /// Why the policy's word does not hold as it should; one line each.
+    pub degraded: Vec<String>,
+}
+
+/// One quadrant as canaries have measured it. Words are those of guarantees, or `none`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CanaryFacts {
+    /// `inbound-clear`, `outbound-clear`, `inbound-tls`, `outbound-tls`.
+    pub quadrant: String,
+    pub promised: String,
+    /// The weakest that is taken for kept.
+    pub least: String,
+    /// Empty: not measured.
+    pub measured: String,
+    pub reason: String,
+    pub failed: bool,
+    pub forbidden: BTreeMap<String, u64>,
+    pub allowed: u64,
+    pub allowed_failed: u64,
+    pub median_ns: u64,
+    pub told: BTreeMap<String, u64>,
+    /// Forbidden calls whose whole answer had gone out before the reset.
+    pub answered: u64,
+}
+
+/// What a canary is held against.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Promise {
+    pub quadrant: String,
+    pub best: String,
+    pub least: String,
+}
+
+/// Canaries may begin: where, and by which rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProveReady {
+    /// Below the mount point of cgroup2.
+    pub cgroup: String,
+    pub cgroup_id: u64,
+    pub forbidden_path: String,
+    pub promises: Vec<Promise>,
 }
 
 /// A TLS library that some process maps.
@@ -77,7 +127,7 @@ pub struct LibraryFacts {
 }
 
 /// A process whose bytes move and are not seen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlindSpot {
     pub exe: String,
     pub pid: u32,
@@ -123,6 +173,8 @@ impl Facts {
             degraded: self.degraded,
             on_exit: self.on_exit,
             mode_until_ns: self.mode_until_ns,
+            canaries: self.canaries.into_iter().map(CanaryFacts::into_wire).collect(),
+            proved_ns: self.proved_ns,
             ..Default::default()
         }
     }
@@ -137,6 +189,16 @@ impl PolicyFacts {
             bytes: self.coverage.bytes,
             bytes_enforceable: self.coverage.bytes_enforceable,
             bytes_unseen: self.coverage.bytes_unseen,
+            blind: self
+                .coverage
+                .blind
+                .into_iter()
+                .map(BlindSpot::into_wire)
+                .collect(),
+            degraded: self.coverage.degraded,
+            min: self.coverage.min.unwrap_or_default(),
+            flows_share: self.coverage.recent.map(|(flows, _)| flows),
+            bytes_share: self.coverage.recent.map(|(_, bytes)| bytes),
         };
         v1::PolicyStatus {
             name: self.name,
@@ -193,6 +255,84 @@ impl Capability {
             name: self.name,
             available: self.available,
             reason: self.reason,
+        }
+    }
+}
+
+/// Bytes of a word that a canary's report gives, and of its reason; entries of its tables.
+const WORD_BYTES_MAX: usize = 32;
+const REASON_BYTES_MAX: usize = 512;
+const WORDS_MAX: usize = 8;
+
+fn cut(text: String, bytes_max: usize) -> String {
+    let plain: String = text
+        .chars()
+        .map(|one| if one.is_control() { ' ' } else { one })
+        .collect();
+    let end = (0..=bytes_max.min(plain.len()))
+        .rev()
+        .find(|end| plain.is_char_boundary(*end))
+        .unwrap_or(0);
+    plain[..end].to_owned()
+}
+
+fn words(table: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    table
+        .into_iter()
+        .take(WORDS_MAX)
+        .map(|(word, count)| (cut(word, WORD_BYTES_MAX), count))
+        .collect()
+}
+
+impl CanaryFacts {
+    pub(super) fn into_wire(self) -> v1::Canary {
+        v1::Canary {
+            quadrant: self.quadrant,
+            promised: self.promised,
+            least: self.least,
+            measured: self.measured,
+            reason: self.reason,
+            failed: self.failed,
+            forbidden: self.forbidden,
+            allowed: self.allowed,
+            allowed_failed: self.allowed_failed,
+            median_ns: self.median_ns,
+            told: self.told,
+            answered: self.answered,
+        }
+    }
+
+    /// As whoever sent the canaries reports it: bounded, because it goes into events and the status.
+    pub(super) fn from_wire(canary: v1::Canary) -> CanaryFacts {
+        CanaryFacts {
+            quadrant: cut(canary.quadrant, WORD_BYTES_MAX),
+            promised: cut(canary.promised, WORD_BYTES_MAX),
+            least: cut(canary.least, WORD_BYTES_MAX),
+            measured: cut(canary.measured, WORD_BYTES_MAX),
+            reason: cut(canary.reason, REASON_BYTES_MAX),
+            failed: canary.failed,
+            forbidden: words(canary.forbidden),
+            allowed: canary.allowed,
+            allowed_failed: canary.allowed_failed,
+            median_ns: canary.median_ns,
+            told: words(canary.told),
+            answered: canary.answered,
+        }
+    }
+}
+
+impl ProveReady {
+    pub(super) fn into_wire(self) -> v1::ProveReady {
+        let promise = |promise: Promise| v1::Promise {
+            quadrant: promise.quadrant,
+            best: promise.best,
+            least: promise.least,
+        };
+        v1::ProveReady {
+            cgroup: self.cgroup,
+            cgroup_id: self.cgroup_id,
+            forbidden_path: self.forbidden_path,
+            promises: self.promises.into_iter().map(promise).collect(),
         }
     }
 }

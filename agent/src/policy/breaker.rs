@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::set::PolicySet;
-use super::{Action, Mode, Verdict};
+use super::{Action, Mode, Verdict, canary};
 use crate::capture::{KernelTime, Process};
 
 /// Calls in a window below which a share says nothing.
@@ -78,7 +78,12 @@ impl Breakers {
     /// A call of this process has its verdict.
     pub fn count(&mut self, set: &PolicySet, process: &Process, verdict: &Verdict, at: KernelTime) {
         let enforced = verdict.mode == Mode::Enforce && matches!(verdict.action, Action::Deny | Action::Kill);
-        for (position, (window, policy)) in self.windows.iter_mut().zip(&set.policies).enumerate() {
+        if verdict.policy == canary::NAME {
+            return;
+        }
+        // Canaries' own comes before those that the windows are for, while they run.
+        let policies = set.policies.iter().filter(|policy| !policy.is_canary);
+        for (position, (window, policy)) in self.windows.iter_mut().zip(policies).enumerate() {
             let Some(window) = window.as_mut().filter(|window| !window.has_tripped) else {
                 continue;
             };

@@ -163,9 +163,11 @@ fn policy(
         on_ambiguous: spec.word("onAmbiguous", AMBIGUOUS).unwrap_or_default(),
         on_unseen: spec.word("onUnseen", UNSEEN).unwrap_or_default(),
         max_denied: spec.mapping("max_denied").and_then(max_denied),
-        tripped: AtomicBool::new(false),
+        tripped: Arc::new(AtomicBool::new(false)),
         workload: workload(&spec),
         trusted_proxies: Vec::new(),
+        coverage_min: spec.mapping("coverage").and_then(coverage),
+        is_canary: false,
     };
     if let Some(node) = spec.take("trustedProxies") {
         policy.trusted_proxies = nets(reader, node);
@@ -440,6 +442,21 @@ fn max_denied(fields: Fields<'_>) -> Option<MaxDenied> {
         ratio: ratio?,
         window: window?,
     })
+}
+
+/// A share; a policy without a workload of its own has one as well: that of all connections.
+fn coverage(fields: Fields<'_>) -> Option<f64> {
+    let reader = fields.reader();
+    let node = fields.require("min", "a share such as `0.95`");
+    let min = node.and_then(|node| {
+        reader.parse(node, "a share above 0 and up to 1, such as `0.95`", |text| {
+            text.parse::<f64>()
+                .ok()
+                .filter(|share| *share > 0.0 && *share <= 1.0)
+        })
+    });
+    fields.finish();
+    min
 }
 
 fn rate(fields: Fields<'_>) -> Option<Rate> {

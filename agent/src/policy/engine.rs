@@ -486,10 +486,7 @@ impl Engine {
 
     /// Enforced only where both say so.
     fn mode_of(&self, policy: &Policy) -> Mode {
-        match (self.mode, policy.mode_now()) {
-            (Mode::Enforce, Mode::Enforce) => Mode::Enforce,
-            _ => Mode::Observe,
-        }
+        policy.mode_under(self.mode)
     }
 }
 

@@ -126,6 +126,17 @@ pub fn guarantee(direction: CallDirection, tls: bool, decided: Phase, host: Host
     }
 }
 
+/// What a canary in a quadrant is held against: it is neither older than the gate nor unknown to it, so where the gate
+/// decides, it has to show the gate's own word. Where the pipeline decides, the weakest that it promises.
+pub fn canary(direction: CallDirection, tls: bool, host: Host) -> (Promise, Option<Guarantee>) {
+    let promise = guarantee(direction, tls, Phase::Head, host);
+    let least = match promise.best {
+        Some(Guarantee::Prevented) => promise.best,
+        _ => promise.worst,
+    };
+    (promise, least)
+}
+
 /// One rule's worth.
 pub struct Explained<'s> {
     pub rule: &'s Rule,

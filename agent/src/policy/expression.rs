@@ -29,8 +29,9 @@ const FIELDS_SHOWN_MAX: usize = 6;
 const BRACKETS_MAX: usize = 24;
 
 /// A compiled `when`.
+#[derive(Clone)]
 pub struct Expression {
-    program: Program,
+    program: Arc<Program>,
     env: Arc<Env>,
     /// The first phase at which all that it reads is known.
     pub(super) needs: Phase,
@@ -62,7 +63,7 @@ impl Expression {
         // The parser is not ours: should it panic over some input, that is an error of this policy alone.
         let compiled = catch_unwind(AssertUnwindSafe(|| env.compile(text)));
         let program = match compiled {
-            Ok(Ok(program)) => program,
+            Ok(Ok(program)) => Arc::new(program),
             Ok(Err(errors)) => {
                 return Err(errors
                     .errors

@@ -8,9 +8,11 @@ use smol_str::SmolStr;
 
 mod address;
 pub mod breaker;
+pub mod canary;
 pub mod cases;
 pub mod check;
 mod cost;
+pub mod coverage;
 pub mod document;
 mod engine;
 pub mod explain;

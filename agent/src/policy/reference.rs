@@ -46,6 +46,8 @@ pub const KEYS: &[Key] = &[
     key("spec.max_denied", "mapping", "none", "The policy's breaker: where it denies more, it observes until somebody looks."),
     key("spec.max_denied.ratio", "0 to 1", "required", "The largest share that may be denied of the calls of the policy's workload. Fewer than 10 calls say nothing."),
     key("spec.max_denied.window", "duration, 1s to 1d", "required", "In which time."),
+    key("spec.coverage", "mapping", "none", "What has to be within reach for the policy's word to hold; see *Coverage*."),
+    key("spec.coverage.min", "above 0, up to 1", "required", "The share of its workload's connections, and of their bytes, in the last hour that has to be enforceable. Below it the policy is `degraded`."),
     key("spec.rules", "list of rules", "required", "The first that matches decides. May be empty."),
     key("spec.rules[].name", "name", "required", "Unique within the policy. Events carry it."),
     key("spec.rules[].description", "text", "", "For people."),

@@ -66,6 +66,8 @@ struct Spec {
     /// Where the policy denies more than this, it observes until somebody looks.
     #[serde(rename = "max_denied")]
     max_denied: Option<MaxDenied>,
+    /// How much of its workload's traffic has to be enforceable.
+    coverage: Option<Coverage>,
     /// The first that matches wins.
     rules: Vec<Rule>,
 }
@@ -79,6 +81,14 @@ struct MaxDenied {
     /// In which time, such as `5m`.
     #[schemars(regex(pattern = r"^[0-9]+ ?(ms|s|m|min|h|d)$"))]
     window: String,
+}
+
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Coverage {
+    /// The share of its connections, and of their bytes, below which the policy is `degraded`.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
+    min: f64,
 }
 
 #[derive(JsonSchema)]

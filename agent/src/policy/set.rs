@@ -35,6 +35,7 @@ pub struct PolicySet {
 }
 
 /// One policy.
+#[derive(Clone)]
 pub struct Policy {
     pub name: SmolStr,
     /// Its own mode; what is in force depends on the agent's too.
@@ -53,9 +54,13 @@ pub struct Policy {
     /// Where it denies more, it observes.
     pub max_denied: Option<MaxDenied>,
     /// It has, and does.
-    pub(super) tripped: AtomicBool,
+    pub(super) tripped: Arc<AtomicBool>,
     pub(super) workload: Option<Workload>,
     pub(super) trusted_proxies: Vec<IpNet>,
+    /// The share of its connections and of their bytes that has to be enforceable, or it is degraded.
+    pub coverage_min: Option<f64>,
+    /// The canaries' own: it enforces whatever the agent's mode is.
+    pub(super) is_canary: bool,
 }
 
 impl Policy {
@@ -126,6 +131,7 @@ impl OnUnseen {
 }
 
 /// One rule.
+#[derive(Clone)]
 pub struct Rule {
     /// Position of its policy in [`PolicySet::policies`].
     pub policy: usize,
@@ -141,7 +147,7 @@ pub struct Rule {
 }
 
 /// The conditions that the head and the connection decide. All of them have to hold; what is not written holds.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Match {
     pub direction: Option<CallDirection>,
     /// Upper case.
@@ -211,6 +217,17 @@ fn apart(one: &[Glob], other: &[Glob]) -> bool {
         })
     };
     !one.is_empty() && !other.is_empty() && (none_fits(one, other) || none_fits(other, one))
+}
+
+impl Policy {
+    /// What holds for it where the agent's mode is this.
+    pub fn mode_under(&self, agent: Mode) -> Mode {
+        match (agent, self.mode_now()) {
+            (_, _) if self.is_canary => Mode::Enforce,
+            (Mode::Enforce, Mode::Enforce) => Mode::Enforce,
+            _ => Mode::Observe,
+        }
+    }
 }
 
 impl Rule {
@@ -321,7 +338,7 @@ impl PolicySet {
         Ok(PolicySet::assemble(all_policies, all_rules, hasher))
     }
 
-    fn assemble(policies: Vec<Policy>, rules: Vec<Rule>, hasher: blake3::Hasher) -> PolicySet {
+    pub(super) fn assemble(policies: Vec<Policy>, rules: Vec<Rule>, hasher: blake3::Hasher) -> PolicySet {
         let words = |rule: &Rule| -> Vec<SmolStr> {
             let paths = rule.matches.paths.iter().flat_map(PathPattern::literals);
             let hosts = rule.matches.hosts.iter().flat_map(Hosts::names);

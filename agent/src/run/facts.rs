@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::Agent;
-use crate::call::{CallDirection, Phase};
+use super::prove::{QUADRANTS, quadrant};
+use crate::call::Phase;
 use crate::export::facts::{BlindSpot, Capability, Coverage, Exemption, Facts, LibraryFacts, PolicyFacts};
 use crate::export::wire;
 use crate::kernel::load;
+use crate::policy::coverage::{Moved, Reach};
 use crate::policy::explain::Host;
-use crate::policy::{Guarantee, Mode, explain};
+use crate::policy::{Guarantee, Policy, explain};
 
 impl Agent {
     /// The agent's part of the status.
@@ -55,6 +57,8 @@ impl Agent {
             degraded: self.degraded(),
             on_exit: self.life.words(),
             mode_until_ns: self.life.mode_until_ns(),
+            canaries: self.proof.canaries().to_vec(),
+            proved_ns: self.proof.at_ns(),
         }
     }
 
@@ -66,29 +70,58 @@ impl Agent {
             .iter()
             .enumerate()
             .map(|(position, policy)| {
-                let tally = self.pipeline.judge.tally(&policy.name);
+                let tally = self
+                    .pipeline
+                    .judge
+                    .tally_of(&policy.name)
+                    .cloned()
+                    .unwrap_or_default();
                 PolicyFacts {
                     name: policy.name.to_string(),
-                    mode: if global == Mode::Enforce {
-                        policy.mode_now()
-                    } else {
-                        Mode::Observe
-                    },
+                    mode: policy.mode_under(global),
                     source: policy.source.to_string(),
                     rules: policy.rules_len as u32,
                     matched: tally.matched,
                     denied: tally.denied,
-                    coverage: Coverage {
-                        flows: tally.flows,
-                        flows_enforceable: tally.flows_enforceable,
-                        bytes: tally.bytes,
-                        bytes_enforceable: tally.bytes_enforceable,
-                        bytes_unseen: tally.bytes_unseen,
-                    },
+                    coverage: self.coverage(position, policy, &tally.reach),
                     unmet: explain::unmet(&self.policies, position, host),
                 }
             })
             .collect()
+    }
+
+    fn coverage(&self, position: usize, policy: &Policy, reach: &Reach) -> Coverage {
+        let Moved {
+            flows,
+            flows_enforceable,
+            bytes,
+            bytes_enforceable,
+            bytes_unseen,
+        } = reach.total();
+        Coverage {
+            flows,
+            flows_enforceable,
+            bytes,
+            bytes_enforceable,
+            bytes_unseen,
+            blind: reach
+                .blind()
+                .map(|(exe, reason, blind)| BlindSpot {
+                    exe: exe.to_string(),
+                    pid: blind.pid,
+                    reason: reason.to_owned(),
+                    bytes: blind.bytes,
+                    flows: blind.flows,
+                })
+                .collect(),
+            min: policy.coverage_min,
+            recent: reach.recent().map(|shares| (shares.flows, shares.bytes)),
+            degraded: self
+                .degradations(position, policy)
+                .into_iter()
+                .map(|(_, words)| words)
+                .collect(),
+        }
     }
 
     fn library_facts(&self) -> Vec<LibraryFacts> {
@@ -129,7 +162,7 @@ impl Agent {
     }
 
     /// What this host's kernel does for enforcement. Whether sockets can be destroyed was tried at the start.
-    fn host(&self) -> Host {
+    pub(super) fn host(&self) -> Host {
         let can = |name: &str| {
             self.capabilities
                 .iter()
@@ -149,14 +182,12 @@ impl Agent {
     /// What a denial by the request's head is worth here, in the words of `apiward policy explain`.
     fn guarantees(&self) -> BTreeMap<String, String> {
         let host = self.host();
-        [CallDirection::Inbound, CallDirection::Outbound]
+        QUADRANTS
             .into_iter()
-            .flat_map(|direction| [(direction, false), (direction, true)])
             .map(|(direction, tls)| {
-                let transport = if tls { "tls" } else { "clear" };
                 let promise = explain::guarantee(direction, tls, Phase::Head, host);
                 let word = promise.best.map_or(explain::UNSUPPORTED, Guarantee::as_str);
-                (format!("{}-{transport}", direction.as_str()), word.to_owned())
+                (quadrant(direction, tls), word.to_owned())
             })
             .collect()
     }
@@ -183,6 +214,7 @@ impl Agent {
                 format!("{} is missing ({reason}): see `apiward doctor`", capability.name)
             })
             .collect();
+        degraded.extend(self.proof.degraded());
         if let Some(gate) = self.gate.as_ref().filter(|gate| !gate.missing.is_empty()) {
             degraded.push(format!(
                 "the gate is open, the pipeline decides alone: {}",

@@ -12,7 +12,7 @@ use apiward_common::owner::Owner;
 
 use super::{Agent, Signals, gate, listeners};
 use crate::config::{Config, OnExit};
-use crate::export::command::{Asked, Command, RELEASED, Term};
+use crate::export::command::{Asked, Command, Prove, RELEASED, Term};
 use crate::export::facts::Facts;
 use crate::export::wire;
 use crate::kernel::links::CgroupHook;
@@ -216,7 +216,14 @@ pub(super) fn idle(facts: &Facts, commands: &mut tokio::sync::mpsc::Receiver<Com
                 Command::SetMode { asked, .. }
                 | Command::ReloadPolicies { asked }
                 | Command::UndoPolicies { asked }
-                | Command::PushPolicies { asked, .. } => asked.refuse(WHY),
+                | Command::PushPolicies { asked, .. }
+                | Command::Prove(Prove::End { asked, .. }) => asked.refuse(WHY),
+                Command::Prove(Prove::Begin { asked, reply }) => {
+                    asked.refuse(WHY);
+                    let _ = reply.send(Err(WHY.to_owned()));
+                }
+                // Unanswered, it says that the run is over.
+                Command::Prove(Prove::Settle { .. }) => {}
             }
         }
     }
@@ -254,7 +261,6 @@ impl Agent {
             gate,
             life,
             pipeline,
-            policies,
             maps,
             sight,
             exports,
@@ -270,7 +276,8 @@ impl Agent {
             }
             let engine = &mut pipeline.judge.engine;
             let attached = life.attach_egress();
-            let mut is_new = gate.replace(policies, engine.mode(), engine);
+            let set = engine.set().clone();
+            let mut is_new = gate.replace(&set, engine.mode(), engine);
             is_new |= adopted.is_some() && gate.is_in_force();
             if let Err(why) = attached {
                 tracing::error!("{why}");
@@ -346,7 +353,7 @@ impl Agent {
             self.pipeline.judge.breakers = Breakers::new(&self.policies);
         }
         self.pipeline.judge.engine.set_mode(mode);
-        self.replace_gate();
+        self.put_in_force();
         self.telemetry.set_enforcing(mode == Mode::Enforce);
         let until = span.map_or_else(String::new, |span| {
             format!(", for {} unless confirmed", crate::yaml::show_duration(span))
@@ -365,7 +372,8 @@ impl Agent {
         self.life.keep = false;
         self.life.released = true;
         self.pipeline.judge.engine.set_mode(Mode::Observe);
-        self.replace_gate();
+        self.drop_canaries();
+        self.put_in_force();
         if let Some(gate) = &mut self.gate {
             gate.hook().detach();
         }

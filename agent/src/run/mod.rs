@@ -10,6 +10,7 @@ mod life;
 mod listeners;
 pub mod lock;
 mod policies;
+mod prove;
 mod scope;
 mod start;
 mod turn;
@@ -32,6 +33,7 @@ use crate::kernel::load::{Maps, RunTimes};
 use crate::kernel::ring::Ring;
 use crate::pipeline::Pipeline;
 use crate::policy::breaker::Breakers;
+use crate::policy::coverage::Ended;
 use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
 
@@ -104,6 +106,7 @@ pub struct Agent {
     /// What was in force before the last change, to go back to.
     policies_before: Option<(Arc<PolicySet>, Origin)>,
     drops: drops::Drops,
+    proof: prove::Proof,
     /// Operations of exempt processes, by the kernel's count.
     operations_exempt: u64,
     held: Option<Held>,
@@ -173,9 +176,14 @@ impl Agent {
         let mut waited = Instant::now();
         while !signals.stop.load(Ordering::Relaxed) && !self.life.released {
             let late = waited.elapsed();
+            // Canaries are enforced, whatever the mode is.
+            let mode = match self.proof.is_running() {
+                true => Mode::Enforce,
+                false => self.pipeline.judge.engine.mode(),
+            };
             let began_ns = clock::wall_ns();
             let records = self.drain();
-            turn.take(self.pipeline.judge.engine.mode(), records, late);
+            turn.take(mode, records, late);
             self.after_batch(records);
             // What was in the ring by then is out of it, and handed on.
             let told = records < DRAIN_RECORDS_MAX && self.pipeline.judge.events.is_empty();
@@ -195,7 +203,7 @@ impl Agent {
                 self.pipeline.judge.enforcement.retry(clock::now());
             }
             if records < DRAIN_RECORDS_MAX {
-                let (pause, limit) = match self.pipeline.judge.engine.mode() {
+                let (pause, limit) = match mode {
                     _ if waiting => (None, PAUSE_WAITING),
                     Mode::Observe => (Some(PAUSE_OBSERVING), SLEEP),
                     Mode::Enforce => (None, SLEEP),
@@ -321,10 +329,18 @@ impl Agent {
             }
         }
         for (cookie, process, bytes, enforceable, seen) in ended {
-            let seen = !self.unread.ended(cookie, bytes) && seen;
-            self.pipeline
-                .judge
-                .flow_ended(&process, bytes, enforceable && seen, seen);
+            let http2 = self.unread.ended(cookie, bytes);
+            self.pipeline.judge.flow_ended(&Ended {
+                process: &process,
+                bytes,
+                out_of_reach: match (http2, seen, enforceable) {
+                    (true, _, _) => Some(unread::HTTP2),
+                    (_, false, _) => Some("unknown-tls"),
+                    (_, _, false) => Some(prove::UNENFORCEABLE),
+                    _ => None,
+                },
+                seen: seen && !http2,
+            });
         }
         for (info, process, reason) in unseen {
             self.unseen(&info, &process, reason.as_str());
@@ -369,6 +385,7 @@ impl Agent {
             self.tell_libraries();
             self.list_containers();
             self.end_raw_paths();
+            self.prove_on_tick(now);
             self.measure();
             self.sample_run_times();
         }
@@ -605,9 +622,8 @@ impl Agent {
             self.policies_before = Some((before, self.policies_from));
         }
         self.policies_from = from;
-        self.pipeline.judge.engine.replace(self.policies.clone());
         self.pipeline.judge.breakers = Breakers::new(&self.policies);
-        self.replace_gate();
+        self.put_in_force();
         self.pipeline
             .calls
             .set_literals(&start::literals(&self.config, &self.policies));
@@ -641,6 +657,7 @@ impl Agent {
                 // Whoever asked may have gone away.
                 let _ = reply.send(self.facts());
             }
+            Command::Prove(asks) => self.prove(asks),
         }
     }
 }

@@ -164,6 +164,7 @@ fn attach(
             exports.batch(),
         ),
     );
+    let proof = super::prove::Proof::new(&config);
     let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
     pipeline.calls.set_paths_raw(paths_raw);
     pipeline.intake.set_flows_max(config.capture.flows_max as usize);
@@ -190,6 +191,7 @@ fn attach(
         policies_from: super::Origin::Files,
         policies_before: None,
         drops: super::drops::Drops::new(ring_bytes),
+        proof,
         operations_exempt: 0,
         held: None,
         unread: super::unread::Unread::default(),

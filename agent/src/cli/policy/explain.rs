@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use apiward_proto::v1;
 use serde_json::{Value, json};
 
 use super::{Files, Output, load, put_json, refused};
 use crate::call::{CallDirection, Phase};
+use crate::cli::AgentArgs;
+use crate::cli::client::Agent;
 use crate::cli::print::{self, Color, Paper, Style};
+use crate::cli::status::{share, spot_words};
 use crate::kernel::probe::{self, Answer};
 use crate::policy::cases::phase_name;
 use crate::policy::explain::{Explained, Host, Promise, UNSUPPORTED, explain};
@@ -28,6 +32,34 @@ struct Asked {
     answer: Answer,
 }
 
+/// What the running agent says of each policy's coverage, by name; empty without one.
+type Covered = std::collections::BTreeMap<String, v1::Coverage>;
+
+/// Asks the agent that the configuration names, if one runs: files are explained without one as well.
+fn covered(args: &Args) -> Covered {
+    let whom = AgentArgs {
+        config: args
+            .files
+            .config
+            .clone()
+            .unwrap_or_else(|| crate::config::PATH_DEFAULT.into()),
+        control: None,
+        output: args.files.output,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let status = runtime.ok().and_then(|runtime| {
+        runtime.block_on(async {
+            let mut agent = Agent::connect(&whom).await.ok()?;
+            agent.status().await.ok()
+        })
+    });
+    let policies = status.map(|status| status.policies).unwrap_or_default();
+    policies
+        .into_iter()
+        .filter_map(|policy| Some((policy.name, policy.coverage?)))
+        .collect()
+}
+
 /// The host as it is; what only root may ask is taken as there, and said so.
 struct Found {
     host: Host,
@@ -40,9 +72,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         Err(problems) => return refused(&problems, args.files.output),
     };
     let found = look();
+    let covered = covered(args);
     match args.files.output {
-        Output::Json => put_json(&page_json(&set, &found))?,
-        Output::Table => print::out(page(&set, &found, Color::Auto.is_on()).as_str())?,
+        Output::Json => put_json(&page_json(&set, &found, &covered))?,
+        Output::Table => print::out(page(&set, &found, &covered, Color::Auto.is_on()).as_str())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -87,7 +120,7 @@ fn look() -> Found {
     }
 }
 
-fn page(set: &PolicySet, found: &Found, is_colored: bool) -> Paper {
+fn page(set: &PolicySet, found: &Found, covered: &Covered, is_colored: bool) -> Paper {
     let mut paper = Paper::new(is_colored);
     for asked in &found.asked {
         paper
@@ -107,6 +140,7 @@ fn page(set: &PolicySet, found: &Found, is_colored: bool) -> Paper {
             last = Some(&policy.name);
             paper.end();
             policy_line(&mut paper, policy);
+            coverage_lines(&mut paper, policy, covered.get(policy.name.as_str()));
         }
         let waits_for = check::waits_for(set, &set.rules()[..position], explained.rule);
         rule_lines(&mut paper, position + 1, policy, explained, waits_for);
@@ -134,6 +168,38 @@ fn policy_line(paper: &mut Paper, policy: &Policy) {
         policy.on_unseen.as_str(),
         policy.source,
     ));
+}
+
+fn coverage_lines(paper: &mut Paper, policy: &Policy, coverage: Option<&v1::Coverage>) {
+    let min = policy.coverage_min.map_or_else(String::new, |min| {
+        format!(
+            "at least {:.1} % of its traffic has to be enforceable",
+            100.0 * min
+        )
+    });
+    let was = coverage
+        .filter(|coverage| coverage.flows > 0)
+        .map_or_else(String::new, |coverage| {
+            format!(
+                "since the agent's start {} of its connections and {} of their bytes were enforceable",
+                share(coverage.flows_enforceable, coverage.flows),
+                share(coverage.bytes_enforceable, coverage.bytes),
+            )
+        });
+    let both: Vec<&str> = [min.as_str(), was.as_str()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    if !both.is_empty() {
+        paper.pad_to(5).line(&both.join("; "));
+    }
+    let Some(coverage) = coverage else { return };
+    for spot in &coverage.blind {
+        paper.pad_to(7).put("out of reach: ").line(&spot_words(spot));
+    }
+    for why in &coverage.degraded {
+        paper.pad_to(5).styled(Style::Bad, "degraded").put(": ").line(why);
+    }
 }
 
 fn rule_lines(
@@ -215,7 +281,7 @@ fn transport(tls: bool) -> &'static str {
     if tls { "TLS" } else { "clear" }
 }
 
-fn page_json(set: &PolicySet, found: &Found) -> Value {
+fn page_json(set: &PolicySet, found: &Found, covered: &Covered) -> Value {
     let asked: Vec<Value> = found
         .asked
         .iter()
@@ -236,7 +302,19 @@ fn page_json(set: &PolicySet, found: &Found) -> Value {
             rule_json(set, explained, waits_for)
         })
         .collect();
-    json!({ "host": asked, "digest": set.digest(), "rules": rules })
+    let coverage: serde_json::Map<String, Value> = set
+        .policies()
+        .iter()
+        .map(|policy| {
+            let known = covered.get(policy.name.as_str());
+            let coverage = json!({
+                "min": policy.coverage_min,
+                "known": known.map(crate::cli::status::coverage_json),
+            });
+            (policy.name.to_string(), coverage)
+        })
+        .collect();
+    json!({ "host": asked, "digest": set.digest(), "coverage": coverage, "rules": rules })
 }
 
 fn rule_json(set: &PolicySet, explained: &Explained<'_>, waits_for: Option<&Rule>) -> Value {

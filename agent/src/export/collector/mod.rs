@@ -397,6 +397,7 @@ async fn heartbeats(exports: Exports, spool: super::Spool, outgoing: mpsc::Sende
                 .filter_map(|policy| policy.coverage)
                 .collect(),
             spool_bytes: stats.bytes + stats.memory_bytes,
+            canaries: facts.canaries,
         };
         if outgoing
             .send(Outgoing::plain(v1::from_agent::Message::Heartbeat(beat)))

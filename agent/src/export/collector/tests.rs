@@ -322,6 +322,7 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
                         ..Default::default()
                     });
                 }
+                Command::Prove(_) => {}
             }
         }
     });

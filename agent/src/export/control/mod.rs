@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::server::UdsConnectInfo;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::collector::bounded;
 use super::command::RELEASED;
@@ -27,6 +27,8 @@ use super::command::{Answer, Asked, Command, Term};
 use super::{Exports, spool};
 use crate::errors;
 use crate::policy::Mode;
+
+mod prove;
 
 /// Watchers at the same time; each costs the export thread a little.
 const WATCHERS_MAX: usize = 16;
@@ -410,6 +412,23 @@ impl v1::control_server::Control for Control {
             false => String::new(),
         };
         Ok(Response::new(v1::WhyResponse { events, message }))
+    }
+
+    type ProveStream = ReceiverStream<Result<v1::ProveResponse, Status>>;
+
+    async fn prove(
+        &self,
+        request: Request<Streaming<v1::ProveRequest>>,
+    ) -> Result<Response<Self::ProveStream>, Status> {
+        let who = peer(&request)?;
+        let (sender, receiver) = mpsc::channel(WATCH_QUEUE_LEN_MAX);
+        tokio::spawn(prove::serve(
+            self.exports.clone(),
+            who,
+            request.into_inner(),
+            sender,
+        ));
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 

@@ -122,8 +122,7 @@ struct Build<'s> {
 
 impl<'s> Build<'s> {
     fn new(set: &'s PolicySet, mode: Mode) -> Self {
-        let enforces =
-            |rule: &Rule| mode == Mode::Enforce && set.policies[rule.policy].mode_now() == Mode::Enforce;
+        let enforces = |rule: &Rule| set.policy_of(rule).mode_under(mode) == Mode::Enforce;
         let decided = set
             .rules
             .iter()
@@ -506,5 +505,10 @@ pub fn decided_alone(rule: &Rule) -> Decided {
 
 /// For every rule of a set that is enforced: where it is decided.
 pub fn decided(set: &PolicySet) -> Vec<Decided> {
-    compile(set, Mode::Enforce, 1, Hash::default()).decided
+    decided_under(set, Mode::Enforce)
+}
+
+/// The same, where the agent's mode is this.
+pub fn decided_under(set: &PolicySet, mode: Mode) -> Vec<Decided> {
+    compile(set, mode, 1, Hash::default()).decided
 }

@@ -1,0 +1,169 @@
+//! The canaries' own policy: put before all others while a canary runs, and about nobody else.
+//!
+//! It enforces whatever the agent's mode is, so that what enforcement is worth can be measured on a host that only
+//! observes: nothing but the canaries can be stopped by it.
+
+use super::gate;
+use super::{Mode, PolicySet, Rule};
+use crate::capture::Process;
+
+/// Its name in verdicts. No policy of a file can have it.
+pub const NAME: &str = "(canary)";
+
+/// Which processes the canaries are, and what of theirs is denied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// The last component of their cgroup's path: made up for one run, so no other cgroup has it. Those in `near` below it
+    /// are protected.
+    pub cgroup: String,
+    /// Made up for one run as well.
+    pub forbidden_path: String,
+}
+
+impl PolicySet {
+    /// This set behind a canary's policy. `mode` is the agent's. Refused where the canary would take the place of a rule
+    /// in the gate's tables: no rule may become weaker by it.
+    pub fn with_canary(&self, canary: &Canary, mode: Mode) -> Result<PolicySet, String> {
+        let Canary {
+            cgroup,
+            forbidden_path,
+        } = canary;
+        let text = serde_json::json!({
+            "apiVersion": "apiward.io/v1",
+            "kind": "ApiPolicy",
+            "metadata": { "name": "canary" },
+            "spec": {
+                "mode": "enforce",
+                "workload": { "cgroup": format!("**/{cgroup}/**") },
+                "rules": [
+                    {
+                        "name": "forbidden",
+                        "match": {
+                            "paths": [forbidden_path],
+                            "workload": { "cgroup": format!("**/{cgroup}/near") },
+                        },
+                        "action": "deny",
+                    },
+                    // Whatever else the canaries do is no other policy's business.
+                    { "name": "allowed", "action": "allow" },
+                ],
+            },
+        });
+        let own = PolicySet::load(&[("canary", text.to_string())])
+            .map_err(|problems| format!("the canary's policy is wrong: {problems}"))?;
+        let mut policies = own.policies;
+        for policy in &mut policies {
+            policy.name = NAME.into();
+            policy.is_canary = true;
+        }
+        let mut rules: Vec<Rule> = own.rules;
+        let (shift, own_len) = (policies.len(), rules.len());
+        policies.extend(self.policies.iter().cloned());
+        rules.extend(self.rules.iter().cloned().map(|rule| Rule {
+            policy: rule.policy + shift,
+            ..rule
+        }));
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.digest().as_bytes());
+        hasher.update(canary.cgroup.as_bytes());
+        let set = PolicySet::assemble(policies, rules, hasher);
+        let (before, with) = (gate::decided_under(self, mode), gate::decided_under(&set, mode));
+        if before != with[own_len..] {
+            return Err(
+                "the gate's tables are full: a canary would push a rule out of them. Join rules that differ in one list only"
+                    .to_owned(),
+            );
+        }
+        Ok(set)
+    }
+
+    /// The process is a canary, or a canary's other end.
+    pub fn is_canary(&self, process: &Process) -> bool {
+        let of_canary = |policy: &&super::Policy| policy.is_canary;
+        self.policies.iter().take(1).filter(of_canary).any(|policy| {
+            policy
+                .workload
+                .as_ref()
+                .is_some_and(|workload| workload.has(process))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::call::{ApiCall, CallDirection, Phase};
+    use crate::policy::model::example;
+    use crate::policy::{Action, Engine};
+
+    fn canary() -> Canary {
+        Canary {
+            cgroup: "apiward-canary-1".into(),
+            forbidden_path: "/apiward-canary-1/forbidden".into(),
+        }
+    }
+
+    fn set(rules: usize) -> PolicySet {
+        let rules: Vec<serde_json::Value> = (0..rules)
+            .map(|number| {
+                serde_json::json!({ "name": format!("r{number}"), "match": { "paths": [format!("/p{number}/**")] }, "action": "deny" })
+            })
+            .collect();
+        let text = serde_json::json!({
+            "apiVersion": "apiward.io/v1", "kind": "ApiPolicy", "metadata": { "name": "all" },
+            "spec": { "mode": "enforce", "rules": rules },
+        });
+        PolicySet::load(&[("a.yaml", text.to_string())]).unwrap()
+    }
+
+    fn call(path: &str, cgroup: &str) -> ApiCall {
+        let (mut call, _) = example();
+        call.raw.path = Some(path.to_owned().into());
+        call.direction = CallDirection::Inbound;
+        let process = Arc::make_mut(&mut call.process);
+        process.cgroup_path = cgroup.into();
+        call
+    }
+
+    #[test]
+    fn it_stops_canaries_in_any_mode_and_nobody_else() {
+        for mode in [Mode::Observe, Mode::Enforce] {
+            let set = Arc::new(set(1).with_canary(&canary(), mode).unwrap());
+            let mut engine = Engine::new(set.clone(), mode, Vec::new());
+            let mut judge = |path: &str, cgroup: &str| {
+                let call = call(path, cgroup);
+                assert_eq!(set.is_canary(&call.process), cgroup.contains("canary"));
+                let verdict = engine.evaluate(&call, &[], Phase::Complete).unwrap();
+                (verdict.policy.to_string(), verdict.action, verdict.mode)
+            };
+            let near = "/x/apiward-canary-1/near";
+            let far = "/x/apiward-canary-1/far";
+            let forbidden = "/apiward-canary-1/forbidden";
+            let of_canary = |action| (NAME.to_owned(), action, Mode::Enforce);
+            assert_eq!(judge(forbidden, near), of_canary(Action::Deny));
+            assert_eq!(judge("/p0/x", near), of_canary(Action::Allow));
+            assert_eq!(judge(forbidden, far), of_canary(Action::Allow));
+            assert_eq!(
+                judge(forbidden, "/system.slice/x.service"),
+                (String::new(), Action::Allow, mode)
+            );
+            assert_eq!(
+                judge("/p0/x", "/system.slice/x.service"),
+                ("all".to_owned(), Action::Deny, mode)
+            );
+        }
+    }
+
+    #[test]
+    fn it_takes_no_rule_s_place_in_the_gate() {
+        // The last one that fits beside it, and one more.
+        assert!(set(254).with_canary(&canary(), Mode::Enforce).is_ok());
+        assert!(set(255).with_canary(&canary(), Mode::Enforce).is_err());
+        // Observed, they are not in the gate.
+        assert!(set(255).with_canary(&canary(), Mode::Observe).is_ok());
+    }
+}
