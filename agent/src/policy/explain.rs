@@ -130,10 +130,7 @@ pub fn guarantee(direction: CallDirection, tls: bool, decided: Phase, host: Host
 /// decides, it has to show the gate's own word. Where the pipeline decides, the weakest that it promises.
 pub fn canary(direction: CallDirection, tls: bool, host: Host) -> (Promise, Option<Guarantee>) {
     let promise = guarantee(direction, tls, Phase::Head, host);
-    let least = match promise.best {
-        Some(Guarantee::Prevented) => promise.best,
-        _ => promise.worst,
-    };
+    let least = if host.gate { promise.best } else { promise.worst };
     (promise, least)
 }
 

@@ -518,7 +518,8 @@ impl Agent {
             self.proof.sender = None;
             // 0 and 1 have reported what they found, and so has 2 if it came so far.
             if !matches!(status.code(), Some(0 | 1)) && !said.trim().is_empty() {
-                self.miss_canaries(said.trim().lines().last().unwrap_or_default().to_owned());
+                let last = said.trim().lines().last().unwrap_or_default();
+                self.miss_canaries(last.trim_start_matches("apiward: ").to_owned());
             } else if status.code().is_none() {
                 self.miss_canaries(format!("`apiward prove` ended with {status}"));
             }

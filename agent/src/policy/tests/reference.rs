@@ -24,6 +24,7 @@ spec:
   onAmbiguous: agent
   onUnseen: allow
   max_denied: { ratio: 0.1, window: 5m }
+  coverage: { min: 0.5 }
   rules:
     - name: r
       description: d
@@ -199,6 +200,7 @@ fn without(path: &str) -> String {
         "name" if path.starts_with("metadata") => FULL.replace("name: full, ", ""),
         "name" => FULL.replace("- name: r", "- description: e"),
         "rules" => FULL.split("  rules:").next().unwrap_or_default().to_owned(),
+        "min" => FULL.replace("min: 0.5", ""),
         "requests" => FULL.replace("requests: 1, ", ""),
         "per" => FULL.replace("per: 1m, ", ""),
         "ratio" => FULL.replace("ratio: 0.1, ", ""),
