@@ -122,7 +122,7 @@ mod tests {
 
     fn call(path: &str, cgroup: &str) -> ApiCall {
         let (mut call, _) = example();
-        call.raw.path = Some(path.to_owned().into());
+        call.raw.path = Some(path.to_owned());
         call.direction = CallDirection::Inbound;
         let process = Arc::make_mut(&mut call.process);
         process.cgroup_path = cgroup.into();
