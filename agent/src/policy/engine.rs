@@ -423,6 +423,10 @@ impl Engine {
     /// policies whose workload it is, the first that cuts and enforces; else the first that says more than `allow`.
     /// `None`: nothing.
     pub fn evaluate_unseen(&self, process: &Process) -> Option<Verdict> {
+        // Canaries are no other policy's business, and theirs says nothing of it.
+        if self.set.is_canary(process) {
+            return None;
+        }
         let mut first: Option<&Verdict> = None;
         for (policy, verdicts) in self.set.policies.iter().zip(&self.by_policy) {
             let concerns = policy.concerns(process);
