@@ -46,7 +46,7 @@ pub const SHAPE: u32 = {
         size_of::<Owner>(),
         size_of::<Port>(),
         NODES_MAX as usize,
-        RULES_MAX as usize,
+        RULES_MAX,
         SLOTS as usize,
         LEASE_WORDS as usize,
         CLASSES_MAX as usize,

@@ -229,26 +229,26 @@ impl Kept {
 
     /// Tells another layout's maps what is known of connections, as far as it is known by now.
     pub(super) fn carry_over(&self, gate: &mut GateMaps) -> Result<(), MapError> {
-        gate.keep_dead(&self.denied().0)?;
+        gate.keep_dead(&self.coming())?;
         gate.keep_owners(&self.owners())
     }
 
     /// Connections that are dead, by their cookies.
     fn dead(&self) -> impl Iterator<Item = u64> {
-        let (coming, leaving) = self.denied();
-        let coming = coming.into_iter().map(|(cookie, _)| cookie);
-        coming.chain(leaving.into_iter().map(|(cookie, _)| cookie))
+        let coming = self.coming().into_iter().map(|(cookie, _)| cookie);
+        coming.chain(self.leaving().into_iter().map(|(cookie, _)| cookie))
     }
 
-    /// Connections that are dead, by the direction of the call: coming, leaving. Also of another layout: these two never
-    /// change theirs.
-    pub(super) fn denied(&self) -> (Vec<(u64, u32)>, Vec<(u64, Withhold)>) {
-        let coming = self.open::<HashMap<MapData, u64, u32>>("GATE_DEAD");
-        let leaving = self.open::<HashMap<MapData, u64, Withhold>>("WITHHELD");
-        (
-            coming.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect()),
-            leaving.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect()),
-        )
+    /// Connections whose requests were denied. Also of another layout: these two never change theirs.
+    fn coming(&self) -> Vec<(u64, u32)> {
+        let dead = self.open::<HashMap<MapData, u64, u32>>("GATE_DEAD");
+        dead.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect())
+    }
+
+    /// Connections that nothing may leave by.
+    pub(super) fn leaving(&self) -> Vec<(u64, Withhold)> {
+        let withheld = self.open::<HashMap<MapData, u64, Withhold>>("WITHHELD");
+        withheld.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect())
     }
 
     /// Lets go of everything: whatever nobody else holds is detached and gone. Links first: what is not attached does
