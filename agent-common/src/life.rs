@@ -16,7 +16,9 @@ pub const LEASE_UNTIL: u32 = 0;
 pub const LEASE_DENIED: u32 = 1;
 /// And how many agents have begun with it since one has last renewed it.
 pub const LEASE_STARTS: u32 = 2;
-pub const LEASE_WORDS: u32 = 3;
+/// Not 0: `apiward release` was asked for, and the agent did not answer. It is to let go by itself.
+pub const LEASE_RELEASED: u32 = 3;
+pub const LEASE_WORDS: u32 = 4;
 
 /// What the numbers in the shared maps mean. To be raised by whoever changes that and keeps their sizes.
 pub const MEANING: u32 = 1;

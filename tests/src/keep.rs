@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::Story;
@@ -318,6 +319,21 @@ fn release_with_and_without_an_agent() -> Result {
     })?;
     let refused = agent.command(&["mode", "enforce", "--reason", "a test"])?.run();
     ensure!(refused.is_err(), "a released agent enforces");
+    agent.process.end()?;
+
+    // One that does not answer is gone around, and lets go by itself when it can.
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    servers.check_enforced()?;
+    agent.process.signal(Signal::STOP);
+    let said = agent.command(&["release"])?.run();
+    agent.process.signal(Signal::CONT);
+    let said = format!("{:#}", said.err().context("a stopped agent was released")?);
+    ensure!(said.contains("AW1409"), "the release says {said}");
+    ensure!(servers.passes()?, "something is still stopped");
+    agent.wait_status("the agent has let go", |status| {
+        status["mode"] == "observe" && status["reasons"].to_string().contains("released")
+    })?;
+    ensure!(servers.passes()?, "something is stopped again");
     agent.process.end()?;
 
     let mut agent = keeping(&world, &bpffs, "10m")?;

@@ -374,7 +374,6 @@ mod tests {
                     Command::SetMode { mode, asked, .. } => {
                         asked.accept("observe", mode.as_str(), "switched")
                     }
-                    Command::Release { asked } => asked.accept("enforce", "released", "let go"),
                     Command::Facts { reply } => drop(reply.send(Facts::default())),
                     Command::ReloadPolicies { asked } => asked.refuse("a.yaml:3:1: no"),
                     Command::UndoPolicies { asked } => asked.accept("b", "a", "as before"),

@@ -68,6 +68,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Err(_) => absent("it does not answer in time"),
         };
         // Also what another configuration has kept, and what an agent holds that does not answer.
+        pins::end_leases();
         let detached = links::detach_all(OURS);
         let removed = pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
         let stopped = began.elapsed();

@@ -379,9 +379,7 @@ fn adopt(
         Some(gate) => {
             for one in &all {
                 one.carry_over(gate).map_err(failed("GATE_DEAD"))?;
-                egress
-                    .keep_withheld(&one.denied().1)
-                    .map_err(failed("WITHHELD"))?;
+                egress.keep_withheld(&one.leaving()).map_err(failed("WITHHELD"))?;
             }
         }
         None => {}

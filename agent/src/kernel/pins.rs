@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use apiward_common::flow::{Counters, Flow, Withhold};
-use apiward_common::life::{LEASE_DENIED, LEASE_STARTS, LEASE_UNTIL, MEANING, SHAPE};
+use apiward_common::life::{LEASE_DENIED, LEASE_RELEASED, LEASE_STARTS, LEASE_UNTIL, MEANING, SHAPE};
 use apiward_common::owner::Owner;
 use apiward_common::record::role;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -229,26 +229,26 @@ impl Kept {
 
     /// Tells another layout's maps what is known of connections, as far as it is known by now.
     pub(super) fn carry_over(&self, gate: &mut GateMaps) -> Result<(), MapError> {
-        gate.keep_dead(&self.denied().0)?;
+        gate.keep_dead(&self.coming())?;
         gate.keep_owners(&self.owners())
     }
 
     /// Connections that are dead, by their cookies.
     fn dead(&self) -> impl Iterator<Item = u64> {
-        let (coming, leaving) = self.denied();
-        let coming = coming.into_iter().map(|(cookie, _)| cookie);
-        coming.chain(leaving.into_iter().map(|(cookie, _)| cookie))
+        let coming = self.coming().into_iter().map(|(cookie, _)| cookie);
+        coming.chain(self.leaving().into_iter().map(|(cookie, _)| cookie))
     }
 
-    /// Connections that are dead, by the direction of the call: coming, leaving. Also of another layout: these two never
-    /// change theirs.
-    pub(super) fn denied(&self) -> (Vec<(u64, u32)>, Vec<(u64, Withhold)>) {
-        let coming = self.open::<HashMap<MapData, u64, u32>>("GATE_DEAD");
-        let leaving = self.open::<HashMap<MapData, u64, Withhold>>("WITHHELD");
-        (
-            coming.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect()),
-            leaving.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect()),
-        )
+    /// Connections whose requests were denied. Also of another layout: these two never change theirs.
+    fn coming(&self) -> Vec<(u64, u32)> {
+        let dead = self.open::<HashMap<MapData, u64, u32>>("GATE_DEAD");
+        dead.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect())
+    }
+
+    /// Connections that nothing may leave by.
+    pub(super) fn leaving(&self) -> Vec<(u64, Withhold)> {
+        let withheld = self.open::<HashMap<MapData, u64, Withhold>>("WITHHELD");
+        withheld.map_or_else(|_| Vec::new(), |map| map.iter().flatten().collect())
     }
 
     /// Lets go of everything: whatever nobody else holds is detached and gone. Links first: what is not attached does
@@ -309,6 +309,24 @@ pub(super) fn now() -> u64 {
     (time.tv_sec as u64)
         .saturating_mul(1_000_000_000)
         .saturating_add(time.tv_nsec as u64)
+}
+
+/// Ends every lease there is, and tells whoever holds it to let go, also an agent that does not answer now.
+pub fn end_leases() {
+    const NAME: &str = "GATE_LEASE";
+    for info in aya::maps::loaded_maps().flatten() {
+        if info.name_as_str() != Some(NAME) {
+            continue;
+        }
+        let lease = MapData::from_id(info.id())
+            .and_then(Map::from_map_data)
+            .and_then(Array::<MapData, u64>::try_from);
+        // One that has just gone needs nothing any more; one of another version may have fewer words.
+        if let Ok(mut lease) = lease {
+            let _ = lease.set(LEASE_UNTIL, 0, 0);
+            let _ = lease.set(LEASE_RELEASED, 1, 0);
+        }
+    }
 }
 
 /// What this run can keep: everything that the gate needs.
@@ -478,15 +496,25 @@ impl Lease {
         self.bridge(keep_for)
     }
 
-    /// The agent is about to serve: what it has found is to hold until it may renew it.
+    /// The agent is about to serve: what it has found is to hold until it may renew it, and no longer than it may hold
+    /// at all.
     pub fn bridge(&mut self, keep_for: Duration) -> Result<(), MapError> {
+        let after = |span: Duration| now().saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        let found = self.words.get(&LEASE_UNTIL, 0)?;
         let starts = self.words.get(&LEASE_STARTS, 0)?;
-        let span = u64::try_from(2 * proving(keep_for).as_nanos()).unwrap_or(u64::MAX);
-        let until = now().saturating_add(span);
-        if starts <= UNPROVEN_STARTS_MAX && self.words.get(&LEASE_UNTIL, 0)? < until {
-            self.words.set(LEASE_UNTIL, until, 0)?;
+        let mut until = found.min(after(keep_for));
+        if starts <= UNPROVEN_STARTS_MAX {
+            until = until.max(after(2 * proving(keep_for)));
         }
-        Ok(())
+        match until == found {
+            true => Ok(()),
+            false => self.words.set(LEASE_UNTIL, until, 0),
+        }
+    }
+
+    /// `apiward release` was asked for while the agent did not answer.
+    pub fn is_released(&self) -> bool {
+        self.words.get(&LEASE_RELEASED, 0).is_ok_and(|word| word != 0)
     }
 
     /// How long denials still hold.

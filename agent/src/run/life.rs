@@ -451,12 +451,19 @@ impl Agent {
             tracing::warn!("the mode goes back to observe: nobody has confirmed it");
             self.set_mode(Mode::Observe, Term::ForGood, asked);
         }
-        if now >= self.life.renew_at {
+        if now >= self.life.renew_at && !self.life.lease.is_released() {
             self.life.renew();
         }
         if self.life.mended.elapsed() >= MEND {
             self.life.mended = now;
-            self.mend();
+            match self.life.lease.is_released() {
+                true => {
+                    let why = "`apiward release` was asked for while the agent did not answer";
+                    let asked = Asked::unattended(&self.exports, "mode", "apiward release", why);
+                    self.release(asked);
+                }
+                false => self.mend(),
+            }
         }
     }
 

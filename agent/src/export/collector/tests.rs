@@ -303,7 +303,6 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
         let mut mode = Mode::Observe;
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Release { asked } => asked.refuse("no collector may ask for it"),
                 Command::SetMode { mode: new, asked, .. } => {
                     asked.accept(mode.as_str(), new.as_str(), "switched");
                     mode = new;

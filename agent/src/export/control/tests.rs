@@ -23,7 +23,6 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::SetMode { mode, asked, .. } => asked.accept("observe", mode.as_str(), "switched"),
-                Command::Release { asked } => asked.accept("enforce", "released", "let go"),
                 Command::ReloadPolicies { asked } => asked.refuse("records.yaml:3: unknown key `acton`"),
                 Command::UndoPolicies { asked } => asked.accept("new", "old", "as before"),
                 Command::PushPolicies { asked, .. } | Command::Release { asked } => asked.refuse("no"),
