@@ -1,6 +1,7 @@
 //! What happens to events and policies when something dies or is wrong: nothing twice, nothing lost in silence, and
 //! nothing that was read leaves.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -264,12 +265,17 @@ fn what_is_read_does_not_leave() -> Result {
     let app = servers::app(&world, Place::Inside, None)?;
     let port = free_port()?;
     let collector = Collector::start(&world, port)?;
-    let mut agent = Agent::start(&world, |config| {
-        config["export"] = json!([
-            { "jsonl": { "path": world.path("events.jsonl") } },
-            { "collector": { "endpoint": format!("http://127.0.0.1:{port}") } },
-        ]);
-    })?;
+    let metrics = format!("127.0.0.1:{}", free_port()?);
+    let mut config = crate::harness::agent::config(&world);
+    config["export"] = json!([
+        { "jsonl": { "path": world.path("events.jsonl") } },
+        { "collector": { "endpoint": format!("http://127.0.0.1:{port}") } },
+    ]);
+    config["metrics"] = json!({ "listen": metrics });
+    // The log says all it can, and a core would be written if anybody may have one.
+    let prefix = ["env", "APIWARD_LOG=debug", "prlimit", "--core=unlimited", "--"];
+    let mut agent = Agent::launch_through(&world, &config, &prefix)?;
+    agent.wait_ready()?;
     let url = format!(
         "http://127.0.0.1:{}/fhir/Patient/{CANARY}?name={CANARY}",
         app.port
@@ -308,6 +314,18 @@ fn what_is_read_does_not_leave() -> Result {
     until("both sides are stored", || Ok(sides(&collector.stored()?) == 2))?;
     let told = [
         agent.command(&["status", "--output", "json"])?.run()?,
+        agent.command(&["status"])?.run()?,
+        Start::new(&world, Place::Ours, program("sh")?)
+            .name("doctor")
+            .arg("-c")
+            // Its verdict is the host's, not asked for here.
+            .arg(format!("{} doctor || true", binary("apiward")?.display()))
+            .run()?,
+        Start::new(&world, Place::Ours, program("curl")?)
+            .name("metrics")
+            .args(["-q", "--silent", "--fail", "--noproxy", "*"])
+            .arg(format!("http://{metrics}/metrics"))
+            .run()?,
         agent
             .command(&["why", "1", "--output", "json"])?
             .run()
@@ -317,8 +335,17 @@ fn what_is_read_does_not_leave() -> Result {
         !told.iter().any(|text| text.contains(CANARY)),
         "a command shows what was read"
     );
-    agent.end()?;
-    drop(collector);
+    ensure!(
+        agent.process.output()?.contains("DEBUG"),
+        "the log does not say all it can"
+    );
+    agent.process.signal(rustix::process::Signal::ABORT);
+    let status = agent.process.wait(std::time::Duration::from_secs(10))?;
+    ensure!(
+        status.signal() == Some(6) && !status.core_dumped(),
+        "what the agent has read is in a core: {status}"
+    );
+    drop((agent, collector));
     let mut leaked = Vec::new();
     look_for(CANARY.as_bytes(), world.folder(), &mut leaked)?;
     ensure!(leaked.is_empty(), "what was read is in {leaked:?}");

@@ -9,9 +9,12 @@ use crate::harness::events::{of_kind, trace_ids, with_ids};
 use crate::harness::process::Start;
 use crate::harness::servers::free_port;
 use crate::harness::world::program;
-use crate::harness::{Agent, Place, Result, World};
+use crate::harness::{Agent, Place, Result, World, policy};
 
-pub const STORIES: &[Story] = &[("every_way_in_and_out_of_a_socket", every_way)];
+pub const STORIES: &[Story] = &[
+    ("every_way_in_and_out_of_a_socket", every_way),
+    ("what_is_missing_falls_under_on_unseen", what_is_missing),
+];
 
 const SCRIPT: &str = include_str!("assets/ways.py");
 
@@ -153,11 +156,9 @@ fn check(agent: &mut Agent<'_>, port: u16, exchange: &Value, id: &str, seen: See
         Seen::NoClient => {
             ensure!(none("outbound"), "a call over MPTCP is told");
             ensure!(!whole("inbound")?, "the server's side is marked");
-            let status = agent.status()?;
-            ensure!(
-                status.to_string().contains("mptcp"),
-                "MPTCP is counted nowhere: {status:#}"
-            );
+            agent.wait_status("MPTCP is counted", |status| {
+                status["losses"]["mptcp"].as_u64() > Some(0)
+            })?;
         }
         Seen::All | Seen::NoBody | Seen::FileBody => {
             ensure!(!whole("outbound")?, "the client's side is marked");
@@ -166,6 +167,72 @@ fn check(agent: &mut Agent<'_>, port: u16, exchange: &Value, id: &str, seen: See
                 "a call is marked that lost nothing, or not marked although it did"
             );
         }
+    }
+    Ok(())
+}
+
+/// A server that throws its request away unread, and waits for what becomes of the connection.
+const DEAF: &str = r#"
+import socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+connection, _ = listener.accept()
+client.sendall(b"GET /fhir/Patient/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+connection.recv(4, socket.MSG_TRUNC)
+if sys.argv[1] == "stays":
+    sys.exit()
+connection.settimeout(20)
+try:
+    while connection.recv(4, socket.MSG_TRUNC):
+        pass
+except ConnectionError:
+    sys.exit()
+sys.exit("the connection was not cut")
+"#;
+
+/// What an application got and nobody could read may have been the forbidden request.
+fn what_is_missing() -> Result {
+    let world = World::new()?;
+    let script = world.write("deaf.py", DEAF)?;
+    for (on_unseen, mode, becomes, said) in [
+        ("alert", "enforce", "stays", Some("reported")),
+        ("cut", "observe", "stays", Some("enforce mode would have cut it")),
+        ("cut", "enforce", "cut", Some("it was cut")),
+        ("allow", "enforce", "stays", None),
+    ] {
+        let rules = json!([{ "name": "none", "match": { "paths": ["/admin/**"] }, "action": "deny" }]);
+        let mut document = policy::document("reads-all", &rules);
+        document["spec"]["onUnseen"] = json!(on_unseen);
+        let file = world.write("reads-all.yaml", format!("{document:#}\n"))?;
+        let mut agent = Agent::start(&world, |config| {
+            config["mode"] = json!(mode);
+            config["policies"] = json!([file]);
+            config["capture"]["flow_ends"] = json!("all");
+        })?;
+        Start::new(&world, Place::Inside, program("python3")?)
+            .name("deaf")
+            .arg(&script)
+            .arg(becomes)
+            .run()
+            .with_context(|| format!("onUnseen: {on_unseen}, mode {mode}"))?;
+        agent.events.wait("both ends of the connection are told", |all| {
+            of_kind(all, "flow_end").len() >= 2
+        })?;
+        let events = agent.end()?;
+        let told: Vec<&str> = of_kind(&events.all, "flow_loss")
+            .into_iter()
+            .filter_map(|loss| {
+                loss["detail"]
+                    .as_str()?
+                    .strip_prefix("gap: policy reads-all onUnseen: ")
+            })
+            .collect();
+        ensure!(
+            told == Vec::from_iter(said),
+            "onUnseen: {on_unseen}, mode {mode}: {told:?} is told; {}",
+            events.summary()
+        );
+        std::fs::remove_file(world.path("events.jsonl"))?;
     }
     Ok(())
 }

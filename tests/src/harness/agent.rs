@@ -67,6 +67,11 @@ impl<'a> Agent<'a> {
 
     /// Starts it and does not wait.
     pub fn launch(world: &'a World, config: &Value) -> Result<Agent<'a>> {
+        Agent::launch_through(world, config, &[])
+    }
+
+    /// As [`Agent::launch`], through programs that become it: with other limits, another environment.
+    pub fn launch_through(world: &'a World, config: &Value, prefix: &[&str]) -> Result<Agent<'a>> {
         let file = world.write("agent.yaml", format!("{config:#}\n"))?;
         let control = PathBuf::from(
             config["control"]
@@ -75,6 +80,7 @@ impl<'a> Agent<'a> {
         );
         let process = Start::new(world, Place::Ours, binary("apiward")?)
             .name("agent")
+            .through(prefix.iter().copied())
             .args(["run", "--config"])
             .arg(&file)
             .spawn()?;

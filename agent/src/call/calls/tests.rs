@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::call::Limits;
-use crate::call::{CallDirection, CallState};
+use crate::call::{CallDirection, CallState, UnreadWhy};
 use crate::capture::{
     Captured, Direction, FlowEnd, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
@@ -591,6 +591,28 @@ fn other_protocols_are_let_go() {
     scene.received("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_eq!(scene.close(false), "");
     assert_eq!(scene.calls.stats().flows_http2, 1, "the server may speak first");
+}
+
+#[test]
+fn missing_requests_are_told_once_and_missing_bodies_are_not() {
+    let mut scene = Scene::server();
+    for _ in 0..2 {
+        scene.received(GET).sent(OK).lose(Direction::Received, GET);
+    }
+    scene.received(GET);
+    scene.close(false);
+    let told = scene.calls.take_unread();
+    assert_eq!(
+        told.iter().map(|one| one.why).collect::<Vec<_>>(),
+        [UnreadWhy::Gap]
+    );
+    let mut scene = Scene::server();
+    scene
+        .received("POST /fhir/Patient HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+        .lose(Direction::Received, "123456789")
+        .received(GET);
+    scene.close(false);
+    assert_eq!(scene.calls.take_unread().len(), 0);
 }
 
 #[test]
