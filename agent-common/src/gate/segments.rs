@@ -312,12 +312,19 @@ fn is_same(one: &Mark, other: &Mark) -> bool {
                 && a.reason == b.reason
                 && (a.flags ^ b.flags) & !TABLES == 0
                 && (!tables
-                    || (a.hash == b.hash && a.node == b.node && a.host_node == b.host_node && a.flags == b.flags))))
+                    || (a.hash == b.hash
+                        && a.node == b.node
+                        && a.host_node == b.host_node
+                        && a.flags == b.flags))))
 }
 
 /// Flags that depend on the tables.
-const TABLES: u32 =
-    flag::LIVE | flag::ASKS_HOST | flag::ASKS_AUTH | flag::WORKLOAD_UNKNOWN | flag::REGISTERED | flag::HOST_UNKNOWN;
+const TABLES: u32 = flag::LIVE
+    | flag::ASKS_HOST
+    | flag::ASKS_AUTH
+    | flag::WORKLOAD_UNKNOWN
+    | flag::REGISTERED
+    | flag::HOST_UNKNOWN;
 
 /// Which tables a stream's hashes depend on; 0 while the workload is not known.
 #[inline(always)]

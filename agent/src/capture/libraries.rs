@@ -18,10 +18,10 @@ use apiward_common::scope::FileKey;
 use smol_str::SmolStr;
 
 use super::{KernelTime, TlsInfo};
+use crate::kernel::elf::Elf;
 use crate::kernel::load::file_key;
 use crate::kernel::mappings::{Mappings, Seen, Watch};
 use crate::kernel::probes::{ProbeLink, Probes};
-use crate::kernel::elf::Elf;
 use crate::kernel::{mapped, site, turns};
 
 mod listed;

@@ -227,7 +227,9 @@ fn reset(dead: &HashSet<u64>) -> (usize, Vec<u64>) {
     }
     let mut namespaces = Namespaces::default();
     for space in list_namespaces().unwrap_or_default() {
-        let Ok(diag) = namespaces.open(&space) else { continue };
+        let Ok(diag) = namespaces.open(&space) else {
+            continue;
+        };
         let connections = diag.dump(Sockets::Connections, false).unwrap_or_default();
         for entry in connections.iter().filter(|entry| dead.contains(&entry.cookie)) {
             match diag.destroy(entry.local, entry.remote, entry.cookie) {

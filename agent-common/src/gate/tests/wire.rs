@@ -94,13 +94,17 @@ fn story(parts: &[(u8, u8)]) -> Vec<u8> {
             1 => text.extend_from_slice(BAD),
             2 => text.extend_from_slice(b"GET /ok/3 HTTP/1.1\r\n\r\n"),
             3 => {
-                text.extend_from_slice(format!("POST /x HTTP/1.1\r\nContent-Length: {size:03}\r\n\r\n").as_bytes());
+                text.extend_from_slice(
+                    format!("POST /x HTTP/1.1\r\nContent-Length: {size:03}\r\n\r\n").as_bytes(),
+                );
                 text.extend(BAD.iter().cycle().take(size));
             }
             4 => text.extend_from_slice(b"\x16\x03\x01 nothing of HTTP\r\n"),
             5 => text.extend_from_slice(b"GET /ok  HTTP/1.1\r\nA\r\n\r\n"),
             _ => {
-                text.extend_from_slice(format!("GET /ok HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(size + 23)).as_bytes());
+                text.extend_from_slice(
+                    format!("GET /ok HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(size + 23)).as_bytes(),
+                );
             }
         }
     }
@@ -132,7 +136,14 @@ fn stories() -> impl Strategy<Value = Vec<Vec<(u8, u8)>>> {
 
 fn acts() -> impl Strategy<Value = Vec<(u8, u8, u8, bool, u8, u8)>> {
     prop::collection::vec(
-        (any::<u8>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<u8>(), any::<u8>()),
+        (
+            any::<u8>(),
+            any::<u8>(),
+            any::<u8>(),
+            any::<bool>(),
+            any::<u8>(),
+            any::<u8>(),
+        ),
         1..40,
     )
 }
