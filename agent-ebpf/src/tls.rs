@@ -415,10 +415,10 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     }
     known.op = 0;
     if call.nested != 0 {
-        // SAFETY: copied out at once.
-        if let Some(outer) = TLS_OUTER_CALLS.get_ptr(&thread).map(|outer| unsafe { *outer }) {
+        if let Some(outer) = TLS_OUTER_CALLS.get_ptr(&thread) {
+            // SAFETY: live map values, which only this thread writes; not by way of the stack, which is short.
+            unsafe { core::ptr::copy_nonoverlapping(outer, known, 1) };
             let _ = TLS_OUTER_CALLS.remove(&thread);
-            *known = outer;
         }
     }
     // SAFETY: the program's own context, a constant place.
