@@ -409,7 +409,7 @@ struct Moved {
 fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
     // Who moves bytes by other ways, moves them at other times as well: no sign of what a library call does.
     if what.shape != shape::ELSEWHERE && tls::inside(who::ids(who::task())) {
-        tls::apiward_carrier_used(tcp, flow, what.stack);
+        tls::carrier_used(tcp, flow, what.stack);
     }
     // SAFETY: a live map value.
     let (known, exempt, shed) = unsafe { ((*flow).tls, (*flow).exempt, &mut (*flow).shed) };

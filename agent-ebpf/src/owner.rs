@@ -104,10 +104,9 @@ pub fn port_of(sk: u64) -> Option<Port> {
     })
 }
 
-/// The current process's class; if it has none, the agent is asked for one. By itself for the sake of the stack.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_class() -> u32 {
+/// The current process's class; if it has none, the agent is asked for one.
+#[inline(always)]
+pub fn class() -> u32 {
     let owner = current();
     let class = class_of(&owner.identity());
     if class == 0 {

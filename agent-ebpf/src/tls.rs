@@ -4,17 +4,19 @@
 //! library call on the object. An object whose calls never do that (memory BIO) has no carrier; none is guessed.
 
 use apiward_common::flow::{Flow, TlsCall, TlsKey, TlsObject, judged, tls};
-use apiward_common::limits::TLS_CALLS_MAX;
-use apiward_common::record::{SENT, TLS, TlsBind, TlsClose, kind, missing, role};
+use apiward_common::limits::{CHUNK_BYTES_MAX, TLS_CALLS_MAX};
+use apiward_common::record::{Data, SENT, TLS, TlsBind, TlsClose, kind, missing, role};
 use apiward_common::site::{self, Op, ResultIn};
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{
+    bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user as bpf_probe_read_user_bytes,
+};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
 
 use crate::emit::{count, emit};
 use crate::gate;
-use crate::gate::tls::{answer, apiward_gate_tls, apiward_gate_tls_denied, ask};
+use crate::gate::tls::{answer, apiward_gate_tls_denied, ask, judge};
 use crate::io::budget;
 use crate::maps::{
     FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS,
@@ -24,8 +26,6 @@ use crate::scope;
 use crate::sock::{Tcp, apiward_announce, ends};
 use crate::who;
 
-/// General registers in the order of `struct pt_regs`: r15 … rdi, and one more to make masking enough.
-type Registers = [u64; 16];
 const RAX: usize = 10;
 /// In `struct pt_regs`, in units of 8 bytes.
 const RIP: usize = 16;
@@ -37,20 +37,31 @@ const FLAGS_OF_ZERO: u64 = 0x44;
 /// Frames of one stack are closer to each other than this; a stack of its own (a coroutine's) is farther away.
 const STACK_BYTES_MAX: u64 = 1 << 20;
 
-/// The verifier allows no variable offset into the context, so the registers are copied first.
+/// A general register by its number. The verifier allows no variable offset into the context, and a copy of it would take
+/// a quarter of the stack.
 #[inline(always)]
-fn registers(ctx: *mut core::ffi::c_void) -> Option<Registers> {
-    // SAFETY: the context of a probe is `struct pt_regs`, longer than this.
-    unsafe { bpf_probe_read_kernel(ctx.cast::<Registers>().cast_const()) }.ok()
-}
-
-#[inline(always)]
-fn register(registers: &Registers, index: u8) -> u64 {
-    if index == site::REG_NONE {
-        return 0;
+fn register(ctx: *mut core::ffi::c_void, index: u8) -> u64 {
+    // SAFETY: the context of a probe is `struct pt_regs`, read at constant places inside it.
+    unsafe {
+        match index {
+            0 => at(ctx, 0),
+            1 => at(ctx, 1),
+            2 => at(ctx, 2),
+            3 => at(ctx, 3),
+            4 => at(ctx, 4),
+            5 => at(ctx, 5),
+            6 => at(ctx, 6),
+            7 => at(ctx, 7),
+            8 => at(ctx, 8),
+            9 => at(ctx, 9),
+            10 => at(ctx, 10),
+            11 => at(ctx, 11),
+            12 => at(ctx, 12),
+            13 => at(ctx, 13),
+            14 => at(ctx, 14),
+            _ => 0,
+        }
     }
-    // SAFETY: masked to the array's length.
-    unsafe { core::ptr::read_volatile(registers.as_ptr().add((index & 15) as usize)) }
 }
 
 #[inline(always)]
@@ -121,12 +132,11 @@ fn arguments(ctx: *mut core::ffi::c_void, cookie: u64) -> Option<Arguments> {
             out,
         });
     }
-    let registers = registers(ctx)?;
     Some(Arguments {
-        object: register(&registers, ssl),
-        buffer: register(&registers, buf),
-        length: register(&registers, len),
-        out: register(&registers, out),
+        object: register(ctx, ssl),
+        buffer: register(ctx, buf),
+        length: register(ctx, len),
+        out: register(ctx, out),
     })
 }
 
@@ -298,7 +308,7 @@ fn over(call: &TlsCall, stack: u64) -> bool {
 /// first.
 #[inline(always)]
 fn about_to_write(call: &TlsCall, refused: u32) -> i32 {
-    let answer = apiward_gate_tls(call, call.length, ask::WRITES);
+    let answer = judge(call, call.length, ask::WRITES);
     if answer == answer::DENIED {
         apiward_gate_tls_denied(call, refused);
         apiward_show(call);
@@ -306,7 +316,8 @@ fn about_to_write(call: &TlsCall, refused: u32) -> i32 {
     answer
 }
 
-/// Ships what was denied: the library may never say that it was written. By itself for the sake of the stack.
+/// Ships what was denied, as far as one record holds it: the library may never say that it was written. Not by an
+/// [`Operation`], which takes more stack than there is left.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn apiward_show(call: *const TlsCall) -> i32 {
@@ -319,10 +330,60 @@ pub extern "C" fn apiward_show(call: *const TlsCall) -> i32 {
     };
     // SAFETY: a live map value; calls on one object are serialised by the application.
     let object = unsafe { &mut *object };
-    let position = object.sent;
+    if call.length as usize <= SHORT_BYTES {
+        show::<SHORT_BYTES>(call, object);
+    } else {
+        show::<CHUNK_BYTES_MAX>(call, object);
+    }
     object.sent += call.length;
-    ship(call, object, position, call.length, SENT);
     0
+}
+
+/// Bytes of most heads.
+const SHORT_BYTES: usize = 1024;
+
+#[inline(always)]
+fn show<const BYTES: usize>(call: &TlsCall, object: &TlsObject) {
+    emit::<Data, BYTES>(kind::DATA, call.length, |record| {
+        record.body = Data {
+            flow: call.object,
+            position: object.sent,
+            other_position: call.library as u64,
+            moved_bytes: call.length as u32,
+            generation: object.generation,
+            carrier: object.carrier,
+            flags: TLS | SENT,
+            missing: if call.length > BYTES as u64 {
+                missing::LIMIT
+            } else {
+                missing::NOTHING
+            },
+            reserved: [0; 6],
+        };
+        let wanted = if call.length < BYTES as u64 {
+            call.length as u32
+        } else {
+            BYTES as u32
+        };
+        // SAFETY: a reference is always readable; read again, so that the compiler keeps the bound.
+        let bytes = unsafe { core::ptr::read_volatile(&wanted) };
+        if bytes > BYTES as u32 {
+            return 0;
+        }
+        // SAFETY: the payload has room for BYTES; the helper checks the user address itself.
+        let failed = unsafe {
+            bpf_probe_read_user_bytes(
+                record.payload.as_mut_ptr().cast(),
+                bytes,
+                call.buffer as *const core::ffi::c_void,
+            )
+        };
+        if failed != 0 {
+            record.body.missing = missing::UNREADABLE;
+            return 0;
+        }
+        bytes
+    });
 }
 
 #[inline(always)]
@@ -354,10 +415,10 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     }
     known.op = 0;
     if call.nested != 0 {
-        // SAFETY: copied out at once.
-        if let Some(outer) = TLS_OUTER_CALLS.get_ptr(&thread).map(|outer| unsafe { *outer }) {
+        if let Some(outer) = TLS_OUTER_CALLS.get_ptr(&thread) {
+            // SAFETY: live map values, which only this thread writes; not by way of the stack, which is short.
+            unsafe { core::ptr::copy_nonoverlapping(outer, known, 1) };
             let _ = TLS_OUTER_CALLS.remove(&thread);
-            *known = outer;
         }
     }
     // SAFETY: the program's own context, a constant place.
@@ -396,7 +457,7 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
         } else {
             ask::READ
         };
-        let answer = apiward_gate_tls(&call, moved, asked);
+        let answer = judge(&call, moved, asked);
         let refused = REFUSES && !sent && answer != answer::PASS && refusal(ctx).is_some();
         if refused {
             // As if the peer had closed the connection. The processor's flags too, as of a look at this result: the site
@@ -467,25 +528,34 @@ pub fn inside(thread: u64) -> bool {
 }
 
 /// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object. `stack`: the thread's
-/// stack pointer.
+/// stack pointer. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
+#[inline(always)]
+pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64) {
+    if apiward_carrier_used(tcp, flow, stack) == 0 {
+        return;
+    }
+    apiward_announce(tcp, flow);
+    if apiward_bound(tcp, flow) != 0
+        && let Some(call) = call_of(who::ids(who::task()))
+    {
+        // The carrier was not known at its beginning. What it writes has not left yet: the handshake goes first.
+        about_to_write(call, 0);
+    }
+}
+
+/// 1: the socket is news to its object.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: u64) -> i32 {
     // SAFETY: the verifier holds callers to pointers of these sizes, or null.
-    if let (Some(tcp), Some(flow)) = unsafe { (tcp.as_ref(), flow.as_mut()) }
-        && let Some(call) = carrier_used(tcp, flow, stack)
-        && gate::is_on()
-        && writes(call.op)
-    {
-        // It was not known at the call's beginning; what is written has not left yet, the handshake goes first.
-        about_to_write(call, 0);
+    match unsafe { (tcp.as_ref(), flow.as_mut()) } {
+        (Some(tcp), Some(flow)) => is_news(tcp, flow, stack).is_some() as i32,
+        _ => 0,
     }
-    0
 }
 
-/// The call, if the socket is news to its object.
 #[inline(always)]
-fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) -> Option<&'static TlsCall> {
+fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64) -> Option<()> {
     let thread = who::ids(who::task());
     let call = call_of(thread)?;
     if call.op == 0 {
@@ -510,14 +580,41 @@ fn carrier_used(tcp: &Tcp, state: &mut Flow, stack: u64) -> Option<&'static TlsC
     }
     object.carrier = tcp.cookie;
     object.socket = tcp.sk;
-    let generation = object.generation;
     state.tls = tls::BOUND;
     state.announced = 0;
-    apiward_announce(tcp, state);
-    object.exempt = state.exempt;
-    judges(tcp, state, object, call.op);
-    apiward_bound(tcp, call.object, generation, call.library);
-    Some(call)
+    Some(())
+}
+
+/// Tells the agent which socket carries the object of the thread's call. 1: what the call writes is still to be judged.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_bound(tcp: *const Tcp, flow: *const Flow) -> i32 {
+    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
+    let (Some(tcp), Some(flow)) = (unsafe { (tcp.as_ref(), flow.as_ref()) }) else {
+        return 0;
+    };
+    let Some(call) = call_of(who::ids(who::task())) else {
+        return 0;
+    };
+    let Some(object) = object_of(call.object) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let object = unsafe { &mut *object };
+    object.exempt = flow.exempt;
+    judges(tcp, flow, object, call.op);
+    let generation = object.generation;
+    let (object, library) = (call.object, call.library);
+    emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
+        record.body = TlsBind {
+            object,
+            cookie: tcp.cookie,
+            generation,
+            library,
+        };
+        0
+    });
+    (gate::is_on() && writes(call.op)) as i32
 }
 
 /// Which way the object's requests go, if this is its beginning: a handshake, or the first that happens on the
@@ -549,25 +646,6 @@ fn judges(tcp: &Tcp, state: &Flow, object: &mut TlsObject, op: u8) {
             (judged::READS, object.received)
         };
     }
-}
-
-/// Tells the agent which socket carries a TLS object. By itself for the sake of the stack: three calls share 512 bytes.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_bound(tcp: *const Tcp, object: u64, generation: u32, library: u32) -> i32 {
-    // SAFETY: the verifier holds callers to a pointer of this size, or null.
-    if let Some(tcp) = unsafe { tcp.as_ref() } {
-        emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
-            record.body = TlsBind {
-                object,
-                cookie: tcp.cookie,
-                generation,
-                library,
-            };
-            0
-        });
-    }
-    0
 }
 
 #[inline(always)]

@@ -122,17 +122,6 @@ pub extern "C" fn apiward_scan_packet(skb: *mut __sk_buff, stream: *mut Stream, 
 pub fn user(address: u64, bytes: u64, stream: &mut Stream, work: &mut Work, charged: u32) {
     begin(work, address, address.wrapping_add(bytes));
     work.scan.charged = charged;
-    apiward_scan_user(stream, work);
-}
-
-/// By itself, as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_scan_user(stream: *mut Stream, work: *mut Work) -> i32 {
-    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
-    let (Some(stream), Some(work)) = (unsafe { (stream.as_mut(), work.as_mut()) }) else {
-        return 0;
-    };
     let mut context = UserContext { stream, work };
     // SAFETY: as above.
     unsafe {
@@ -143,7 +132,6 @@ pub extern "C" fn apiward_scan_user(stream: *mut Stream, work: *mut Work) -> i32
             0,
         );
     }
-    0
 }
 
 struct UserContext {
@@ -153,7 +141,7 @@ struct UserContext {
 
 /// `bpf_loop` callback: 0 goes on, 1 ends.
 extern "C" fn next_of_user(_index: u32, context: *mut UserContext) -> i64 {
-    // SAFETY: the pointer that `apiward_scan_user` handed over; what it points to lives as long.
+    // SAFETY: the pointer that `user` handed over; what it points to lives as long.
     let (stream, work) = unsafe {
         let context = &*context;
         (&mut *context.stream, &mut *context.work)

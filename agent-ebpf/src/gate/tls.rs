@@ -7,7 +7,7 @@
 //! again (`WANT_WRITE`), or be taken in parts. It must not know where the probes are.
 
 use apiward_common::flow::{TlsCall, TlsKey, TlsObject, Tuple, Withhold, judged};
-use apiward_common::gate::{Decision, Facts, Stream, Tables, direction, flag, state};
+use apiward_common::gate::{Decision, Facts, Scan, Stream, Tables, direction, flag, state};
 use apiward_common::record::{Stopped, hook, kind, role, stopped};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
@@ -52,10 +52,12 @@ pub struct Judged {
     rule: u32,
     /// Not 0: bytes have passed that concerned no rule, and that nobody looked at.
     passed: u32,
-    reserved: u32,
+    /// Of the last look: it came to the end; and what it found.
+    is_whole: u32,
+    scan: Scan,
 }
 
-/// What is asked of [`apiward_gate_tls`].
+/// What is asked of the gate.
 pub mod ask {
     /// This is about to be written: nothing is counted yet.
     pub const WRITES: u32 = 0;
@@ -76,12 +78,30 @@ pub mod answer {
     pub const DEAD: i32 = 2;
     /// And the connection has ended since: calls fail by themselves.
     pub const ENDED: i32 = 3;
+    /// Not yet: it has to be looked at; and whose object it is, is not known.
+    pub const LOOK: i32 = 4;
+    pub const WHOSE: i32 = 5;
 }
 
-/// Judges the first `bytes` bytes of a call's buffer. Global, so that the verifier looks at it once.
+/// Judges the first `bytes` bytes of a call's buffer. One after another, not one inside the other: the calls of a program
+/// share 512 bytes of stack, and the look takes most of what a probe's program leaves.
+#[inline(always)]
+pub fn judge(call: &TlsCall, bytes: u64, asked: u32) -> i32 {
+    let answer = apiward_tls_begin(call, bytes, asked);
+    if answer < answer::LOOK {
+        return answer;
+    }
+    if answer == answer::WHOSE {
+        apiward_tls_whose(call);
+    }
+    apiward_tls_look(call, bytes);
+    apiward_tls_judged(call, bytes, asked)
+}
+
+/// What there is to say without a look. Global, like those below: the verifier looks at it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn apiward_gate_tls(call: *const TlsCall, bytes: u64, asked: u32) -> i32 {
+pub extern "C" fn apiward_tls_begin(call: *const TlsCall, bytes: u64, asked: u32) -> i32 {
     // SAFETY: the verifier holds callers to a pointer of this size, or null.
     let Some(call) = (unsafe { call.as_ref() }) else {
         return answer::PASS;
@@ -124,21 +144,109 @@ pub extern "C" fn apiward_gate_tls(call: *const TlsCall, bytes: u64, asked: u32)
     }
     if asked == ask::WROTE && known.ahead == bytes {
         known.base = known.head;
-    } else if !known.base.is_over() {
-        known.head = known.base;
-        if look(known, call.buffer, bytes) {
-            object.dead = 1;
-            return answer::DENIED;
-        }
-        if asked == ask::WROTE || asked == ask::READ {
-            known.base = known.head;
-        }
+        advance(known, bytes, asked);
+        return answer::PASS;
     }
+    if known.base.is_over() {
+        advance(known, bytes, asked);
+        return answer::PASS;
+    }
+    known.head = known.base;
+    if known.facts.class == 0 {
+        answer::WHOSE
+    } else {
+        answer::LOOK
+    }
+}
+
+#[inline(always)]
+fn advance(known: &mut Judged, bytes: u64, asked: u32) {
     known.ahead = bytes;
     if asked == ask::WROTE || asked == ask::READ {
         known.position = known.position.wrapping_add(bytes);
         known.ahead = 0;
     }
+}
+
+/// Perhaps the agent has given the process a class by now.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_tls_whose(call: *const TlsCall) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(call) = (unsafe { call.as_ref() }) else {
+        return 0;
+    };
+    let class = owner::class();
+    if let Some(known) = GATE_TLS.get_ptr_mut(&tls::key(call.object)) {
+        // SAFETY: a live map value.
+        unsafe { (*known).facts.class = class };
+    }
+    0
+}
+
+/// Looks at what follows `base`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_tls_look(call: *const TlsCall, bytes: u64) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(call) = (unsafe { call.as_ref() }) else {
+        return 0;
+    };
+    let Some(known) = GATE_TLS.get_ptr_mut(&tls::key(call.object)) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let known = unsafe { &mut *known };
+    known.is_whole = 0;
+    let Some(work) = scan::claim() else { return 0 };
+    work.facts = known.facts;
+    scan::user(call.buffer, bytes, &mut known.head, work, known.charged);
+    known.is_whole = scan::is_whole(&known.head, work) as u32;
+    known.scan = work.scan;
+    scan::release(work);
+    0
+}
+
+/// What the look has found.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_tls_judged(call: *const TlsCall, bytes: u64, asked: u32) -> i32 {
+    // SAFETY: the verifier holds callers to a pointer of this size, or null.
+    let Some(call) = (unsafe { call.as_ref() }) else {
+        return answer::PASS;
+    };
+    let key = tls::key(call.object);
+    let (Some(known), Some(object)) = (GATE_TLS.get_ptr_mut(&key), TLS_OBJECTS.get_ptr_mut(&key)) else {
+        return answer::PASS;
+    };
+    // SAFETY: live map values.
+    let (known, object) = unsafe { (&mut *known, &mut *object) };
+    if known.is_whole == 0 {
+        // It could not be read, or there was no room.
+        lost(known);
+        advance(known, bytes, asked);
+        return answer::PASS;
+    }
+    count(|c| unsafe { &raw mut (*c).gate_heads }, known.scan.heads as u64);
+    count(|c| unsafe { &raw mut (*c).gate_left }, known.scan.left as u64);
+    count(|c| unsafe { &raw mut (*c).gate_lost }, known.scan.lost as u64);
+    let heads = known.head.heads;
+    if (heads.wrapping_sub(known.charged) as i32) > 0 {
+        known.charged = heads;
+    }
+    if known.scan.decision == Decision::Deny as u8 {
+        known.rule = known.scan.rule;
+        // Up to where it was denied, and back to where the head began.
+        known.denied_at = (known.position as u32)
+            .wrapping_add(known.scan.passed())
+            .wrapping_sub(known.head.head_bytes);
+        object.dead = 1;
+        return answer::DENIED;
+    }
+    if asked == ask::WROTE || asked == ask::READ {
+        known.base = known.head;
+    }
+    advance(known, bytes, asked);
     answer::PASS
 }
 
@@ -158,44 +266,6 @@ fn concerns_none(known: &Judged, writes: bool) -> bool {
         &generation.inbound
     };
     !rules.meets(&generation.matters)
-}
-
-/// Looks at what follows `base`. `true`: a head is denied.
-#[inline(always)]
-fn look(known: &mut Judged, address: u64, bytes: u64) -> bool {
-    let Some(work) = scan::claim() else {
-        lost(known);
-        return false;
-    };
-    if known.facts.class == 0 {
-        // Perhaps the agent has given one by now.
-        known.facts.class = owner::apiward_class();
-    }
-    work.facts = known.facts;
-    scan::user(address, bytes, &mut known.head, work, known.charged);
-    if !scan::is_whole(&known.head, work) {
-        // It could not be read.
-        scan::release(work);
-        lost(known);
-        return false;
-    }
-    count(|c| unsafe { &raw mut (*c).gate_heads }, work.scan.heads as u64);
-    count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);
-    count(|c| unsafe { &raw mut (*c).gate_lost }, work.scan.lost as u64);
-    let heads = known.head.heads;
-    if (heads.wrapping_sub(known.charged) as i32) > 0 {
-        known.charged = heads;
-    }
-    let denied = work.scan.decision == Decision::Deny as u8 && !super::passes_after_all();
-    if denied {
-        known.rule = work.scan.rule;
-        // Up to where it was denied, and back to where the head began.
-        known.denied_at = (known.position as u32)
-            .wrapping_add(work.scan.passed())
-            .wrapping_sub(known.head.head_bytes);
-    }
-    scan::release(work);
-    denied
 }
 
 #[inline(always)]
