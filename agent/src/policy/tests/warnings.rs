@@ -71,9 +71,7 @@ fn each_rule_is_asked_whether_it_means_what_it_says() {
         .collect();
     insta::assert_snapshot!(told.concat(), @r#"
     match: { paths: [/a] }, action: deny, require: prevented
-    7: rule `r` requires prevented, and this build gives contained at best (inbound, TLS): the application has read the request; the response is withheld if nothing of it has left yet, by the connection's cookie (a TLS object without a socket of its own cannot be stopped) — write the weaker word if that is enough; until then the rule does not count as enforced [AW1203]
     match: { direction: outbound, paths: [/a] }, action: deny, require: contained
-    7: rule `r` requires contained, and this build gives cut at best (outbound, TLS): the request is seen as the TLS library takes it, and leaves at once; the connection is reset (a TLS object without a socket of its own cannot be stopped) — write the weaker word if that is enough; until then the rule does not count as enforced [AW1203]
     match: { direction: inbound, methods: [GET, DELETE] }, action: deny
     7: rule `r` denies DELETE, which may have taken effect by then: its denials are prevented or cut — write `require: contained` or `require: cut` if that is enough [AW1202]
     action: deny
