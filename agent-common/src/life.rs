@@ -47,7 +47,7 @@ pub const SHAPE: u32 = {
         size_of::<Port>(),
         size_of::<crate::gate::GateFlow>(),
         NODES_MAX as usize,
-        RULES_MAX as usize,
+        RULES_MAX,
         SLOTS as usize,
         LEASE_WORDS as usize,
         CLASSES_MAX as usize,

@@ -12,8 +12,14 @@ use crate::harness::{Agent, Place, Result, World, policy, servers, until};
 
 pub const STORIES: &[Story] = &[
     ("two_listeners_on_one_port", two_listeners_on_one_port),
-    ("a_connection_older_than_the_gate", a_connection_older_than_the_gate),
-    ("a_denied_request_that_is_never_read", a_denied_request_that_is_never_read),
+    (
+        "a_connection_older_than_the_gate",
+        a_connection_older_than_the_gate,
+    ),
+    (
+        "a_denied_request_that_is_never_read",
+        a_denied_request_that_is_never_read,
+    ),
 ];
 
 const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\n";
@@ -67,7 +73,10 @@ fn two_listeners_on_one_port() -> Result {
     for (number, id) in ids.iter().enumerate() {
         let denied = number % 2 == 0;
         let got = call(if denied { "127.0.0.2" } else { "127.0.0.3" }, id)?;
-        ensure!(got.starts_with(REFUSED) == denied, "call {number}: the client got {got:?}");
+        ensure!(
+            got.starts_with(REFUSED) == denied,
+            "call {number}: the client got {got:?}"
+        );
     }
     for call in agent.events.wait_calls(ids.len(), &ids)? {
         let denied = call["process"]["uid"] == NOBODY;
@@ -99,7 +108,12 @@ fn a_connection_older_than_the_gate() -> Result {
         let ids = trace_ids(2);
         let pieces = [
             piece(wire::head("GET", "/fhir/Patient/1", &ids[0], "")),
-            piece(wire::head("GET", "/slow/Patient/1", &ids[1], "Connection: close\r\n")),
+            piece(wire::head(
+                "GET",
+                "/slow/Patient/1",
+                &ids[1],
+                "Connection: close\r\n",
+            )),
         ];
         let mut client = wire::command(&world, Place::Outside, server.port, None, &pieces, &[])?
             .arg("--go")
@@ -117,11 +131,17 @@ fn a_connection_older_than_the_gate() -> Result {
             ensure!(answers == 1, "what nobody could follow has passed: {got:?}");
             agent.events.wait("the denial is told", |all| {
                 all.iter().any(|event| {
-                    event["call"]["verdict"]["action"] == "deny" && event["call"]["verdict"]["decided_by"] == "gate"
+                    event["call"]["verdict"]["action"] == "deny"
+                        && event["call"]["verdict"]["decided_by"] == "gate"
                 })
             })?;
             // Whoever connects again is judged from the beginning.
-            let pieces = [piece(wire::head("GET", "/fhir/Patient/1", &trace_ids(1)[0], "Connection: close\r\n"))];
+            let pieces = [piece(wire::head(
+                "GET",
+                "/fhir/Patient/1",
+                &trace_ids(1)[0],
+                "Connection: close\r\n",
+            ))];
             let got = wire::command(&world, Place::Outside, server.port, None, &pieces, &[])?.run()?;
             ensure!(got.starts_with("HTTP/1.1 200"), "the client got {got:?}");
         } else {
@@ -169,11 +189,16 @@ fn a_denied_request_that_is_never_read() -> Result {
     let calls = agent.events.wait_calls(1, &denied)?;
     let verdict = &calls[0]["verdict"];
     ensure!(
-        verdict["action"] == "deny" && verdict["decided_by"] == "gate" && text(&verdict["guarantee"]) == "prevented",
+        verdict["action"] == "deny"
+            && verdict["decided_by"] == "gate"
+            && text(&verdict["guarantee"]) == "prevented",
         "not prevented: {:#}",
         calls[0]
     );
-    ensure!(with_ids(&agent.events.all, &denied).len() == 1, "it was told twice");
+    ensure!(
+        with_ids(&agent.events.all, &denied).len() == 1,
+        "it was told twice"
+    );
     drop(server);
     agent.end()?;
     Ok(())

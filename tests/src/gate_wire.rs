@@ -21,8 +21,14 @@ use crate::harness::{Agent, Place, Process, Result, World, policy, servers, with
 pub const STORIES: &[Story] = &[
     ("hostile_peers", || hostile_peers(false)),
     ("hostile_peers_and_segments_put_together", || hostile_peers(true)),
-    ("policies_change_under_hostile_peers", policies_change_under_hostile_peers),
-    ("a_network_that_loses_and_reorders", a_network_that_loses_and_reorders),
+    (
+        "policies_change_under_hostile_peers",
+        policies_change_under_hostile_peers,
+    ),
+    (
+        "a_network_that_loses_and_reorders",
+        a_network_that_loses_and_reorders,
+    ),
 ];
 
 const WITNESS: &str = include_str!("assets/witness.py");
@@ -110,7 +116,16 @@ fn tricks<'a>(world: &'a World, veth: &Veth<'_>, only: &[&str], rounds: u32) -> 
         .arg(script)
         .args(["--interface", "wire", "--mac", &veth.mac(End::Server)?])
         .args(["--own", PEER[0], PEER[1], "--server", SERVER[0], SERVER[1]])
-        .args(["--port", &port, "--defer", &defer, "--fastopen", &fastopen, "--once", &once])
+        .args([
+            "--port",
+            &port,
+            "--defer",
+            &defer,
+            "--fastopen",
+            &fastopen,
+            "--once",
+            &once,
+        ])
         .args(["--rounds", &rounds.to_string()]);
     if !only.is_empty() {
         start = start.arg("--only").args(only.iter().copied());
@@ -133,20 +148,44 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>) -> Result {
         .map(|(_, id)| id.as_str())
         .collect();
     ensure!(leaked.is_empty(), "the application got denied heads: {:?}", {
-        let of = |outcome: &&Value| ids(&outcome["denied"]).iter().any(|id| leaked.contains(id.as_str()));
-        outcomes.iter().filter(of).map(|outcome| text(&outcome["trick"])).collect::<Vec<_>>()
+        let of = |outcome: &&Value| {
+            ids(&outcome["denied"])
+                .iter()
+                .any(|id| leaked.contains(id.as_str()))
+        };
+        outcomes
+            .iter()
+            .filter(of)
+            .map(|outcome| text(&outcome["trick"]))
+            .collect::<Vec<_>>()
     });
     let mut told = Vec::new();
     for outcome in &outcomes {
         let trick = text(&outcome["trick"]);
-        ensure!(text(&outcome["error"]).is_empty(), "{trick}: {}", outcome["error"]);
+        ensure!(
+            text(&outcome["error"]).is_empty(),
+            "{trick}: {}",
+            outcome["error"]
+        );
         let allowed = ids(&outcome["allowed"]);
         let missing = allowed.iter().filter(|id| !got.contains(id.as_str())).count();
-        ensure!(missing == 0, "{trick}: {missing} of {} allowed calls never came", allowed.len());
+        ensure!(
+            missing == 0,
+            "{trick}: {missing} of {} allowed calls never came",
+            allowed.len()
+        );
         let answers = outcome["answers"].as_u64().unwrap_or_default() as usize;
-        ensure!(answers >= allowed.len(), "{trick}: {answers} of {} calls were answered", allowed.len());
+        ensure!(
+            answers >= allowed.len(),
+            "{trick}: {answers} of {} calls were answered",
+            allowed.len()
+        );
         let silent = ids(&outcome["silent"]);
-        told.extend(ids(&outcome["denied"]).into_iter().filter(|id| !silent.contains(id)));
+        told.extend(
+            ids(&outcome["denied"])
+                .into_iter()
+                .filter(|id| !silent.contains(id)),
+        );
     }
     let calls = agent.events.wait_calls(told.len(), &told)?;
     let mut words: HashMap<&str, usize> = HashMap::new();
@@ -254,7 +293,12 @@ fn a_network_that_loses_and_reorders() -> Result {
     for (number, id) in denied.iter().enumerate() {
         let close = "Connection: close\r\n";
         let bad = wire::head("GET", EXPORT, id, if number % 3 == 1 { &long } else { close });
-        let good = wire::head("POST", "/fhir/Patient", &trace_ids(1)[0], "Content-Length: 100000\r\n");
+        let good = wire::head(
+            "POST",
+            "/fhir/Patient",
+            &trace_ids(1)[0],
+            "Content-Length: 100000\r\n",
+        );
         let pieces = match number % 3 {
             2 => vec![piece(good), repeated("body", 25_000), piece(bad)],
             _ => vec![piece(bad)],
@@ -267,14 +311,20 @@ fn a_network_that_loses_and_reorders() -> Result {
             .through(veth.at(End::Peer)?)
             .run()?;
         let answers = got.matches("HTTP/1.1 20").count();
-        ensure!(answers <= usize::from(number % 3 == 2), "call {number}: the client got {got:?}");
+        ensure!(
+            answers <= usize::from(number % 3 == 2),
+            "call {number}: the client got {got:?}"
+        );
         answered.push(answers);
     }
     for (number, id) in denied.iter().enumerate().filter(|(number, _)| number % 3 == 2) {
         // The body's end may have come in one segment with the denied head.
         let call = agent.events.wait_calls(1, std::slice::from_ref(id))?.remove(0);
         let collateral = call["verdict"]["collateral"].as_u64().unwrap_or_default();
-        ensure!(answered[number] as u64 + collateral == 1, "a lost call is not told: {call:#}");
+        ensure!(
+            answered[number] as u64 + collateral == 1,
+            "a lost call is not told: {call:#}"
+        );
     }
     for call in agent.events.wait_calls(denied.len(), &denied)? {
         let word = text(&call["verdict"]["guarantee"]);

@@ -613,7 +613,10 @@ fn a_forgotten_connection_is_denied_by_what_has_to_prevent() {
 #[test]
 fn what_the_socket_has_not_accepted_decides_nothing() {
     // Another protocol, or a body, that falls in the stack behind the gate.
-    for first in ["\x16\x03\x01...", "POST /x HTTP/1.1\r\nContent-Length: 100\r\n\r\n"] {
+    for first in [
+        "\x16\x03\x01...",
+        "POST /x HTTP/1.1\r\nContent-Length: 100\r\n\r\n",
+    ] {
         let mut wire = Wire::new(100);
         assert!(wire.offer(100, first.as_bytes()));
         wire.now += BACKLOG_NS;

@@ -471,7 +471,11 @@ fn claimed(
     }
     work.facts = gated.facts;
     let from = gated.flow.cursor().next;
-    let Stream { heads: before, state: began, .. } = gated.flow.cursor().stream;
+    let Stream {
+        heads: before,
+        state: began,
+        ..
+    } = gated.flow.cursor().stream;
     // The end of an earlier request's body is in the segment too.
     let fresh = accepted.map_or(first, |accepted| later(accepted, first));
     let body = later(from, fresh) != fresh || (began >= state::BODY && began <= state::LAST_LF);
@@ -563,7 +567,11 @@ fn refuse(
         cookie: key.cookie,
         head_start,
         position: later(from, head_start),
-        generation: if stream.generation != 0 { stream.generation } else { stream.base_generation },
+        generation: if stream.generation != 0 {
+            stream.generation
+        } else {
+            stream.base_generation
+        },
         rule,
         // Those that end in the same segment are lost with it.
         heads: before.saturating_sub(bodies),
@@ -606,7 +614,11 @@ fn look(
     if !scan::is_whole(&gated.flow.cursor().stream, work) {
         // It could not be read: nobody knows what came.
         forgotten(gated, first);
-        return if gated.flow.dead != 0 { Plan::Drop } else { Plan::Pass };
+        return if gated.flow.dead != 0 {
+            Plan::Drop
+        } else {
+            Plan::Pass
+        };
     }
     count(|c| unsafe { &raw mut (*c).gate_heads }, work.scan.heads as u64);
     count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);

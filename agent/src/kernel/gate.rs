@@ -304,6 +304,8 @@ impl GateMaps {
         if self.listeners.get(&cookie, 0).is_ok() {
             return Ok(());
         }
-        self.listeners.insert(cookie, owner, 0).map_err(failed("LISTENERS"))
+        self.listeners
+            .insert(cookie, owner, 0)
+            .map_err(failed("LISTENERS"))
     }
 }

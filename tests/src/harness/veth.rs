@@ -38,7 +38,8 @@ impl<'a> Veth<'a> {
         let veth = Veth::new(world)?;
         let (server, peer) = (veth.server.clone(), veth.peer.clone());
         veth.ip(&[
-            "link", "add", "wire", "netns", &server, "mtu", "1500", "type", "veth", "peer", "name", "wire", "netns", &peer,
+            "link", "add", "wire", "netns", &server, "mtu", "1500", "type", "veth", "peer", "name", "wire",
+            "netns", &peer,
         ])?;
         veth.addresses(End::Server, "wire", SERVER)?;
         veth.write(End::Peer, "/proc/sys/net/ipv6/conf/wire/disable_ipv6", "1")?;
@@ -47,7 +48,9 @@ impl<'a> Veth<'a> {
         }
         let mac = veth.mac(End::Peer)?;
         for address in PEER {
-            veth.ip(&["-n", &server, "neigh", "add", address, "dev", "wire", "lladdr", &mac])?;
+            veth.ip(&[
+                "-n", &server, "neigh", "add", address, "dev", "wire", "lladdr", &mac,
+            ])?;
         }
         // With cookies, for clients and servers (RFC 7413).
         veth.write(End::Server, "/proc/sys/net/ipv4/tcp_fastopen", "3")?;
@@ -62,7 +65,11 @@ impl<'a> Veth<'a> {
     pub fn lossy(world: &'a World, seed: u64, spoiled: [u32; 3]) -> Result<Veth<'a>> {
         let mut veth = Veth::new(world)?;
         for (end, addresses) in [(End::Server, SERVER), (End::Peer, PEER)] {
-            let other = format!("apiward-{}-{}", if end == End::Server { "s" } else { "p" }, std::process::id());
+            let other = format!(
+                "apiward-{}-{}",
+                if end == End::Server { "s" } else { "p" },
+                std::process::id()
+            );
             let name = veth.name(end).to_owned();
             veth.ip(&[
                 "link", "add", "wire", "netns", &name, "mtu", "1500", "type", "veth", "peer", "name", &other,
@@ -90,7 +97,10 @@ impl<'a> Veth<'a> {
             Ok(Start::new(world, Place::Outside, program("ip")?)
                 .name("ping")
                 .args(["netns", "exec", &veth.peer, "python3", "-c"])
-                .arg(format!("import socket; socket.create_connection(('{}', 9), 2)", SERVER[0]))
+                .arg(format!(
+                    "import socket; socket.create_connection(('{}', 9), 2)",
+                    SERVER[0]
+                ))
                 .run()
                 .is_err_and(|error| error.to_string().contains("refused")))
         })?;
@@ -141,7 +151,16 @@ impl<'a> Veth<'a> {
     fn addresses(&self, end: End, interface: &str, [four, six]: [&str; 2]) -> Result {
         let name = self.name(end);
         self.ip(&["-n", name, "addr", "add", &format!("{four}/24"), "dev", interface])?;
-        self.ip(&["-n", name, "addr", "add", &format!("{six}/64"), "dev", interface, "nodad"])?;
+        self.ip(&[
+            "-n",
+            name,
+            "addr",
+            "add",
+            &format!("{six}/64"),
+            "dev",
+            interface,
+            "nodad",
+        ])?;
         Ok(())
     }
 

@@ -57,41 +57,41 @@ impl Conversation {
 
 /// A call of which there is nothing but what the gate has seen.
 fn tell(stopped: Stopped, proxied_client: Option<SocketAddr>, cx: &mut Context<'_>) {
-        let head = head_of(stopped.head.clone(), &cx.limits.decode);
-        let is_lost = head.is_none();
-        let direction = match stopped.direction {
-            Direction::Received => CallDirection::Inbound,
-            Direction::Sent => CallDirection::Outbound,
-        };
-        let piece = Piece {
-            flow: stopped.flow.clone(),
-            process: stopped.process,
-            direction: stopped.direction,
-            at: stopped.at,
-            position: stopped.position,
-            other_position: 0,
-            what: What::Chunk(stopped.head),
-        };
-        let (told, anomalies) = facts::request(
-            head.unwrap_or_else(lost),
-            stopped.at,
-            direction,
-            &stopped.flow,
-            &piece.process,
-            cx.redactor,
-        );
-        let mut open = Open::new(told, anomalies, direction, &piece, stopped.position, false, cx);
-        open.call.raw.proxied_client = proxied_client;
-        open.call.stopped = Some(stopped.decision);
-        if is_lost {
-            // That it was stopped is known, and nothing more: neither what it was nor where it would have ended.
-            open.call.loss_overlap = true;
-            open.call.head_end = None;
-        }
-        *cx.calls_open += 1;
-        cx.stats.calls += 1;
-        (cx.out)(Phase::Head, &mut open.call);
-        open.report(CallState::Stopped, cx);
+    let head = head_of(stopped.head.clone(), &cx.limits.decode);
+    let is_lost = head.is_none();
+    let direction = match stopped.direction {
+        Direction::Received => CallDirection::Inbound,
+        Direction::Sent => CallDirection::Outbound,
+    };
+    let piece = Piece {
+        flow: stopped.flow.clone(),
+        process: stopped.process,
+        direction: stopped.direction,
+        at: stopped.at,
+        position: stopped.position,
+        other_position: 0,
+        what: What::Chunk(stopped.head),
+    };
+    let (told, anomalies) = facts::request(
+        head.unwrap_or_else(lost),
+        stopped.at,
+        direction,
+        &stopped.flow,
+        &piece.process,
+        cx.redactor,
+    );
+    let mut open = Open::new(told, anomalies, direction, &piece, stopped.position, false, cx);
+    open.call.raw.proxied_client = proxied_client;
+    open.call.stopped = Some(stopped.decision);
+    if is_lost {
+        // That it was stopped is known, and nothing more: neither what it was nor where it would have ended.
+        open.call.loss_overlap = true;
+        open.call.head_end = None;
+    }
+    *cx.calls_open += 1;
+    cx.stats.calls += 1;
+    (cx.out)(Phase::Head, &mut open.call);
+    open.report(CallState::Stopped, cx);
 }
 
 /// What is known of a head whose pieces did not all come: nothing.
