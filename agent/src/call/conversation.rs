@@ -190,7 +190,7 @@ impl Conversation {
 
     pub(super) fn tick(&mut self, at: KernelTime, cx: &mut Context<'_>) {
         self.expire(at, cx);
-        self.tell_unread(Some(at), cx);
+        self.tell_unshown(Some(at), cx);
         for open in &mut self.open {
             let state = match open.answer {
                 Answer::Awaited if at.since(open.asked_at()) > cx.limits.answer_ns => match open.gap {
@@ -219,7 +219,7 @@ impl Conversation {
                 (None, _) => {}
             }
         }
-        self.tell_unread(None, cx);
+        self.tell_unshown(None, cx);
         self.over = true;
         for mut open in std::mem::take(&mut self.open) {
             if !open.request_done {

@@ -34,7 +34,7 @@ impl Conversation {
 
     /// What the gate stopped on its way out, and the process never showed (io_uring, sendfile, a full ring): the gate's
     /// copy is all there will be. `now`: the connection goes on, and the bytes may still come.
-    pub(super) fn tell_unread(&mut self, now: Option<KernelTime>, cx: &mut Context<'_>) {
+    pub(super) fn tell_unshown(&mut self, now: Option<KernelTime>, cx: &mut Context<'_>) {
         let is_due = |stopped: &mut Stopped| {
             stopped.decision.hook == Hook::Egress
                 && now.is_none_or(|now| now.since(stopped.at) >= UNREAD_WAIT_NS)
