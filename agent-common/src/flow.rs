@@ -178,6 +178,8 @@ pub struct Counters {
     pub gate_unowned: u64,
     /// Segments that it had to drop for their order, their repetition or its own want of room: TCP sends them again.
     pub gate_again: u64,
+    /// Denied connections that found no room where denials are kept: they hold as long as the gate remembers them.
+    pub gate_full: u64,
     /// Segments that passed although they were denied, or unjudged, because no agent had renewed the lease.
     pub gate_expired: u64,
 }
@@ -226,5 +228,5 @@ const _: () = {
     assert!(core::mem::size_of::<TlsCall>() == 64);
     assert!(core::mem::size_of::<Withhold>() == 16);
     assert!(core::mem::size_of::<Multiple>() == 24);
-    assert!(core::mem::size_of::<Counters>() == 144);
+    assert!(core::mem::size_of::<Counters>() == 152);
 };

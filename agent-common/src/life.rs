@@ -44,7 +44,10 @@ pub const SHAPE: u32 = {
         size_of::<WorkloadKey>(),
         size_of::<Identity>(),
         size_of::<Owner>(),
+        // The listeners' key, a cookie, and what follows a connection.
+        0x100 + size_of::<u64>(),
         size_of::<Port>(),
+        size_of::<crate::gate::GateFlow>(),
         NODES_MAX as usize,
         RULES_MAX,
         SLOTS as usize,

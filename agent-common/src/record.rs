@@ -258,6 +258,9 @@ pub struct Stopped {
     /// Not 0, in TLS: the library's call was made to fail, so the process was never told of what it read, or the library
     /// never took what was written.
     pub refused: u32,
+    /// Allowed requests that came in one segment with it, and are lost with it.
+    pub collateral: u32,
+    pub reserved: u32,
     /// 4 or 6.
     pub family: u8,
     /// [`role`].
@@ -410,7 +413,7 @@ layout!(TlsBind, 24, object, cookie, generation, library);
 layout!(TlsClose, 32, object, sent_end, received_end, generation, reserved);
 layout!(
     Stopped,
-    120,
+    128,
     cookie,
     object,
     cgroup,
@@ -429,6 +432,8 @@ layout!(
     object_generation,
     heads,
     refused,
+    collateral,
+    reserved,
     family,
     role,
     hook,

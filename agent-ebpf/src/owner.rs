@@ -6,7 +6,7 @@ use apiward_common::limits::{CLASSES_MAX, FLOWS_MAX, LISTENERS_MAX};
 use apiward_common::owner::{Identity, Owner, Port};
 use apiward_common::record::kind;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::LruHashMap;
+use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 
 use crate::emit::emit;
 use crate::gate;
@@ -15,9 +15,17 @@ use crate::scope;
 use crate::sock::read;
 use crate::who;
 
-/// Who listens, by port.
+const BPF_NOEXIST: u64 = 1;
+
+/// Who listens, by the cookie of the listening socket: of several on one port each has its own.
 #[map]
-pub static LISTENERS: LruHashMap<Port, Owner> = LruHashMap::with_max_entries(LISTENERS_MAX, 0);
+pub static LISTENERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(LISTENERS_MAX, 0);
+/// Who listened on a port last: for connections that are older than the gate, or that it has forgotten.
+#[map]
+pub static PORTS: LruHashMap<Port, Owner> = LruHashMap::with_max_entries(LISTENERS_MAX, 0);
+/// The listener that a packet on this CPU was for last.
+#[map]
+static KNOCKED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Whose a connection is, by socket cookie.
 #[map]
 pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
@@ -54,14 +62,33 @@ pub fn class_of(identity: &Identity) -> u32 {
 
 /// The current process begins to listen with this socket.
 #[inline(always)]
-pub fn listens(sk: u64) {
+pub fn listens(sk: u64, cookie: u64) {
     if !gate::is_on() || !scope::task() {
         return;
     }
+    let owner = current();
+    let _ = LISTENERS.insert(&cookie, &owner, 0);
     if let Some(port) = port_of(sk) {
-        let owner = current();
-        let _ = LISTENERS.insert(&port, &owner, 0);
-        tell(&owner);
+        let _ = PORTS.insert(&port, &owner, 0);
+    }
+    tell(&owner);
+}
+
+/// A packet is for a listener. What it makes of it, it makes before the next packet is looked at on this CPU.
+#[inline(always)]
+pub fn knocked(listener: u64) {
+    if let Some(last) = KNOCKED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own value.
+        unsafe { *last = listener };
+    }
+}
+
+/// A connection is what its listener is, if nobody has said whose it is.
+#[inline(always)]
+pub fn inherits(cookie: u64, listener: u64) {
+    // SAFETY: copied out at once.
+    if let Some(owner) = unsafe { LISTENERS.get(&listener) } {
+        let _ = OWNERS.insert(&cookie, owner, BPF_NOEXIST);
     }
 }
 
@@ -76,22 +103,36 @@ pub fn connects(cookie: u64) {
     tell(&owner);
 }
 
-/// A connection to a listener is established.
+/// A connection to a listener is established: by the packet that has just knocked, unless it could send before.
 #[inline(always)]
-pub fn accepted(sk: u64, cookie: u64) {
+pub fn accepted(cookie: u64) {
     if !gate::is_on() {
         return;
     }
-    let Some(port) = port_of(sk) else { return };
-    // SAFETY: copied out at once.
-    if let Some(owner) = unsafe { LISTENERS.get(&port) }.copied() {
-        let _ = OWNERS.insert(&cookie, &owner, 0);
+    if let Some(last) = KNOCKED.get_ptr_mut(0) {
+        // SAFETY: this CPU's own value. Used once: a connection without a knock is nobody's.
+        unsafe {
+            inherits(cookie, *last);
+            *last = 0;
+        }
     }
+}
+
+/// A connection of which nobody has said anything is a server's, if there is one on its port. `false`: there is none.
+#[inline(always)]
+pub fn adopts(sk: u64, cookie: u64) -> bool {
+    let Some(port) = port_of(sk) else { return false };
+    // SAFETY: copied out at once.
+    let Some(owner) = (unsafe { PORTS.get(&port) }) else {
+        return false;
+    };
+    let _ = OWNERS.insert(&cookie, owner, BPF_NOEXIST);
+    true
 }
 
 /// The local port of a socket.
 #[inline(always)]
-pub fn port_of(sk: u64) -> Option<Port> {
+fn port_of(sk: u64) -> Option<Port> {
     let port = u16::from_be(read(sk, OFFSETS.sk_sport())?);
     let net: u64 = read(sk, OFFSETS.sk_net())?;
     let netns: u32 = read(net, OFFSETS.net_inum())?;
@@ -102,6 +143,12 @@ pub fn port_of(sk: u64) -> Option<Port> {
         netns,
         port: port as u32,
     })
+}
+
+/// A listener is closed.
+#[inline(always)]
+pub fn unlistens(cookie: u64) {
+    let _ = LISTENERS.remove(&cookie);
 }
 
 /// The current process's class; if it has none, the agent is asked for one.

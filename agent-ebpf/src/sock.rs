@@ -289,8 +289,18 @@ pub fn state_changed(ctx: &BtfTracePointContext) {
     } else if new == state::SYN_SENT {
         connecting(ctx);
     } else if new == state::LISTEN {
-        owner::listens(ctx.arg(0));
+        listening(ctx);
     }
+}
+
+#[inline(always)]
+fn listening(ctx: &BtfTracePointContext) {
+    if !gate::is_on() {
+        return;
+    }
+    let pointer: *mut core::ffi::c_void = ctx.arg(0);
+    // SAFETY: the tracepoint's own socket argument, which the verifier knows; also assigns the cookie.
+    owner::listens(ctx.arg(0), unsafe { bpf_get_socket_cookie(pointer) });
 }
 
 /// The current process connects. Of an exempt one the port is not chosen yet: the flow is marked, and told by its ends
@@ -342,7 +352,7 @@ fn established(ctx: &BtfTracePointContext) {
         _ => role::UNKNOWN,
     };
     if flow.role == role::SERVER {
-        owner::accepted(sk, cookie);
+        owner::accepted(cookie);
     }
     // With TCP Fast Open bytes may have moved before: the entry that is there then is kept.
     if FLOWS.insert(&cookie, &flow, BPF_NOEXIST).is_err() {
@@ -372,7 +382,11 @@ fn closed(ctx: &BtfTracePointContext) {
         return;
     };
     if gate::was_on() {
-        gate::packets::closed(cookie);
+        if old == state::LISTEN {
+            owner::unlistens(cookie);
+        } else {
+            gate::packets::closed(cookie);
+        }
     }
     // SAFETY: copied out before anything else runs.
     let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {

@@ -35,6 +35,7 @@ pub struct Telemetry {
     program_runs: Family<Label, Gauge<u64, AtomicU64>>,
     records: Gauge<u64, AtomicU64>,
     operations_exempt: Gauge<u64, AtomicU64>,
+    gate_again: Gauge<u64, AtomicU64>,
     flows_open: Gauge,
     enforcing: Gauge,
     canary: Family<Label, Gauge>,
@@ -98,6 +99,12 @@ impl Telemetry {
             "Operations of exempt processes since the start, not read",
             operations_exempt.clone(),
         );
+        let gate_again = Gauge::default();
+        registry.register(
+            "gate_segments_again",
+            "Segments that the gate dropped for their order, their repetition or its own want of room; TCP sends them again",
+            gate_again.clone(),
+        );
         let flows_open = Gauge::default();
         registry.register(
             "flows_open",
@@ -134,6 +141,7 @@ impl Telemetry {
             program_runs,
             records,
             operations_exempt,
+            gate_again,
             flows_open,
             enforcing,
             canary,
@@ -182,6 +190,11 @@ impl Telemetry {
     /// Operations of exempt processes, which were not read.
     pub fn set_operations_exempt(&self, operations: u64) {
         self.operations_exempt.set(operations);
+    }
+
+    /// Segments that the gate dropped, and that TCP sends again.
+    pub fn set_gate_again(&self, segments: u64) {
+        self.gate_again.set(segments);
     }
 
     /// Kernel records read since the start.

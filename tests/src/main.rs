@@ -14,7 +14,9 @@ mod enforce;
 mod every_call;
 mod framing;
 mod gate;
+mod gate_edges;
 mod gate_tls;
+mod gate_wire;
 mod harness;
 mod keep;
 mod lives;
@@ -49,6 +51,8 @@ fn main() {
         gate::STORIES,
         gate_tls::STORIES,
         keep::STORIES,
+        gate_edges::STORIES,
+        gate_wire::STORIES,
         delivery::STORIES,
         containers::STORIES,
         operator::STORIES,

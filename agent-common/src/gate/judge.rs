@@ -272,14 +272,25 @@ pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: Reas
     stream.state = state::LOST;
     scan.lost += 1;
     scan.reason = reason as u8;
-    let Some(generation) = tables.generation(stream.base_generation) else {
-        return;
-    };
-    let strict = stream.base.and(&generation.strict);
-    let Some(rule) = strict.first() else {
-        return;
-    };
-    scan.decision = Decision::Deny as u8;
-    scan.rule = rule;
-    stream.state = state::DENIED;
+    if let Some(rule) = first_strict(stream, tables) {
+        scan.decision = Decision::Deny as u8;
+        scan.rule = rule;
+        stream.state = state::DENIED;
+    }
+}
+
+/// The rule that denies a connection of which nobody has followed the messages so far, as one that was forgotten for
+/// want of room: the first that has to be able to prevent.
+#[inline(always)]
+pub fn strict<T: Tables>(stream: &mut Stream, facts: &Facts, tables: &T) -> Option<u32> {
+    let number = tables.active();
+    let generation = tables.generation(number)?;
+    concern(stream, facts, generation, number, tables);
+    first_strict(stream, tables)
+}
+
+#[inline(always)]
+fn first_strict<T: Tables>(stream: &Stream, tables: &T) -> Option<u32> {
+    let generation = tables.generation(stream.base_generation)?;
+    stream.base.and(&generation.strict).first()
 }

@@ -33,6 +33,7 @@ mod words;
 
 pub use bits::{Bits, RULES_MAX};
 pub use hash::Hash;
+pub use judge::strict;
 pub use scan::step;
 pub use segments::GateFlow;
 pub use stream::{Decision, Facts, Reason, Scan, Stream, Window, direction, flag, state};

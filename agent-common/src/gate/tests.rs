@@ -598,3 +598,29 @@ fn bodies_pass_in_any_order_and_what_follows_is_judged() {
     assert!(!wire.offer(next, b"defghijGET /admin HTTP/1.1\r\n\r\n"));
     assert_eq!(wire.flow.denied_at, next + 7);
 }
+
+#[test]
+fn a_forgotten_connection_is_denied_by_what_has_to_prevent() {
+    let mut tables = Small::new();
+    let facts = Facts::default();
+    assert_eq!(strict(&mut Stream::default(), &facts, &tables), None);
+    tables.generation.strict = bits(&[1]);
+    assert_eq!(strict(&mut Stream::default(), &facts, &tables), Some(1));
+    tables.generation.inbound = bits(&[0]);
+    assert_eq!(strict(&mut Stream::default(), &facts, &tables), None);
+}
+
+#[test]
+fn what_the_socket_has_not_accepted_decides_nothing() {
+    // Another protocol, or a body, that falls in the stack behind the gate.
+    for first in [
+        "\x16\x03\x01...",
+        "POST /x HTTP/1.1\r\nContent-Length: 100\r\n\r\n",
+    ] {
+        let mut wire = Wire::new(100);
+        assert!(wire.offer(100, first.as_bytes()));
+        wire.now += BACKLOG_NS;
+        assert!(!wire.offer(100, BAD), "{first:?}");
+        assert_eq!(wire.flow.dead, 1);
+    }
+}

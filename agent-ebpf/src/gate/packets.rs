@@ -8,7 +8,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use apiward_common::flow::{Tuple, Withhold};
 use apiward_common::gate::segments::{GateFlow, Mark, PLANS_MAX, Plan, on_segment, scanned};
-use apiward_common::gate::{Facts, direction, flag, state};
+use apiward_common::gate::{Facts, Stream, direction, flag, state, strict};
 use apiward_common::limits::{FLOWS_MAX, WITHHELD_MAX};
 use apiward_common::record::{hook, role, stopped};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock};
@@ -20,7 +20,7 @@ use super::scan::{self, Work};
 use super::tell::{Told, apiward_tell};
 use crate::emit::count;
 use crate::maps::{EXEMPT_PEERS, FLOWS, OFFSETS, SOME_WITHHELD, WITHHELD};
-use crate::owner::{OWNERS, class_of};
+use crate::owner::{self, OWNERS, class_of};
 use crate::packet::{self, Segment};
 use crate::sock::{field, tuple};
 use crate::withhold::{DROP, PASS};
@@ -29,6 +29,7 @@ use crate::withhold::{DROP, PASS};
 const HANDSHAKES_MAX: u32 = 4 * 1024;
 const TCP_LISTEN: u8 = 10;
 const TCP_SYN_SENT: u8 = 2;
+const TCP_SYN_RECV: u8 = 3;
 const BPF_NOEXIST: u64 = 1;
 
 /// By socket cookie and direction.
@@ -59,6 +60,10 @@ pub struct Gated {
     facts: Facts,
     /// Segments of a connection come one by one, but for rare moments.
     claims: u64,
+    /// Whose socket it is to be, before it is established: the listener's cookie.
+    listener: u64,
+    /// It is dead for another reason than a head that was just scanned, and the agent does not know yet.
+    untold: u64,
 }
 
 type Socket = *const core::ffi::c_void;
@@ -78,7 +83,8 @@ fn comes(ctx: &SkBuffContext) -> i32 {
     let Some(segment) = packet::segment(ctx) else {
         return unreadable(ctx);
     };
-    if segment.payload == 0 {
+    let knocks = knocked(ctx);
+    if segment.payload == 0 && !knocks {
         return PASS;
     }
     let key = FlowKey {
@@ -86,6 +92,14 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         direction: direction::INBOUND as u64,
     };
+    if knocks {
+        if !segment.syn {
+            owner::knocked(key.cookie);
+        }
+        if segment.payload == 0 {
+            return PASS;
+        }
+    }
     let Some(tp) = socket(ctx) else { return PASS };
     // SAFETY: `tp` is a socket that the verifier knows.
     let (state, next): (u8, u32) =
@@ -94,7 +108,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
     let found = if state == TCP_LISTEN {
         // The socket that is to be has accepted nothing yet.
         accepted = segment.sequence.wrapping_add(segment.syn as u32);
-        handshake(ctx, tp, &segment, accepted)
+        handshake(ctx, &key, &segment, accepted)
     } else {
         let known = GATE_FLOWS.get_ptr_mut(&key);
         // SAFETY: only asks whether it is there.
@@ -103,7 +117,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         }
         match known {
             Some(known) => Some(known),
-            None => inbound(ctx, tp, &key),
+            None => inbound(ctx, tp, &key, &segment, state == TCP_SYN_RECV),
         }
     };
     let Some(gated) = found else { return PASS };
@@ -123,7 +137,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn leaves(ctx: &SkBuffContext) -> i32 {
-    if !super::is_on() {
+    if !super::was_on() {
         return PASS;
     }
     let Some(segment) = packet::segment(ctx) else {
@@ -137,6 +151,11 @@ fn leaves(ctx: &SkBuffContext) -> i32 {
         cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         direction: direction::OUTBOUND as u64,
     };
+    if !super::is_on() {
+        // What leaves now is not followed: known no further, if there is a gate again.
+        let _ = GATE_FLOWS.remove(&key);
+        return PASS;
+    }
     let known = GATE_FLOWS.get_ptr_mut(&key);
     let Some(tp) = socket(ctx) else { return PASS };
     let gated = match known {
@@ -182,19 +201,41 @@ pub fn socket(ctx: &SkBuffContext) -> Option<Socket> {
     }
 }
 
-/// The first segment that is seen of a server's connection.
+/// The packet is for a listener: somebody connects.
 #[inline(always)]
-fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey) -> Option<*mut Gated> {
+fn knocked(ctx: &SkBuffContext) -> bool {
+    // SAFETY: the program's own context; the verifier knows what it points to.
+    unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        !sk.is_null() && core::ptr::read_volatile(&raw const (*sk).state) == TCP_LISTEN as u32
+    }
+}
+
+/// The first segment that is seen of a server's connection. `early`: its handshake has not ended, and it may send
+/// already (RFC 7413).
+#[inline(always)]
+fn inbound(
+    ctx: &SkBuffContext,
+    tp: Socket,
+    key: &FlowKey,
+    segment: &Segment,
+    early: bool,
+) -> Option<*mut Gated> {
     // SAFETY: copied out at once.
-    let known = unsafe { FLOWS.get(&key.cookie) }?;
-    if known.role != role::SERVER || known.exempt != 0 || !super::is_on() {
+    let known = unsafe { FLOWS.get(&key.cookie) };
+    if known.is_some_and(|flow| flow.exempt != 0) || !super::is_on() {
         return None;
     }
-    // SAFETY: copied out at once.
-    let Some(owner) = (unsafe { OWNERS.get(&key.cookie) }) else {
-        count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
-        return None;
+    let role = known.map_or(role::UNKNOWN, |flow| flow.role);
+    let is_server = match role {
+        role::SERVER => true,
+        role::CLIENT => false,
+        // Older than the programs, or forgotten by them.
+        _ => early || owner::adopts(tp as u64, key.cookie),
     };
+    if !is_server {
+        return None;
+    }
     let mut ends = Tuple {
         local: [0; 16],
         remote: [0; 16],
@@ -206,12 +247,23 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey) -> Option<*mut Gated>
     if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
         return None;
     }
+    let before = GATE_HANDSHAKES.get_ptr_mut(&ends);
+    if let Some(before) = before {
+        // SAFETY: a live map value.
+        owner::inherits(key.cookie, unsafe { (*before).listener });
+    } else if early {
+        owner::adopts(tp as u64, key.cookie);
+    }
+    // SAFETY: copied out at once.
+    let Some(owner) = (unsafe { OWNERS.get(&key.cookie) }) else {
+        count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
+        return None;
+    };
     let class = class_of(&owner.identity());
-    let early = GATE_HANDSHAKES.get_ptr_mut(&ends);
-    let gated = match early {
-        Some(early) => {
+    let gated = match before {
+        Some(before) => {
             // SAFETY: a live map value, copied as it is.
-            let _ = GATE_FLOWS.insert(key, unsafe { &*early }, BPF_NOEXIST);
+            let _ = GATE_FLOWS.insert(key, unsafe { &*before }, BPF_NOEXIST);
             let _ = GATE_HANDSHAKES.remove(&ends);
             GATE_FLOWS.get_ptr_mut(key)?
         }
@@ -228,22 +280,20 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey) -> Option<*mut Gated>
         if gated.flow.started != 0 {
             // Judged in the handshake: from another place than where the stream begins is a trick.
             if gated.flow.base.next != next.wrapping_sub(received as u32) {
-                gated.flow.dead = 1;
-                gated.flow.poisoned = 1;
-                count(|c| &raw mut (*c).gate_denied, 1);
-                let _ = GATE_DEAD.insert(&key.cookie, &next, 0);
+                gated.flow.poison();
+                gated.untold = 1;
             }
         } else if received == 0 {
             gated.flow.start(next);
-        } else {
-            count(|c| &raw mut (*c).gate_lost, 1);
-            gated.flow.start_lost();
         }
         gated.facts = Facts {
             peer: packet::address(ctx, true),
             class,
             direction: direction::INBOUND,
         };
+        if gated.flow.started == 0 {
+            forgotten(gated, segment.sequence);
+        }
     }
     Some(gated)
 }
@@ -271,17 +321,16 @@ fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -
     // SAFETY: a live map value.
     unsafe {
         let gated = &mut *gated;
-        if begins {
-            gated.flow.start(first);
-        } else {
-            count(|c| &raw mut (*c).gate_lost, 1);
-            gated.flow.start_lost();
-        }
         gated.facts = Facts {
             peer: packet::address(ctx, false),
             class,
             direction: direction::OUTBOUND,
         };
+        if begins {
+            gated.flow.start(first);
+        } else {
+            forgotten(gated, first);
+        }
     }
     Some(gated)
 }
@@ -296,7 +345,7 @@ fn fresh(key: &FlowKey) -> Option<*mut Gated> {
 
 /// Payload before the connection, on the SYN or on the handshake's last segment. `first`: its sequence number.
 #[inline(always)]
-fn handshake(ctx: &SkBuffContext, tp: Socket, segment: &Segment, first: u32) -> Option<*mut Gated> {
+fn handshake(ctx: &SkBuffContext, key: &FlowKey, segment: &Segment, first: u32) -> Option<*mut Gated> {
     if !super::is_on() {
         return None;
     }
@@ -311,9 +360,8 @@ fn handshake(ctx: &SkBuffContext, tp: Socket, segment: &Segment, first: u32) -> 
     if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
         return None;
     }
-    let port = crate::owner::port_of(tp as u64)?;
     // SAFETY: copied out at once.
-    let Some(owner) = (unsafe { crate::owner::LISTENERS.get(&port) }) else {
+    let Some(owner) = (unsafe { owner::LISTENERS.get(&key.cookie) }) else {
         count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
         return None;
     };
@@ -331,6 +379,7 @@ fn handshake(ctx: &SkBuffContext, tp: Socket, segment: &Segment, first: u32) -> 
     // SAFETY: a live map value.
     unsafe {
         (*gated).flow.start(first);
+        (*gated).listener = key.cookie;
         (*gated).facts = Facts {
             peer: packet::address(ctx, true),
             class,
@@ -351,6 +400,11 @@ fn judge(
     let first = segment.sequence.wrapping_add(segment.syn as u32);
     let end = first.wrapping_add(segment.payload);
     if gated.flow.dead != 0 {
+        if gated.untold != 0 {
+            gated.untold = 0;
+            let heads = gated.flow.cursor().stream.heads;
+            refuse(ctx, gated, key, segment, first, heads, 0);
+        }
         // What came before the denied head may be sent again.
         let before = gated.flow.poisoned == 0 && (end.wrapping_sub(gated.flow.denied_at) as i32) <= 0;
         return if before { PASS } else { DROP };
@@ -417,7 +471,14 @@ fn claimed(
     }
     work.facts = gated.facts;
     let from = gated.flow.cursor().next;
-    let before = gated.flow.cursor().stream.heads;
+    let Stream {
+        heads: before,
+        state: began,
+        ..
+    } = gated.flow.cursor().stream;
+    // The end of an earlier request's body is in the segment too.
+    let fresh = accepted.map_or(first, |accepted| later(accepted, first));
+    let body = later(from, fresh) != fresh || (began >= state::BODY && began <= state::LAST_LF);
     let mut plan = plan;
     // A second time where contents can be compared in between.
     for _ in 0..PLANS_MAX {
@@ -426,48 +487,107 @@ fn claimed(
     }
     scan::release(work);
     let inbound = key.direction == direction::INBOUND as u64;
-    let dead = gated.flow.dead != 0;
-    if dead {
-        denied(gated, key, segment, inbound);
+    if gated.flow.dead != 0 {
+        gated.untold = 0;
+        refuse(ctx, gated, key, segment, from, before, body as u32);
+        return DROP;
     }
-    let poisoned = gated.flow.poisoned != 0;
-    let (denied_at, rule) = (gated.flow.denied_at, gated.flow.rule);
     let Mark { stream, next, .. } = gated.flow.cursor();
     // Part of a head that is not whole: the process gets it, and may never get the rest.
     let inside = stream.state >= state::METHOD && stream.state <= state::HEAD_LAST;
     let part = inbound && inside && stream.head_bytes != 0 && stream.has(flag::LIVE);
-    if dead || part {
-        let head_start = if poisoned {
-            from
-        } else if dead {
-            denied_at
-        } else {
-            next.wrapping_sub(stream.head_bytes)
-        };
+    if part {
+        let head_start = next.wrapping_sub(stream.head_bytes);
         let told = Told {
             cookie: key.cookie,
             head_start,
             position: later(from, head_start),
             generation: stream.generation,
-            rule,
-            // Those in the same segment are lost with it.
+            rule: 0,
             heads: before,
-            bytes: inbound as u32,
-            what: if !dead {
-                stopped::PART
-            } else if poisoned {
-                stopped::TWO_CONTENTS
-            } else if stream.has(flag::AMBIGUOUS) {
-                stopped::AMBIGUOUS
-            } else {
-                stopped::DENIED
-            },
-            hook: if inbound { hook::INGRESS } else { hook::EGRESS },
-            reserved: [0; 6],
+            collateral: 0,
+            bytes: 1,
+            what: stopped::PART,
+            hook: hook::INGRESS,
+            reserved: [0; 2],
         };
         apiward_tell(ctx.skb.skb, &told);
     }
-    if dead || plan != Plan::Pass { DROP } else { PASS }
+    if plan != Plan::Pass { DROP } else { PASS }
+}
+
+/// Nobody knows where the next message begins, so the pipeline decides; but for rules that have to be able to prevent,
+/// as on any boundary that is lost.
+#[inline(always)]
+fn forgotten(gated: &mut Gated, at: u32) {
+    count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
+    gated.flow.start_lost();
+    let rule = apiward_strict(&mut gated.flow.head.stream, &gated.facts);
+    if rule >= 0 {
+        gated.flow.dead = 1;
+        gated.flow.denied_at = at;
+        gated.flow.rule = rule as u32;
+        gated.flow.head.stream.flags |= flag::AMBIGUOUS;
+        gated.untold = 1;
+    }
+}
+
+/// The rule that denies what cannot be followed on a connection; -1: none. Global, so that the verifier looks at it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_strict(stream: *mut Stream, facts: *const Facts) -> i32 {
+    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
+    match unsafe { (stream.as_mut(), facts.as_ref()) } {
+        (Some(stream), Some(facts)) => strict(stream, facts, &super::Maps).map_or(-1, |rule| rule as i32),
+        _ => -1,
+    }
+}
+
+/// The connection is dead: what is done about it, and told. `from`: the first byte that was looked at, `before`: heads
+/// before those of this segment, `bodies`: how many of their requests it ends.
+#[inline(always)]
+fn refuse(
+    ctx: &SkBuffContext,
+    gated: &mut Gated,
+    key: &FlowKey,
+    segment: &Segment,
+    from: u32,
+    before: u32,
+    bodies: u32,
+) {
+    let inbound = key.direction == direction::INBOUND as u64;
+    denied(gated, key, segment, inbound);
+    let poisoned = gated.flow.poisoned != 0;
+    let (denied_at, rule) = (gated.flow.denied_at, gated.flow.rule);
+    let stream = &gated.flow.cursor().stream;
+    let head_start = if poisoned { from } else { denied_at };
+    // The denied one is counted too, if it is whole.
+    let since = stream.heads.wrapping_sub(before);
+    let told = Told {
+        cookie: key.cookie,
+        head_start,
+        position: later(from, head_start),
+        generation: if stream.generation != 0 {
+            stream.generation
+        } else {
+            stream.base_generation
+        },
+        rule,
+        // Those that end in the same segment are lost with it.
+        heads: before.saturating_sub(bodies),
+        collateral: bodies + if poisoned || since == 0 { 0 } else { since - 1 },
+        bytes: 1,
+        what: if poisoned {
+            stopped::TWO_CONTENTS
+        } else if stream.has(flag::AMBIGUOUS) {
+            stopped::AMBIGUOUS
+        } else {
+            stopped::DENIED
+        },
+        hook: if inbound { hook::INGRESS } else { hook::EGRESS },
+        reserved: [0; 2],
+    };
+    apiward_tell(ctx.skb.skb, &told);
 }
 
 #[inline(always)]
@@ -493,9 +613,12 @@ fn look(
     );
     if !scan::is_whole(&gated.flow.cursor().stream, work) {
         // It could not be read: nobody knows what came.
-        gated.flow.start_lost();
-        count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
-        return Plan::Pass;
+        forgotten(gated, first);
+        return if gated.flow.dead != 0 {
+            Plan::Drop
+        } else {
+            Plan::Pass
+        };
     }
     count(|c| unsafe { &raw mut (*c).gate_heads }, work.scan.heads as u64);
     count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);
@@ -509,7 +632,9 @@ fn denied(gated: &Gated, key: &FlowKey, segment: &Segment, inbound: bool) {
     count(|c| unsafe { &raw mut (*c).gate_denied }, 1);
     let flow = &gated.flow;
     if inbound {
-        let _ = GATE_DEAD.insert(&key.cookie, &flow.denied_at, 0);
+        if GATE_DEAD.insert(&key.cookie, &flow.denied_at, 0).is_err() {
+            count(|c| unsafe { &raw mut (*c).gate_full }, 1);
+        }
         return;
     }
     let withhold = Withhold {
@@ -522,7 +647,12 @@ fn denied(gated: &Gated, key: &FlowKey, segment: &Segment, inbound: bool) {
         gate: 1,
         reserved: 0,
     };
-    let _ = WITHHELD.insert(&key.cookie, &withhold, BPF_NOEXIST);
+    // SAFETY: only asks whether it is there.
+    if WITHHELD.insert(&key.cookie, &withhold, BPF_NOEXIST).is_err()
+        && unsafe { WITHHELD.get(&key.cookie) }.is_none()
+    {
+        count(|c| unsafe { &raw mut (*c).gate_full }, 1);
+    }
     if let Some(some) = SOME_WITHHELD.get_ptr_mut(1) {
         // SAFETY: a live map value that only ever becomes 1.
         unsafe { *some = 1 };

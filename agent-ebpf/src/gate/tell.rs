@@ -1,7 +1,7 @@
 //! Tells the agent of what was stopped, with the bytes of the head where the process does not get them.
 
 use apiward_common::limits::CHUNK_BYTES_MAX;
-use apiward_common::owner::{Owner, Port};
+use apiward_common::owner::Owner;
 use apiward_common::record::{NO_SOCKET, Stopped, hook, kind, role, stopped};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
@@ -27,11 +27,13 @@ pub struct Told {
     pub generation: u32,
     pub rule: u32,
     pub heads: u32,
+    /// Allowed ones that are lost with it.
+    pub collateral: u32,
     /// Not 0: with the segment's payload from `position` on.
     pub bytes: u32,
     pub what: u8,
     pub hook: u8,
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
 }
 
 /// Tells of the segment at hand. Global, so that the verifier looks at it once.
@@ -90,6 +92,8 @@ fn record<const BYTES: usize>(
         body.rule = told.rule;
         body.heads = told.heads;
         body.refused = 0;
+        body.collateral = told.collateral;
+        body.reserved = 0;
         body.hook = told.hook;
         body.what = told.what;
         body.role = if inbound { role::SERVER } else { role::CLIENT };
@@ -111,12 +115,8 @@ fn record<const BYTES: usize>(
             Some(owner) => owned(body, owner),
             None => {
                 body.cookie |= NO_SOCKET;
-                let port = Port {
-                    netns: body.netns,
-                    port: body.local_port as u32,
-                };
                 // SAFETY: as above.
-                match unsafe { LISTENERS.get(&port) } {
+                match unsafe { LISTENERS.get(&cookie) } {
                     Some(owner) => owned(body, owner),
                     None => nobodys(body),
                 }

@@ -20,7 +20,7 @@ use super::open::{Answer, Open};
 use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
-use crate::capture::{Decision, Direction, FlowId, FlowInfo, GapReason, KernelTime};
+use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Stopped};
 use crate::decode::{Decoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
 
@@ -119,8 +119,8 @@ pub(super) struct Conversation {
     /// What a PROXY protocol header said, and that it was looked for.
     proxied_client: Option<SocketAddr>,
     proxied: bool,
-    /// Decided by the gate, of a request whose bytes come by themselves: where its head begins.
-    decided: Option<(u32, Decision)>,
+    /// Decided by the gate, of a request whose bytes come by themselves.
+    decided: Option<Stopped>,
     /// Requests that have their whole answers.
     answered: u32,
     over: bool,
@@ -190,6 +190,7 @@ impl Conversation {
 
     pub(super) fn tick(&mut self, at: KernelTime, cx: &mut Context<'_>) {
         self.expire(at, cx);
+        self.tell_unshown(Some(at), cx);
         for open in &mut self.open {
             let state = match open.answer {
                 Answer::Awaited if at.since(open.asked_at()) > cx.limits.answer_ns => match open.gap {
@@ -218,6 +219,7 @@ impl Conversation {
                 (None, _) => {}
             }
         }
+        self.tell_unshown(None, cx);
         self.over = true;
         for mut open in std::mem::take(&mut self.open) {
             if !open.request_done {

@@ -62,13 +62,36 @@ pub struct Decision {
     pub refused: bool,
     /// Requests before it on the connection, which have passed; from `call` on: that have no whole answer yet.
     pub earlier: u32,
+    /// Allowed ones that came in one segment with it and are lost with it.
+    pub collateral: u32,
 }
 
 /// Pieces of heads, by socket.
 #[derive(Default)]
 pub(super) struct Heads {
-    waiting: HashMap<u64, Head>,
-    order: VecDeque<u64>,
+    waiting: HashMap<Whose, Head>,
+    order: VecDeque<Whose>,
+}
+
+/// Which connection a head came on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Socket(u64),
+    /// It was not established yet: the remote end, and both ports.
+    Handshake([u8; 16], u16, u16),
+}
+
+impl Whose {
+    fn handshake(record: &record::Stopped) -> Whose {
+        Whose::Handshake(record.remote, record.remote_port, record.local_port)
+    }
+
+    fn of(record: &record::Stopped) -> Whose {
+        match record.cookie & record::NO_SOCKET {
+            0 => Whose::Socket(record.cookie),
+            _ => Whose::handshake(record),
+        }
+    }
 }
 
 struct Head {
@@ -85,9 +108,15 @@ impl Heads {
             stopped::TWO_CONTENTS => Some(Ground::TwoContents),
             _ => None,
         };
-        let known = self.waiting.remove(&record.cookie);
-        let is_new = known.is_none();
+        let whose = Whose::of(record);
         let offset = record.position.wrapping_sub(record.head_start) as usize;
+        let known = self.waiting.remove(&whose);
+        let is_new = known.is_none();
+        // Its beginning may have come with the handshake.
+        let known = match known {
+            None if offset > 0 => self.waiting.remove(&Whose::handshake(record)),
+            known => known,
+        };
         let mut head = known
             .filter(|head| head.start == record.head_start)
             .unwrap_or_else(|| Head {
@@ -104,7 +133,7 @@ impl Heads {
         match ground {
             Some(ground) => Some((ground, head.bytes.into())),
             None => {
-                self.keep(record.cookie, head, is_new);
+                self.keep(whose, head, is_new);
                 None
             }
         }
@@ -112,10 +141,10 @@ impl Heads {
 
     /// The connection has ended.
     pub(super) fn forget(&mut self, cookie: u64) {
-        self.waiting.remove(&cookie);
+        self.waiting.remove(&Whose::Socket(cookie));
     }
 
-    fn keep(&mut self, cookie: u64, head: Head, is_new: bool) {
+    fn keep(&mut self, whose: Whose, head: Head, is_new: bool) {
         while self.waiting.len() >= HEADS_MAX {
             let Some(oldest) = self.order.pop_front() else {
                 break;
@@ -124,12 +153,12 @@ impl Heads {
         }
         if self.order.len() >= 2 * HEADS_MAX {
             let waiting = &self.waiting;
-            self.order.retain(|cookie| waiting.contains_key(cookie));
+            self.order.retain(|whose| waiting.contains_key(whose));
         }
         if is_new {
-            self.order.push_back(cookie);
+            self.order.push_back(whose);
         }
-        self.waiting.insert(cookie, head);
+        self.waiting.insert(whose, head);
     }
 }
 
@@ -157,6 +186,8 @@ mod tests {
             object_generation: 0,
             heads: 0,
             refused: 0,
+            collateral: 0,
+            reserved: 0,
             family: 4,
             role: record::role::SERVER,
             hook: hook::INGRESS,
@@ -202,6 +233,21 @@ mod tests {
         // Its beginning never came.
         let whole = heads.take(&record(stopped::DENIED, 900, 910), b"tail");
         assert_eq!(whole, Some((Ground::Rule, Bytes::new())));
+    }
+
+    #[test]
+    fn a_head_that_begins_in_the_handshake_goes_on_with_the_connection() {
+        let mut heads = Heads::default();
+        let early = record::Stopped {
+            cookie: 3 | record::NO_SOCKET,
+            ..record(stopped::PART, 10, 10)
+        };
+        assert!(heads.take(&early, b"GET /b ").is_none());
+        let whole = heads.take(&record(stopped::DENIED, 10, 17), b"HTTP/1.1\r\n\r\n");
+        assert_eq!(
+            whole,
+            Some((Ground::Rule, Bytes::from_static(b"GET /b HTTP/1.1\r\n\r\n")))
+        );
     }
 
     #[test]

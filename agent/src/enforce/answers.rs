@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{GateError, Outcome, note};
+use super::{GateError, Outcome, Stats, note};
 use crate::call::{ApiCall, CallId};
 use crate::capture::{FlowEnd, FlowId, FlowInfo, KernelTime, Process};
 use crate::policy::{Action, Guarantee, Verdict};
@@ -72,6 +72,8 @@ struct Connection {
     state: State,
     /// Requests before it whose answers go out first.
     earlier: u32,
+    /// Allowed requests that were lost with it.
+    collateral: u32,
     since: KernelTime,
     /// What became of the kill that the rule asks for.
     killed: Option<Result<(), GateError>>,
@@ -84,12 +86,14 @@ pub struct Answers {
     connections: HashMap<FlowId, Connection>,
     order: VecDeque<FlowId>,
     finished: Vec<(CallId, Outcome)>,
+    stats: Stats,
 }
 
 impl Answers {
     /// Takes a request in that was stopped.
     pub fn on_stopped(&mut self, at: KernelTime, call: &ApiCall, verdict: &Verdict) -> Vec<Step> {
         let mut steps = self.make_room();
+        self.stats.denied += 1;
         let flow = call.flow.id;
         let has_socket = call.flow.carrier.is_some();
         if has_socket && self.connections.contains_key(&flow) {
@@ -110,6 +114,7 @@ impl Answers {
             answer_bytes: 0,
             state,
             earlier,
+            collateral: call.stopped.map_or(0, |decision| decision.collateral),
             since: at,
             killed: None,
             told: false,
@@ -118,7 +123,7 @@ impl Answers {
             let mut connection = connection;
             connection.unanswered =
                 "the connection was not established yet, and ends by its own timeouts".to_owned();
-            self.finished.push((connection.call, connection.outcome(None)));
+            self.finish(connection.call, connection.outcome(None));
             return steps;
         }
         if state == State::Asked {
@@ -192,6 +197,7 @@ impl Answers {
     /// What became of a kill.
     pub fn on_killed(&mut self, flow: FlowId, result: Result<(), GateError>) {
         if let Some(connection) = self.connections.get_mut(&flow) {
+            self.stats.killed += u64::from(result.is_ok());
             connection.killed = Some(result);
         }
     }
@@ -201,8 +207,7 @@ impl Answers {
         if let Some(connection) = self.connections.remove(&flow)
             && !connection.told
         {
-            self.finished
-                .push((connection.call, connection.outcome(end.accepted_end)));
+            self.finish(connection.call, connection.outcome(end.accepted_end));
         }
     }
 
@@ -247,8 +252,8 @@ impl Answers {
     pub fn tell(&mut self, flow: FlowId, accepted: Option<u32>) {
         if let Some(connection) = self.connections.get_mut(&flow) {
             connection.told = true;
-            self.finished
-                .push((connection.call, connection.outcome(accepted)));
+            let (call, outcome) = (connection.call, connection.outcome(accepted));
+            self.finish(call, outcome);
         }
     }
 
@@ -274,6 +279,16 @@ impl Answers {
         std::mem::take(&mut self.finished)
     }
 
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn finish(&mut self, call: CallId, outcome: Outcome) {
+        self.stats.count(outcome.guarantee);
+        self.finished.push((call, outcome));
+    }
+
     fn make_room(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         while self.connections.len() >= CONNECTIONS_MAX {
@@ -284,7 +299,7 @@ impl Answers {
                 connection.unanswered = "too many connections are being closed at once".to_owned();
                 steps.push(connection.destroy());
                 if !connection.told {
-                    self.finished.push((connection.call, connection.outcome(None)));
+                    self.finish(connection.call, connection.outcome(None));
                 }
             }
         }
@@ -350,7 +365,7 @@ impl Connection {
             guarantee,
             would_be: None,
             killed: matches!(self.killed, Some(Ok(()))),
-            collateral: 0,
+            collateral: self.collateral,
             shortfall,
         }
     }

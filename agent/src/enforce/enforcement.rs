@@ -146,7 +146,7 @@ impl<G: FlowGate> Enforcement<G> {
 
     /// Counters since the start.
     pub fn stats(&self) -> Stats {
-        self.enforcer.stats()
+        self.enforcer.stats().and(self.answers.stats())
     }
 
     /// Flows that are kept dead now.

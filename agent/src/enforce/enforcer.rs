@@ -115,6 +115,32 @@ pub struct Stats {
     pub dead_flows_evicted: u64,
 }
 
+impl Stats {
+    /// A denied call has this outcome.
+    pub(super) fn count(&mut self, guarantee: Guarantee) {
+        match guarantee {
+            Guarantee::Prevented => self.prevented += 1,
+            Guarantee::Contained => self.contained += 1,
+            Guarantee::Cut => self.cut += 1,
+            _ => self.not_enforced += 1,
+        }
+    }
+
+    /// Of both.
+    pub(super) fn and(self, other: Stats) -> Stats {
+        Stats {
+            denied: self.denied + other.denied,
+            prevented: self.prevented + other.prevented,
+            contained: self.contained + other.contained,
+            cut: self.cut + other.cut,
+            killed: self.killed + other.killed,
+            not_enforced: self.not_enforced + other.not_enforced,
+            told_early: self.told_early + other.told_early,
+            dead_flows_evicted: self.dead_flows_evicted + other.dead_flows_evicted,
+        }
+    }
+}
+
 /// How far the reset has come.
 #[derive(Clone, Debug)]
 enum Reset {
@@ -412,12 +438,7 @@ impl Enforcer {
         };
         let withheld = self.dead.get(&denied.cookie).map(|flow| &flow.withheld);
         let outcome = denied.outcome(egress, end, withheld);
-        match outcome.guarantee {
-            Guarantee::Prevented => self.stats.prevented += 1,
-            Guarantee::Contained => self.stats.contained += 1,
-            Guarantee::Cut => self.stats.cut += 1,
-            _ => self.stats.not_enforced += 1,
-        }
+        self.stats.count(outcome.guarantee);
         if denied.asked {
             self.calls.remove(&call);
             self.finished.push((call, outcome));

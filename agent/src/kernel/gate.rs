@@ -55,7 +55,8 @@ pub struct GateMaps {
     workloads: HashMap<MapData, WorkloadKey, Workload>,
     rates: Array<MapData, Rate>,
     classes: HashMap<MapData, Identity, u32>,
-    listeners: HashMap<MapData, Port, Owner>,
+    listeners: HashMap<MapData, u64, Owner>,
+    ports: HashMap<MapData, Port, Owner>,
     dead: HashMap<MapData, u64, u32>,
     owners: HashMap<MapData, u64, Owner>,
     /// What each slot holds, to be cleared before it is used again.
@@ -88,6 +89,7 @@ impl GateMaps {
             rates: take(ebpf, "GATE_RATES", Array::try_from)?,
             classes: take(ebpf, "CLASSES", HashMap::try_from)?,
             listeners: take(ebpf, "LISTENERS", HashMap::try_from)?,
+            ports: take(ebpf, "PORTS", HashMap::try_from)?,
             dead: take(ebpf, "GATE_DEAD", HashMap::try_from)?,
             owners: take(ebpf, "OWNERS", HashMap::try_from)?,
             slots: Default::default(),
@@ -294,11 +296,16 @@ impl GateMaps {
         self.classes.insert(identity, class, 0).map_err(failed("CLASSES"))
     }
 
-    /// Whoever listened on a port before the gate could see it. What the kernel has noted itself is newer.
-    pub fn listens(&mut self, port: Port, owner: Owner) -> Result<(), GateError> {
-        if self.listeners.get(&port, 0).is_ok() {
+    /// Whoever listened before the gate could see it. What the kernel has noted itself is newer.
+    pub fn listens(&mut self, cookie: u64, port: Port, owner: Owner) -> Result<(), GateError> {
+        if self.ports.get(&port, 0).is_err() {
+            self.ports.insert(port, owner, 0).map_err(failed("PORTS"))?;
+        }
+        if self.listeners.get(&cookie, 0).is_ok() {
             return Ok(());
         }
-        self.listeners.insert(port, owner, 0).map_err(failed("LISTENERS"))
+        self.listeners
+            .insert(cookie, owner, 0)
+            .map_err(failed("LISTENERS"))
     }
 }

@@ -518,6 +518,7 @@ impl Maps {
             sum.gate_lost += value.gate_lost;
             sum.gate_unowned += value.gate_unowned;
             sum.gate_again += value.gate_again;
+            sum.gate_full += value.gate_full;
             sum.gate_expired += value.gate_expired;
         }
         sum

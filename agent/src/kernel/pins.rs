@@ -26,7 +26,7 @@ use super::links::{self, CgroupHook};
 use crate::errors;
 
 /// Maps that the next agent goes on with: what is in force, and what is known of connections.
-pub(super) const SHARED: [&str; 19] = [
+pub(super) const SHARED: [&str; 20] = [
     "GATE_ACTIVE",
     "GATE_GENERATIONS",
     "GATE_NODES",
@@ -41,6 +41,7 @@ pub(super) const SHARED: [&str; 19] = [
     "GATE_HANDSHAKES",
     "GATE_DEAD",
     "LISTENERS",
+    "PORTS",
     "OWNERS",
     "CLASSES",
     "WITHHELD",

@@ -133,11 +133,11 @@ impl Gate {
         &mut self.ingress
     }
 
-    /// A process has listened on a port since before the gate.
-    pub fn listens(&mut self, port: Port, owner: Owner, process: &Arc<Process>) {
+    /// A process has listened with this socket since before the gate.
+    pub fn listens(&mut self, cookie: u64, port: Port, owner: Owner, process: &Arc<Process>) {
         self.learn(owner.identity(), process);
-        if let Err(error) = self.maps.listens(port, owner) {
-            tracing::warn!(%error, port = port.port, "the gate leaves what comes to this port to the agent");
+        if let Err(error) = self.maps.listens(cookie, port, owner) {
+            tracing::warn!(%error, exe = %process.exe, "the gate leaves what comes to this listener to the agent");
         }
     }
 

@@ -287,8 +287,8 @@ impl Agent {
                 let judged = |owner: &Owner| {
                     sight.has(owner.pid) && !sight.is_exempt(owner.pid) && !maps.is_exempt(&owner.exe())
                 };
-                for (port, owner) in listeners::running(judged) {
-                    gate.listens(port, owner, &pipeline.intake.process_of(&owner));
+                for (cookie, port, owner) in listeners::running(judged) {
+                    gate.listens(cookie, port, owner, &pipeline.intake.process_of(&owner));
                 }
                 // And whoever may connect: else their first connections are left to the pipeline.
                 for owner in sight.running().into_iter().filter_map(listeners::owner_of) {

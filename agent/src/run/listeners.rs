@@ -1,4 +1,4 @@
-//! Who listens on which port, as of now: what the kernel programs would have noted had they been asked before.
+//! Who listens, as of now: what the kernel programs would have noted had they been asked before.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,13 +12,13 @@ use crate::kernel::cgroup;
 use crate::kernel::load::file_key;
 use crate::kernel::netlink::{Namespaces, Sockets, list_namespaces};
 
-/// Every listening port of a process that `is_judged` says yes to, with its owner.
-pub fn running(is_judged: impl Fn(&Owner) -> bool) -> Vec<(Port, Owner)> {
+/// Every listening socket of a process that `is_judged` says yes to, by its cookie, with its port and its owner.
+pub fn running(is_judged: impl Fn(&Owner) -> bool) -> Vec<(u64, Port, Owner)> {
     let Ok(spaces) = list_namespaces() else {
         return Vec::new();
     };
     let mut namespaces = Namespaces::default();
-    let mut ports = HashMap::new();
+    let mut cookies = HashMap::new();
     for space in &spaces {
         let found = namespaces
             .open(space)
@@ -28,10 +28,10 @@ pub fn running(is_judged: impl Fn(&Owner) -> bool) -> Vec<(Port, Owner)> {
                 netns: space.inode,
                 port: u32::from(entry.local.port()),
             };
-            ports.insert(u64::from(entry.inode), port);
+            cookies.insert(u64::from(entry.inode), (entry.cookie, port));
         }
     }
-    if ports.is_empty() {
+    if cookies.is_empty() {
         return Vec::new();
     }
     let mut owners = Vec::new();
@@ -40,14 +40,14 @@ pub fn running(is_judged: impl Fn(&Owner) -> bool) -> Vec<(Port, Owner)> {
         let mut owner = None;
         for inode in sockets_of(pid) {
             // Several processes share a listener, as a server's workers do: the first is its maker, as numbers go.
-            let Some(port) = ports.get(&inode).copied() else {
+            let Some((cookie, port)) = cookies.get(&inode).copied() else {
                 continue;
             };
             let Some(owner) = owner.get_or_insert_with(|| owner_of(pid)).filter(&is_judged) else {
                 break;
             };
-            ports.remove(&inode);
-            owners.push((port, owner));
+            cookies.remove(&inode);
+            owners.push((cookie, port, owner));
         }
     }
     owners
@@ -108,10 +108,10 @@ mod tests {
     #[test]
     fn a_listener_of_our_own_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = u32::from(listener.local_addr().unwrap().port());
+        let cookie = rustix::net::sockopt::socket_cookie(&listener).unwrap();
         let own = std::process::id();
         let found = running(|owner| owner.pid == own);
-        let (_, owner) = found.iter().find(|(found, _)| found.port == port).unwrap();
+        let (_, _, owner) = found.iter().find(|(found, _, _)| *found == cookie).unwrap();
         let exe = file_key(&fs::metadata("/proc/self/exe").unwrap());
         assert_eq!((owner.inode, owner.device), (exe.inode, exe.device));
         assert_eq!(owner.uid, rustix::process::getuid().as_raw());

@@ -421,6 +421,7 @@ impl Agent {
         let counters = self.maps.counters();
         self.operations_exempt = counters.exempt;
         self.telemetry.set_operations_exempt(counters.exempt);
+        self.telemetry.set_gate_again(counters.gate_again);
         self.life.denied(counters.gate_denied);
         let fresh = self.drops.fresh(&counters);
         if fresh > 0 {
@@ -438,6 +439,7 @@ impl Agent {
             ("unreadable-bytes", counters.unreadable),
             ("gate-lost", counters.gate_lost),
             ("gate-unowned", counters.gate_unowned),
+            ("gate-full", counters.gate_full),
             ("gate-expired", counters.gate_expired),
             ("programs-detached", self.life.detached),
             ("policies-tripped", self.life.tripped),

@@ -12,6 +12,7 @@ pub mod policy;
 pub mod process;
 pub mod servers;
 pub mod skip;
+pub mod veth;
 pub mod wait;
 pub mod wire;
 pub mod world;

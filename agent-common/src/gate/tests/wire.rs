@@ -149,7 +149,7 @@ fn acts() -> impl Strategy<Value = Vec<(u8, u8, u8, bool, u8, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn no_trick_brings_a_denied_head_to_the_receiver(

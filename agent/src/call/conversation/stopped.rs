@@ -4,14 +4,19 @@
 //! the process has the bytes (it wrote them, or has read them already), they come as segments like any others, and the
 //! decision is kept for the call that they make.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::{Context, Conversation};
 use crate::call::open::Open;
 use crate::call::{CallDirection, CallState, Phase, facts};
-use crate::capture::{Decision, Direction, Hook, Stopped};
+use crate::capture::{Decision, Direction, Hook, KernelTime, Stopped};
 use crate::decode::{AnswerTo, Decoder, Event, Framing, Head, Limits, Role, StartLine};
 use crate::flow::{Piece, What};
+
+/// How long the bytes of what was stopped on its way out may take to come by themselves.
+const UNREAD_WAIT_NS: u64 = 1_000_000_000;
 
 impl Conversation {
     pub(in crate::call) fn stopped(&mut self, mut stopped: Stopped, cx: &mut Context<'_>) {
@@ -21,55 +26,72 @@ impl Conversation {
             false => stopped.decision.earlier.saturating_sub(self.answered),
         };
         if stopped.decision.hook != Hook::Ingress {
-            self.decided = Some((stopped.position as u32, stopped.decision));
+            self.decided = Some(stopped);
             return;
         }
-        let head = head_of(stopped.head.clone(), &cx.limits.decode);
-        let is_lost = head.is_none();
-        let direction = match stopped.direction {
-            Direction::Received => CallDirection::Inbound,
-            Direction::Sent => CallDirection::Outbound,
+        tell(stopped, self.proxied_client, cx);
+    }
+
+    /// What the gate stopped on its way out, and the process never showed (io_uring, sendfile, a full ring): the gate's
+    /// copy is all there will be. `now`: the connection goes on, and the bytes may still come.
+    pub(super) fn tell_unshown(&mut self, now: Option<KernelTime>, cx: &mut Context<'_>) {
+        let is_due = |stopped: &mut Stopped| {
+            stopped.decision.hook == Hook::Egress
+                && now.is_none_or(|now| now.since(stopped.at) >= UNREAD_WAIT_NS)
         };
-        let piece = Piece {
-            flow: stopped.flow.clone(),
-            process: stopped.process,
-            direction: stopped.direction,
-            at: stopped.at,
-            position: stopped.position,
-            other_position: 0,
-            what: What::Chunk(stopped.head),
-        };
-        let (told, anomalies) = facts::request(
-            head.unwrap_or_else(lost),
-            stopped.at,
-            direction,
-            &stopped.flow,
-            &piece.process,
-            cx.redactor,
-        );
-        let mut open = Open::new(told, anomalies, direction, &piece, stopped.position, false, cx);
-        open.call.raw.proxied_client = self.proxied_client;
-        open.call.stopped = Some(stopped.decision);
-        if is_lost {
-            // That it was stopped is known, and nothing more: neither what it was nor where it would have ended.
-            open.call.loss_overlap = true;
-            open.call.head_end = None;
+        if let Some(stopped) = self.decided.take_if(is_due) {
+            // Whatever comes of it now has been told.
+            self.over = true;
+            tell(stopped, self.proxied_client, cx);
         }
-        *cx.calls_open += 1;
-        cx.stats.calls += 1;
-        (cx.out)(Phase::Head, &mut open.call);
-        open.report(CallState::Stopped, cx);
     }
 
     /// What the gate has said of the request whose head begins here.
     pub(super) fn decision_on(&mut self, position: u64) -> Option<Decision> {
-        let (start, decision) = self.decided?;
-        if start != position as u32 {
-            return None;
-        }
-        self.decided = None;
-        Some(decision)
+        let stopped = self
+            .decided
+            .take_if(|stopped| stopped.position as u32 == position as u32)?;
+        Some(stopped.decision)
     }
+}
+
+/// A call of which there is nothing but what the gate has seen.
+fn tell(stopped: Stopped, proxied_client: Option<SocketAddr>, cx: &mut Context<'_>) {
+    let head = head_of(stopped.head.clone(), &cx.limits.decode);
+    let is_lost = head.is_none();
+    let direction = match stopped.direction {
+        Direction::Received => CallDirection::Inbound,
+        Direction::Sent => CallDirection::Outbound,
+    };
+    let piece = Piece {
+        flow: stopped.flow.clone(),
+        process: stopped.process,
+        direction: stopped.direction,
+        at: stopped.at,
+        position: stopped.position,
+        other_position: 0,
+        what: What::Chunk(stopped.head),
+    };
+    let (told, anomalies) = facts::request(
+        head.unwrap_or_else(lost),
+        stopped.at,
+        direction,
+        &stopped.flow,
+        &piece.process,
+        cx.redactor,
+    );
+    let mut open = Open::new(told, anomalies, direction, &piece, stopped.position, false, cx);
+    open.call.raw.proxied_client = proxied_client;
+    open.call.stopped = Some(stopped.decision);
+    if is_lost {
+        // That it was stopped is known, and nothing more: neither what it was nor where it would have ended.
+        open.call.loss_overlap = true;
+        open.call.head_end = None;
+    }
+    *cx.calls_open += 1;
+    cx.stats.calls += 1;
+    (cx.out)(Phase::Head, &mut open.call);
+    open.report(CallState::Stopped, cx);
 }
 
 /// What is known of a head whose pieces did not all come: nothing.

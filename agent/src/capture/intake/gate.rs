@@ -81,6 +81,7 @@ impl Intake {
                 hook,
                 refused: record.refused != 0,
                 earlier: record.heads,
+                collateral: record.collateral,
             },
         }));
         Some(())

@@ -193,7 +193,9 @@ impl<'s> Build<'s> {
             }
             if rule.denies() {
                 generation.stops.insert(bit);
-                if rule.require == Some(Guarantee::Prevented) {
+                // A lost boundary is ambiguous, and the policy says what becomes of that.
+                let strict = rule.require == Some(Guarantee::Prevented);
+                if strict && policy.on_ambiguous == OnAmbiguous::Deny {
                     generation.strict.insert(bit);
                 }
             }

@@ -24,6 +24,7 @@ fn stopped(head: &str, hook: Hook, earlier: u32) -> Captured {
             hook,
             refused: false,
             earlier,
+            collateral: 0,
         },
     })
 }

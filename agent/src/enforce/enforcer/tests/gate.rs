@@ -73,6 +73,7 @@ fn in_tls_a_read_that_was_made_to_fail_is_prevented() {
             hook: Hook::TlsRead,
             refused,
             earlier: 0,
+            collateral: 0,
         });
         scene.gate().egress = Some(Egress {
             passed_end: 500,
@@ -125,6 +126,7 @@ fn stopped(earlier: u32) -> Scene {
         hook: Hook::Ingress,
         refused: false,
         earlier,
+        collateral: 0,
     });
     scene.verdict.decided_by = DecidedBy::Gate;
     scene.gate().accepted = Some(HEAD_END - 50);

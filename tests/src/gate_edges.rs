@@ -1,0 +1,205 @@
+//! Whose a connection is, and what the gate does where it has not seen all of one.
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+
+use crate::Story;
+use crate::harness::events::{text, trace_ids, with_ids};
+use crate::harness::process::Start;
+use crate::harness::wire::{self, piece};
+use crate::harness::world::program;
+use crate::harness::{Agent, Place, Result, World, policy, servers, until};
+
+pub const STORIES: &[Story] = &[
+    ("two_listeners_on_one_port", two_listeners_on_one_port),
+    (
+        "a_connection_older_than_the_gate",
+        a_connection_older_than_the_gate,
+    ),
+    (
+        "a_denied_request_that_is_never_read",
+        a_denied_request_that_is_never_read,
+    ),
+];
+
+const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\n";
+const EXPORT: &str = "/fhir/Patient/$export";
+const NOBODY: u32 = 65_534;
+
+fn enforcing<'a>(world: &'a World, rules: &Value) -> Result<Agent<'a>> {
+    let mut document = policy::document("tests", rules);
+    document["spec"]["onAmbiguous"] = json!("deny");
+    let file = world.write("tests.yaml", format!("{document:#}\n"))?;
+    Agent::start(world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+    })
+}
+
+/// The rule is one process's, the port another's too: the address tells them apart. The other one began to listen last.
+fn two_listeners_on_one_port() -> Result {
+    let world = World::new()?;
+    let rules = json!([{
+        "name": "not-nobody",
+        "match": { "direction": "inbound", "paths": ["/fhir/{type}/$export"], "workload": { "uid": NOBODY } },
+        "action": "deny",
+    }]);
+    let mut agent = enforcing(&world, &rules)?;
+    let port = servers::free_port()?;
+    let listen = |address: &str, uid: u32| -> Result<_> {
+        let mut server = servers::app_command(&world, Place::Inside, &[address], port, None)?
+            .name(format!("app-{uid}"))
+            .through([
+                program("setpriv")?.into_os_string(),
+                "--reuid".into(),
+                uid.to_string().into(),
+                "--clear-groups".into(),
+            ])
+            .spawn()?;
+        let address = std::net::SocketAddr::new(address.parse()?, port);
+        server.wait_until("it accepts", || Ok(servers::accepts(address)))?;
+        Ok(server)
+    };
+    let call = |host: &str, id: &str| {
+        let pieces = [piece(wire::head("GET", EXPORT, id, "Connection: close\r\n"))];
+        wire::command(&world, Place::Outside, port, None, &pieces, &["--host", host])?.run()
+    };
+    let servers = [listen("127.0.0.2", NOBODY)?, listen("127.0.0.3", 0)?];
+    // Until the agent has said what either of them is, calls are the pipeline's.
+    until("the gate knows whose the listener is", || {
+        Ok(call("127.0.0.2", &trace_ids(1)[0])?.starts_with(REFUSED))
+    })?;
+    let ids = trace_ids(20);
+    for (number, id) in ids.iter().enumerate() {
+        let denied = number % 2 == 0;
+        let got = call(if denied { "127.0.0.2" } else { "127.0.0.3" }, id)?;
+        ensure!(
+            got.starts_with(REFUSED) == denied,
+            "call {number}: the client got {got:?}"
+        );
+    }
+    for call in agent.events.wait_calls(ids.len(), &ids)? {
+        let denied = call["process"]["uid"] == NOBODY;
+        let word = if denied { json!("prevented") } else { Value::Null };
+        ensure!(
+            (call["verdict"]["action"] == "deny") == denied && call["verdict"]["guarantee"] == word,
+            "taken for the other one's: {call:#}"
+        );
+    }
+    drop(servers);
+    agent.end()?;
+    Ok(())
+}
+
+/// Where its messages begin nobody has seen: the pipeline decides, but for a rule that has to be able to prevent.
+fn a_connection_older_than_the_gate() -> Result {
+    for required in [true, false] {
+        let world = World::new()?;
+        let mut rules = json!([{
+            "name": "no-export",
+            "match": { "direction": "inbound", "paths": ["/fhir/{type}/$export"] },
+            "action": "deny",
+        }]);
+        if required {
+            rules[0]["require"] = json!("prevented");
+        }
+        let server = servers::app(&world, Place::Inside, None)?;
+        let go = world.path("go");
+        let ids = trace_ids(2);
+        let pieces = [
+            piece(wire::head("GET", "/fhir/Patient/1", &ids[0], "")),
+            piece(wire::head(
+                "GET",
+                "/slow/Patient/1",
+                &ids[1],
+                "Connection: close\r\n",
+            )),
+        ];
+        let mut client = wire::command(&world, Place::Outside, server.port, None, &pieces, &[])?
+            .arg("--go")
+            .arg(&go)
+            .spawn()?;
+        client.wait_until("the first call is answered", || {
+            Ok(client_said(&world)?.contains("HTTP/1.1 200"))
+        })?;
+        let mut agent = enforcing(&world, &rules)?;
+        std::fs::write(&go, "")?;
+        client.wait(std::time::Duration::from_secs(20))?;
+        let got = client.output()?;
+        let answers = got.matches("HTTP/1.1 200").count();
+        if required {
+            ensure!(answers == 1, "what nobody could follow has passed: {got:?}");
+            agent.events.wait("the denial is told", |all| {
+                all.iter().any(|event| {
+                    event["call"]["verdict"]["action"] == "deny"
+                        && event["call"]["verdict"]["decided_by"] == "gate"
+                })
+            })?;
+            // Whoever connects again is judged from the beginning.
+            let pieces = [piece(wire::head(
+                "GET",
+                "/fhir/Patient/1",
+                &trace_ids(1)[0],
+                "Connection: close\r\n",
+            ))];
+            let got = wire::command(&world, Place::Outside, server.port, None, &pieces, &[])?.run()?;
+            ensure!(got.starts_with("HTTP/1.1 200"), "the client got {got:?}");
+        } else {
+            ensure!(answers == 2, "an allowed call on an old connection: {got:?}");
+        }
+        drop(server);
+        agent.end()?;
+    }
+    Ok(())
+}
+
+fn client_said(world: &World) -> Result<String> {
+    Ok(std::fs::read_to_string(world.path("raw-client.log")).unwrap_or_default())
+}
+
+/// What a program sends from a file, the agent does not read: the gate's own copy tells of it.
+fn a_denied_request_that_is_never_read() -> Result {
+    const SENDER: &str = "import os, socket, sys\n\
+        connection = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 10)\n\
+        file = os.open(sys.argv[2], os.O_RDONLY)\n\
+        os.sendfile(connection.fileno(), file, 0, os.fstat(file).st_size)\n\
+        try:\n    print(connection.recv(65536))\nexcept OSError as error:\n    print(type(error).__name__)\n";
+    let world = World::new()?;
+    let rules = json!([{
+        "name": "no-export",
+        "match": { "direction": "outbound", "paths": ["/fhir/{type}/$export"] },
+        "action": "deny",
+    }]);
+    let mut agent = enforcing(&world, &rules)?;
+    let server = servers::app(&world, Place::Outside, None)?;
+    let script = world.write("sender.py", SENDER)?;
+    let ids = trace_ids(2);
+    for (id, target, denied) in [(&ids[0], "/fhir/Patient/1", false), (&ids[1], EXPORT, true)] {
+        let file = world.write("head.txt", wire::head("GET", target, id, "Connection: close\r\n"))?;
+        let said = Start::new(&world, Place::Inside, program("python3")?)
+            .name("sender")
+            .arg("-I")
+            .arg(&script)
+            .arg(server.port.to_string())
+            .arg(file)
+            .run()?;
+        ensure!(said.contains("HTTP/1.1 200") != denied, "the sender got {said:?}");
+    }
+    let denied = [ids[1].clone()];
+    let calls = agent.events.wait_calls(1, &denied)?;
+    let verdict = &calls[0]["verdict"];
+    ensure!(
+        verdict["action"] == "deny"
+            && verdict["decided_by"] == "gate"
+            && text(&verdict["guarantee"]) == "prevented",
+        "not prevented: {:#}",
+        calls[0]
+    );
+    ensure!(
+        with_ids(&agent.events.all, &denied).len() == 1,
+        "it was told twice"
+    );
+    drop(server);
+    agent.end()?;
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! The gate against hostile peers and bad networks: a server on one side of a cable, and on the other a program that is
+//! all of TCP itself, out of the agent's reach. Whatever it does, the server's own log has no whole denied head, what is
+//! allowed comes through, and nobody is banned.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::Story;
+use crate::harness::clients::{self, Connections};
+use crate::harness::events::{text, trace_ids, with_ids};
+use crate::harness::process::Start;
+use crate::harness::veth::{End, PEER, SERVER, Veth};
+use crate::harness::wire::{self, piece, repeated};
+use crate::harness::world::program;
+use crate::harness::{Agent, Place, Process, Result, World, policy, servers, within};
+
+pub const STORIES: &[Story] = &[
+    ("hostile_peers", || hostile_peers(false)),
+    ("hostile_peers_and_segments_put_together", || hostile_peers(true)),
+    (
+        "policies_change_under_hostile_peers",
+        policies_change_under_hostile_peers,
+    ),
+    (
+        "a_network_that_loses_and_reorders",
+        a_network_that_loses_and_reorders,
+    ),
+];
+
+const WITNESS: &str = include_str!("assets/witness.py");
+const PEER_SCRIPT: &str = include_str!("assets/peer.py");
+const TRICKS: &str = include_str!("assets/tricks.py");
+const EXPORT: &str = "/fhir/Patient/$export";
+/// Ports of the witness: ordinary, accepting late, with TCP Fast Open, and one that listens for one connection.
+const PORTS: [u16; 4] = [8080, 8081, 8082, 8083];
+
+fn rules(more: bool) -> Value {
+    let mut rules = vec![
+        json!({ "name": "no-export", "match": { "direction": "inbound", "paths": ["/fhir/{type}/$export"] }, "action": "deny" }),
+    ];
+    if more {
+        rules.insert(
+            0,
+            json!({ "name": "no-purge", "match": { "direction": "inbound", "methods": ["DELETE"], "paths": ["/fhir/**"] }, "action": "deny" }),
+        );
+    }
+    Value::from(rules)
+}
+
+fn enforcing(world: &World) -> Result<Agent<'_>> {
+    let file = policy::file(world, "tests", &rules(false))?;
+    Agent::start(world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+    })
+}
+
+/// The application on the server's side that writes down what it gets.
+struct Witness {
+    _process: Process,
+    log: PathBuf,
+}
+
+impl Witness {
+    fn start(world: &World, veth: &Veth<'_>) -> Result<Witness> {
+        let script = world.write("witness.py", WITNESS)?;
+        let log = world.path("witness.jsonl");
+        let mut start = Start::new(world, Place::Inside, program("python3")?)
+            .name("witness")
+            .arg("-I")
+            .arg(script)
+            .arg("--log")
+            .arg(&log);
+        for address in SERVER {
+            for (port, how) in PORTS.iter().zip(["", ",defer", ",fastopen", ",once"]) {
+                start = start.arg("--listen").arg(format!("{address},{port}{how}"));
+            }
+        }
+        let mut process = start.through(veth.at(End::Server)?).spawn()?;
+        process.wait_until("the application listens", || Ok(!lines(&log)?.is_empty()))?;
+        Ok(Witness {
+            _process: process,
+            log,
+        })
+    }
+
+    /// Heads that it got whole: target and trace id.
+    fn heads(&self) -> Result<Vec<(String, String)>> {
+        Ok(lines(&self.log)?
+            .iter()
+            .filter(|line| line["head"].is_string())
+            .map(|line| (text(&line["head"]).to_owned(), text(&line["id"]).to_owned()))
+            .collect())
+    }
+}
+
+fn lines(log: &PathBuf) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not a line of JSON: {line}")))
+        .collect()
+}
+
+fn tricks<'a>(world: &'a World, veth: &Veth<'_>, only: &[&str], rounds: u32) -> Result<Start<'a>> {
+    world.write("peer.py", PEER_SCRIPT)?;
+    let script = world.write("tricks.py", TRICKS)?;
+    let [port, defer, fastopen, once] = PORTS.map(|port| port.to_string());
+    let mut start = Start::new(world, Place::Outside, program("python3")?)
+        .name("tricks")
+        .arg(script)
+        .args(["--interface", "wire", "--mac", &veth.mac(End::Server)?])
+        .args(["--own", PEER[0], PEER[1], "--server", SERVER[0], SERVER[1]])
+        .args([
+            "--port",
+            &port,
+            "--defer",
+            &defer,
+            "--fastopen",
+            &fastopen,
+            "--once",
+            &once,
+        ])
+        .args(["--rounds", &rounds.to_string()]);
+    if !only.is_empty() {
+        start = start.arg("--only").args(only.iter().copied());
+    }
+    Ok(start.through(veth.at(End::Peer)?))
+}
+
+/// What the tricks said of themselves, held against the application's log and the agent's events.
+fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>) -> Result {
+    let outcomes: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("the peer said: {line}")))
+        .collect::<Result<_>>()?;
+    ensure!(!outcomes.is_empty(), "no trick was tried");
+    let heads = witness.heads()?;
+    let got: HashSet<&str> = heads.iter().map(|(_, id)| id.as_str()).collect();
+    let leaked: HashSet<&str> = heads
+        .iter()
+        .filter(|(target, _)| target == EXPORT)
+        .map(|(_, id)| id.as_str())
+        .collect();
+    ensure!(leaked.is_empty(), "the application got denied heads: {:?}", {
+        let of = |outcome: &&Value| {
+            ids(&outcome["denied"])
+                .iter()
+                .any(|id| leaked.contains(id.as_str()))
+        };
+        outcomes
+            .iter()
+            .filter(of)
+            .map(|outcome| text(&outcome["trick"]))
+            .collect::<Vec<_>>()
+    });
+    let mut told = Vec::new();
+    for outcome in &outcomes {
+        let trick = text(&outcome["trick"]);
+        ensure!(
+            text(&outcome["error"]).is_empty(),
+            "{trick}: {}",
+            outcome["error"]
+        );
+        let allowed = ids(&outcome["allowed"]);
+        let missing = allowed.iter().filter(|id| !got.contains(id.as_str())).count();
+        ensure!(
+            missing == 0,
+            "{trick}: {missing} of {} allowed calls never came",
+            allowed.len()
+        );
+        let answers = outcome["answers"].as_u64().unwrap_or_default() as usize;
+        ensure!(
+            answers >= allowed.len(),
+            "{trick}: {answers} of {} calls were answered",
+            allowed.len()
+        );
+        let silent = ids(&outcome["silent"]);
+        told.extend(
+            ids(&outcome["denied"])
+                .into_iter()
+                .filter(|id| !silent.contains(id)),
+        );
+    }
+    let calls = agent.events.wait_calls(told.len(), &told)?;
+    let mut words: HashMap<&str, usize> = HashMap::new();
+    for call in &calls {
+        let verdict = &call["verdict"];
+        let word = text(&verdict["guarantee"]);
+        ensure!(
+            verdict["action"] == "deny"
+                && (word == "prevented" || (word == "observed" && !verdict["shortfall"].is_null())),
+            "a word that is too strong, or none: {call:#}"
+        );
+        *words.entry(word).or_default() += 1;
+    }
+    // What never was a connection cannot be measured; the rest is.
+    ensure!(
+        words.get("prevented").copied().unwrap_or(0) * 10 >= told.len() * 9,
+        "few denials are measured: {words:?}"
+    );
+    Ok(())
+}
+
+fn ids(list: &Value) -> Vec<String> {
+    let list = list.as_array().into_iter().flatten();
+    list.map(|id| text(id).to_owned()).collect()
+}
+
+fn hostile_peers(gro: bool) -> Result {
+    let world = World::new()?;
+    let veth = Veth::raw(&world, gro)?;
+    let mut agent = enforcing(&world)?;
+    let witness = Witness::start(&world, &veth)?;
+    let said = tricks(&world, &veth, &[], 1)?.run()?;
+    check(&said, &witness, &mut agent)?;
+    drop(witness);
+    agent.end()?;
+    Ok(())
+}
+
+/// A new generation of tables every few milliseconds; each of them denies the same.
+fn policies_change_under_hostile_peers() -> Result {
+    const ONLY: &[&str] = &[
+        "whole",
+        "every_byte_a_segment",
+        "pipelined",
+        "behind_chunks",
+        "out_of_sequence",
+        "bad_checksums",
+        "ahead_in_a_body_that_fell_to_its_checksum",
+        "two_contents_joined",
+        "the_sequence_wraps",
+        "fast_open_and_more_before_the_handshake_ends",
+        "long_heads",
+    ];
+    let world = World::new()?;
+    let veth = Veth::raw(&world, false)?;
+    let mut agent = enforcing(&world)?;
+    let witness = Witness::start(&world, &veth)?;
+    let mut peer = tricks(&world, &veth, ONLY, 2)?.spawn()?;
+    let mut changes = 0;
+    let status = within(Duration::from_secs(60), "the peer has tried everything", || {
+        changes += 1;
+        policy::file(&world, "tests", &rules(changes % 2 == 1))?;
+        agent.reload();
+        Ok(peer.ended())
+    })?;
+    ensure!(status.success(), "the peer failed{}", peer.last_words());
+    ensure!(changes > 20, "the policies were changed {changes} times only");
+    check(&peer.output()?, &witness, &mut agent)?;
+    drop(witness);
+    agent.end()?;
+    Ok(())
+}
+
+/// Ordinary clients, over a cable that loses, doubles and reorders.
+fn a_network_that_loses_and_reorders() -> Result {
+    let world = World::new()?;
+    let veth = Veth::lossy(&world, 7, [20, 20, 100])?;
+    let mut agent = enforcing(&world)?;
+    let port = servers::free_port()?;
+    let mut server = servers::app_command(&world, Place::Inside, &SERVER, port, None)?
+        .name("app")
+        .through(veth.at(End::Server)?)
+        .spawn()?;
+    let url = format!("http://{}:{port}/fhir/Patient/1", SERVER[0]);
+    let call = |ids: &[String], connections| -> Result<String> {
+        clients::curl_command(&world, Place::Outside, &url, None, ids, connections)?
+            .through(veth.at(End::Peer)?)
+            .run()
+    };
+    server.wait_until("the application answers", || {
+        Ok(call(&trace_ids(1), Connections::Each).is_ok())
+    })?;
+    for connections in [Connections::Kept, Connections::Each] {
+        let allowed = trace_ids(20);
+        let said = call(&allowed, connections)?;
+        ensure!(
+            said.lines().filter(|line| *line == "200").count() == allowed.len(),
+            "allowed calls fail: {said}"
+        );
+        agent.events.wait_calls(allowed.len(), &allowed)?;
+    }
+    let denied = trace_ids(12);
+    let long = format!("X-Long: {}\r\n", "a".repeat(12_000));
+    let mut answered = Vec::new();
+    for (number, id) in denied.iter().enumerate() {
+        let close = "Connection: close\r\n";
+        let bad = wire::head("GET", EXPORT, id, if number % 3 == 1 { &long } else { close });
+        let good = wire::head(
+            "POST",
+            "/fhir/Patient",
+            &trace_ids(1)[0],
+            "Content-Length: 100000\r\n",
+        );
+        let pieces = match number % 3 {
+            2 => vec![piece(good), repeated("body", 25_000), piece(bad)],
+            _ => vec![piece(bad)],
+        };
+        let mut more = vec!["--host", SERVER[number / 6]];
+        if number % 3 == 0 {
+            more.push("--bytes");
+        }
+        let got = wire::command(&world, Place::Outside, port, None, &pieces, &more)?
+            .through(veth.at(End::Peer)?)
+            .run()?;
+        let answers = got.matches("HTTP/1.1 20").count();
+        ensure!(
+            answers <= usize::from(number % 3 == 2),
+            "call {number}: the client got {got:?}"
+        );
+        answered.push(answers);
+    }
+    for (number, id) in denied.iter().enumerate().filter(|(number, _)| number % 3 == 2) {
+        // The body's end may have come in one segment with the denied head.
+        let call = agent.events.wait_calls(1, std::slice::from_ref(id))?.remove(0);
+        let collateral = call["verdict"]["collateral"].as_u64().unwrap_or_default();
+        ensure!(
+            answered[number] as u64 + collateral == 1,
+            "a lost call is not told: {call:#}"
+        );
+    }
+    for call in agent.events.wait_calls(denied.len(), &denied)? {
+        let word = text(&call["verdict"]["guarantee"]);
+        ensure!(
+            call["verdict"]["action"] == "deny" && word == "prevented" && call["state"] == "stopped",
+            "not prevented: {call:#}"
+        );
+    }
+    ensure!(
+        with_ids(&agent.events.all, &denied).len() == denied.len(),
+        "a call was told twice"
+    );
+    drop(server);
+    agent.end()?;
+    Ok(())
+}
