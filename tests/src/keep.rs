@@ -220,7 +220,8 @@ fn killed_in_the_middle_of_forbidden_calls() -> Result {
     servers.check_enforced()?;
     ensure!(bpffs.runs().len() == 1, "kept: {:?}", bpffs.runs());
 
-    let start = |(way, path)| servers.start(way, path, CALLS, "0.1")?.spawn();
+    // They end when nobody answers any more.
+    let start = |(way, path)| servers.start(way, path, 100_000, "0.1")?.arg("15").spawn();
     let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
     for client in &mut clients {
         client.wait_until("the calls have begun", || Ok(true))?;
@@ -246,6 +247,7 @@ fn killed_in_the_middle_of_forbidden_calls() -> Result {
     ensure!(said.contains("goes on without it"), "the status says {said}");
 
     // The next one takes over in the middle of calls too.
+    let start = |(way, path)| servers.start(way, path, CALLS, "0.1")?.spawn();
     let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
     let mut next = keeping(&world, &bpffs, "10m")?;
     for client in &mut clients {

@@ -1,5 +1,6 @@
 """Makes calls, each on a connection of its own, and prints as JSON how often which end came: the first line of an
-answer, `closed`, or the name of an error. A call that nobody answers is given up after a moment."""
+answer, `closed`, or the name of an error. A call that nobody answers is given up after a moment; after the last
+argument's number of those it ends."""
 
 import collections
 import json
@@ -8,6 +9,7 @@ import sys
 
 port, path, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 patience = float(sys.argv[4])
+unanswered_max = int(sys.argv[5]) if len(sys.argv) > 5 else count
 ends = collections.Counter()
 for number in range(count):
     try:
@@ -19,4 +21,6 @@ for number in range(count):
     except OSError as error:
         ends[type(error).__name__] += 1
     print(number + 1, file=sys.stderr, flush=True)
+    if ends["TimeoutError"] >= unanswered_max:
+        break
 print(json.dumps(ends))
