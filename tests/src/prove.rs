@@ -24,6 +24,10 @@ pub const STORIES: &[Story] = &[
         "canaries_while_observing_stop_nobody_else",
         canaries_while_observing_stop_nobody_else,
     ),
+    (
+        "canaries_over_a_reload_and_after_a_kill",
+        canaries_over_a_reload_and_after_a_kill,
+    ),
     ("canaries_without_an_agent", canaries_without_an_agent),
     (
         "a_canary_that_fails_degrades_what_rests_on_it",
@@ -216,6 +220,60 @@ fn canaries_while_observing_stop_nobody_else() -> Result {
     check_nothing_left(&world.inside.path)?;
     drop((proving, server));
     agent.end()?;
+    Ok(())
+}
+
+/// A reload leaves them in force; whoever sends them may be killed, and nothing of them stays.
+fn canaries_over_a_reload_and_after_a_kill() -> Result {
+    let world = World::new()?;
+    let rules = json!([{ "name": "no-export", "match": { "paths": ["/x"] }, "action": "deny" }]);
+    let file = policy::file(&world, "tests", &rules)?;
+    let agent = Agent::start(&world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+    })?;
+    let run = || -> Option<std::path::PathBuf> {
+        let mut entries = std::fs::read_dir(&world.inside.path).ok()?.flatten();
+        let found =
+            entries.find(|entry| entry.file_name().to_string_lossy().starts_with("apiward-canary-"))?;
+        Some(found.path())
+    };
+    let begun = |calls: &str| {
+        let mut proving = agent
+            .command(&["prove", "--output", "json", "--calls", calls])?
+            .spawn()?;
+        proving.wait_until("canaries run", || {
+            let near = run().map(|path| path.join("near/cgroup.procs"));
+            let list = near.and_then(|list| std::fs::read_to_string(list).ok());
+            Ok(list.is_some_and(|list| !list.is_empty()))
+        })?;
+        Ok::<_, anyhow::Error>(proving)
+    };
+    let mut proving = begun(CALLS)?;
+    agent
+        .command(&["policy", "reload", "--reason", "a test"])?
+        .run()?;
+    let status = proving.wait(LIMIT)?;
+    check_kept(
+        &serde_json::from_str(&proving.output()?)?,
+        status.code().unwrap_or(-1),
+    )?;
+    let mut proving = begun("200")?;
+    proving.kill()?;
+    check_nothing_left(&world.inside.path)?;
+    // The next ones find nothing in their way.
+    let (report, code) = prove(&agent)?;
+    check_kept(&report, code)?;
+    let events = agent.end()?;
+    ensure!(
+        events
+            .of_kind("audit")
+            .iter()
+            .any(|audit| audit["what"] == "canary"
+                && audit["accepted"] == true
+                && text(&audit["reason"]).contains("has gone away")),
+        "no record of the canaries that were left alone"
+    );
     Ok(())
 }
 
