@@ -1,4 +1,6 @@
-//! What wrk asks for.
+//! What wrk asks for: a URL, and the script that makes requests of it.
+//!
+//! It must not know what is measured with them.
 
 /// A URL, and what a script makes of it.
 #[derive(Clone, Debug)]
