@@ -42,8 +42,9 @@ pub use tables::{
     Workload, WorkloadKey, method, node,
 };
 
-/// Generations of tables that are kept at once: the one in force, and the one before for heads that began under it.
-pub const SLOTS: u32 = 2;
+/// Generations of tables that are kept at once: the one in force, and those before it for heads that began under them.
+/// A head that outlives all of them is left to the agent.
+pub const SLOTS: u32 = 4;
 /// States of the automata of one generation.
 pub const NODES_MAX: u32 = 8 * 1024;
 /// Bytes that are looked at before more are fetched. The window behind it has 8 readable bytes more.

@@ -34,9 +34,9 @@ pub static GATE_NODES: Array<Node> = Array::with_max_entries(SLOTS * NODES_MAX, 
 #[map]
 pub static GATE_EDGES: HashMap<EdgeKey, u32> = HashMap::with_max_entries(SLOTS * NODES_MAX, 1);
 #[map]
-pub static GATE_METHODS: HashMap<MethodKey, Method> = HashMap::with_max_entries(1024, 1);
+pub static GATE_METHODS: HashMap<MethodKey, Method> = HashMap::with_max_entries(2048, 1);
 #[map]
-pub static GATE_PEERS: LpmTrie<PeerKey, Bits> = LpmTrie::with_max_entries(16 * 1024, 1);
+pub static GATE_PEERS: LpmTrie<PeerKey, Bits> = LpmTrie::with_max_entries(32 * 1024, 1);
 #[map]
 pub static GATE_WORKLOADS: HashMap<WorkloadKey, Workload> = HashMap::with_max_entries(SLOTS * CLASSES_MAX, 1);
 #[map]

@@ -208,7 +208,10 @@ impl Agent {
         let mut degraded: Vec<String> = self
             .capabilities
             .iter()
-            .filter(|capability| !capability.available)
+            // Those that only make a denial end better are told by the guarantees.
+            .filter(|capability| {
+                !capability.available && ![load::TLS_REFUSE, load::SEND_REFUSE].contains(&capability.name)
+            })
             .map(|capability| {
                 let reason = capability.reason.lines().next().unwrap_or_default();
                 format!("{} is missing ({reason}): see `apiward doctor`", capability.name)

@@ -52,6 +52,8 @@ const SLEEP: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(1);
 /// How often it is noted how far everything is seen.
 const SEEN: Duration = Duration::from_millis(500);
+/// Drains in one go, where it is due to note how far everything is seen.
+const DRAINS_MAX: u32 = 32;
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
 /// How long an event waits at most for others to go on with, while the agent observes, and for how many: what they take
@@ -182,12 +184,18 @@ impl Agent {
                 false => self.pipeline.judge.engine.mode(),
             };
             let began_ns = clock::wall_ns();
-            let records = self.drain();
+            let due = self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN);
+            let mut records = self.drain();
+            let mut drains = 1;
+            while due && records == DRAIN_RECORDS_MAX && drains < DRAINS_MAX {
+                records = self.drain();
+                drains += 1;
+            }
             turn.take(mode, records, late);
             self.after_batch(records);
             // What was in the ring by then is out of it, and handed on.
             let told = records < DRAIN_RECORDS_MAX && self.pipeline.judge.events.is_empty();
-            if told && self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN) {
+            if told && due {
                 self.seen_noted = Some(Instant::now());
                 self.exports.seen_until(began_ns);
             }
@@ -405,7 +413,9 @@ impl Agent {
             self.told_at = Instant::now();
             return;
         }
+        let due = self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN);
         let gathers = records > 0
+            && !due
             && judge.engine.mode() == Mode::Observe
             && judge.events.len() < GATHERED_EVENTS_MAX
             && self.told_at.elapsed() < GATHERING;
