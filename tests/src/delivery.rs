@@ -182,6 +182,11 @@ fn a_killed_agents_silence_is_told_whole() -> Result {
         .iter()
         .map(|call| (text(&call["request"]["trace_id"]), text(&call["direction"])))
         .collect();
+    // An agent that starts under full load may be short of room: what it drops then, it counts by itself.
+    let no_room = events
+        .all
+        .iter()
+        .any(|event| event["flow_loss"]["reason"] == "ring");
     let text = std::fs::read_to_string(&times)?;
     let mut missing = 0;
     for line in text.lines() {
@@ -192,7 +197,7 @@ fn a_killed_agents_silence_is_told_whole() -> Result {
             if !stored.contains(&(id, direction)) {
                 missing += 1;
                 ensure!(
-                    began <= until && ended >= from,
+                    began <= until && ended >= from || no_room && began > until,
                     "an {direction} call from {began} to {ended} is missing, and no silence from {from} to {until}"
                 );
             }
