@@ -130,7 +130,7 @@ fn connections_older_than_the_agent() -> Result {
             ..side.clone()
         };
         // A read that a thread was in when the library was probed has no beginning for the agent: the request that
-        // it returns may be missing on that side. FIXME: it has to be counted then (`responses-unpaired`), and is not always.
+        // it returns may be missing on that side. Known defect: it is not always counted then (`responses-unpaired`).
         let sure = if tls { &ids[2..] } else { &ids[1..] };
         check_views(&mut agent, sure, &[side, server])?;
         if with_ids(&agent.events.all, &ids[1..2]).len() == 2 {

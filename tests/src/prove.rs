@@ -283,13 +283,6 @@ fn canaries_without_an_agent() -> Result {
         "nobody.yaml",
         format!("control: {}\n", world.path("nobody.sock").display()),
     )?;
-    let start = Start::new(&world, Place::Ours, binary("apiward")?)
-        .name("prove")
-        .args(["prove", "--output", "json", "--calls", CALLS, "--config"])
-        .arg(&config);
-    let (report, code) = proved(start)?;
-    check_kept(&report, code)?;
-    ensure!(report["agent"] == "own", "{report:#}");
     let left = |folder: &Path| -> Result<Vec<String>> {
         Ok(std::fs::read_dir(folder)?
             .flatten()
@@ -297,7 +290,20 @@ fn canaries_without_an_agent() -> Result {
             .filter(|name| name.starts_with("apiward-prove-"))
             .collect())
     };
-    let found = [left(&cgroup::mount_point()?)?, left(&std::env::temp_dir())?].concat();
+    let everywhere = || -> Result<Vec<String>> {
+        Ok([left(&cgroup::mount_point()?)?, left(&std::env::temp_dir())?].concat())
+    };
+    // Of one that was killed before.
+    let before = everywhere()?;
+    let start = Start::new(&world, Place::Ours, binary("apiward")?)
+        .name("prove")
+        .args(["prove", "--output", "json", "--calls", CALLS, "--config"])
+        .arg(&config);
+    let (report, code) = proved(start)?;
+    check_kept(&report, code)?;
+    ensure!(report["agent"] == "own", "{report:#}");
+    let mut found = everywhere()?;
+    found.retain(|name| !before.contains(name));
     ensure!(found.is_empty(), "something was left behind: {found:?}");
     Ok(())
 }
