@@ -666,6 +666,9 @@ impl Agent {
                 }
             }
             Command::Facts { reply } => {
+                // The counters beside it are of this moment too.
+                self.ask_drops(clock::now());
+                self.measure();
                 // Whoever asked may have gone away.
                 let _ = reply.send(self.facts());
             }

@@ -485,6 +485,25 @@ fn joined_late_from_the_next_message_on() {
     scene.received(GET).sent(OK);
     assert_eq!(scene.close(false), "GET /fhir/Patient/{id} -> 200 [2/2] answered");
 
+    // The same inside TLS, where positions of one direction say nothing of the other's.
+    let id = FlowId::Tls {
+        pid: 1,
+        object: 2,
+        generation: 3,
+    };
+    let mut scene = Scene::new(id, true);
+    scene
+        .sent(OK)
+        .received(GET)
+        .sent("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+        .received(GET)
+        .sent(OK);
+    assert_eq!(
+        scene.close(false),
+        "GET /fhir/Patient/{id} -> 404 answered\nGET /fhir/Patient/{id} -> 200 [2/2] answered"
+    );
+    assert_eq!(scene.calls.stats().responses_unpaired, 1);
+
     // The answer to a request that was sent before the agent came.
     let mut scene = Scene::new(FlowId::Socket(1), true);
     scene

@@ -227,13 +227,11 @@ impl Conversation {
     /// The call that a response answers.
     pub(super) fn pair(&self, piece: &Piece) -> Option<usize> {
         let first = self.awaited()?;
-        // A response can only begin after its request did. Judged where something was lost, by positions.
-        let begun_before = |open: &Open| {
-            piece.other_position == 0
-                || (piece.other_position as u32)
-                    .wrapping_sub(open.position as u32)
-                    .cast_signed()
-                    > 0
+        // A response can only begin after its request did. Judged where something was lost: by positions, or by time where
+        // the other direction's is not known (TLS).
+        let begun_before = |open: &Open| match piece.other_position as u32 {
+            0 => open.call.request.head_at <= piece.at,
+            other => other.wrapping_sub(open.position as u32).cast_signed() > 0,
         };
         if self.responses_lost {
             return (first..self.open.len())
