@@ -15,8 +15,10 @@ const RING_PARTS: u64 = 16;
 pub(super) struct Drops {
     /// Records and operations, by the kernel's count.
     known: u64,
+    /// Of all records, without what the ring adds to each.
     taken_bytes: u64,
-    every_bytes: u64,
+    due_bytes: u64,
+    ring_bytes: u64,
 }
 
 impl Drops {
@@ -24,18 +26,29 @@ impl Drops {
         Drops {
             known: 0,
             taken_bytes: 0,
-            every_bytes: u64::from(ring_bytes) / RING_PARTS,
+            due_bytes: 0,
+            ring_bytes: u64::from(ring_bytes),
         }
     }
 
     /// A record of this length is about to be looked at. Whether to ask before it is.
     pub(super) fn is_due(&mut self, record_bytes: usize) -> bool {
         self.taken_bytes += record_bytes as u64;
-        let due = self.taken_bytes >= self.every_bytes;
+        let due = self.taken_bytes >= self.due_bytes;
         if due {
-            self.taken_bytes = 0;
+            self.due_bytes = self.taken_bytes + self.ring_bytes / RING_PARTS;
         }
         due
+    }
+
+    /// Bytes that were taken so far.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
+    /// As much was taken since then as the ring holds: nothing is left of what was in it.
+    pub(super) fn is_round_since(&self, taken_bytes: u64) -> bool {
+        self.taken_bytes - taken_bytes >= self.ring_bytes
     }
 
     /// How many were given up since it was asked last. A flow that was given up as a whole is a loss too, though nothing
@@ -65,6 +78,18 @@ mod tests {
             let before = RING as usize / 8 * 5 / record;
             assert!((0..before).any(|_| drops.is_due(record)), "{offset}");
         }
+    }
+
+    #[test]
+    fn a_round_is_as_much_as_the_ring_holds() {
+        let mut drops = Drops::new(1 << 12);
+        drops.is_due(100);
+        let then = drops.taken_bytes();
+        for _ in 0..4 {
+            assert!(!drops.is_round_since(then));
+            drops.is_due(1 << 10);
+        }
+        assert!(drops.is_round_since(then));
     }
 
     #[test]

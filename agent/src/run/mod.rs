@@ -52,8 +52,6 @@ const SLEEP: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(1);
 /// How often it is noted how far everything is seen.
 const SEEN: Duration = Duration::from_millis(500);
-/// Drains in one go, where it is due to note how far everything is seen.
-const DRAINS_MAX: u32 = 32;
 /// How often losses become events.
 const LOSSES: Duration = Duration::from_secs(5);
 /// How long an event waits at most for others to go on with, while the agent observes, and for how many: what they take
@@ -119,10 +117,20 @@ pub struct Agent {
     overload: Overload,
     ticked: Instant,
     losses_told: Instant,
-    /// `None` until the ring has been empty for the first time: it may have been full since the programs are attached.
+    /// `None` until all has been taken that was in the ring at first: it may have been full since the programs are attached.
     seen_noted: Option<Instant>,
+    seeing: Option<Seeing>,
     /// Since when events are gathered.
     told_at: Instant,
+}
+
+/// A moment, until all that was in the ring then is taken.
+#[derive(Clone, Copy, Debug)]
+struct Seeing {
+    /// Wall clock, ns.
+    began_ns: u64,
+    /// Bytes that had been taken by then.
+    taken_bytes: u64,
 }
 
 /// What is given back last: whoever finds the socket gone or the lock free may start the next agent.
@@ -184,20 +192,23 @@ impl Agent {
                 false => self.pipeline.judge.engine.mode(),
             };
             let began_ns = clock::wall_ns();
-            let due = self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN);
-            let mut records = self.drain();
-            let mut drains = 1;
-            while due && records == DRAIN_RECORDS_MAX && drains < DRAINS_MAX {
-                records = self.drain();
-                drains += 1;
+            if self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN) {
+                let taken_bytes = self.drops.taken_bytes();
+                self.seeing.get_or_insert(Seeing {
+                    began_ns,
+                    taken_bytes,
+                });
             }
+            let records = self.drain();
             turn.take(mode, records, late);
-            self.after_batch(records);
-            // What was in the ring by then is out of it, and handed on.
-            let told = records < DRAIN_RECORDS_MAX && self.pipeline.judge.events.is_empty();
-            if told && due {
+            // Whether all that was in the ring by then is out of it.
+            let seen = self.seeing.take_if(|seeing| {
+                records < DRAIN_RECORDS_MAX || self.drops.is_round_since(seeing.taken_bytes)
+            });
+            self.after_batch(records, seen.is_some());
+            if let Some(seen) = seen {
                 self.seen_noted = Some(Instant::now());
-                self.exports.seen_until(began_ns);
+                self.exports.seen_until(seen.began_ns);
             }
             if signals.reload.swap(false, Ordering::Relaxed) {
                 let asked = Asked::unattended(&self.exports, "policy", "signal", "SIGHUP");
@@ -229,7 +240,7 @@ impl Agent {
         self.pipeline.finish(now);
         self.tell_losses();
         self.measure();
-        self.after_batch(0);
+        self.after_batch(0, true);
     }
 
     /// Ends the exporters in good order. What is not kept is detached first; after a release the agent stays until it is
@@ -378,7 +389,8 @@ impl Agent {
         })]);
     }
 
-    fn after_batch(&mut self, records: usize) {
+    /// `at_once`: what there is to tell is handed on now.
+    fn after_batch(&mut self, records: usize, at_once: bool) {
         let now = clock::now();
         if self.pipeline.intake.take_suspect() {
             self.ask_drops(now);
@@ -402,20 +414,19 @@ impl Agent {
             self.tell_losses();
         }
         self.tell_accounts();
-        self.hand_on(records);
+        self.hand_on(records, at_once);
     }
 
     /// Hands on what is told. While nobody waits for it, several batches go together: each that is handed on wakes two
     /// threads, which write and send.
-    fn hand_on(&mut self, records: usize) {
+    fn hand_on(&mut self, records: usize, at_once: bool) {
         let judge = &mut self.pipeline.judge;
         if judge.events.is_empty() {
             self.told_at = Instant::now();
             return;
         }
-        let due = self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN);
         let gathers = records > 0
-            && !due
+            && !at_once
             && judge.engine.mode() == Mode::Observe
             && judge.events.len() < GATHERED_EVENTS_MAX
             && self.told_at.elapsed() < GATHERING;

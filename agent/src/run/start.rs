@@ -202,6 +202,7 @@ fn attach(
         ticked: Instant::now(),
         losses_told: Instant::now(),
         seen_noted: None,
+        seeing: None,
         told_at: Instant::now(),
     })
 }
