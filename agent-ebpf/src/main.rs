@@ -114,7 +114,7 @@ pub fn apiward_tls_return_refusing(ctx: RetProbeContext) -> u32 {
 /// Payload that must not leave, does not.
 #[cgroup_skb]
 pub fn apiward_egress(ctx: SkBuffContext) -> i32 {
-    withhold::egress(&ctx)
+    withhold::egress(&ctx, withhold::PASS)
 }
 
 /// The same, behind the gate for requests that leave.
@@ -122,7 +122,7 @@ pub fn apiward_egress(ctx: SkBuffContext) -> i32 {
 pub fn apiward_gated_egress(ctx: SkBuffContext) -> i32 {
     let gate = gate::packets::egress(&ctx);
     // Both are asked: what the gate has just denied is withheld, and is to be counted so.
-    gate & withhold::egress(&ctx)
+    withhold::egress(&ctx, gate)
 }
 
 /// The gate for requests that come.

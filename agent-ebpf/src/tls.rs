@@ -16,7 +16,7 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::emit::{count, emit};
 use crate::gate;
-use crate::gate::tls::{answer, apiward_gate_tls_denied, ask, judge};
+use crate::gate::tls::{REFUSED, WRITTEN, answer, apiward_gate_tls_denied, ask, judge};
 use crate::io::budget;
 use crate::maps::{
     FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS,
@@ -179,7 +179,7 @@ pub fn ended(thread: u64) {
 #[inline(always)]
 pub fn enter<const REFUSES: bool>(ctx: &ProbeContext) {
     let Some(call) = entered(ctx) else { return };
-    if !gate::is_on() || !writes(call.op) {
+    if !gate::was_on() || !writes(call.op) {
         return;
     }
     if !REFUSES {
@@ -425,7 +425,7 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     let result = unsafe { at(ctx.as_ptr(), RAX) };
     let sent = writes(call.op) || call.op == Op::Sendfile as u8;
     let peeked = call.op == Op::Peek as u8;
-    if peeked && !gate::is_on() {
+    if peeked && !gate::was_on() {
         return;
     }
     if !sent && !peeked && call.op != Op::Read as u8 && call.op != Op::ReadEarly as u8 {
@@ -449,7 +449,7 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
         return;
     }
     let moved = moved as u64;
-    if gate::is_on() {
+    if gate::was_on() {
         let asked = if sent {
             ask::WROTE
         } else if peeked {
@@ -470,7 +470,8 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
             }
         }
         if answer == answer::DENIED {
-            apiward_gate_tls_denied(&call, refused as u32);
+            let written = if sent { WRITTEN } else { 0 };
+            apiward_gate_tls_denied(&call, written | if refused { REFUSED } else { 0 });
         }
         // Of what a dead object writes, the last has been shipped.
         if peeked || (sent && (answer == answer::DEAD || answer == answer::ENDED)) {

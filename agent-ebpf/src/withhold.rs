@@ -12,8 +12,9 @@ use crate::{gate, packet, who};
 pub const PASS: i32 = 1;
 pub const DROP: i32 = 0;
 
+/// `gate`: what the gate says of the packet.
 #[inline(always)]
-pub fn egress(ctx: &SkBuffContext) -> i32 {
+pub fn egress(ctx: &SkBuffContext, gate: i32) -> i32 {
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
     // What cannot be read as a segment is none that is known to be without payload.
@@ -25,7 +26,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     // Before the table of flows is asked: that one forgets, a denial must not.
     let dropped = (!read || payload != 0) && withheld(cookie, !read, end);
     let Some(flow) = FLOWS.get_ptr_mut(&cookie) else {
-        return if dropped { DROP } else { PASS };
+        return if dropped { DROP } else { gate };
     };
     // SAFETY: a live map value; each field is one word or byte, and packets of a socket leave one by one.
     let flow = unsafe { &mut *flow };
@@ -34,8 +35,8 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         flow.withheld_bytes += payload as u64;
         return DROP;
     }
-    if payload == 0 {
-        return PASS;
+    if payload == 0 || gate == DROP {
+        return gate;
     }
     // SAFETY: helper without arguments.
     flow.egress_at = unsafe { bpf_ktime_get_ns() };

@@ -105,7 +105,11 @@ pub fn check_views(agent: &mut Agent<'_>, ids: &[String], sides: &[Side<'_>]) ->
     agent.events.read()?;
     let calls: Vec<_> = with_ids(&agent.events.all, ids).into_iter().cloned().collect();
     for side in sides {
-        check_side(&calls, ids, side).with_context(|| agent.events.summary())?;
+        check_side(&calls, ids, side).with_context(|| {
+            let losses = agent.check_no_losses().err();
+            let losses = losses.map(|losses| format!("{losses:#}; "));
+            format!("{}{}", losses.unwrap_or_default(), agent.events.summary())
+        })?;
     }
     waited?;
     ensure!(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Story;
 use crate::harness::clients::{self, Connections};
-use crate::harness::events::{text, trace_ids, with_ids};
+use crate::harness::events::{of_kind, text, trace_ids, with_ids};
 use crate::harness::process::Start;
 use crate::harness::veth::{End, PEER, SERVER, Veth};
 use crate::harness::wire::{self, piece, repeated};
@@ -188,6 +188,17 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>) -> Result {
         );
     }
     let calls = agent.events.wait_calls(told.len(), &told)?;
+    let distinct: HashSet<&str> = calls
+        .iter()
+        .map(|call| text(&call["request"]["trace_id"]))
+        .collect();
+    ensure!(
+        distinct.len() == told.len() && calls.len() == told.len(),
+        "{} events tell {} of {} denials",
+        calls.len(),
+        distinct.len(),
+        told.len()
+    );
     let mut words: HashMap<&str, usize> = HashMap::new();
     for call in &calls {
         let verdict = &call["verdict"];
@@ -221,6 +232,13 @@ fn hostile_peers(gro: bool) -> Result {
     check(&said, &witness, &mut agent)?;
     drop(witness);
     agent.end()?;
+    if gro {
+        let (wire, ip) = veth.taken()?;
+        ensure!(
+            ip < wire,
+            "no segments were put together: {wire} packets came, {ip} of them to IP"
+        );
+    }
     Ok(())
 }
 
@@ -258,7 +276,14 @@ fn policies_change_under_hostile_peers() -> Result {
         Ok(peer.ended())
     })?;
     ensure!(status.success(), "the peer failed{}", peer.last_words());
-    ensure!(changes > 10, "the policies were changed {changes} times only");
+    let taken = of_kind(agent.events.read()?, "audit")
+        .iter()
+        .filter(|audit| audit["what"] == "policy" && audit["accepted"] == true)
+        .count();
+    ensure!(
+        taken > 10,
+        "the policies were changed {taken} times, of {changes} that were asked for"
+    );
     check(&peer.output()?, &witness, &mut agent)?;
     drop(witness);
     agent.end()?;

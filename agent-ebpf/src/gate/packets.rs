@@ -179,7 +179,8 @@ fn unreadable(ctx: &SkBuffContext) -> i32 {
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
     // SAFETY: only asks whether they are there.
-    let judged = unsafe { OWNERS.get(&cookie).is_some() || GATE_DEAD.get(&cookie).is_some() };
+    let judged =
+        unsafe { (super::is_on() && OWNERS.get(&cookie).is_some()) || GATE_DEAD.get(&cookie).is_some() };
     if !judged {
         return PASS;
     }
@@ -400,7 +401,8 @@ fn judge(
     let first = segment.sequence.wrapping_add(segment.syn as u32);
     let end = first.wrapping_add(segment.payload);
     if gated.flow.dead != 0 {
-        if gated.untold != 0 {
+        // SAFETY: helper without arguments.
+        if gated.untold != 0 && !super::has_expired(unsafe { bpf_ktime_get_ns() }) {
             gated.untold = 0;
             let heads = gated.flow.cursor().stream.heads;
             refuse(ctx, gated, key, segment, first, heads, 0);

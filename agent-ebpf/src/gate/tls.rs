@@ -9,7 +9,6 @@
 use apiward_common::flow::{TlsCall, TlsKey, TlsObject, Tuple, Withhold, judged};
 use apiward_common::gate::{Decision, Facts, Scan, Stream, Tables, direction, flag, state};
 use apiward_common::record::{Stopped, hook, kind, role, stopped};
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap};
 
@@ -112,23 +111,23 @@ pub extern "C" fn apiward_tls_begin(call: *const TlsCall, bytes: u64, asked: u32
     };
     // SAFETY: a live map value; calls on one object are serialised by the application.
     let object = unsafe { &mut *object };
-    // SAFETY: helper without arguments.
-    if super::has_expired(unsafe { bpf_ktime_get_ns() }) {
-        return answer::PASS;
-    }
     let writes = asked == ask::WRITES || asked == ask::WROTE;
     if object.judged != if writes { judged::WRITES } else { judged::READS } {
         return answer::PASS;
     }
+    if super::passes_after_all() {
+        return answer::PASS;
+    }
     if object.dead != 0 {
-        if super::passes_after_all() {
-            return answer::PASS;
-        }
         return if is_ended(object) {
             answer::ENDED
         } else {
             answer::DEAD
         };
+    }
+    if !super::is_on() {
+        // Only what was denied before is anybody's business.
+        return answer::PASS;
     }
     let Some(known) = judged_of(&key, object, writes) else {
         return answer::PASS;
@@ -328,11 +327,15 @@ fn judged_of(key: &TlsKey, object: &TlsObject, writes: bool) -> Option<*mut Judg
     Some(known)
 }
 
-/// A head is denied: from what the socket has taken by now on nothing leaves any more, and the agent is told. `refused`:
-/// the library's call is made to fail.
+/// Of [`apiward_gate_tls_denied`]: the library's call is made to fail.
+pub const REFUSED: u32 = 1;
+/// And: it was only seen once the library had written it, so it may have left.
+pub const WRITTEN: u32 = 2;
+
+/// A head is denied: from what the socket has taken by now on nothing leaves any more, and the agent is told.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, refused: u32) -> i32 {
+pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, how: u32) -> i32 {
     // SAFETY: the verifier holds callers to a pointer of this size, or null.
     let Some(call) = (unsafe { call.as_ref() }) else {
         return 0;
@@ -356,10 +359,15 @@ pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, refused: u32) ->
     let withhold = Withhold {
         from: from.unwrap_or(0),
         everything: from.is_none() as u32,
-        gate: 1,
+        // The gate's number says that nothing of the head has left.
+        gate: (how & WRITTEN == 0) as u32,
         reserved: 0,
     };
-    let _ = WITHHELD.insert(&cookie, &withhold, BPF_NOEXIST);
+    // SAFETY: only asks whether it is there.
+    if WITHHELD.insert(&cookie, &withhold, BPF_NOEXIST).is_err() && unsafe { WITHHELD.get(&cookie) }.is_none()
+    {
+        count(|c| unsafe { &raw mut (*c).gate_full }, 1);
+    }
     if let Some(some) = SOME_WITHHELD.get_ptr_mut(1) {
         // SAFETY: a live map value that only ever becomes 1.
         unsafe { *some = 1 };
@@ -384,7 +392,7 @@ pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, refused: u32) ->
         body.uid = record.header.uid;
         body.object_generation = object.generation;
         body.heads = known.head.heads.wrapping_sub(1);
-        body.refused = refused;
+        body.refused = how & REFUSED;
         // The flow has its addresses.
         body.family = 4;
         body.role = if inbound { role::SERVER } else { role::CLIENT };

@@ -404,24 +404,29 @@ impl Keeper {
                 return;
             }
         };
-        let refusals = match self.probes.refuses() {
-            true => Elf::open(path)
-                .and_then(|elf| site::refusals(&elf, &plan.sites))
-                .unwrap_or_default(),
-            false => Vec::new(),
-        };
+        let mut refusals = Vec::new();
+        if self.probes.refuses() {
+            let found = Elf::open(path).and_then(|elf| site::refusals(&elf, &plan.sites));
+            refusals = found.unwrap_or_default();
+        }
         let number = self.shared().next_number();
         let mut links = Vec::new();
         let mut sites = Vec::new();
         let mut failed = None;
-        // What ends a call before what begins it: a call is never begun that nothing would end.
         let refusals = refusals.into_iter().chain(std::iter::repeat(None));
         let mut order: Vec<_> = plan.sites.iter().zip(refusals).collect();
+        // Sites of one operation share what the kernel knows them by: each of them can make the call fail, or none may.
+        let unproven: HashSet<u64> = order
+            .iter()
+            .filter(|(_, refusal)| refusal.is_none())
+            .map(|(site, _)| site.cookie.encode())
+            .collect();
+        // What ends a call before what begins it: a call is never begun that nothing would end.
         order.sort_by_key(|(site, _)| std::cmp::Reverse(site.cookie.kind));
         for (site, refusal) in order {
             let mut cookie = site.cookie;
             cookie.library = number as u32;
-            if let Some(refusal) = refusal
+            if let Some(refusal) = refusal.filter(|_| !unproven.contains(&site.cookie.encode()))
                 && let Err(error) = self.probes.refuse(cookie.encode(), refusal)
             {
                 tracing::warn!(%error, site = site.why, "a denied call here is not made to fail: its connection is cut");

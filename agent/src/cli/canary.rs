@@ -15,9 +15,9 @@ use anyhow::{Context, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The cgroup to be in.
+    /// The cgroup to be in, if another.
     #[arg(long, value_name = "DIR")]
-    cgroup: PathBuf,
+    cgroup: Option<PathBuf>,
     #[command(subcommand)]
     end: End,
 }
@@ -43,9 +43,11 @@ const CHUNK: usize = 64 << 10;
 pub fn run(args: Args) -> Result<ExitCode> {
     // Whoever has started it may be killed: nothing stays behind. It also holds for what it becomes.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let list = args.cgroup.join("cgroup.procs");
-    std::fs::write(&list, std::process::id().to_string())
-        .with_context(|| format!("{} cannot be written", list.display()))?;
+    if let Some(cgroup) = args.cgroup {
+        let list = cgroup.join("cgroup.procs");
+        std::fs::write(&list, std::process::id().to_string())
+            .with_context(|| format!("{} cannot be written", list.display()))?;
+    }
     match args.end {
         End::Listen => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

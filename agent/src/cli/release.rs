@@ -128,7 +128,10 @@ impl Done {
     fn page(&self) -> String {
         let mut page = format!("{}\n", self.agent);
         if self.links > 0 {
-            page.push_str(&format!("{} taken off here\n", plural(self.links)));
+            page.push_str(&format!(
+                "{} taken off here\n",
+                print::plural(self.links as u64, "program")
+            ));
         }
         match self.left.is_empty() {
             true => page.push_str(&format!(
@@ -144,8 +147,4 @@ impl Done {
         }
         page
     }
-}
-
-fn plural(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "program" } else { "programs" })
 }

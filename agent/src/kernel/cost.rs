@@ -30,21 +30,14 @@ pub use x86_64::measure;
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
-    use std::fs;
-    use std::os::fd::{FromRawFd, OwnedFd};
     use std::time::Instant;
 
     use super::ProbeCosts;
+    use crate::kernel::own::own_uprobe;
 
     /// Passes of one round, and rounds; the fastest round counts.
     const PASSES: u64 = 500;
     const ROUNDS: usize = 7;
-
-    /// Bytes of `struct perf_event_attr` in its version 5, which every kernel with uprobe events takes.
-    const ATTRIBUTE_BYTES: usize = 112;
-
-    /// `PERF_FLAG_FD_CLOEXEC`.
-    const CLOSE_ON_EXEC: libc::c_ulong = 8;
 
     std::arch::global_asm!(
         ".pushsection .text",
@@ -74,7 +67,7 @@ mod x86_64 {
     pub fn measure() -> Option<ProbeCosts> {
         let base = time(apiward_cost_emulated);
         let with = |function: Function, returns: bool| -> Option<u64> {
-            let _probe = attach(function, returns)?;
+            let _probe = own_uprobe(function as usize as u64, returns).ok()?;
             Some(time(function).saturating_sub(base))
         };
         let emulated_ns = with(apiward_cost_emulated, false)?;
@@ -97,53 +90,6 @@ mod x86_64 {
             start.elapsed().as_nanos() as u64 / PASSES
         };
         (0..ROUNDS).map(|_| round()).min().unwrap_or(0)
-    }
-
-    fn attach(function: Function, returns: bool) -> Option<OwnedFd> {
-        let kind: u32 = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")
-            .ok()?
-            .trim()
-            .parse()
-            .ok()?;
-        let offset = file_offset(function as usize as u64)?;
-        let path = c"/proc/self/exe";
-        // include/uapi/linux/perf_event.h: type, size, config (bit 0: at the return); path and offset of the probe
-        // share their places with config1 and config2.
-        let mut attribute = [0u8; ATTRIBUTE_BYTES];
-        attribute[0..4].copy_from_slice(&kind.to_ne_bytes());
-        attribute[4..8].copy_from_slice(&(ATTRIBUTE_BYTES as u32).to_ne_bytes());
-        attribute[8..16].copy_from_slice(&u64::from(returns).to_ne_bytes());
-        attribute[56..64].copy_from_slice(&(path.as_ptr() as u64).to_ne_bytes());
-        attribute[64..72].copy_from_slice(&offset.to_ne_bytes());
-        let (this_process, any_cpu, no_group) = (0i32, -1i32, -1i32);
-        // SAFETY: the attribute and the path live until the call returns; the kernel reads as many bytes as `size`
-        // says. The descriptor that comes back is new and ours.
-        unsafe {
-            let fd = libc::syscall(
-                libc::SYS_perf_event_open,
-                attribute.as_ptr(),
-                this_process,
-                any_cpu,
-                no_group,
-                CLOSE_ON_EXEC,
-            );
-            i32::try_from(fd)
-                .ok()
-                .filter(|fd| *fd >= 0)
-                .map(|fd| OwnedFd::from_raw_fd(fd))
-        }
-    }
-
-    /// Where in this program's file the code at `address` is.
-    fn file_offset(address: u64) -> Option<u64> {
-        let maps = fs::read_to_string("/proc/self/maps").ok()?;
-        maps.lines().find_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let (start, end) = fields.next()?.split_once('-')?;
-            let hex = |text| u64::from_str_radix(text, 16).ok();
-            let (start, end, offset) = (hex(start)?, hex(end)?, hex(fields.nth(1)?)?);
-            (start..end).contains(&address).then(|| address - start + offset)
-        })
     }
 }
 

@@ -14,6 +14,7 @@ pub mod mapped;
 pub mod mappings;
 pub mod memory;
 pub mod netlink;
+mod own;
 pub mod pins;
 pub mod probe;
 pub mod probes;

@@ -5,17 +5,16 @@
 
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::{fs, io};
+
+use super::own::own_uprobe;
 
 /// `BPF_PROG_LOAD` of `enum bpf_cmd`, and `BPF_PROG_TYPE_KPROBE` of `enum bpf_prog_type`.
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TYPE_KPROBE: u32 = 2;
-/// `PERF_EVENT_IOC_SET_BPF`, and `PERF_FLAG_FD_CLOEXEC`.
+/// `PERF_EVENT_IOC_SET_BPF`.
 const SET_BPF: libc::c_ulong = 0x4004_2408;
-const CLOSE_ON_EXEC: libc::c_ulong = 8;
-/// `PERF_ATTR_SIZE_VER5`.
-const ATTRIBUTE_BYTES: usize = 112;
 /// `rax` in x86-64's `struct pt_regs`.
 const RAX: u64 = 80;
 const WRITTEN: u64 = 42;
@@ -83,34 +82,7 @@ fn load() -> io::Result<OwnedFd> {
 
 /// At the return of [`untouched`], of this process.
 fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
-    let missing = || io::Error::other("the kernel has no uprobe events");
-    let kind: u32 = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?
-        .trim()
-        .parse()
-        .map_err(|_| missing())?;
-    let offset = file_offset(untouched as *const () as u64).ok_or_else(missing)?;
-    let path = c"/proc/self/exe";
-    // include/uapi/linux/perf_event.h: type, size, config (bit 0: at the return); path and offset of the probe share
-    // their places with config1 and config2.
-    let mut attribute = [0u8; ATTRIBUTE_BYTES];
-    attribute[0..4].copy_from_slice(&kind.to_ne_bytes());
-    attribute[4..8].copy_from_slice(&(ATTRIBUTE_BYTES as u32).to_ne_bytes());
-    attribute[8..16].copy_from_slice(&1u64.to_ne_bytes());
-    attribute[56..64].copy_from_slice(&(path.as_ptr() as u64).to_ne_bytes());
-    attribute[64..72].copy_from_slice(&offset.to_ne_bytes());
-    let (this_process, any_cpu, no_group) = (0i32, -1i32, -1i32);
-    // SAFETY: the attribute and the path live until the call returns; the kernel reads as many bytes as `size` says.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            attribute.as_ptr(),
-            this_process,
-            any_cpu,
-            no_group,
-            CLOSE_ON_EXEC,
-        )
-    };
-    let event = descriptor(result)?;
+    let event = own_uprobe(untouched as *const () as u64, true)?;
     // SAFETY: both descriptors are open; the kernel looks at the program itself.
     let result = unsafe { libc::ioctl(event.as_raw_fd(), SET_BPF, program.as_raw_fd()) };
     if result < 0 {
@@ -125,16 +97,4 @@ fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// Where in this program's file the code at `address` is.
-fn file_offset(address: u64) -> Option<u64> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (start, end) = fields.next()?.split_once('-')?;
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        let (start, end, offset) = (hex(start)?, hex(end)?, hex(fields.nth(1)?)?);
-        (start..end).contains(&address).then(|| address - start + offset)
-    })
 }

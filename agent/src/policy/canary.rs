@@ -4,6 +4,7 @@
 //! observes: nothing but the canaries can be stopped by it.
 
 use super::gate;
+use super::set::Workload;
 use super::{Mode, PolicySet, Rule};
 use crate::capture::Process;
 
@@ -13,9 +14,12 @@ pub const NAME: &str = "(canary)";
 /// Which processes the canaries are, and what of theirs is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canary {
-    /// The last component of their cgroup's path: made up for one run, so no other cgroup has it. Those in `near` below it
-    /// are protected.
+    /// The last component of their cgroup's path, made up for one run.
     pub cgroup: String,
+    /// Ids of the cgroups below it: of those that are protected, and of their other ends. Not names: whoever may make a
+    /// cgroup can call it so.
+    pub near: u64,
+    pub far: u64,
     /// Made up for one run as well.
     pub forbidden_path: String,
 }
@@ -24,24 +28,16 @@ impl PolicySet {
     /// This set behind a canary's policy. `mode` is the agent's. Refused where the canary would take the place of a rule
     /// in the gate's tables: no rule may become weaker by it.
     pub fn with_canary(&self, canary: &Canary, mode: Mode) -> Result<PolicySet, String> {
-        let Canary {
-            cgroup,
-            forbidden_path,
-        } = canary;
         let text = serde_json::json!({
             "apiVersion": "apiward.io/v1",
             "kind": "ApiPolicy",
             "metadata": { "name": "canary" },
             "spec": {
                 "mode": "enforce",
-                "workload": { "cgroup": format!("**/{cgroup}/**") },
                 "rules": [
                     {
                         "name": "forbidden",
-                        "match": {
-                            "paths": [forbidden_path],
-                            "workload": { "cgroup": format!("**/{cgroup}/near") },
-                        },
+                        "match": { "paths": [canary.forbidden_path] },
                         "action": "deny",
                     },
                     // Whatever else the canaries do is no other policy's business.
@@ -55,8 +51,12 @@ impl PolicySet {
         for policy in &mut policies {
             policy.name = NAME.into();
             policy.is_canary = true;
+            policy.workload = Some(only([canary.near, canary.far]));
         }
         let mut rules: Vec<Rule> = own.rules;
+        for rule in rules.iter_mut().filter(|rule| rule.denies()) {
+            rule.matches.workload = Some(only([canary.near]));
+        }
         let (shift, own_len) = (policies.len(), rules.len());
         policies.extend(self.policies.iter().cloned());
         rules.extend(self.rules.iter().cloned().map(|rule| Rule {
@@ -89,6 +89,14 @@ impl PolicySet {
     }
 }
 
+/// The processes in these cgroups.
+fn only<const COUNT: usize>(cgroup_ids: [u64; COUNT]) -> Workload {
+    Workload {
+        cgroup_ids: cgroup_ids.into(),
+        ..Workload::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -100,9 +108,16 @@ mod tests {
     use crate::policy::model::example;
     use crate::policy::{Action, Engine};
 
+    const NEAR: u64 = 11;
+    const FAR: u64 = 12;
+    /// Called as theirs.
+    const OTHER: u64 = 13;
+
     fn canary() -> Canary {
         Canary {
             cgroup: "apiward-canary-1".into(),
+            near: NEAR,
+            far: FAR,
             forbidden_path: "/apiward-canary-1/forbidden".into(),
         }
     }
@@ -120,12 +135,13 @@ mod tests {
         PolicySet::load(&[("a.yaml", text.to_string())]).unwrap()
     }
 
-    fn call(path: &str, cgroup: &str) -> ApiCall {
+    fn call(path: &str, cgroup: u64) -> ApiCall {
         let (mut call, _) = example();
         call.raw.path = Some(path.to_owned());
         call.direction = CallDirection::Inbound;
         let process = Arc::make_mut(&mut call.process);
-        process.cgroup_path = cgroup.into();
+        process.cgroup_path = "/x/apiward-canary-1/near".into();
+        process.cgroup_id = cgroup;
         call
     }
 
@@ -134,27 +150,19 @@ mod tests {
         for mode in [Mode::Observe, Mode::Enforce] {
             let set = Arc::new(set(1).with_canary(&canary(), mode).unwrap());
             let mut engine = Engine::new(set.clone(), mode, Vec::new());
-            let mut judge = |path: &str, cgroup: &str| {
+            let mut judge = |path: &str, cgroup: u64| {
                 let call = call(path, cgroup);
-                assert_eq!(set.is_canary(&call.process), cgroup.contains("canary"));
+                assert_eq!(set.is_canary(&call.process), cgroup != OTHER);
                 let verdict = engine.evaluate(&call, &[], Phase::Complete).unwrap();
                 (verdict.policy.to_string(), verdict.action, verdict.mode)
             };
-            let near = "/x/apiward-canary-1/near";
-            let far = "/x/apiward-canary-1/far";
             let forbidden = "/apiward-canary-1/forbidden";
             let of_canary = |action| (NAME.to_owned(), action, Mode::Enforce);
-            assert_eq!(judge(forbidden, near), of_canary(Action::Deny));
-            assert_eq!(judge("/p0/x", near), of_canary(Action::Allow));
-            assert_eq!(judge(forbidden, far), of_canary(Action::Allow));
-            assert_eq!(
-                judge(forbidden, "/system.slice/x.service"),
-                (String::new(), Action::Allow, mode)
-            );
-            assert_eq!(
-                judge("/p0/x", "/system.slice/x.service"),
-                ("all".to_owned(), Action::Deny, mode)
-            );
+            assert_eq!(judge(forbidden, NEAR), of_canary(Action::Deny));
+            assert_eq!(judge("/p0/x", NEAR), of_canary(Action::Allow));
+            assert_eq!(judge(forbidden, FAR), of_canary(Action::Allow));
+            assert_eq!(judge(forbidden, OTHER), (String::new(), Action::Allow, mode));
+            assert_eq!(judge("/p0/x", OTHER), ("all".to_owned(), Action::Deny, mode));
         }
     }
 

@@ -64,9 +64,15 @@ const GATED_IN: &str = "the segment that ends the request's head is dropped befo
                         pipeline decides";
 const GATED_OUT: &str = "the segment that ends the request's head does not leave the host; on a connection that is older than \
                          the gate, or of a process that it does not know yet, the pipeline decides";
-const GATED_IN_TLS: &str = "the application has read the request, in the same moment the gate withholds whatever it sends, by                             the connection's cookie (a TLS object without a socket of its own cannot be stopped); on one                             that is older than the agent, the pipeline decides";
-const REFUSED_IN_TLS: &str = "the TLS library's read returns nothing, as if the peer had closed, so the application is never                               told of the request (a TLS object without a socket of its own cannot be stopped); on one that                               is older than the agent, the pipeline decides";
-const GATED_OUT_TLS: &str = "the gate reads what the TLS library is given before it is encrypted, and the records do not leave                              the host (a TLS object without a socket of its own cannot be stopped); on one that is older                              than the agent, the pipeline decides";
+const GATED_IN_TLS: &str = "the application has read the request, in the same moment the gate withholds whatever it sends, by \
+                        the connection's cookie (a TLS object without a socket of its own cannot be stopped); on one \
+                        that is older than the agent, the pipeline decides";
+const REFUSED_IN_TLS: &str = "the TLS library's read returns nothing, as if the peer had closed, so the application is never \
+                        told of the request (a TLS object without a socket of its own cannot be stopped); on one that \
+                        is older than the agent, the pipeline decides";
+const GATED_OUT_TLS: &str = "the gate reads what the TLS library is given before it is encrypted, and the records do not leave \
+                        the host (a TLS object without a socket of its own cannot be stopped); on one that is older \
+                        than the agent, the pipeline decides";
 const NOT_WITHHELD: &str = "this kernel runs no program on egress (cgroup_skb), so nothing can be withheld, and no \
                             connection is touched without that; see `apiward doctor`";
 const NOT_RESET: &str = "this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY): what the connection sends is \

@@ -168,6 +168,8 @@ pub(super) struct Workload {
     /// Prefixes of container ids, lower case.
     pub containers: Vec<SmolStr>,
     pub cgroups: Vec<Glob>,
+    /// Ids of cgroups, which are nobody else's whatever they are called. No file can name them.
+    pub cgroup_ids: Vec<u64>,
 }
 
 impl Workload {
@@ -186,6 +188,7 @@ impl Workload {
             && (self.uids.is_empty() || self.uids.contains(&process.uid))
             && (self.containers.is_empty() || container())
             && any(&self.cgroups, &process.cgroup_path)
+            && (self.cgroup_ids.is_empty() || self.cgroup_ids.contains(&process.cgroup_id))
     }
 }
 
@@ -383,11 +386,10 @@ impl PolicySet {
         self.policies.iter().filter(|policy| policy.concerns(process))
     }
 
-    /// Policies that have denied too much are in their own mode again.
-    pub fn rearm(&self) {
-        for policy in &self.policies {
-            policy.tripped.store(false, Ordering::Relaxed);
-        }
+    /// Policies that have denied too much are in their own mode again. Whether there were any.
+    pub fn rearm(&self) -> bool {
+        let tripped = |policy: &Policy| policy.tripped.swap(false, Ordering::Relaxed);
+        self.policies.iter().filter(|policy| tripped(policy)).count() > 0
     }
 
     /// The policy of a rule.

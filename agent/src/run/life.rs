@@ -128,10 +128,10 @@ impl Life {
         self.renew_at = Instant::now() + self.keep_for / RENEWALS;
     }
 
-    /// What is in force is kept, or nothing is; what an earlier agent has kept is let go of, because this one's own
-    /// programs are attached.
-    fn settle(&mut self, gate: Option<&mut gate::Gate>) -> Removed {
-        let in_force = gate.filter(|gate| gate.is_in_force());
+    /// What is in force is kept, or nothing is, and never what only canaries have put there; what an earlier agent has kept
+    /// is let go of, because this one's own programs are attached.
+    fn settle(&mut self, gate: Option<&mut gate::Gate>, mode: Mode) -> Removed {
+        let in_force = gate.filter(|gate| gate.is_in_force() && mode == Mode::Enforce);
         match in_force {
             Some(gate) if self.keep => {
                 let hooks: Vec<&CgroupHook> =
@@ -266,6 +266,7 @@ impl Agent {
             exports,
             ..
         } = self;
+        let mode = pipeline.judge.engine.mode();
         let adopted = life.adopted.take();
         if let Some(gate) = gate {
             if adopted.is_some() {
@@ -277,7 +278,7 @@ impl Agent {
             let engine = &mut pipeline.judge.engine;
             let attached = life.attach_egress();
             let set = engine.set().clone();
-            let mut is_new = gate.replace(&set, engine.mode(), engine);
+            let mut is_new = gate.replace(&set, mode, engine);
             is_new |= adopted.is_some() && gate.is_in_force();
             if let Err(why) = attached {
                 tracing::error!("{why}");
@@ -300,14 +301,19 @@ impl Agent {
             }
         }
         let Some(adopted) = adopted else {
-            life.settle(gate.as_mut());
+            life.settle(gate.as_mut(), mode);
             return;
         };
+        if gate.as_ref().is_some_and(|gate| !gate.missing.is_empty()) {
+            // Those of an earlier agent are all there is: they stay until this one's own can take their place.
+            life.adopted = Some(adopted);
+            return;
+        }
         // Nobody has told the ends of what was denied. Before the programs go that hold it up, and again for what they
         // have denied meanwhile: TCP repeats itself, but not that quickly.
         let dead = life.dead_of_others(gate.as_mut());
         let (early, _) = reset(&dead);
-        let mut removed = life.settle(gate.as_mut());
+        let mut removed = life.settle(gate.as_mut(), mode);
         removed.dead.extend(dead);
         let (late, left) = reset(&removed.dead);
         for cookie in removed.dead.iter().filter(|cookie| !left.contains(cookie)) {
@@ -348,9 +354,8 @@ impl Agent {
             span,
         });
         self.life.renew();
-        if mode == Mode::Enforce {
-            self.policies.rearm();
-            self.pipeline.judge.breakers = Breakers::new(&self.policies);
+        if mode == Mode::Enforce && term != Term::Confirm {
+            self.rearm();
         }
         self.pipeline.judge.engine.set_mode(mode);
         self.put_in_force();
@@ -387,6 +392,22 @@ impl Agent {
             RELEASED,
             "everything is detached, and nothing is kept; the agent does nothing more until it is restarted",
         );
+    }
+
+    /// Policies that have denied too much are in their own mode again.
+    fn rearm(&mut self) {
+        self.pipeline.judge.breakers = Breakers::new(&self.policies);
+        if self.policies.rearm() {
+            let digest = self.policies.digest();
+            let why = "`apiward mode enforce` arms breakers again";
+            let asked = Asked::unattended(&self.exports, "policy", "the policies' breakers", why);
+            let old = asked.in_force();
+            asked.accept(
+                old,
+                digest,
+                "what had observed because of its breaker enforces again",
+            );
+        }
     }
 
     /// Policies that have denied too much observe from here on.
@@ -453,6 +474,10 @@ impl Agent {
         }
         if now >= self.life.renew_at && !self.life.lease.is_released() {
             self.life.renew();
+            if self.life.adopted.is_some() {
+                // Perhaps there is room for this one's own programs now.
+                self.replace_gate();
+            }
         }
         if self.life.mended.elapsed() >= MEND {
             self.life.mended = now;
@@ -469,6 +494,7 @@ impl Agent {
 
     /// Attaches again what somebody else has detached.
     fn mend(&mut self) {
+        let mode = self.pipeline.judge.engine.mode();
         let Agent {
             life, gate, exports, ..
         } = self;
@@ -501,7 +527,7 @@ impl Agent {
             exports.send(vec![wire::agent_state("program-detached", detail)]);
         }
         if !found.is_empty() && life.keeper.is_pinned() {
-            life.settle(gate.as_mut());
+            life.settle(gate.as_mut(), mode);
         }
     }
 }

@@ -234,6 +234,11 @@ impl Agent {
                 }
             }
         }
+        if self.proof.is_running() {
+            // They end with the agent, also where enforcement does not.
+            self.drop_canaries();
+            self.put_in_force();
+        }
         while self.drain() == DRAIN_RECORDS_MAX {}
         let now = clock::now();
         self.ask_drops(now);

@@ -282,16 +282,19 @@ impl Agent {
                 parent.display()
             )
         })?;
-        let near = Cgroup::open(&place.path).map_err(|error| error.to_string())?;
+        let open = |path: &Path| Cgroup::open(path).map_err(|error| error.to_string());
+        let whole = open(&place.path)?;
         let root = cgroup::root().map_err(|error| error.to_string())?;
-        let below = near.path.strip_prefix(&root).unwrap_or(&near.path);
+        let below = whole.path.strip_prefix(&root).unwrap_or(&whole.path);
         let canary = Canary {
             forbidden_path: format!("/{name}/forbidden"),
+            near: open(&place.path.join("near"))?.id,
+            far: open(&place.path.join("far"))?.id,
             cgroup: name,
         };
         let ready = ProveReady {
             cgroup: format!("/{}", below.display()),
-            cgroup_id: near.id,
+            cgroup_id: whole.id,
             forbidden_path: canary.forbidden_path.clone(),
             promises: self.promises(),
         };
@@ -486,21 +489,23 @@ impl Agent {
         }
         self.tell_degraded();
         self.proof.left.retain(|place| !place.remove());
-        let over = self
-            .proof
-            .running
-            .as_ref()
-            .is_some_and(|run| run.heard.elapsed() > QUIET_MAX || run.began.elapsed() > RUN_MAX);
-        if over {
+        let over =
+            self.proof
+                .running
+                .as_ref()
+                .and_then(|run| match (run.heard.elapsed(), run.began.elapsed()) {
+                    (quiet, _) if quiet > QUIET_MAX => Some("nothing was heard of them any more"),
+                    (_, long) if long > RUN_MAX => Some("they took too long"),
+                    _ => None,
+                });
+        if let Some(why) = over {
             self.drop_canaries();
             self.put_in_force();
-            Asked::unattended(
-                &self.exports,
-                "canary",
-                "the agent",
-                "nothing was heard of them any more",
-            )
-            .accept("", "", "the canaries are over");
+            Asked::unattended(&self.exports, "canary", "the agent", why).accept(
+                "",
+                "",
+                "the canaries are over",
+            );
         }
         self.send_canaries();
     }

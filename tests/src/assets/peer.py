@@ -87,6 +87,7 @@ class Connection:
         self.waiting, self.fin, self.reset, self.cookie = {}, False, False, None
         self.window = 65535
         self.refuse_to_acknowledge = False
+        self.number, self.is_last = 0, True
 
     # What comes.
 
@@ -170,7 +171,8 @@ class Connection:
         if fragments:
             cuts = list(range(0, len(whole), fragments)) + [len(whole)]
             parts = [(a, whole[a:b], b < len(whole)) for a, b in zip(cuts, cuts[1:])]
-        number = random.randrange(1, 65536)
+        # One after the other, as an honest stack numbers them: else nothing is put together on the way.
+        self.number = number = self.number % 65535 + 1
         for offset, part, goes_on in parts:
             if self.six:
                 kind, before = 6, b""
@@ -187,12 +189,13 @@ class Connection:
                 ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
             self.net.send(ip + part, self.six)
 
-    def send(self, data=b"", position=0, flags=ACK, ack=None, extension=None, fragments=None, **more):
-        """One segment, as it is told."""
-        if data:
+    def send(self, data=b"", position=0, flags=ACK, ack=None, extension=None, fragments=None, last=True, **more):
+        """One segment, as it is told. `last`: of what is sent in one go."""
+        if data and last:
             flags |= PSH
         ack = self.received_next if ack is None else ack
-        self.stamp += 1
+        self.stamp += self.is_last
+        self.is_last = last
         made = self.segment(self.isn + 1 + position, ack or 0, flags, data, **more)
         self.put(made, extension, fragments)
 
@@ -221,7 +224,7 @@ class Connection:
             at = max(self.acked, position)
             for stop in ends:
                 if stop > at:
-                    self.send(data[at - position : stop - position], at)
+                    self.send(data[at - position : stop - position], at, last=stop == ends[-1])
                     at = stop
             self.net.pump(pause, over)
         return self.acked >= end

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::process::Start;
@@ -56,6 +56,8 @@ impl<'a> Veth<'a> {
         veth.write(End::Server, "/proc/sys/net/ipv4/tcp_fastopen", "3")?;
         if gro {
             veth.offload(End::Server, "gro")?;
+            // What follows within that time (ns) is put to what waits.
+            veth.write(End::Server, "/sys/class/net/wire/gro_flush_timeout", "2000000")?;
         }
         Ok(veth)
     }
@@ -65,11 +67,7 @@ impl<'a> Veth<'a> {
     pub fn lossy(world: &'a World, seed: u64, spoiled: [u32; 3]) -> Result<Veth<'a>> {
         let mut veth = Veth::new(world)?;
         for (end, addresses) in [(End::Server, SERVER), (End::Peer, PEER)] {
-            let other = format!(
-                "apiward-{}-{}",
-                if end == End::Server { "s" } else { "p" },
-                std::process::id()
-            );
+            let other = between(end);
             let name = veth.name(end).to_owned();
             veth.ip(&[
                 "link", "add", "wire", "netns", &name, "mtu", "1500", "type", "veth", "peer", "name", &other,
@@ -86,11 +84,7 @@ impl<'a> Veth<'a> {
             .name("lossy")
             .arg("-I")
             .arg(script)
-            .args([
-                format!("apiward-s-{}", std::process::id()),
-                format!("apiward-p-{}", std::process::id()),
-                seed.to_string(),
-            ])
+            .args([between(End::Server), between(End::Peer), seed.to_string()])
             .args(spoiled.map(|share| share.to_string()))
             .spawn()?;
         between.wait_until("the ends are connected", || {
@@ -173,6 +167,27 @@ impl<'a> Veth<'a> {
             .map(drop)
     }
 
+    /// Packets that the server's interface has taken, and those that came to its IP after that: fewer, if some were put
+    /// together on the way.
+    pub fn taken(&self) -> Result<(u64, u64)> {
+        const SHOWN: &str = "cat /sys/class/net/wire/statistics/rx_packets; \
+            awk '$1 == \"Ip:\" { if (n++) print $3 }' /proc/net/snmp; \
+            awk '$1 == \"Ip6InReceives\" { print $2 }' /proc/net/snmp6";
+        let shown = Start::new(self.world, Place::Outside, "/bin/sh")
+            .name("taken")
+            .args(["-c", SHOWN])
+            .through(self.at(End::Server)?)
+            .run()?;
+        let numbers: Vec<u64> = shown
+            .lines()
+            .filter_map(|line| line.trim().parse().ok())
+            .collect();
+        let [wire, four, six] = numbers[..] else {
+            bail!("the server's counters cannot be read: {shown}");
+        };
+        Ok((wire, four + six))
+    }
+
     fn offload(&self, end: End, how: &str) -> Result {
         let script = self.world.write("offload.py", OFFLOAD)?;
         Start::new(self.world, Place::Outside, program("python3")?)
@@ -189,6 +204,12 @@ impl<'a> Veth<'a> {
             .args(args.iter().copied())
             .run()
     }
+}
+
+/// The interface between the namespaces that leads to this end: no more than 15 bytes, also with a long process id.
+fn between(end: End) -> String {
+    let end = if end == End::Server { "s" } else { "p" };
+    format!("aw-{end}-{}", std::process::id())
 }
 
 impl Drop for Veth<'_> {

@@ -32,11 +32,12 @@ impl Conversation {
         tell(stopped, self.proxied_client, cx);
     }
 
-    /// What the gate stopped on its way out, and the process never showed (io_uring, sendfile, a full ring): the gate's
+    /// What the gate stopped on its way out, and the process never showed (io_uring, sendfile, a full ring; in TLS, a peek or a
+    /// connection that is given up): the gate's
     /// copy is all there will be. `now`: the connection goes on, and the bytes may still come.
     pub(super) fn tell_unshown(&mut self, now: Option<KernelTime>, cx: &mut Context<'_>) {
         let is_due = |stopped: &mut Stopped| {
-            stopped.decision.hook == Hook::Egress
+            stopped.decision.hook != Hook::Ingress
                 && now.is_none_or(|now| now.since(stopped.at) >= UNREAD_WAIT_NS)
         };
         if let Some(stopped) = self.decided.take_if(is_due) {

@@ -57,13 +57,16 @@ impl Alone {
             "spool": { "dir": scratch.path.join("state") },
             "capture": { "scope": { "cgroup": [scope] } },
             "control": scratch.path.join("control.sock"),
+            // What another agent has kept in force is none of this one's business: it would take it over, and let go of it.
+            "pins": scratch.path.join("pins"),
             "metrics": "off",
         });
         let failed = |error: std::io::Error| format!("an agent cannot be started: {error}");
         fs::write(scratch.path.join("agent.yaml"), config.to_string()).map_err(failed)?;
         let log = File::create(scratch.path.join("log")).map_err(failed)?;
+        // By way of a process that ends with this one, also where this one is killed.
         Command::new("/proc/self/exe")
-            .args(["run", "--config"])
+            .args(["canary", "exec", "--", "/proc/self/exe", "run", "--config"])
             .arg(scratch.path.join("agent.yaml"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

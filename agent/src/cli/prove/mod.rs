@@ -90,6 +90,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Output::Json => print::out(&format!("{:#}\n", report.json()))?,
         Output::Table => print::out(report.page(Color::Auto.is_on()).as_str())?,
     }
+    if !report.untold.is_empty() {
+        // Also where nobody reads the report.
+        eprintln!("apiward: the agent has not taken it in: {}", report.untold);
+    }
     Ok(ExitCode::from(report.code()))
 }
 
