@@ -187,6 +187,63 @@ pub struct Call {
     pub flow_id: u64,
     #[prost(bool, tag = "15")]
     pub ambiguous: bool,
+    /// Absent: no API standard was recognised.
+    #[prost(message, optional, tag = "16")]
+    pub operation: ::core::option::Option<Operation>,
+    /// Kinds of personal data in it.
+    #[prost(message, repeated, tag = "17")]
+    pub data: ::prost::alloc::vec::Vec<Data>,
+}
+/// What a call does, in the words of the API standard that it speaks.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Operation {
+    /// fhir, hl7v2, dicomweb, grpc, grpc-web, graphql, soap, json-rpc, x12
+    #[prost(string, tag = "1")]
+    pub api: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub resource: ::prost::alloc::string::String,
+    /// Keyed hash of whose data it is about.
+    #[prost(string, tag = "4")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "5")]
+    pub entries: u32,
+    /// In a fixed order.
+    #[prost(message, repeated, tag = "6")]
+    pub details: ::prost::alloc::vec::Vec<Detail>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Detail {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// Values of one class at one place; never a value.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Data {
+    #[prost(string, tag = "1")]
+    pub class: ::prost::alloc::string::String,
+    /// phi, pii, health, financial, credential
+    #[prost(string, tag = "2")]
+    pub group: ::prost::alloc::string::String,
+    /// pattern, context, checksum, structure
+    #[prost(string, tag = "3")]
+    pub evidence: ::prost::alloc::string::String,
+    /// 0 to 100
+    #[prost(uint32, tag = "4")]
+    pub confidence: u32,
+    /// request.path, request.query, request.headers, request.body, response.headers, response.body
+    #[prost(string, tag = "5")]
+    pub part: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub location: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "7")]
+    pub count: u32,
+    /// Keyed; empty: the class does not identify.
+    #[prost(string, tag = "8")]
+    pub hash: ::prost::alloc::string::String,
 }
 /// Bytes that a process moved and the agent did not see, or events that it had to give up. Counted, never silent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

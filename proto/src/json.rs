@@ -110,6 +110,8 @@ struct CallJson<'a> {
     tls: Option<TlsJson<'a>>,
     request: Option<RequestJson<'a>>,
     response: Option<ResponseJson<'a>>,
+    operation: Option<OperationJson<'a>>,
+    data: Vec<DataJson<'a>>,
     anomalies: &'a [String],
     findings: Findings<'a>,
     verdict: Option<VerdictJson<'a>>,
@@ -131,6 +133,8 @@ impl<'a> CallJson<'a> {
             tls: call.tls.as_ref().map(TlsJson::of),
             request: call.request.as_ref().map(RequestJson::of),
             response: call.response.as_ref().map(ResponseJson::of),
+            operation: call.operation.as_ref().map(OperationJson::of),
+            data: call.data.iter().map(DataJson::of).collect(),
             anomalies: &call.anomalies,
             findings: Findings(&call.findings),
             verdict: call.verdict.as_ref().map(VerdictJson::of),
@@ -295,6 +299,68 @@ struct FindingJson<'a> {
     kind: &'a str,
     severity: &'a str,
     message: &'a str,
+}
+
+/// What a call does, in the words of the API standard that it speaks.
+#[derive(Serialize)]
+struct OperationJson<'a> {
+    api: &'a str,
+    name: Option<&'a str>,
+    resource: Option<&'a str>,
+    subject: Option<&'a str>,
+    entries: u32,
+    details: Vec<DetailJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct DetailJson<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+impl<'a> OperationJson<'a> {
+    fn of(operation: &'a v1::Operation) -> Self {
+        let details = operation.details.iter().map(|detail| DetailJson {
+            name: &detail.name,
+            value: &detail.value,
+        });
+        OperationJson {
+            api: &operation.api,
+            name: text(&operation.name),
+            resource: text(&operation.resource),
+            subject: text(&operation.subject),
+            entries: operation.entries,
+            details: details.collect(),
+        }
+    }
+}
+
+/// Personal data of one class at one place.
+#[derive(Serialize)]
+struct DataJson<'a> {
+    class: &'a str,
+    group: &'a str,
+    evidence: &'a str,
+    confidence: u32,
+    part: &'a str,
+    location: Option<&'a str>,
+    count: u32,
+    hash: Option<&'a str>,
+}
+
+impl<'a> DataJson<'a> {
+    fn of(data: &'a v1::Data) -> Self {
+        DataJson {
+            class: &data.class,
+            group: &data.group,
+            evidence: &data.evidence,
+            confidence: data.confidence,
+            part: &data.part,
+            location: text(&data.location),
+            count: data.count,
+            hash: text(&data.hash),
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -7,8 +7,10 @@
 mod body;
 mod calls;
 mod conversation;
+mod data;
 mod facts;
 mod open;
+mod operation;
 mod options;
 pub mod redact;
 mod target;
@@ -20,6 +22,8 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
+pub use self::data::{Data, Evidence, Part};
+pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
@@ -41,6 +45,10 @@ pub enum CallDirection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Http1,
+    Http2,
+    WebSocket,
+    /// HL7 version 2 in the minimal lower layer protocol.
+    Mllp,
 }
 
 /// How far a call has come. It passes `policy` at each of them, once, in this order (phases may be skipped only
@@ -175,6 +183,10 @@ pub struct ApiCall {
     pub response: Option<Response>,
     pub state: CallState,
     pub anomalies: Vec<Anomaly>,
+    /// What it does in the words of the API that it speaks, as far as that is recognised.
+    pub operation: Option<Box<Operation>>,
+    /// Kinds of personal data in it; `detect` fills it, the request's by `Phase::Request` at the latest.
+    pub data: Vec<Data>,
     /// The target is not in normal form (percent-encoding of path characters, `//`, dot segments, `;`, absolute
     /// form, over-long …): what `onAmbiguous` is about.
     pub ambiguous: bool,
@@ -203,6 +215,18 @@ impl AuthScheme {
             AuthScheme::ApiKey => "api-key",
             AuthScheme::Cookie => "cookie",
             AuthScheme::Other => "other",
+        }
+    }
+}
+
+impl Protocol {
+    /// The name in policies and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http1 => "http/1",
+            Protocol::Http2 => "http/2",
+            Protocol::WebSocket => "websocket",
+            Protocol::Mllp => "mllp",
         }
     }
 }

@@ -65,6 +65,8 @@ impl Open {
                 response: None,
                 state: CallState::Pending,
                 anomalies,
+                operation: None,
+                data: Vec::new(),
                 ambiguous: told.ambiguous,
                 loss_overlap: false,
                 response_position: (socket && piece.other_position != 0)

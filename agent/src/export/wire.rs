@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use apiward_proto::v1;
 
 use super::clock::{self, Clock};
-use crate::call::{ApiCall, BodyFacts, CallDirection, Protocol};
+use crate::call::{ApiCall, BodyFacts, CallDirection, Data, Operation};
 use crate::capture::{FlowId, FlowInfo, Process, TlsInfo};
 use crate::detect::{Finding, Severity};
 use crate::enforce::Outcome;
@@ -69,10 +69,7 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
         CallDirection::Inbound => v1::Direction::Inbound,
         CallDirection::Outbound => v1::Direction::Outbound,
     } as i32;
-    let protocol = match call.protocol {
-        Protocol::Http1 => "http/1",
-    };
-    set(&mut told.protocol, protocol);
+    set(&mut told.protocol, call.protocol.as_str());
     tell_process(told.process.get_or_insert_default(), &call.process);
     tell_peer(&mut told.local, call.flow.local);
     tell_peer(&mut told.remote, call.flow.remote);
@@ -109,6 +106,40 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
     told.loss_overlap = call.loss_overlap;
     told.flow_id = flow_id(&call.flow);
     told.ambiguous = call.ambiguous;
+    told.operation = call.operation.as_deref().map(operation);
+    told.data.clear();
+    told.data.extend(call.data.iter().map(data));
+}
+
+fn operation(operation: &Operation) -> v1::Operation {
+    v1::Operation {
+        api: operation.api.as_str().to_owned(),
+        name: operation.name.to_string(),
+        resource: operation.resource.to_string(),
+        subject: operation.subject.as_deref().unwrap_or_default().to_owned(),
+        entries: operation.entries,
+        details: operation
+            .details
+            .iter()
+            .map(|(name, value)| v1::Detail {
+                name: (*name).to_owned(),
+                value: value.to_string(),
+            })
+            .collect(),
+    }
+}
+
+fn data(data: &Data) -> v1::Data {
+    v1::Data {
+        class: data.class.to_string(),
+        group: data.group.to_owned(),
+        evidence: data.evidence.as_str().to_owned(),
+        confidence: data.confidence.into(),
+        part: data.part.as_str().to_owned(),
+        location: data.location.to_string(),
+        count: data.count,
+        hash: data.hash.as_deref().unwrap_or_default().to_owned(),
+    }
 }
 
 fn set(text: &mut String, to: &str) {

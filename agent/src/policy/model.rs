@@ -9,7 +9,8 @@ use cel::context::VariableResolver;
 use smol_str::SmolStr;
 
 use crate::call::{
-    ApiCall, AuthScheme, BodyFacts, CallDirection, CallId, CallState, Phase, Protocol, Raw, Request, Response,
+    ApiCall, AuthScheme, BodyFacts, CallDirection, CallId, CallState, Operation, Phase, Protocol, Raw,
+    Request, Response,
 };
 use crate::capture::{FlowId, FlowInfo, KernelTime, Process, SocketRole};
 use crate::detect::{Finding, Severity};
@@ -114,6 +115,11 @@ pub const FIELDS: &[Field] = &[
     field("call.response.body.media_type", Kind::Text, Phase::Complete, "lower case, without parameters; empty if unknown"),
     field("call.response.body.text", Kind::Text, Phase::Complete, "what was captured of it; bytes that are no UTF-8 replaced"),
     field("call.response.duration_ms", Kind::Int, Phase::Complete, "from the request's head to the response's last byte"),
+    field("call.protocol", Kind::Text, Phase::Head, "`http/1`, `http/2`, `websocket`, `mllp`"),
+    field("call.operation.api", Kind::Text, Phase::Request, "the API standard that it speaks: `fhir`, `hl7v2`, `dicomweb`, `grpc`, `grpc-web`, `graphql`, `soap`, `json-rpc`, `x12`; empty if none is recognised"),
+    field("call.operation.name", Kind::Text, Phase::Request, "such as `read`, `search`, `query getPatient`; empty if none"),
+    field("call.operation.resource", Kind::Text, Phase::Request, "what it is about, such as FHIR's resource type; empty if none"),
+    field("call.operation.entries", Kind::Int, Phase::Request, "entries asked for, such as a batch's"),
     field("findings", Kind::Findings, Phase::Request, "what detectors found in the request: `kind` and `severity` (`info`, `low`, `medium`, `high`)"),
 ];
 
@@ -142,6 +148,7 @@ impl VariableResolver for Model<'_> {
                 CowVal::owned(CelList::from(names))
             }
             "state" => text(call.state.as_str()),
+            "protocol" => text(call.protocol.as_str()),
             "peer.address" => match super::address::peer(call) {
                 Some(address) => CowVal::owned(CelString::from(address.to_string())),
                 None => text(""),
@@ -151,7 +158,9 @@ impl VariableResolver for Model<'_> {
             "tls.library" => text(call.flow.tls.as_ref().map_or("", |tls| tls.library.as_str())),
             "tls.version" => text(call.flow.tls.as_ref().map_or("", |tls| tls.version.as_str())),
             _ => {
-                if let Some(name) = name.strip_prefix("process.") {
+                if let Some(name) = name.strip_prefix("operation.") {
+                    operation(call.operation.as_deref(), name)?
+                } else if let Some(name) = name.strip_prefix("process.") {
                     process(&call.process, name)?
                 } else if let Some(name) = name.strip_prefix("request.") {
                     request(call, name)?
@@ -162,6 +171,16 @@ impl VariableResolver for Model<'_> {
         };
         Some(value)
     }
+}
+
+fn operation<'b>(operation: Option<&'b Operation>, name: &str) -> Option<CowVal<'b, 'b>> {
+    Some(match name {
+        "api" => text(operation.map_or("", |operation| operation.api.as_str())),
+        "name" => text(operation.map_or("", |operation| operation.name.as_str())),
+        "resource" => text(operation.map_or("", |operation| operation.resource.as_str())),
+        "entries" => int(operation.map_or(0, |operation| u64::from(operation.entries))),
+        _ => return None,
+    })
 }
 
 fn process<'b>(process: &'b Process, name: &str) -> Option<CowVal<'b, 'b>> {
@@ -349,6 +368,8 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
         }),
         state: CallState::Answered,
         anomalies: Vec::new(),
+        operation: None,
+        data: Vec::new(),
         ambiguous: false,
         loss_overlap: false,
         response_position: None,

@@ -81,6 +81,27 @@ pub(super) fn call_event() -> v1::Event {
             loss_overlap: false,
             flow_id: 0xdead_beef,
             ambiguous: true,
+            operation: Some(v1::Operation {
+                api: "fhir".into(),
+                name: "read".into(),
+                resource: "Patient".into(),
+                subject: "a1b2".into(),
+                entries: 1,
+                details: vec![v1::Detail {
+                    name: "version".into(),
+                    value: "r4".into(),
+                }],
+            }),
+            data: vec![v1::Data {
+                class: "mrn".into(),
+                group: "phi".into(),
+                evidence: "structure".into(),
+                confidence: 99,
+                part: "response.body".into(),
+                location: "$.identifier[].value".into(),
+                count: 1,
+                hash: "00ff".into(),
+            }],
         })),
     }
 }

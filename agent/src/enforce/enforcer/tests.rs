@@ -108,6 +108,8 @@ fn call(id: u128, flow: FlowInfo) -> ApiCall {
         response: None,
         state: CallState::Pending,
         anomalies: Vec::new(),
+        operation: None,
+        data: Vec::new(),
         ambiguous: false,
         loss_overlap: false,
         response_position: in_clear.then_some(FROM),

@@ -23,7 +23,7 @@ fn sample() -> ApiCall {
     ApiCall {
         id: CallId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
         direction: CallDirection::Outbound,
-        protocol: Protocol::Http1,
+        protocol: crate::call::Protocol::Http1,
         process: Arc::new(Process {
             pid: 7,
             tid: 8,
@@ -74,6 +74,8 @@ fn sample() -> ApiCall {
         }),
         state: CallState::Answered,
         anomalies: vec![crate::call::Anomaly::BareLineFeed],
+        operation: None,
+        data: Vec::new(),
         ambiguous: false,
         loss_overlap: false,
         response_position: None,
