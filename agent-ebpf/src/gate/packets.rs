@@ -634,7 +634,8 @@ fn denied(gated: &Gated, key: &FlowKey, segment: &Segment, inbound: bool) {
     count(|c| unsafe { &raw mut (*c).gate_denied }, 1);
     let flow = &gated.flow;
     if inbound {
-        if GATE_DEAD.insert(&key.cookie, &flow.denied_at, 0).is_err() {
+        // Before it is established the cookie is the listener's, which is nobody's connection.
+        if gated.listener != key.cookie && GATE_DEAD.insert(&key.cookie, &flow.denied_at, 0).is_err() {
             count(|c| unsafe { &raw mut (*c).gate_full }, 1);
         }
         return;

@@ -109,6 +109,13 @@ pub struct Stats {
     pub flows_evicted: u64,
 }
 
+/// A TLS object, from its first use on.
+struct Object {
+    info: Arc<FlowInfo>,
+    /// Plaintext bytes sent and received until the library let go of it, if that came before its socket's end.
+    ends: Option<(u64, u64)>,
+}
+
 /// A plaintext connection, or the TLS connection that carries objects.
 struct Flow {
     info: Arc<FlowInfo>,
@@ -125,7 +132,7 @@ pub struct Intake {
     flows: HashMap<u64, Flow>,
     /// Flows that have ended and are still known, and when they ended.
     ended: VecDeque<(KernelTime, u64)>,
-    objects: HashMap<FlowId, Arc<FlowInfo>>,
+    objects: HashMap<FlowId, Object>,
     heads: Heads,
     /// Local ports that something listened on at the start, by namespace: tells the role of older connections.
     listeners: std::collections::HashSet<(u32, u16)>,
@@ -474,7 +481,7 @@ impl Intake {
     ) {
         let carrier = (carrier != 0).then_some(carrier);
         if let Some(known) = self.objects.get(&id)
-            && known.carrier == carrier
+            && known.info.carrier == carrier
         {
             return;
         }
@@ -520,7 +527,11 @@ impl Intake {
             self.see_blind(process.exe.clone(), BlindReason::MemoryBio, process.pid, 0);
         }
         let info = Arc::new(info);
-        self.objects.insert(id, info.clone());
+        let object = Object {
+            info: info.clone(),
+            ends: None,
+        };
+        self.objects.insert(id, object);
         out(Captured::Flow(info));
     }
 
@@ -595,13 +606,18 @@ impl Intake {
             self.see_blind(process.exe.clone(), BlindReason::UnknownTls, process.pid, bytes);
         }
         for object in objects {
+            // Positions of a TLS object are plaintext: TCP's say nothing of them. What TCP withheld still holds.
+            let (sent_end, received_end) = self
+                .objects
+                .get(&object)
+                .and_then(|object| object.ends)
+                .unwrap_or_default();
             if !kept {
                 self.objects.remove(&object);
             }
-            // Positions of a TLS object are plaintext: TCP's say nothing of them. What TCP withheld still holds.
             let end = FlowEnd {
-                sent_end: 0,
-                received_end: 0,
+                sent_end,
+                received_end,
                 ..end
             };
             out(Captured::Closed {
@@ -624,12 +640,14 @@ impl Intake {
             object: close.object,
             generation: close.generation,
         };
-        let Some(info) = self.objects.get(&id) else { return };
-        // With a socket behind it the socket's end is the object's: only that knows what left the host.
-        if info
-            .carrier
-            .is_some_and(|cookie| self.flows.contains_key(&cookie))
-        {
+        let Some(object) = self.objects.get_mut(&id) else {
+            return;
+        };
+        // With a socket behind it the socket's end is the object's: only that knows what left the host. One that has ended
+        // waits for what may follow, such as how much there was.
+        let carrier = object.info.carrier.and_then(|cookie| self.flows.get(&cookie));
+        if carrier.is_some_and(|flow| !flow.ended) {
+            object.ends = Some((close.sent_end, close.received_end));
             return;
         }
         self.objects.remove(&id);

@@ -15,6 +15,7 @@ use super::print::{self, Paper, Style};
 use super::watch::line::audit_words;
 use super::{AgentArgs, CONFIG_DEFAULT, Output};
 use crate::config::{self, Overrides};
+use crate::export::aside;
 use crate::export::command::Term;
 use crate::kernel::pins::{self, Kept};
 use crate::yaml;
@@ -139,6 +140,13 @@ fn alone(args: &Args, why: String) -> Result<ExitCode> {
     for kept in &in_force {
         kept.put_out_of_force()
             .map_err(|error| Problem::Agent(format!("what is kept cannot be changed: {error}")))?;
+    }
+    let reason = args.reason.as_deref().unwrap_or("no reason given");
+    if let Err(error) = aside::note(&config.spool.dir, "enforce", "observe", reason) {
+        eprintln!(
+            "apiward: no audit event will tell of this ({}: {error})",
+            config.spool.dir.display()
+        );
     }
     match args.agent.output {
         Output::Json => {

@@ -8,8 +8,9 @@ use anyhow::Result;
 
 use super::client::{self, Agent, Problem};
 use super::{AgentArgs, Output, print};
-use crate::config::{self, Overrides};
+use crate::config::{self, Config, Overrides};
 use crate::errors;
+use crate::export::aside;
 use crate::kernel::{links, pins};
 use crate::run::lock;
 
@@ -51,27 +52,37 @@ pub fn run(args: Args) -> Result<ExitCode> {
     client::block_on(async {
         let began = Instant::now();
         let overrides = Overrides::default();
-        let pins = match config::load(Some(&args.agent.config), &overrides) {
-            Ok(config) => config.pins,
+        let (pins, kept_in) = match config::load(Some(&args.agent.config), &overrides) {
+            Ok(config) => (config.pins, config.spool.dir),
             // The way out does not depend on a file that can be read.
             Err(problems) => {
                 eprintln!("{problems}");
                 eprintln!("apiward: looking in {} instead", config::PINS_DEFAULT);
-                config::PINS_DEFAULT.into()
+                let default = Config::default();
+                (default.pins, default.spool.dir)
             }
         };
         let agent = tokio::time::timeout(AGENT_TIMEOUT, ask(&args));
-        let agent = match agent.await {
-            Ok(Ok(message)) => format!("the agent: {message}"),
-            Ok(Err(Problem::Agent(why))) => absent(&why),
-            Ok(Err(Problem::Config(_))) => absent("its socket is not known"),
-            Err(_) => absent("it does not answer in time"),
+        let (agent, told) = match agent.await {
+            Ok(Ok(message)) => (format!("the agent: {message}"), true),
+            Ok(Err(Problem::Agent(why))) => (absent(&why), false),
+            Ok(Err(Problem::Config(_))) => (absent("its socket is not known"), false),
+            Err(_) => (absent("it does not answer in time"), false),
         };
         // Also what another configuration has kept, and what an agent holds that does not answer.
         pins::end_leases();
         let detached = links::detach_all(OURS);
         let removed = pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
         let stopped = began.elapsed();
+        if !told && detached + removed > 0 {
+            let reason = args.reason.as_deref().unwrap_or("no reason given");
+            if let Err(error) = aside::note(&kept_in, "kept", "released", reason) {
+                eprintln!(
+                    "apiward: no audit event will tell of this ({}: {error})",
+                    kept_in.display()
+                );
+            }
+        }
         let mut left = links::loaded(OURS);
         while !left.is_empty() && began.elapsed() < GONE_TIMEOUT {
             tokio::time::sleep(GONE_EVERY).await;

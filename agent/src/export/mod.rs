@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub mod aside;
 mod batch;
 pub mod clock;
 pub mod collector;

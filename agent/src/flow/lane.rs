@@ -335,7 +335,7 @@ impl Lane {
         };
         // One more is the FIN's own number.
         let last = match last {
-            last if last == next + 1 => next,
+            last if socket && last == next + 1 => next,
             last if went_on => last.max(next),
             last => last,
         };

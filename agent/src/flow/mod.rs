@@ -410,6 +410,12 @@ impl Flows {
         let Some(flow) = self.flows.get_mut(&id) else {
             return;
         };
+        if let Some((_, ending)) = &mut flow.ending {
+            // It has ended; how much there was is known now.
+            ending.sent_end = ending.sent_end.max(end.sent_end);
+            ending.received_end = ending.received_end.max(end.received_end);
+            return;
+        }
         let more_ns = match (end.unread, end.reset) {
             (true, _) => self.limits.unread_ns,
             (false, true) if flow.may_follow(&end) => self.limits.reset_ns,

@@ -243,6 +243,54 @@ fn plaintext_may_come_after_a_reset_and_what_is_whole_ends_at_once() {
 }
 
 #[test]
+fn how_much_plaintext_there_was_may_be_told_after_the_end() {
+    let mut flows = Flows::new(Limits {
+        ledgers_all: true,
+        ..Limits::default()
+    });
+    let mut told = Told::default();
+    let object = FlowId::Tls {
+        pid: 1,
+        object: 2,
+        generation: 3,
+    };
+    told.take(&mut flows, info(object));
+    let begun = Segment {
+        flow: object,
+        ..segment(1, 0, b"abc")
+    };
+    told.take(&mut flows, Captured::Segment(begun));
+    told.take(&mut flows, reset(2, object, 0));
+    let end = FlowEnd {
+        received_end: 10,
+        ..FlowEnd::default()
+    };
+    told.take(
+        &mut flows,
+        Captured::Closed {
+            at: KernelTime(3),
+            flow: object,
+            end,
+        },
+    );
+    told.take(
+        &mut flows,
+        Captured::Tick {
+            at: KernelTime(1_000_000_000),
+        },
+    );
+    assert_eq!(told.0, "abc<7 Unseen><end>");
+    let ledgers = flows.take_ledgers();
+    assert!(ledgers[0].reset);
+    let all = Account {
+        moved: 10,
+        seen: 3,
+        lost: 7,
+    };
+    assert_eq!(ledgers[0].received, all);
+}
+
+#[test]
 fn flows_go_on_after_their_end_within_bounds() {
     let mut flows = Flows::new(Limits {
         ending_max: 10,

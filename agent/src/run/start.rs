@@ -23,7 +23,7 @@ use crate::enforce::{self, Actions, Enforcement};
 use crate::errors;
 use crate::export::clock::Clock;
 use crate::export::command::{Asked, Ceiling};
-use crate::export::{self, Exports, collector, control, jsonl, net, otlp, spool, wire};
+use crate::export::{self, Exports, aside, collector, control, jsonl, net, otlp, spool, wire};
 use crate::flow::{self, Flows};
 use crate::kernel::load;
 use crate::kernel::mapped;
@@ -348,6 +348,7 @@ fn serve_metrics(exports: &Exports, telemetry: Arc<Telemetry>, listen: std::net:
 fn audit_start(config: &Config, policies: &PolicySet, exports: &Exports) {
     let detail = format!("apiward {} on {}", env!("CARGO_PKG_VERSION"), kernel_release());
     exports.send(vec![wire::agent_state("started", detail)]);
+    exports.send(aside::take(&config.spool.dir));
     let redaction = match &config.redact.paths {
         PathRedaction::Raw { reason, until } if config.redact.paths.is_raw(jiff::Timestamp::now()) => {
             ("raw", format!("{reason} (until {until})"))

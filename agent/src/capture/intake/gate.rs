@@ -60,7 +60,7 @@ impl Intake {
                     object,
                     generation: record.object_generation,
                 };
-                self.objects.get(&id)?.clone()
+                self.objects.get(&id)?.info.clone()
             }
         };
         let direction = match hook {
