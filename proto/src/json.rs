@@ -621,4 +621,4 @@ fn digits(places: &mut [u8], mut number: u64) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,6 +20,8 @@ mod ebpf;
 mod elf;
 mod image;
 mod manifests;
+mod ocsf;
+mod python;
 mod receiver;
 mod run;
 mod setup;

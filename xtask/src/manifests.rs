@@ -4,18 +4,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::sh;
+use crate::{python, sh};
 
 /// The package that ships the schemas, pinned: a new one may know fewer old versions.
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 /// The versions that the manifests must be valid for: the oldest that is still met, and the package's newest.
 const KUBERNETES_VERSIONS: [&str; 2] = ["1.25", "1.37"];
-/// How long fetching the validator may take.
-const FETCH_LIMIT: Duration = Duration::from_secs(180);
 
 /// Renders `deploy/`, validates it, and returns the file with all manifests.
 pub fn check() -> Result<PathBuf> {
@@ -50,25 +47,6 @@ pub fn check() -> Result<PathBuf> {
 
 /// The validating program; fetched once.
 fn validator() -> Result<PathBuf> {
-    let folder = sh::target_dir().join("manifests/python");
-    let program = folder.join("bin/kubernetes-validate");
-    let stamp = folder.join("package");
-    if program.exists() && std::fs::read_to_string(&stamp).is_ok_and(|package| package == VALIDATOR) {
-        return Ok(program);
-    }
-    let python = sh::which("python3").context("python3 is missing: `cargo xtask setup --image`")?;
-    sh::step("fetching the schemas of Kubernetes (seconds, once)", || {
-        sh::read(Command::new(python).args(["-m", "venv", "--clear"]).arg(&folder))?;
-        let mut pip = Command::new(folder.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", VALIDATOR]);
-        if !sh::succeeds_within(&mut pip, FETCH_LIMIT) {
-            bail!(
-                "`{}` failed or took too long; is there a network?",
-                sh::display(&pip)
-            );
-        }
-        std::fs::write(&stamp, VALIDATOR)?;
-        Ok(())
-    })?;
-    Ok(program)
+    let folder = python::environment("manifests", "the schemas of Kubernetes", &[VALIDATOR])?;
+    Ok(folder.join("bin/kubernetes-validate"))
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::Group;
-use crate::{build, codegen, ebpf, elf, manifests, receiver, setup, sh, tidy};
+use crate::{build, codegen, ebpf, elf, manifests, ocsf, receiver, setup, sh, tidy};
 
 /// Tells the integration tests where the binaries are.
 const BINARIES_VARIABLE: &str = "APIWARD_BIN_DIR";
@@ -91,6 +91,10 @@ pub fn run(args: &Args) -> Result<()> {
         report.check("manifests", || {
             setup::ensure_packages(&[Group::Manifests, Group::Python])?;
             manifests::check().map(drop)
+        });
+        report.check("OCSF", || {
+            setup::ensure_packages(&[Group::Python])?;
+            ocsf::check()
         });
     }
     report.finish()

@@ -40,9 +40,11 @@ const fn key(path: &'static str, kind: &'static str, default: &'static str, abou
 pub const KEYS: &[Key] = &[
     key("mode", "`observe`, `enforce`", "observe", "Whether denials are carried out. A policy enforces only where this and its own `mode` say `enforce`."),
     key("policies", "list of globs", "[/etc/apiward/policies/*.yaml]", "Policy files. A pattern written here that matches no file is an error; the default may match none."),
-    key("export", "list", "[]", "Where events go. Each item has one key: `jsonl`, `collector` or `otlp`."),
+    key("export", "list", "[]", "Where events go. Each item has one key: `jsonl`, `ocsf`, `collector` or `otlp`."),
     key("export[].jsonl", "mapping", "", "One event a line, as JSON."),
     key("export[].jsonl.path", "file, or `-`", "", "The file that lines are appended to (0600), or `-` for standard output."),
+    key("export[].ocsf", "mapping", "", "The same in the form of the Open Cybersecurity Schema Framework 1.8, as a SIEM takes it: a record a line, of which an event can have several."),
+    key("export[].ocsf.path", "file, or `-`", "", "As of `jsonl`."),
     key("export[].collector", "mapping", "", "An Apiward collector."),
     key("export[].collector.endpoint", "URL", "", "`https://host:port`, or `http://host:port` without TLS."),
     key("export[].collector.agent_id", "name", "", "The agent's name there; without it, a random one that is made once and kept in `spool.dir`."),
@@ -370,16 +372,22 @@ fn export(reader: &Reader, item: &Node) -> Option<Export> {
     let fields = reader.fields(item, "export[]")?;
     let before = reader.problems_len();
     let mut found = Vec::new();
-    if let Some(jsonl) = fields.mapping("jsonl") {
-        if let Some(node) = jsonl.require("path", "a file, or `-` for standard output") {
+    for (name, form) in [
+        ("jsonl", Export::Jsonl as fn(JsonlTarget) -> Export),
+        ("ocsf", Export::Ocsf),
+    ] {
+        let Some(lines) = fields.mapping(name) else {
+            continue;
+        };
+        if let Some(node) = lines.require("path", "a file, or `-` for standard output") {
             let wanted = "an absolute path of a file, or `-` for standard output";
             let target = reader.parse(node, wanted, |text| match text {
                 "-" => Some(JsonlTarget::Stdout),
                 file => absolute(file).map(JsonlTarget::File),
             });
-            found.extend(target.map(Export::Jsonl));
+            found.extend(target.map(form));
         }
-        jsonl.finish();
+        lines.finish();
     }
     if let Some(collector) = fields.mapping("collector") {
         let endpoint = endpoint(&collector);
@@ -415,7 +423,7 @@ fn export(reader: &Reader, item: &Node) -> Option<Export> {
             errors::WRONG_SHAPE,
             item.place,
             format!("an item of `export` names {} exporters", found.len()),
-            "give each exporter an item of its own: `- jsonl: {…}`, `- collector: {…}` or `- otlp: {…}`",
+            "give each exporter an item of its own: `- jsonl: {…}`, `- ocsf: {…}`, `- collector: {…}` or `- otlp: {…}`",
         );
     }
     found.pop()

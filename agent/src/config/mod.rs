@@ -76,6 +76,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Export {
     Jsonl(JsonlTarget),
+    /// The same, in the form of the Open Cybersecurity Schema Framework.
+    Ocsf(JsonlTarget),
     Collector(Collector),
     Otlp(Otlp),
 }
@@ -492,7 +494,7 @@ fn today(now: jiff::Timestamp) -> jiff::civil::Date {
 fn clear_text_warnings(config: &Config, warnings: &mut Vec<Problem>) {
     for export in &config.export {
         let endpoint = match export {
-            Export::Jsonl(_) => continue,
+            Export::Jsonl(_) | Export::Ocsf(_) => continue,
             Export::Collector(collector) => &collector.endpoint,
             Export::Otlp(otlp) => &otlp.endpoint,
         };

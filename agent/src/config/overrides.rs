@@ -15,7 +15,7 @@ pub struct Overrides {
     /// Policy file or glob; may be repeated.
     #[arg(long = "policy", value_name = "GLOB")]
     pub policies: Vec<String>,
-    /// Where events go: jsonl=FILE, jsonl=-, collector=ENDPOINT or otlp=ENDPOINT; may be repeated.
+    /// Where events go: jsonl=FILE, jsonl=-, ocsf=FILE, collector=ENDPOINT or otlp=ENDPOINT; may be repeated.
     #[arg(long, value_name = "KIND=TARGET", value_parser = parse_export)]
     pub export: Vec<Export>,
     /// What is seen: cgroup=DIR, netns=FILE, container=ID or exe=GLOB; may be repeated.
@@ -95,9 +95,13 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
 fn parse_export(text: &str) -> Result<Export, String> {
     match text.split_once('=') {
         Some(("jsonl", "-")) => Ok(Export::Jsonl(JsonlTarget::Stdout)),
+        Some(("ocsf", "-")) => Ok(Export::Ocsf(JsonlTarget::Stdout)),
         // Who types a path means it from where they are; the agent may move elsewhere.
-        Some(("jsonl", file)) if !file.is_empty() => std::path::absolute(file)
-            .map(|file| Export::Jsonl(JsonlTarget::File(file)))
+        Some((form @ ("jsonl" | "ocsf"), file)) if !file.is_empty() => std::path::absolute(file)
+            .map(|file| match form {
+                "ocsf" => Export::Ocsf(JsonlTarget::File(file)),
+                _ => Export::Jsonl(JsonlTarget::File(file)),
+            })
             .map_err(|error| format!("{} is no file: {error}", quote(file))),
         Some(("collector", endpoint)) => super::parse_endpoint(endpoint, false)
             .map(|endpoint| {
@@ -119,7 +123,7 @@ fn parse_export(text: &str) -> Result<Export, String> {
             })
             .ok_or_else(|| format!("{} is no endpoint: write `http://host:port`", quote(endpoint))),
         _ => Err(format!(
-            "{} is no exporter: write `jsonl=FILE`, `collector=http://host:port` or `otlp=http://host:port`",
+            "{} is no exporter: write `jsonl=FILE`, `ocsf=FILE`, `collector=http://host:port` or `otlp=http://host:port`",
             quote(text)
         )),
     }

@@ -10,6 +10,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use apiward_proto::ocsf;
+use prost::Message;
+
+use super::Event;
 use super::batch::Batch;
 
 /// Where the lines go.
@@ -18,6 +22,19 @@ pub enum Target {
     Stdout,
     /// Appended to; made for its owner alone.
     File(PathBuf),
+}
+
+/// What a line is.
+#[derive(Debug)]
+enum Form {
+    /// The agent's own, one for each event: as the batch has it.
+    Own,
+    /// Of the Open Cybersecurity Schema Framework: records, of which an event can have several.
+    Ocsf {
+        agent: String,
+        host: String,
+        lines: Vec<u8>,
+    },
 }
 
 /// Bytes written at once, about.
@@ -30,6 +47,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Writer {
     target: Target,
+    form: Form,
     out: Option<Out>,
     /// The last write was cut off and could not be taken back.
     mid_line: bool,
@@ -51,8 +69,23 @@ enum Out {
 impl Writer {
     /// Opens the target. A file that cannot be opened now is tried again, and `error` says so.
     pub fn new(target: Target) -> Self {
+        Writer::open_as(target, Form::Own)
+    }
+
+    /// The same, in OCSF's form. `agent`: the agent's id.
+    pub fn ocsf(target: Target, agent: &str) -> Self {
+        let form = Form::Ocsf {
+            agent: agent.to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            lines: Vec::new(),
+        };
+        Writer::open_as(target, form)
+    }
+
+    fn open_as(target: Target, form: Form) -> Self {
         let mut writer = Writer {
             target,
+            form,
             out: None,
             mid_line: false,
             looked_at: Instant::now(),
@@ -67,17 +100,47 @@ impl Writer {
 
     /// For the status: `jsonl /var/log/apiward.jsonl`, `jsonl stdout`.
     pub fn name(&self) -> String {
+        let form = match self.form {
+            Form::Own => "jsonl",
+            Form::Ocsf { .. } => "ocsf",
+        };
         match &self.target {
-            Target::Stdout => "jsonl stdout".to_owned(),
-            Target::File(path) => format!("jsonl {}", path.display()),
+            Target::Stdout => format!("{form} stdout"),
+            Target::File(path) => format!("{form} {}", path.display()),
         }
     }
 
     /// Writes a line for each event, and everything out before it returns.
     pub fn write(&mut self, batch: &Batch) {
         self.look();
-        for (lines, count) in batch.lines(WRITE_BYTES) {
-            self.write_lines(lines, count);
+        let Form::Ocsf { agent, host, lines } = &mut self.form else {
+            for (lines, count) in batch.lines(WRITE_BYTES) {
+                self.write_lines(lines, count);
+            }
+            return;
+        };
+        let (agent, host) = (agent.clone(), host.clone());
+        let reporter = ocsf::Reporter {
+            agent: &agent,
+            host: &host,
+        };
+        let mut lines = std::mem::take(lines);
+        let mut count = 0;
+        for event in batch.iter().filter_map(|bytes| Event::decode(bytes).ok()) {
+            ocsf::lines(&event, reporter, &mut lines);
+            count += 1;
+            if lines.len() >= WRITE_BYTES {
+                self.write_lines(&lines, count);
+                lines.clear();
+                count = 0;
+            }
+        }
+        if count > 0 {
+            self.write_lines(&lines, count);
+            lines.clear();
+        }
+        if let Form::Ocsf { lines: kept, .. } = &mut self.form {
+            *kept = lines;
         }
     }
 

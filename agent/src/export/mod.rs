@@ -62,6 +62,8 @@ const FACTS_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Settings {
     pub jsonl: Vec<jsonl::Target>,
+    /// The same, in OCSF's form.
+    pub ocsf: Vec<jsonl::Target>,
     /// Needed by collectors and OTLP; not opened without them.
     pub spool: Option<spool::Settings>,
     /// Names of the spool's consumers.
@@ -232,11 +234,14 @@ impl Exports {
                 serving: Mutex::new(None),
             }),
         };
-        let writers = settings
-            .jsonl
+        let ours = settings.jsonl.into_iter().map(jsonl::Writer::new);
+        let ocsf = settings
+            .ocsf
             .into_iter()
-            .map(|target| {
-                let writer = jsonl::Writer::new(target);
+            .map(|target| jsonl::Writer::ocsf(target, exports.agent_id()));
+        let writers = ours
+            .chain(ocsf)
+            .map(|writer| {
                 let exporter = exports.add_exporter(&writer.name(), None);
                 (writer, exporter)
             })

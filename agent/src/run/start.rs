@@ -256,8 +256,8 @@ fn export_settings(config: &Config) -> export::Settings {
     let mut settings = export::Settings::default();
     for (index, one) in config.export.iter().enumerate() {
         match one {
-            Export::Jsonl(JsonlTarget::Stdout) => settings.jsonl.push(jsonl::Target::Stdout),
-            Export::Jsonl(JsonlTarget::File(path)) => settings.jsonl.push(jsonl::Target::File(path.clone())),
+            Export::Jsonl(target) => settings.jsonl.push(lines_to(target)),
+            Export::Ocsf(target) => settings.ocsf.push(lines_to(target)),
             Export::Collector(_) => settings.consumers.push(consumer_name("collector", index)),
             Export::Otlp(_) => settings.consumers.push(consumer_name("otlp", index)),
         }
@@ -274,6 +274,13 @@ fn export_settings(config: &Config) -> export::Settings {
     settings
 }
 
+fn lines_to(target: &JsonlTarget) -> jsonl::Target {
+    match target {
+        JsonlTarget::Stdout => jsonl::Target::Stdout,
+        JsonlTarget::File(path) => jsonl::Target::File(path.clone()),
+    }
+}
+
 fn consumer_name(kind: &str, index: usize) -> String {
     format!("{kind}-{index}")
 }
@@ -281,7 +288,7 @@ fn consumer_name(kind: &str, index: usize) -> String {
 fn start_exporters(config: &Config, exports: &Exports) {
     for (index, one) in config.export.iter().enumerate() {
         match one {
-            Export::Jsonl(_) => {}
+            Export::Jsonl(_) | Export::Ocsf(_) => {}
             Export::Collector(settings) => collector::start(
                 exports,
                 collector::Settings {

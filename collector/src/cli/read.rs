@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use apiward_proto::{json, v1};
+use apiward_proto::{json, ocsf, v1};
 use clap::ValueEnum;
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -66,6 +66,10 @@ pub struct Args {
     /// Table for people, JSON lines for machines.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+    /// In the form of the Open Cybersecurity Schema Framework 1.8: records as JSON lines, of which an event can have
+    /// several.
+    #[arg(long, conflicts_with = "output")]
+    ocsf: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -135,6 +139,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let unreadable = query::events(&args.data.data, &filter, &mut |event| {
         line.clear();
         match args.output {
+            _ if args.ocsf => {
+                let reporter = ocsf::Reporter {
+                    agent: args.agent.as_deref().unwrap_or_default(),
+                    host: "",
+                };
+                ocsf::lines(&event, reporter, &mut line);
+            }
             Output::Json => json::line(&event, &mut line),
             Output::Table => {
                 line.extend_from_slice(sentence(&event).as_bytes());
@@ -154,7 +165,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if unreadable > 0 {
         eprintln!("{unreadable} events could not be read: made by a newer agent, or damaged");
     }
-    if args.output == Output::Table && shown == 0 {
+    if args.output == Output::Table && !args.ocsf && shown == 0 {
         eprintln!("no event matches; `apiward-collector agents` shows who sends");
     }
     Ok(ExitCode::SUCCESS)

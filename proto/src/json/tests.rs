@@ -11,7 +11,7 @@ fn body(total: u64) -> v1::Body {
     }
 }
 
-pub(super) fn call_event() -> v1::Event {
+pub(crate) fn call_event() -> v1::Event {
     v1::Event {
         id: (1..=16).collect(),
         time_ns: 1_795_514_263_000_000_042,
