@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use crate::call::{ApiCall, CallId, CallState, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
 use crate::capture::{Captured, FlowId, KernelTime};
-use crate::detect::{self, Finding};
+use crate::detect::{self, Finding, Inventory};
 use crate::enforce::{Answer, Enforcement, FlowGate, Outcome};
 use crate::export::clock::Clock;
 use crate::export::{Batch, wire};
@@ -38,6 +38,7 @@ pub struct Judge<G> {
     pub engine: Engine,
     pub enforcement: Enforcement<G>,
     pub clock: Clock,
+    pub inventory: Inventory,
     /// Verdicts that are final, on calls that have not ended.
     judged: HashMap<CallId, (Verdict, Vec<Finding>)>,
     /// Calls that have begun and not ended, by flow.
@@ -190,12 +191,19 @@ fn pass<G: FlowGate>(
 
 impl<G: FlowGate> Judge<G> {
     /// `events`: where the first ones go.
-    pub fn new(engine: Engine, enforcement: Enforcement<G>, clock: Clock, events: Batch) -> Self {
+    pub fn new(
+        engine: Engine,
+        enforcement: Enforcement<G>,
+        clock: Clock,
+        inventory: Inventory,
+        events: Batch,
+    ) -> Self {
         Judge {
             breakers: Breakers::new(engine.set()),
             engine,
             enforcement,
             clock,
+            inventory,
             judged: HashMap::new(),
             open: HashMap::new(),
             untold: HashMap::new(),
@@ -210,7 +218,10 @@ impl<G: FlowGate> Judge<G> {
 
     fn call(&mut self, at: KernelTime, phase: Phase, call: &mut ApiCall) {
         match phase {
-            Phase::Head => *self.open.entry(call.flow.id).or_insert(0) += 1,
+            Phase::Head => {
+                *self.open.entry(call.flow.id).or_insert(0) += 1;
+                self.inventory.begin(call);
+            }
             Phase::Request => {}
             Phase::Complete => {
                 if let Some(open) = self.open.get_mut(&call.flow.id) {
@@ -247,7 +258,13 @@ impl<G: FlowGate> Judge<G> {
             self.ended += 1;
             self.count(&verdict);
             // Once more, over the whole call: the response has its findings too.
-            self.finish(call, detect::detect(call), verdict);
+            let findings = detect::detect(call);
+            if verdict.policy != canary::NAME {
+                let denied = matches!(verdict.action, Action::Deny | Action::Kill);
+                let at_ns = self.clock.unix_ns(call.request.head_at);
+                self.inventory.ended(call, &findings, denied, at_ns);
+            }
+            self.finish(call, findings, verdict);
         }
     }
 

@@ -6,7 +6,7 @@ pub struct Event {
     pub id: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub time_ns: u64,
-    #[prost(oneof = "event::Kind", tags = "10, 11, 12, 13, 14")]
+    #[prost(oneof = "event::Kind", tags = "10, 11, 12, 13, 14, 40")]
     pub kind: ::core::option::Option<event::Kind>,
 }
 /// Nested message and enum types in `Event`.
@@ -23,6 +23,8 @@ pub mod event {
         Audit(super::Audit),
         #[prost(message, tag = "14")]
         FlowEnd(super::FlowEnd),
+        #[prost(message, tag = "40")]
+        Inventory(super::Inventory),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -328,6 +330,194 @@ pub struct Audit {
     /// As the caller gave it; of a refused change, why too.
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
+}
+/// What has changed in an agent's inventory. Counts are totals since the endpoint was first seen: the newest word on an
+/// endpoint replaces the older ones of that agent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Inventory {
+    #[prost(message, repeated, tag = "40")]
+    pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// Ids of endpoints that are no more: they turned out to be another one, or were forgotten.
+    #[prost(fixed64, repeated, tag = "41")]
+    pub gone: ::prost::alloc::vec::Vec<u64>,
+}
+/// workload × direction × protocol × host × method × path template (× operation).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Endpoint {
+    /// Names it on this host for as long as it is the same endpoint.
+    #[prost(fixed64, tag = "40")]
+    pub id: u64,
+    #[prost(message, optional, tag = "41")]
+    pub workload: ::core::option::Option<Workload>,
+    #[prost(enumeration = "Direction", tag = "42")]
+    pub direction: i32,
+    #[prost(string, tag = "43")]
+    pub protocol: ::prost::alloc::string::String,
+    /// Empty: whatever name it was called by.
+    #[prost(string, tag = "44")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(string, tag = "45")]
+    pub method: ::prost::alloc::string::String,
+    /// Values are {id}; words that may not be shown {word-…} with a keyed hash.
+    #[prost(string, tag = "46")]
+    pub path: ::prost::alloc::string::String,
+    /// Empty: the path tells.
+    #[prost(string, tag = "47")]
+    pub operation: ::prost::alloc::string::String,
+    /// Calls to paths where nothing was found.
+    #[prost(bool, tag = "48")]
+    pub unmatched: bool,
+    /// north-south, east-west, third-party
+    #[prost(string, tag = "49")]
+    pub exposure: ::prost::alloc::string::String,
+    /// data, control
+    #[prost(string, tag = "60")]
+    pub plane: ::prost::alloc::string::String,
+    /// kubernetes, instance-metadata, aws, gcp, azure; empty: none was recognised.
+    #[prost(string, tag = "61")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "62")]
+    pub action: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "63")]
+    pub first_ns: u64,
+    #[prost(uint64, tag = "64")]
+    pub last_ns: u64,
+    #[prost(message, optional, tag = "65")]
+    pub statuses: ::core::option::Option<StatusClasses>,
+    #[prost(uint64, tag = "66")]
+    pub denied: u64,
+    #[prost(message, repeated, tag = "67")]
+    pub auth: ::prost::alloc::vec::Vec<Count>,
+    #[prost(message, repeated, tag = "68")]
+    pub tls: ::prost::alloc::vec::Vec<Count>,
+    /// Workloads of the same host.
+    #[prost(message, repeated, tag = "69")]
+    pub callers: ::prost::alloc::vec::Vec<Count>,
+    /// same-host, cluster, private, public, unknown
+    #[prost(message, repeated, tag = "70")]
+    pub peers: ::prost::alloc::vec::Vec<Count>,
+    /// Different addresses, about; 64 at most.
+    #[prost(uint32, tag = "71")]
+    pub addresses: u32,
+    #[prost(message, repeated, tag = "72")]
+    pub ports: ::prost::alloc::vec::Vec<Count>,
+    /// API standards that were recognised.
+    #[prost(message, repeated, tag = "73")]
+    pub apis: ::prost::alloc::vec::Vec<Count>,
+    #[prost(message, repeated, tag = "74")]
+    pub findings: ::prost::alloc::vec::Vec<Count>,
+    #[prost(message, repeated, tag = "75")]
+    pub request_media: ::prost::alloc::vec::Vec<Count>,
+    #[prost(message, repeated, tag = "76")]
+    pub response_media: ::prost::alloc::vec::Vec<Count>,
+    #[prost(message, repeated, tag = "77")]
+    pub parameters: ::prost::alloc::vec::Vec<Parameter>,
+    /// Calls with parameters whose names are not shown.
+    #[prost(uint64, tag = "78")]
+    pub parameters_hidden: u64,
+    #[prost(message, repeated, tag = "79")]
+    pub data: ::prost::alloc::vec::Vec<EndpointData>,
+    /// Data that found no room.
+    #[prost(uint64, tag = "80")]
+    pub data_others: u64,
+    #[prost(message, optional, tag = "81")]
+    pub request_bytes: ::core::option::Option<Histogram>,
+    #[prost(message, optional, tag = "82")]
+    pub response_bytes: ::core::option::Option<Histogram>,
+    #[prost(message, optional, tag = "83")]
+    pub latency_ns: ::core::option::Option<Histogram>,
+    /// Of third parties: the registrable domain, and what the register of vendors says.
+    #[prost(string, tag = "84")]
+    pub domain: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "85")]
+    pub vendor: ::core::option::Option<Vendor>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Workload {
+    #[prost(string, tag = "40")]
+    pub exe: ::prost::alloc::string::String,
+    #[prost(string, tag = "41")]
+    pub cgroup_path: ::prost::alloc::string::String,
+    #[prost(string, tag = "42")]
+    pub container_id: ::prost::alloc::string::String,
+    /// For people.
+    #[prost(string, tag = "43")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatusClasses {
+    #[prost(uint64, tag = "40")]
+    pub none: u64,
+    #[prost(uint64, tag = "41")]
+    pub informational: u64,
+    #[prost(uint64, tag = "42")]
+    pub success: u64,
+    #[prost(uint64, tag = "43")]
+    pub redirection: u64,
+    #[prost(uint64, tag = "44")]
+    pub client_error: u64,
+    #[prost(uint64, tag = "45")]
+    pub server_error: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Count {
+    #[prost(string, tag = "40")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "41")]
+    pub count: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Parameter {
+    /// Of a path: its number from the left, from 1.
+    #[prost(string, tag = "40")]
+    pub name: ::prost::alloc::string::String,
+    /// path, query, matrix
+    #[prost(string, tag = "41")]
+    pub place: ::prost::alloc::string::String,
+    /// word, number, boolean, uuid, ulid, hex, date, email, code, token, text
+    #[prost(string, repeated, tag = "42")]
+    pub types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "43")]
+    pub calls: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndpointData {
+    #[prost(string, tag = "40")]
+    pub class: ::prost::alloc::string::String,
+    #[prost(string, tag = "41")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(string, tag = "42")]
+    pub evidence: ::prost::alloc::string::String,
+    #[prost(string, tag = "43")]
+    pub part: ::prost::alloc::string::String,
+    #[prost(string, tag = "44")]
+    pub location: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "45")]
+    pub calls: u64,
+    #[prost(uint64, tag = "46")]
+    pub count: u64,
+}
+/// Logarithmic buckets: 0 holds the value 0, b holds values up to 2^((b-1)/4).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Histogram {
+    #[prost(uint32, repeated, tag = "40")]
+    pub buckets: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "41")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, tag = "42")]
+    pub sum: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vendor {
+    #[prost(string, tag = "40")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "41")]
+    pub owner: ::prost::alloc::string::String,
+    /// yes, no, expired
+    #[prost(string, tag = "42")]
+    pub agreement: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "43")]
+    pub allowed_data: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1164,6 +1354,13 @@ pub mod collector_server {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InventoryRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InventoryResponse {
+    #[prost(message, repeated, tag = "40")]
+    pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
@@ -1687,6 +1884,31 @@ pub mod control_client {
             req.extensions_mut().insert(GrpcMethod::new("apiward.v1.Control", "Why"));
             self.inner.unary(req, path, codec).await
         }
+        /// Every endpoint that is known, some at a time.
+        pub async fn get_inventory(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InventoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::InventoryResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/apiward.v1.Control/GetInventory",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("apiward.v1.Control", "GetInventory"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Puts canaries in force beside the policies, for as long as the stream is open: `apiward prove`.
         pub async fn prove(
             &mut self,
@@ -1761,6 +1983,20 @@ pub mod control_server {
             &self,
             request: tonic::Request<super::WhyRequest>,
         ) -> std::result::Result<tonic::Response<super::WhyResponse>, tonic::Status>;
+        /// Server streaming response type for the GetInventory method.
+        type GetInventoryStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::InventoryResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Every endpoint that is known, some at a time.
+        async fn get_inventory(
+            &self,
+            request: tonic::Request<super::InventoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::GetInventoryStream>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the Prove method.
         type ProveStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ProveResponse, tonic::Status>,
@@ -2151,6 +2387,52 @@ pub mod control_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/apiward.v1.Control/GetInventory" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetInventorySvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::ServerStreamingService<super::InventoryRequest>
+                    for GetInventorySvc<T> {
+                        type Response = super::InventoryResponse;
+                        type ResponseStream = T::GetInventoryStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::InventoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::get_inventory(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetInventorySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -5,7 +5,7 @@
 //! buffer: no tree of values, no copy of a string. It must not know policy, time zones or exporters.
 //!
 //! The shape:
-//! - `kind` says which of `call`, `flow_loss`, `flow_end`, `agent_state`, `audit` is there, under its own name.
+//! - `kind` says which of `call`, `flow_loss`, `flow_end`, `agent_state`, `audit`, `inventory` is there, under its own name.
 //! - What is absent is `null`, never an empty string, so that a query can tell the two apart.
 //! - Times are RFC 3339 in UTC with nanoseconds; durations are in nanoseconds and end in `_ns`.
 //! - 64-bit identifiers are strings of hex digits: a JSON number is a double to many readers (RFC 8259 §6).
@@ -16,7 +16,10 @@ use serde::{Serialize, Serializer};
 
 use crate::v1;
 
+mod inventory;
 mod writer;
+
+pub use inventory::{endpoint, quantile};
 
 /// Appends `event` as one line, with its line feed, to `out`.
 pub fn line(event: &v1::Event, out: &mut Vec<u8>) {
@@ -42,6 +45,7 @@ pub fn kind_name(event: &v1::Event) -> &'static str {
         Some(v1::event::Kind::FlowEnd(_)) => "flow_end",
         Some(v1::event::Kind::AgentState(_)) => "agent_state",
         Some(v1::event::Kind::Audit(_)) => "audit",
+        Some(v1::event::Kind::Inventory(_)) => "inventory",
         // Made by a newer agent than this reader.
         None => "unknown",
     }
@@ -71,6 +75,8 @@ struct EventJson<'a> {
     agent_state: Option<AgentStateJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<AuditJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inventory: Option<inventory::InventoryJson<'a>>,
 }
 
 impl<'a> EventJson<'a> {
@@ -84,6 +90,7 @@ impl<'a> EventJson<'a> {
             flow_end: None,
             agent_state: None,
             audit: None,
+            inventory: None,
         };
         match &event.kind {
             Some(v1::event::Kind::Call(call)) => json.call = Some(CallJson::of(call)),
@@ -91,6 +98,9 @@ impl<'a> EventJson<'a> {
             Some(v1::event::Kind::FlowEnd(end)) => json.flow_end = Some(FlowEndJson::of(end)),
             Some(v1::event::Kind::AgentState(state)) => json.agent_state = Some(AgentStateJson::of(state)),
             Some(v1::event::Kind::Audit(audit)) => json.audit = Some(AuditJson::of(audit)),
+            Some(v1::event::Kind::Inventory(told)) => {
+                json.inventory = Some(inventory::InventoryJson::of(told))
+            }
             None => {}
         }
         json

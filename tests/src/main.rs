@@ -18,6 +18,7 @@ mod gate_edges;
 mod gate_tls;
 mod gate_wire;
 mod harness;
+mod inventory;
 mod keep;
 mod lives;
 mod operator;
@@ -55,6 +56,7 @@ fn main() {
         gate_wire::STORIES,
         delivery::STORIES,
         containers::STORIES,
+        inventory::STORIES,
         operator::STORIES,
         prove::STORIES,
     ]

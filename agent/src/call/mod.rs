@@ -8,6 +8,7 @@ mod body;
 mod calls;
 mod conversation;
 mod data;
+mod endpoint;
 mod facts;
 mod open;
 mod operation;
@@ -23,6 +24,7 @@ use smol_str::SmolStr;
 
 pub use self::calls::Calls;
 pub use self::data::{Data, Evidence, Part};
+pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};

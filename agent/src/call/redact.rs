@@ -293,7 +293,7 @@ pub(super) fn media_type(content_type: Option<&Bytes>) -> SmolStr {
 }
 
 /// A segment made of shipped words alone: `Patient`, `user-profile`, `getUsers`, `v2.1`, `$export`, `index.html`.
-fn is_vocabulary(segment: &str) -> bool {
+pub(super) fn is_vocabulary(segment: &str) -> bool {
     if VOCABULARY.contains(segment) {
         return true;
     }
@@ -342,7 +342,7 @@ fn is_camel_vocabulary(part: &str) -> bool {
 }
 
 /// `v1`, `v2.1`: an API version.
-fn is_version(part: &str) -> bool {
+pub(super) fn is_version(part: &str) -> bool {
     part.strip_prefix(['v', 'V']).is_some_and(|number| {
         (1..=3).contains(&number.len())
             && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -359,7 +359,7 @@ fn is_id(segment: &str) -> bool {
         || (segment.len() >= 8 && segment.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-fn is_uuid(text: &str) -> bool {
+pub(super) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',

@@ -167,6 +167,22 @@ impl Agent {
         Ok(answer.map_err(|error| refused(&self.path, &error))?.into_inner())
     }
 
+    /// Every endpoint that it knows.
+    pub async fn inventory(&mut self) -> Result<Vec<v1::Endpoint>, Problem> {
+        let request = limited(v1::InventoryRequest {}, CHANGE_TIMEOUT);
+        let answer = self.client.get_inventory(request).await;
+        let mut parts = answer.map_err(|error| refused(&self.path, &error))?.into_inner();
+        let mut endpoints = Vec::new();
+        while let Some(part) = parts
+            .message()
+            .await
+            .map_err(|error| refused(&self.path, &error))?
+        {
+            endpoints.extend(part.endpoints);
+        }
+        Ok(endpoints)
+    }
+
     /// Recent calls with this trace id, event id or pid.
     pub async fn why(&mut self, subject: &str) -> Result<v1::WhyResponse, Problem> {
         let request = v1::WhyRequest {
@@ -377,7 +393,10 @@ mod tests {
                     Command::Facts { reply } => drop(reply.send(Facts::default())),
                     Command::ReloadPolicies { asked } => asked.refuse("a.yaml:3:1: no"),
                     Command::UndoPolicies { asked } => asked.accept("b", "a", "as before"),
-                    Command::PushPolicies { .. } | Command::Prove(_) | Command::Release { .. } => {}
+                    Command::PushPolicies { .. }
+                    | Command::Prove(_)
+                    | Command::Inventory { .. }
+                    | Command::Release { .. } => {}
                 }
             }
         });

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 mod canary;
 mod client;
 mod doctor;
+mod inventory;
 mod mode;
 mod policy;
 mod print;
@@ -49,6 +50,8 @@ enum Command {
     Policy(policy::Args),
     /// Why a call was judged as it was.
     Why(why::Args),
+    /// Every API endpoint that was seen: who serves it, who calls it, what is in it.
+    Inventory(inventory::Args),
     /// What this kernel allows, what is missing, and what it costs.
     Doctor(doctor::Args),
     /// Measure, with canaries, whether what is promised of denials holds on this host.
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Release(args) => release::run(args),
         Command::Policy(args) => policy::run(args),
         Command::Why(args) => why::run(args),
+        Command::Inventory(args) => inventory::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Canary(args) => canary::run(args),

@@ -2,8 +2,12 @@
 //!
 //! Pure: a call in, findings out. It must not know policy: what a finding leads to is decided after it.
 
+pub mod inventory;
+mod transport;
+
 use smol_str::SmolStr;
 
+pub use self::inventory::{Endpoint, Inventory};
 use crate::call::ApiCall;
 
 /// How much harm a finding stands for.
@@ -34,5 +38,3 @@ pub fn detect(call: &ApiCall) -> Vec<Finding> {
     transport::detect(call, &mut findings);
     findings
 }
-
-mod transport;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::facts::{CanaryFacts, Facts, ProveReady};
 use super::wire::{self, Change};
 use super::{Event, Exports};
+use crate::detect::Endpoint;
 use crate::policy::Mode;
 
 /// Commands that wait for the pipeline; more are refused, and the caller told to try again.
@@ -38,6 +39,8 @@ pub enum Command {
     Facts { reply: oneshot::Sender<Facts> },
     /// Something about canaries.
     Prove(Prove),
+    /// Say which endpoints there are.
+    Inventory { reply: oneshot::Sender<Vec<Endpoint>> },
 }
 
 /// What whoever sends canaries asks for. A run is named by its cgroup.

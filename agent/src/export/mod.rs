@@ -24,6 +24,7 @@ pub mod command;
 pub mod control;
 pub mod facts;
 mod in_force;
+pub mod inventory;
 pub mod jsonl;
 pub mod net;
 pub mod otlp;
@@ -389,6 +390,14 @@ impl Exports {
         let (reply, facts) = oneshot::channel();
         self.command(Command::Facts { reply }).ok()?;
         tokio::time::timeout(FACTS_TIMEOUT, facts).await.ok()?.ok()
+    }
+
+    /// Every endpoint, in the contract's form. `None` if the pipeline does not answer.
+    async fn inventory(&self) -> Option<Vec<apiward_proto::v1::Endpoint>> {
+        let (reply, endpoints) = oneshot::channel();
+        self.command(Command::Inventory { reply }).ok()?;
+        let endpoints = tokio::time::timeout(FACTS_TIMEOUT, endpoints).await.ok()?.ok()?;
+        Some(endpoints.iter().map(inventory::endpoint).collect())
     }
 
     /// The whole status: the pipeline's part, and what is known here.

@@ -252,6 +252,7 @@ impl Agent {
         let calls = self.pipeline.calls.stats();
         let enforced = self.pipeline.judge.enforcement.stats();
         let judged = self.pipeline.judge.engine.counters();
+        let inventory = self.pipeline.judge.inventory.stats();
         let (libraries_forgotten, library_reports) = {
             let listed = self.libraries.shared();
             (listed.forgotten(), listed.reports_dropped())
@@ -281,6 +282,8 @@ impl Agent {
             ("rate-keys-evicted", judged.rate_keys_evicted),
             ("rate-charges-evicted", judged.charged_evicted),
             ("words-not-learnt", calls.words_not_learnt),
+            ("inventory-calls-not-learnt", inventory.not_learnt),
+            ("inventory-endpoints-evicted", inventory.evicted),
         ] {
             self.telemetry.set_loss_total(name, total);
         }

@@ -222,8 +222,8 @@ pub(super) fn idle(facts: &Facts, commands: &mut tokio::sync::mpsc::Receiver<Com
                     asked.refuse(WHY);
                     let _ = reply.send(Err(WHY.to_owned()));
                 }
-                // Unanswered, it says that the run is over.
-                Command::Prove(Prove::Settle { .. }) => {}
+                // Unanswered, it says that the run, or whoever knows, is over.
+                Command::Prove(Prove::Settle { .. }) | Command::Inventory { .. } => {}
             }
         }
     }

@@ -592,6 +592,7 @@ impl Agent {
         if self.paths_raw && !self.config.redact.paths.is_raw(jiff::Timestamp::now()) {
             self.paths_raw = false;
             self.pipeline.calls.set_paths_raw(false);
+            self.pipeline.judge.inventory.set_paths_raw(false);
             Asked::unattended(&self.exports, "redaction", "the configuration", "the day is over").accept(
                 "raw",
                 "template",
@@ -689,6 +690,8 @@ impl Agent {
                 let _ = reply.send(self.facts());
             }
             Command::Prove(asks) => self.prove(asks),
+            // Whoever asked may have gone away.
+            Command::Inventory { reply } => drop(reply.send(self.pipeline.judge.inventory.endpoints())),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
 use crate::capture::libraries::{Libraries, Neighbours};
 use crate::config::{Config, Export, Header, JsonlTarget, OnExit, PathRedaction, Remote};
+use crate::detect::{Inventory, inventory};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::errors;
 use crate::export::clock::Clock;
@@ -161,12 +162,14 @@ fn attach(
                 Actions::new(egress),
             ),
             Clock::measure(),
+            Inventory::new(inventory_settings(&config)?),
             exports.batch(),
         ),
     );
     let proof = super::prove::Proof::new(&config);
     let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
     pipeline.calls.set_paths_raw(paths_raw);
+    pipeline.judge.inventory.set_paths_raw(paths_raw);
     pipeline.intake.set_flows_max(config.capture.flows_max as usize);
     audit_start(&config, &policies, &exports);
     tell_missing(&config, &capabilities, &exports);
@@ -450,6 +453,13 @@ fn call_options(config: &Config, policies: &PolicySet) -> Result<call::Options> 
         boot_id: boot_id(),
         earning: Earning::default(),
         literals: literals(config, policies),
+    })
+}
+
+fn inventory_settings(config: &Config) -> Result<inventory::Settings> {
+    Ok(inventory::Settings {
+        key: installation_key(&config.spool.dir)?,
+        ..inventory::Settings::default()
     })
 }
 

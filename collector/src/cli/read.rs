@@ -246,6 +246,11 @@ fn sentence(event: &v1::Event) -> String {
             audit.new_digest,
             audit.reason
         ),
+        Some(v1::event::Kind::Inventory(told)) => format!(
+            "inventory: {} endpoints have changed, {} are no more",
+            told.endpoints.len(),
+            told.gone.len()
+        ),
         None => "an event of a kind that this program does not know".to_owned(),
     };
     format!("{time}  {}", plain(&what))

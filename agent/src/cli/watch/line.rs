@@ -69,6 +69,8 @@ pub fn event(paper: &mut Paper, event: &v1::Event, zone: &TimeZone) {
             let style = if audit.accepted { Style::Bold } else { Style::Warn };
             note(paper, &time, "audit", style, &audit_words(audit));
         }
+        // Its own command shows it.
+        Some(v1::event::Kind::Inventory(_)) => {}
         None => note(
             paper,
             &time,

@@ -321,7 +321,7 @@ fn pipeline(mut commands: mpsc::Receiver<Command>) {
                         ..Default::default()
                     });
                 }
-                Command::Prove(_) => {}
+                Command::Prove(_) | Command::Inventory { .. } => {}
             }
         }
     });

@@ -47,6 +47,9 @@ const MAPPERS_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of a request to `why`.
 const SUBJECT_BYTES_MAX: usize = 256;
 
+/// Endpoints in one message of an inventory.
+const INVENTORY_PART_LEN: usize = 128;
+
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -412,6 +415,34 @@ impl v1::control_server::Control for Control {
             false => String::new(),
         };
         Ok(Response::new(v1::WhyResponse { events, message }))
+    }
+
+    type GetInventoryStream = ReceiverStream<Result<v1::InventoryResponse, Status>>;
+
+    async fn get_inventory(
+        &self,
+        request: Request<v1::InventoryRequest>,
+    ) -> Result<Response<Self::GetInventoryStream>, Status> {
+        peer(&request)?;
+        let Some(mut endpoints) = self.exports.inventory().await else {
+            return Err(Status::resource_exhausted(
+                "the agent's pipeline does not answer: it is starting, stopping, or overloaded",
+            ));
+        };
+        let (sender, receiver) = mpsc::channel(2);
+        tokio::spawn(async move {
+            // The last message has fewer than fit, if only none: so an empty inventory is an answer too.
+            loop {
+                let rest = endpoints.split_off(endpoints.len().min(INVENTORY_PART_LEN));
+                let is_last = rest.is_empty();
+                let part = v1::InventoryResponse { endpoints };
+                if sender.send(Ok(part)).await.is_err() || is_last {
+                    return;
+                }
+                endpoints = rest;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     type ProveStream = ReceiverStream<Result<v1::ProveResponse, Status>>;

@@ -93,6 +93,13 @@ pub fn record(event: &v1::Event) -> LogRecord {
             };
             (severity, audit_sentence(audit))
         }
+        Some(v1::event::Kind::Inventory(told)) => {
+            attributes.inventory(told);
+            (
+                SeverityNumber::Info,
+                format!("inventory: {} endpoints have changed", told.endpoints.len()),
+            )
+        }
         None => (SeverityNumber::Info, "an event of an unknown kind".to_owned()),
     };
     record.severity_number = severity as i32;
@@ -476,6 +483,19 @@ impl Attributes {
         }
         self.flag("apiward.flow.carries_tls", end.carries_tls);
         self.flag("apiward.flow.reset", end.reset);
+    }
+
+    fn inventory(&mut self, inventory: &v1::Inventory) {
+        let mut text = b"[".to_vec();
+        for endpoint in &inventory.endpoints {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            json::endpoint(endpoint, &mut text);
+        }
+        text.push(b']');
+        // Lists of lists have no attribute form that receivers agree on.
+        self.text("apiward.inventory.endpoints", &String::from_utf8_lossy(&text));
     }
 
     fn audit(&mut self, audit: &v1::Audit) {

@@ -1,0 +1,497 @@
+//! A path segment → its shape: a word that names something of the API, or a value that a caller has put there.
+//!
+//! What can be told from one segment alone is told here, at once: numbers, UUIDs, ULIDs, hex, dates, mail addresses,
+//! tokens and codes are values; shipped vocabulary and versions are words. What is left (slugs, names, words that are
+//! not known) only many calls can tell, and that is `detect::inventory`'s work. It must not know what was seen before.
+//!
+//! Sources: RFC 9562 (UUID), RFC 4648 §5 (base64url), RFC 3339 (dates), OData 4.01 URL conventions §4.3 (keys in
+//! parentheses), RFC 3986 §3.3 (matrix parameters), FHIR R5 §2.24.0.1 (ids).
+
+use std::sync::LazyLock;
+
+use hashbrown::HashSet;
+use smol_str::SmolStr;
+
+use super::redact::{is_uuid, is_version, is_vocabulary};
+
+/// A word is at most as long.
+const WORD_BYTES_MAX: usize = 48;
+/// A word that may be learnt to be shown is at most as long.
+const LEARNT_BYTES_MAX: usize = 24;
+
+/// What one segment, or one parameter's value, looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// Made of shipped vocabulary.
+    Known,
+    /// `v1`, `v2.1`.
+    Version,
+    /// Any other word: a name of the API's or of a person's.
+    Word,
+    Number,
+    Boolean,
+    Uuid,
+    Ulid,
+    Hex,
+    Date,
+    Email,
+    /// Letters and digits as in record numbers: `MRN-00123`, `A12B7`.
+    Code,
+    /// Long and random: base64url and its kin.
+    Token,
+    /// Free text: escapes, spaces, lists.
+    Text,
+}
+
+impl Shape {
+    /// Of a path segment without matrix parameters.
+    pub fn of(segment: &str) -> Shape {
+        if is_version(segment) {
+            return Shape::Version;
+        }
+        if is_vocabulary(segment) {
+            return Shape::Known;
+        }
+        match Shape::value(segment) {
+            Shape::Boolean => Shape::Word,
+            shape => shape,
+        }
+    }
+
+    /// Of a value, whatever it means: never [`Shape::Known`] or [`Shape::Version`].
+    pub fn value(text: &str) -> Shape {
+        let bytes = text.as_bytes();
+        let (mut digits, mut letters, mut others, mut turns, mut cases) = (0, 0, 0, 0, 0);
+        let mut before = 0;
+        for &byte in bytes {
+            let class = match byte {
+                b'0'..=b'9' => 1,
+                b'a'..=b'z' => 2,
+                b'A'..=b'Z' => 3,
+                _ => 4,
+            };
+            match class {
+                1 => digits += 1,
+                2 | 3 => letters += 1,
+                _ => others += 1,
+            }
+            // Between letters and digits, and from small to capital letters.
+            turns += usize::from((class == 1) != (before == 1) && before != 0 && class != 4 && before != 4);
+            cases += usize::from(before == 2 && class == 3);
+            before = class;
+        }
+        if text == "true" || text == "false" {
+            return Shape::Boolean;
+        }
+        let sign = usize::from(bytes.first() == Some(&b'-'));
+        if digits > 0
+            && letters == 0
+            && bytes[sign..]
+                .iter()
+                .all(|byte| byte.is_ascii_digit() || *byte == b'.')
+        {
+            return Shape::Number;
+        }
+        if is_uuid(text) || (bytes.len() == 38 && text.starts_with('{') && is_uuid(&text[1..37])) {
+            return Shape::Uuid;
+        }
+        if is_date(bytes) {
+            return Shape::Date;
+        }
+        if let Some(at) = text.find('@').filter(|at| *at > 0) {
+            return match text[at..].contains('.') {
+                true => Shape::Email,
+                false => Shape::Text,
+            };
+        }
+        let alphanumeric = others == 0;
+        if alphanumeric
+            && bytes.len() == 26
+            && digits > 0
+            && bytes[0] <= b'7'
+            && bytes.iter().all(is_crockford)
+        {
+            return Shape::Ulid;
+        }
+        if alphanumeric
+            && bytes.iter().all(u8::is_ascii_hexdigit)
+            && ((bytes.len() >= 8 && digits > 0) || bytes.len() >= 16)
+        {
+            return Shape::Hex;
+        }
+        if bytes
+            .iter()
+            .any(|byte| !(byte.is_ascii_alphanumeric() || b"-_.~$:@".contains(byte)))
+        {
+            return Shape::Text;
+        }
+        let separated = bytes.iter().any(|byte| b"-_.:".contains(byte));
+        if digits > 0 {
+            let leads = bytes[0].is_ascii_digit();
+            if bytes.len() >= 16 && turns >= 3 && !separated {
+                return Shape::Token;
+            }
+            if digits >= 4
+                || turns >= 3
+                || (leads && bytes.len() > 4)
+                || (separated && ends_with_number(text))
+                || digits > letters
+            {
+                return Shape::Code;
+            }
+        }
+        // Letters that change their case all the time are no camel case.
+        if bytes.len() >= 16 && !separated && cases * 4 > bytes.len() {
+            return Shape::Token;
+        }
+        if bytes.len() > WORD_BYTES_MAX || bytes.is_empty() {
+            return Shape::Token;
+        }
+        Shape::Word
+    }
+
+    /// It names something; the others are values.
+    pub fn is_word(self) -> bool {
+        matches!(self, Shape::Known | Shape::Version | Shape::Word)
+    }
+
+    /// The name in events and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Shape::Known | Shape::Version | Shape::Word => "word",
+            Shape::Number => "number",
+            Shape::Boolean => "boolean",
+            Shape::Uuid => "uuid",
+            Shape::Ulid => "ulid",
+            Shape::Hex => "hex",
+            Shape::Date => "date",
+            Shape::Email => "email",
+            Shape::Code => "code",
+            Shape::Token => "token",
+            Shape::Text => "text",
+        }
+    }
+
+    /// By its name; `word` is [`Shape::Word`].
+    pub fn named(name: &str) -> Option<Shape> {
+        Shape::ALL.into_iter().find(|shape| shape.as_str() == name)
+    }
+
+    /// Every shape of a value, with the words as one.
+    pub const ALL: [Shape; 11] = [
+        Shape::Word,
+        Shape::Number,
+        Shape::Boolean,
+        Shape::Uuid,
+        Shape::Ulid,
+        Shape::Hex,
+        Shape::Date,
+        Shape::Email,
+        Shape::Code,
+        Shape::Token,
+        Shape::Text,
+    ];
+}
+
+/// One segment as a place in a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    pub shape: Shape,
+    /// What is compared: the segment without matrix parameters, with keys and values inside of it replaced:
+    /// `Patients({id})`, `{id}:cancel`. Of a value, `{id}`.
+    pub text: SmolStr,
+    /// `;v=1;w` → `v=1;w`; empty if there are none.
+    pub matrix: &'a str,
+}
+
+impl<'a> Segment<'a> {
+    /// Reads one. `resource`: it stands where a FHIR id stands.
+    pub fn read(segment: &'a str, resource: bool) -> Segment<'a> {
+        let (bare, matrix) = segment.split_once(';').unwrap_or((segment, ""));
+        let of = |shape, text| Segment { shape, text, matrix };
+        let id = || SmolStr::new_static("{id}");
+        // A resource's id may look like a word; operations and history never look like one.
+        if resource && !bare.starts_with(['$', '_']) {
+            return of(Shape::Code, id());
+        }
+        // OData: `Patients(123)`, `Patients(key='a')`; what is called is a word, what is in the parentheses never is.
+        if let Some((name, key)) = bare.split_once('(')
+            && key.ends_with(')')
+        {
+            let shape = Shape::of(name);
+            if shape.is_word() {
+                let key = if key == ")" { "()" } else { "({id})" };
+                return of(shape, smol_str::format_smolstr!("{name}{key}"));
+            }
+        }
+        // A verb behind a value: `123:cancel`.
+        if let Some((value, verb)) = bare.split_once(':') {
+            let shape = Shape::of(verb);
+            if shape.is_word() && !Shape::of(value).is_word() {
+                return of(shape, smol_str::format_smolstr!("{{id}}:{verb}"));
+            }
+        }
+        // A value with a file's ending: `42.json`, `a1b2c3d4.pdf`.
+        if let Some((value, ending)) = bare.rsplit_once('.')
+            && !Shape::of(value).is_word()
+            && ending.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && is_vocabulary(ending)
+        {
+            return of(Shape::value(value), id());
+        }
+        let shape = Shape::of(bare);
+        match shape.is_word() {
+            true => of(shape, SmolStr::new(bare)),
+            false => of(shape, id()),
+        }
+    }
+}
+
+/// Whether a word may be learnt to be vocabulary at all: short, of lower-case words, no name of a person's.
+pub struct Learnable;
+
+impl Learnable {
+    /// `frob-nicate`, `dispenseList`; not `Smith`, `jane-doe`, `bed12`.
+    pub fn is(word: &str) -> bool {
+        let word = word
+            .strip_suffix("({id})")
+            .or_else(|| word.strip_suffix("()"))
+            .unwrap_or(word);
+        let word = word.strip_prefix("{id}:").unwrap_or(word);
+        (2..=LEARNT_BYTES_MAX).contains(&word.len())
+            && word.as_bytes()[0].is_ascii_lowercase()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || byte == b'-' || byte == b'_')
+            && !word
+                .split(['-', '_'])
+                .any(|part| NAMES.contains(part.to_ascii_lowercase().as_str()))
+    }
+
+    /// Some part of it is vocabulary: `bulk-discharges`, `careTeamz`.
+    pub fn is_half_known(word: &str) -> bool {
+        word.split(['-', '_', '.'])
+            .flat_map(camel_parts)
+            .any(|part| part.len() >= 3 && is_vocabulary(part))
+    }
+
+    /// A collection of persons: words below it are their names, however they look.
+    pub fn is_of_persons(word: &str) -> bool {
+        let word = word.split('(').next().unwrap_or(word);
+        word.split(['-', '_'])
+            .flat_map(camel_parts)
+            .any(|part| PERSONS.iter().any(|known| part.eq_ignore_ascii_case(known)))
+    }
+}
+
+/// FHIR's context in a path.
+pub struct Fhir;
+
+impl Fhir {
+    /// The name of a resource type; case counts.
+    pub fn is_type(segment: &str) -> bool {
+        segment.as_bytes().first().is_some_and(u8::is_ascii_uppercase)
+            && segment.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && is_vocabulary(segment)
+    }
+}
+
+static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    include_str!("names.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_ascii_whitespace)
+        .collect()
+});
+
+const PERSONS: &[&str] = &[
+    "patient",
+    "patients",
+    "person",
+    "persons",
+    "people",
+    "user",
+    "users",
+    "member",
+    "members",
+    "contact",
+    "contacts",
+    "customer",
+    "customers",
+    "employee",
+    "employees",
+    "practitioner",
+    "practitioners",
+    "doctor",
+    "doctors",
+    "nurse",
+    "nurses",
+    "physician",
+    "physicians",
+    "provider",
+    "providers",
+    "subscriber",
+    "subscribers",
+    "guarantor",
+    "guarantors",
+    "relative",
+    "relatives",
+    "name",
+    "names",
+    "surname",
+    "surnames",
+    "family",
+    "given",
+    "username",
+    "usernames",
+    "owner",
+    "owners",
+    "author",
+    "authors",
+    "account",
+    "accounts",
+    "profile",
+    "profiles",
+    "mrn",
+    "ssn",
+    "client",
+    "clients",
+    "resident",
+    "residents",
+    "donor",
+    "donors",
+    "student",
+    "students",
+    "staff",
+    "search",
+    "find",
+    "lookup",
+    "by",
+    "query",
+];
+
+fn camel_parts(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let bytes = rest.as_bytes();
+        let end = (1..bytes.len())
+            .find(|at| bytes[*at].is_ascii_uppercase() && bytes[*at - 1].is_ascii_lowercase())
+            .unwrap_or(rest.len());
+        let (part, after) = rest.split_at_checked(end)?;
+        rest = after;
+        Some(part)
+    })
+}
+
+fn is_crockford(byte: &u8) -> bool {
+    byte.is_ascii_digit() || (byte.is_ascii_alphabetic() && !b"iloluILOU".contains(byte))
+}
+
+/// `…-7`, `bed_12`: a number behind a separator.
+fn ends_with_number(text: &str) -> bool {
+    text.rsplit(['-', '_', '.', ':'])
+        .next()
+        .is_some_and(|last| !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// `2024-02-30`, `2024-02`, with or without a time. Whether the day exists is not asked.
+fn is_date(bytes: &[u8]) -> bool {
+    let digits = |range: std::ops::Range<usize>| {
+        bytes
+            .get(range)
+            .is_some_and(|part| part.iter().all(u8::is_ascii_digit))
+    };
+    digits(0..4)
+        && bytes.get(4) == Some(&b'-')
+        && digits(5..7)
+        && match bytes.get(7) {
+            None => true,
+            Some(b'-') => digits(8..10) && matches!(bytes.get(10), None | Some(b'T' | b't' | b' ' | b'%')),
+            Some(_) => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_of_segments() {
+        for (segment, shape) in [
+            ("42", Shape::Number),
+            ("-4.5", Shape::Number),
+            ("v1", Shape::Version),
+            ("v2.1", Shape::Version),
+            ("patients", Shape::Known),
+            ("findByStatus", Shape::Known),
+            ("$everything", Shape::Known),
+            ("8b0a5f62-8a3e-4c6b-9d19-4d43cdb4f4c7", Shape::Uuid),
+            ("01ARZ3NDEKTSV4RRFFQ69G5FAV", Shape::Ulid),
+            ("deadbeef00", Shape::Hex),
+            ("0af7651916cd43dd8448eb211c80319c", Shape::Hex),
+            ("2024-02-30", Shape::Date),
+            ("2024-02", Shape::Date),
+            ("2024-02-28T10:00:00Z", Shape::Date),
+            ("jane.doe@example.org", Shape::Email),
+            ("MRN-00123", Shape::Code),
+            ("MRN123456", Shape::Code),
+            ("A12B7C", Shape::Code),
+            ("bed-7", Shape::Code),
+            ("dQw4w9WgXcQ", Shape::Code),
+            ("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", Shape::Token),
+            ("aGVsbG9Xb3JsZEZvb0Jhcg", Shape::Token),
+            ("Jane%20Doe", Shape::Text),
+            ("1,2,3", Shape::Text),
+            ("frobs", Shape::Word),
+            ("oauth2", Shape::Known),
+            ("2fa", Shape::Word),
+            ("bed12", Shape::Word),
+            ("jane-doe", Shape::Word),
+        ] {
+            assert_eq!(Shape::of(segment), shape, "{segment}");
+        }
+    }
+
+    #[test]
+    fn segments_as_places() {
+        for (segment, resource, text, matrix) in [
+            ("patients;v=1;w", false, "patients", "v=1;w"),
+            ("Patients(123)", false, "Patients({id})", ""),
+            ("frobs(key='a b')", false, "frobs({id})", ""),
+            ("count()", false, "count()", ""),
+            ("123:cancel", false, "{id}:cancel", ""),
+            ("42.json", false, "{id}", ""),
+            ("index.html", false, "index.html", ""),
+            ("smith", true, "{id}", ""),
+            ("$everything", true, "$everything", ""),
+            ("42;a=b", false, "{id}", "a=b"),
+        ] {
+            let read = Segment::read(segment, resource);
+            assert_eq!((read.text.as_str(), read.matrix), (text, matrix), "{segment}");
+        }
+    }
+
+    #[test]
+    fn names_are_not_learnt() {
+        for word in ["frobs", "dispense-lists", "frobList"] {
+            assert!(Learnable::is(word), "{word}");
+        }
+        for word in ["Smith", "smith", "jane-doe", "bed12", "x", "a.b", "zoe"] {
+            assert!(!Learnable::is(word), "{word}");
+        }
+        assert!(Learnable::is_half_known("bulkFrobs") && !Learnable::is_half_known("frobs"));
+        assert!(Learnable::is_of_persons("patients") && Learnable::is_of_persons("findByName"));
+        assert!(Fhir::is_type("Patient") && !Fhir::is_type("patient"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_segment_has_a_shape(segment in ".{0,80}", resource: bool) {
+            let read = Segment::read(&segment, resource);
+            proptest::prop_assert!(read.shape.is_word() || !read.text.is_empty());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Endpoints → the contract's form, for the control socket and for events.
+//!
+//! A sibling of `wire`: what comes in has been made fit to leave already.
+
+use apiward_proto::v1;
+
+use crate::call::CallDirection;
+use crate::detect::Endpoint;
+use crate::detect::inventory::{Facts, Histogram, Parameter, PeerGroup, Plane, Words};
+
+/// One endpoint.
+pub fn endpoint(endpoint: &Endpoint) -> v1::Endpoint {
+    let Facts {
+        first_ns,
+        last_ns,
+        classes:
+            [
+                none,
+                informational,
+                success,
+                redirection,
+                client_error,
+                server_error,
+            ],
+        denied,
+        ..
+    } = endpoint.facts;
+    let facts = &endpoint.facts;
+    let path_parameters = endpoint
+        .path_values
+        .iter()
+        .enumerate()
+        .map(|(index, shapes)| v1::Parameter {
+            name: (index + 1).to_string(),
+            place: "path".to_owned(),
+            types: shapes.iter().map(|shape| shape.as_str().to_owned()).collect(),
+            calls: facts.calls(),
+        });
+    v1::Endpoint {
+        id: endpoint.id,
+        workload: Some(v1::Workload {
+            exe: endpoint.workload.exe.to_string(),
+            cgroup_path: endpoint.workload.cgroup_path.to_string(),
+            container_id: endpoint
+                .workload
+                .container
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
+            name: endpoint.workload.name(),
+        }),
+        direction: match endpoint.direction {
+            CallDirection::Inbound => v1::Direction::Inbound,
+            CallDirection::Outbound => v1::Direction::Outbound,
+        } as i32,
+        protocol: endpoint.protocol.to_owned(),
+        host: endpoint.host.to_string(),
+        method: endpoint.method.to_string(),
+        path: endpoint.path.clone(),
+        operation: endpoint.operation.to_string(),
+        unmatched: endpoint.unmatched,
+        exposure: endpoint.exposure.to_owned(),
+        plane: match endpoint.recognised.plane {
+            Plane::Data => "data",
+            Plane::Control => "control",
+        }
+        .to_owned(),
+        service: endpoint.recognised.service.to_string(),
+        action: endpoint.recognised.action.to_string(),
+        first_ns,
+        last_ns,
+        statuses: Some(v1::StatusClasses {
+            none,
+            informational,
+            success,
+            redirection,
+            client_error,
+            server_error,
+        }),
+        denied,
+        auth: words(&facts.auth),
+        tls: words(&facts.tls),
+        callers: words(&facts.callers),
+        peers: PeerGroup::ALL
+            .iter()
+            .zip(facts.peers)
+            .filter(|(_, count)| *count > 0)
+            .map(|(group, count)| self::count(group.as_str(), count))
+            .collect(),
+        addresses: facts.addresses(),
+        ports: words(&facts.ports),
+        apis: words(&facts.apis),
+        findings: words(&facts.findings),
+        request_media: words(&facts.request_media),
+        response_media: words(&facts.response_media),
+        parameters: path_parameters
+            .chain(facts.parameters.iter().map(parameter))
+            .collect(),
+        parameters_hidden: facts.parameters_others,
+        data: facts
+            .data
+            .iter()
+            .map(|data| v1::EndpointData {
+                class: data.class.to_string(),
+                group: data.group.to_string(),
+                evidence: data.evidence.as_str().to_owned(),
+                part: data.part.as_str().to_owned(),
+                location: data.location.to_string(),
+                calls: data.calls,
+                count: data.count,
+            })
+            .collect(),
+        data_others: facts.data_others,
+        request_bytes: Some(histogram(&facts.request_bytes)),
+        response_bytes: Some(histogram(&facts.response_bytes)),
+        latency_ns: Some(histogram(&facts.latency_ns)),
+        domain: String::new(),
+        vendor: None,
+    }
+}
+
+fn parameter(parameter: &Parameter) -> v1::Parameter {
+    v1::Parameter {
+        name: parameter.name.to_string(),
+        place: parameter.place.to_owned(),
+        types: parameter
+            .shapes()
+            .iter()
+            .map(|shape| shape.as_str().to_owned())
+            .collect(),
+        calls: parameter.calls,
+    }
+}
+
+fn count(name: &str, count: u64) -> v1::Count {
+    v1::Count {
+        name: name.to_owned(),
+        count,
+    }
+}
+
+/// What found no room is `others`.
+fn words(words: &Words) -> Vec<v1::Count> {
+    let others = (words.others > 0).then(|| count("others", words.others));
+    words
+        .counts
+        .iter()
+        .map(|(word, times)| count(word, *times))
+        .chain(others)
+        .collect()
+}
+
+fn histogram(histogram: &Histogram) -> v1::Histogram {
+    v1::Histogram {
+        buckets: histogram
+            .buckets
+            .iter()
+            .map(|(bucket, _)| u32::from(*bucket))
+            .collect(),
+        counts: histogram.buckets.iter().map(|(_, count)| *count).collect(),
+        sum: histogram.sum,
+    }
+}
