@@ -18,6 +18,7 @@ mod gate_edges;
 mod gate_tls;
 mod gate_wire;
 mod harness;
+mod http2;
 mod keep;
 mod lives;
 mod operator;
@@ -46,6 +47,7 @@ fn main() {
         every_call::STORIES,
         lives::STORIES,
         framing::STORIES,
+        http2::STORIES,
         ways::STORIES,
         enforce::STORIES,
         gate::STORIES,

@@ -150,18 +150,27 @@ impl Calls {
                 }
             }
             Item::Stopped(stopped) => {
-                let fresh = || Known::Http(Box::new(Conversation::new(stopped.flow.clone())));
-                let known = match stopped.decision.hook != Hook::Ingress {
-                    // Its bytes come by themselves.
-                    true => self.conversations.entry(stopped.flow.id).or_insert_with(fresh),
+                let fresh = || Box::new(Conversation::new(stopped.flow.clone()));
+                let is_last = stopped.decision.hook == Hook::Ingress;
+                let known = match is_last {
                     // It is the last that the connection says, whatever came before it.
-                    false => match self.conversations.get_mut(&stopped.flow.id) {
-                        Some(known @ Known::Http(_)) => known,
-                        _ => &mut fresh(),
-                    },
+                    true => self.conversations.get_mut(&stopped.flow.id),
+                    // Its bytes come by themselves.
+                    false => Some(
+                        self.conversations
+                            .entry(stopped.flow.id)
+                            .or_insert_with(|| Known::Http(fresh())),
+                    ),
                 };
-                if let Known::Http(conversation) = known {
-                    conversation.stopped(stopped, &mut context);
+                let at = stopped.at;
+                match known {
+                    Some(Known::Http(conversation)) => conversation.stopped(stopped, &mut context),
+                    // Nobody here takes it up when it comes, so it is told as it is.
+                    Some(Known::Streams(_) | Known::Other) | None => {
+                        let mut alone = fresh();
+                        alone.stopped(stopped, &mut context);
+                        alone.end(at, Ended::Unwatched, &mut context);
+                    }
                 }
             }
             Item::Lost { at, .. } => self.lost_at = Some(at),

@@ -136,7 +136,9 @@ impl Conversation {
             facts::request(head, piece.at, direction, &self.flow, &piece.process, cx.redactor);
         let position = self.lane_mut(piece.direction).message_position;
         let place = Place::of(position, told.request.head_bytes);
-        let mut open = Box::new(Open::new(told, anomalies, direction, piece, place, may_switch, cx));
+        let mut open = Box::new(Open::new(
+            told, anomalies, direction, piece, place, may_switch, cx,
+        ));
         if std::mem::take(&mut self.unsolicited) {
             open.note(Anomaly::UnsolicitedResponse);
         }

@@ -227,7 +227,11 @@ impl Table {
             _ => return,
         };
         if self.open.contains_key(&stream) {
-            self.answered(stream, told, at, cx);
+            match told {
+                // The rest of a request that has its answer is called off, too.
+                Told::Reset { .. } => self.reset(stream, at, cx),
+                told => self.answered(stream, told, at, cx),
+            }
             return;
         }
         if stream > self.stream_max && !stream.is_multiple_of(2) {
@@ -256,7 +260,8 @@ impl Table {
                     cx.stats.streams_unknown += 1;
                 }
                 // What is unknown of an answer leaves no doubt about the request.
-                head.anomalies.retain(|anomaly| *anomaly != Anomaly::UnknownFields);
+                head.anomalies
+                    .retain(|anomaly| *anomaly != Anomaly::UnknownFields);
                 open.gap = false;
                 open.begin_answer(status, &head, at, at);
                 open.set_response_headers(head.headers);
@@ -283,7 +288,6 @@ impl Table {
                 open.answered_at(at);
                 open.add_response_trailers(fields, cx.limits.decode.headers_max);
             }
-            Told::Reset { .. } => self.reset(stream, at, cx),
             _ => {}
         }
     }

@@ -194,10 +194,7 @@ mod tests {
             let bytes: Vec<u8> = bits
                 .as_bytes()
                 .chunks(8)
-                .map(|byte| {
-                    byte.iter()
-                        .fold(0, |value, bit| value << 1 | (bit - b'0'))
-                })
+                .map(|byte| byte.iter().fold(0, |value, bit| value << 1 | (bit - b'0')))
                 .collect();
             let mut out = Vec::new();
             assert_eq!(decode(&bytes, &mut out), Some(()), "{symbol}");

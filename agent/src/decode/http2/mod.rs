@@ -461,8 +461,8 @@ impl Decoder {
                 },
             ),
             kind::HEADERS | kind::PUSH_PROMISE => {
-                let fits = header.stream != 0
-                    && (header.kind == kind::HEADERS || self.role == Role::Responses);
+                let fits =
+                    header.stream != 0 && (header.kind == kind::HEADERS || self.role == Role::Responses);
                 if fits {
                     self.block = Some(Box::new(Block {
                         header,
@@ -484,9 +484,8 @@ impl Decoder {
             kind::GOAWAY => (header.stream == 0 && left >= 8, State::Small { header, left }),
             kind::PRIORITY => (header.stream != 0 && left == 5, State::Skip { left }),
             kind::SETTINGS => {
-                let fits = header.stream == 0
-                    && left.is_multiple_of(6)
-                    && (!header.has(flag::ACK) || left == 0);
+                let fits =
+                    header.stream == 0 && left.is_multiple_of(6) && (!header.has(flag::ACK) || left == 0);
                 (fits, State::Skip { left })
             }
             kind::PING => (header.stream == 0 && left == 8, State::Skip { left }),
@@ -524,7 +523,9 @@ impl Decoder {
             State::Small { header, left: 0 } => {
                 let bytes = std::mem::take(&mut self.buffer);
                 self.state = State::Between;
-                let number = bytes.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+                let number = bytes
+                    .first_chunk::<4>()
+                    .map_or(0, |bytes| u32::from_be_bytes(*bytes));
                 match header.kind {
                     kind::RST_STREAM => {
                         self.bodies.remove(&header.stream);
@@ -625,8 +626,7 @@ impl Decoder {
         // Where heads may have gone by, what has no pseudo-header field is no head; but the field that says so may be unknown,
         // and a request's is then likelier than trailers, which only answers have.
         let sure = gathered.unknown() == 0 && result.is_ok();
-        let trailers =
-            began || (self.lost && !begins && ended && (sure || self.role == Role::Responses));
+        let trailers = began || (self.lost && !begins && ended && (sure || self.role == Role::Responses));
         if trailers {
             let (fields, anomalies) = gathered.trailers();
             for anomaly in anomalies {

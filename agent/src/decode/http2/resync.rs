@@ -101,7 +101,11 @@ mod tests {
         let chain = [data.clone(), headers.clone(), window.clone()].concat();
         for (bytes, known, expected) in [
             (chain.clone(), false, Some(0)),
-            ([b"tail of a body".to_vec(), chain.clone()].concat(), false, Some(14)),
+            (
+                [b"tail of a body".to_vec(), chain.clone()].concat(),
+                false,
+                Some(14),
+            ),
             (window.clone(), true, Some(0)),
             (window, false, Some(0)),
             (data.clone(), false, None),
@@ -111,7 +115,12 @@ mod tests {
             (b"\0\0\x05\0\0\0\0\0".to_vec(), true, None),
             (Vec::new(), true, None),
         ] {
-            assert_eq!(find(&bytes, known), expected, "{:?} {known}", bytes.escape_ascii().to_string());
+            assert_eq!(
+                find(&bytes, known),
+                expected,
+                "{:?} {known}",
+                bytes.escape_ascii().to_string()
+            );
         }
         let alone = [b"xx".to_vec(), headers].concat();
         assert_eq!(find(&alone, false), None);

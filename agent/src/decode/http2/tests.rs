@@ -60,7 +60,13 @@ fn describe(told: Told, text: &mut String) {
     };
     let _ = match told {
         Told::Head { stream, head, .. } => {
-            writeln!(text, "{stream} {}{}{}", line(&head), fields(&head.headers), odd(&head))
+            writeln!(
+                text,
+                "{stream} {}{}{}",
+                line(&head),
+                fields(&head.headers),
+                odd(&head)
+            )
         }
         Told::Promise { stream, head, .. } => {
             writeln!(text, "{stream} promise {}{}", line(&head), odd(&head))
@@ -113,10 +119,7 @@ fn told_by(decoder: &mut Decoder, pieces: &[&[u8]]) -> String {
 }
 
 fn requests(frames: &[Vec<u8>]) -> String {
-    told_by(
-        &mut Decoder::new(Role::Requests),
-        &[PREFACE, &frames.concat()],
-    )
+    told_by(&mut Decoder::new(Role::Requests), &[PREFACE, &frames.concat()])
 }
 
 fn responses(frames: &[Vec<u8>]) -> String {
@@ -131,7 +134,10 @@ fn frames_of_all_kinds() {
     let (first, second) = get.split_at(10);
     let padded: Vec<u8> = [&[3u8][..], &[0, 0, 0, 0, 9], &get, &[0; 3]].concat();
     for (frames, expected) in [
-        (vec![frame(4, 0, 0, &[0, 3, 0, 0, 0, 100]), frame(1, 5, 1, &get)], format!("1 {HEAD}\n1 end")),
+        (
+            vec![frame(4, 0, 0, &[0, 3, 0, 0, 0, 100]), frame(1, 5, 1, &get)],
+            format!("1 {HEAD}\n1 end"),
+        ),
         (vec![frame(1, 0x2d, 1, &padded)], format!("1 {HEAD}\n1 end")),
         (
             vec![frame(1, 1, 1, first), frame(9, 0, 1, &[]), frame(9, 4, 1, second)],
@@ -151,14 +157,25 @@ fn frames_of_all_kinds() {
             format!("1 {HEAD}\n3 {HEAD}\n3 end\n1 body abcdef\n1 end"),
         ),
         (
-            vec![frame(1, 4, 1, &get), frame(3, 0, 1, &[0, 0, 0, 8]), frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0, b'x'])],
+            vec![
+                frame(1, 4, 1, &get),
+                frame(3, 0, 1, &[0, 0, 0, 8]),
+                frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0, b'x']),
+            ],
             format!("1 {HEAD}\n1 reset\ngoaway 1"),
         ),
         (
-            vec![frame(1, 4, 1, &get), frame(0, 0, 1, b"x"), frame(1, 5, 1, &block(&[("checksum", "1")]))],
+            vec![
+                frame(1, 4, 1, &get),
+                frame(0, 0, 1, b"x"),
+                frame(1, 5, 1, &block(&[("checksum", "1")])),
+            ],
             format!("1 {HEAD}\n1 body x\n1 trailers checksum=1\n1 end"),
         ),
-        (vec![frame(1, 4, 1, &get), frame(0, 9, 1, b"\0")], format!("1 {HEAD}\n1 end")),
+        (
+            vec![frame(1, 4, 1, &get), frame(0, 9, 1, b"\0")],
+            format!("1 {HEAD}\n1 end"),
+        ),
     ] {
         assert_eq!(requests(&frames), expected);
     }
@@ -174,7 +191,10 @@ fn frames_of_all_kinds() {
             "1 103\n1 200 grpc-encoding=gzip\n1 body x\n1 trailers grpc-status=0\n1 end",
         ),
         (
-            vec![frame(5, 4, 1, &[&[0, 0, 0, 2][..], &get].concat()), frame(1, 5, 2, &ok)],
+            vec![
+                frame(5, 4, 1, &[&[0, 0, 0, 2][..], &get].concat()),
+                frame(1, 5, 2, &ok),
+            ],
             "2 promise GET /fhir/Patient/1\n2 200 grpc-encoding=gzip\n2 end",
         ),
     ] {
@@ -195,18 +215,30 @@ fn what_is_malformed_is_named() {
         (vec![frame(6, 0, 0, &[0; 7])], "!invalid-frame"),
         (vec![frame(9, 4, 1, &get)], "!invalid-frame"),
         (vec![frame(5, 4, 1, &get)], "!invalid-frame"),
-        (vec![frame(1, 1, 1, &get), frame(6, 0, 0, &[0; 8])], "!invalid-frame"),
+        (
+            vec![frame(1, 1, 1, &get), frame(6, 0, 0, &[0; 8])],
+            "!invalid-frame",
+        ),
         (vec![frame(1, 0xd, 1, &[200, 0x82])], "!invalid-frame"),
-        (vec![frame(1, 5, 1, &get), frame(0, 8, 1, &[9, 1])], "1 !invalid-frame"),
+        (
+            vec![frame(1, 5, 1, &get), frame(0, 8, 1, &[9, 1])],
+            "1 !invalid-frame",
+        ),
         (vec![frame(1, 5, 1, &[0xbf])], "!invalid-header-block"),
         (vec![frame(1, 5, 2, &get)], "!invalid-stream"),
-        (vec![frame(1, 5, 5, &get), frame(1, 5, 3, &get)], "!invalid-stream"),
+        (
+            vec![frame(1, 5, 5, &get), frame(1, 5, 3, &get)],
+            "!invalid-stream",
+        ),
         (vec![with(&[(":path", "/b")])], "!invalid-pseudo-header"),
         (vec![with(&[(":odd", "/b")])], "!invalid-pseudo-header"),
         (vec![frame(1, 5, 1, &block(&GET[1..]))], "!invalid-pseudo-header"),
         (vec![with(&[("Upper", "x")])], "!invalid-header-name"),
         (vec![with(&[("a", "x\r\nb: c")])], "!invalid-header-value"),
-        (vec![with(&[("transfer-encoding", "chunked")])], "!connection-field"),
+        (
+            vec![with(&[("transfer-encoding", "chunked")])],
+            "!connection-field",
+        ),
         (vec![with(&[("te", "gzip")])], "!connection-field"),
         (vec![with(&[("host", "b.example")])], "!duplicate-host"),
         (vec![with(&[("content-length", "5")])], "!content-length-mismatch"),
@@ -242,16 +274,29 @@ fn a_head_without_end_is_bounded() {
 fn one_that_is_joined_late_finds_its_frames() {
     let get = frame(1, 5, 7, &block(GET));
     let post = frame(1, 4, 9, &block(GET));
-    let tail = [b"the end of a body".to_vec(), get.clone(), post, frame(0, 1, 9, b"x")].concat();
+    let tail = [
+        b"the end of a body".to_vec(),
+        get.clone(),
+        post,
+        frame(0, 1, 9, b"x"),
+    ]
+    .concat();
     let told = told_by(&mut Decoder::late(Role::Requests, false), &[&tail]);
     assert_eq!(
         told,
         format!("skipped 17\n7 {HEAD}\n7 end\n9 {HEAD}\n9 body x\n9 end")
     );
     assert_eq!(joins(&tail, &Limits::default()), Some(Some(Role::Requests)));
-    assert_eq!(joins(b"{\"resourceType\": \"Patient\"}", &Limits::default()), None);
+    assert_eq!(
+        joins(b"{\"resourceType\": \"Patient\"}", &Limits::default()),
+        None
+    );
     // An indexed field whose entry was made before.
-    let unknown = [frame(1, 5, 7, &[0x82, 0xbe, 0x84, 0x87]), frame(8, 0, 0, &[0, 0, 1, 0])].concat();
+    let unknown = [
+        frame(1, 5, 7, &[0x82, 0xbe, 0x84, 0x87]),
+        frame(8, 0, 0, &[0, 0, 1, 0]),
+    ]
+    .concat();
     let told = told_by(&mut Decoder::late(Role::Requests, true), &[&unknown]);
     assert_eq!(told, "7 GET / !unknown-fields\n7 end");
     let nothing = [frame(1, 5, 7, &[0xc0, 0xbe]), frame(8, 0, 0, &[0, 0, 1, 0])].concat();

@@ -17,7 +17,9 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 /// `None`: unknown.
-fn decode(hpack: &mut Hpack, block: &[u8]) -> Result<Vec<(Option<String>, Option<String>)>, Invalid> {
+type Decoded = Vec<(Option<String>, Option<String>)>;
+
+fn decode(hpack: &mut Hpack, block: &[u8]) -> Result<Decoded, Invalid> {
     let text = |bytes: Option<Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let mut fields = Vec::new();
     hpack.decode(block, &mut |field| {
@@ -106,7 +108,10 @@ fn examples_of_the_rfc() {
     // C.4: requests with Huffman codes on one connection.
     let mut hpack = Hpack::new(true, 4096);
     for (block, last) in [
-        ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", (":authority", "www.example.com")),
+        (
+            "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff",
+            (":authority", "www.example.com"),
+        ),
         ("8286 84be 5886 a8eb 1064 9cbf", ("cache-control", "no-cache")),
         (
             "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf",
@@ -136,15 +141,15 @@ fn examples_of_the_rfc() {
 #[test]
 fn what_breaks_the_rules_is_invalid() {
     for block in [
-        "80",                         // index 0
-        "be",                         // nothing at 62
-        "ff80",                       // an integer without its end
-        "ffffffffffff7f",             // beyond any limit
-        "7fffffffff0f",               // the same for a name
-        "4005 6162",                  // a string longer than the block
-        "4081 ff00",                  // padding of a whole byte
-        "8220",                       // a size update behind a field
-        "1f",                         // a name without its index
+        "80",             // index 0
+        "be",             // nothing at 62
+        "ff80",           // an integer without its end
+        "ffffffffffff7f", // beyond any limit
+        "7fffffffff0f",   // the same for a name
+        "4005 6162",      // a string longer than the block
+        "4081 ff00",      // padding of a whole byte
+        "8220",           // a size update behind a field
+        "1f",             // a name without its index
     ] {
         let mut hpack = Hpack::new(true, 4096);
         assert_eq!(decode(&mut hpack, &hex(block)), Err(Invalid), "{block}");
@@ -171,11 +176,7 @@ fn of_a_table_joined_late_the_new_entries_are_known() {
     let fields = decode(&mut hpack, &hex("7f00 0163 be bf")).expect("valid");
     assert_eq!(
         fields,
-        [
-            (None, some("c")),
-            (None, some("c")),
-            (some("a"), some("b"))
-        ]
+        [(None, some("c")), (None, some("c")), (some("a"), some("b"))]
     );
     // A size of 0 leaves nothing that is unknown.
     let fields = decode(&mut hpack, &hex("20 3fe11f 4001 6401 65 be")).expect("valid");
