@@ -17,8 +17,7 @@ use super::conversation::{Context, Ended, is_loss, opposite};
 use super::open::Open;
 use super::options::UnreadWhy;
 use crate::capture::{Direction, FlowInfo, KernelTime};
-use crate::decode::http2::Decoder;
-use crate::decode::{GapEffect, Role};
+use crate::decode::{GapEffect, Http2Decoder as Decoder, Role};
 use crate::flow::{Piece, What};
 
 /// A conversation in HTTP/2.
@@ -171,7 +170,7 @@ pub(super) fn joined(
     cx: &Context<'_>,
 ) -> Option<Direction> {
     use crate::capture::SocketRole;
-    let role = crate::decode::http2::joins(bytes, &cx.limits.decode)?;
+    let role = Decoder::joins(bytes, &cx.limits.decode)?;
     Some(match (role, flow.role) {
         (Some(Role::Requests), _) => direction,
         (Some(Role::Responses), _) => opposite(direction),

@@ -4,7 +4,7 @@
 //! failure, and a gap is an input like any other.
 
 mod http1;
-pub mod http2;
+mod http2;
 mod proxy;
 mod scan;
 mod sniff;
@@ -12,6 +12,7 @@ mod sniff;
 use bytes::Bytes;
 
 pub use self::http1::{Decoder, GapEffect};
+pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
 

@@ -11,8 +11,7 @@ use crate::call::open::{Answer, Open, Place};
 use crate::call::options::{UNREAD_LEN_MAX, Unread, UnreadWhy};
 use crate::call::{ApiCall, CallDirection, CallState, Phase, Protocol, facts};
 use crate::capture::{Direction, FlowInfo, KernelTime, Process};
-use crate::decode::http2::Told;
-use crate::decode::{Anomaly, Event, Head, Role, StartLine};
+use crate::decode::{Anomaly, Event, Head, Role, StartLine, Told};
 use crate::flow::Piece;
 
 /// Events that wait for requests, whatever their bytes.

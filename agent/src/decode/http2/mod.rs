@@ -6,6 +6,7 @@
 //!
 //! It must not know the other direction, nor what a call is.
 
+mod frame;
 mod head;
 mod hpack;
 mod huffman;
@@ -14,6 +15,7 @@ mod resync;
 use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
 
+use self::frame::{FRAME_HEADER_BYTES, Header, content, flag, kind};
 use self::head::{Gathered, Kind};
 use self::hpack::Hpack;
 use super::{Anomaly, Broken, Event, GapEffect, Head, Limits, Role, StartLine};
@@ -21,34 +23,12 @@ use super::{Anomaly, Broken, Event, GapEffect, Head, Limits, Role, StartLine};
 /// What a client says first (§3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const FRAME_HEADER_BYTES: usize = 9;
 /// Streams whose bodies are followed; of those beyond, the framing is known and the length is not checked.
 const STREAMS_MAX: usize = 4_096;
 /// Bytes of a header block's table that are held. What an encoder keeps beyond is unknown here.
 const TABLE_BYTES_MAX: usize = 64 * 1024;
 /// Frames of one header block; more are a flood.
 const BLOCK_FRAMES_MAX: u32 = 1_024;
-
-mod kind {
-    pub const DATA: u8 = 0;
-    pub const HEADERS: u8 = 1;
-    pub const PRIORITY: u8 = 2;
-    pub const RST_STREAM: u8 = 3;
-    pub const SETTINGS: u8 = 4;
-    pub const PUSH_PROMISE: u8 = 5;
-    pub const PING: u8 = 6;
-    pub const GOAWAY: u8 = 7;
-    pub const WINDOW_UPDATE: u8 = 8;
-    pub const CONTINUATION: u8 = 9;
-}
-
-mod flag {
-    pub const END_STREAM: u8 = 1;
-    pub const ACK: u8 = 1;
-    pub const END_HEADERS: u8 = 4;
-    pub const PADDED: u8 = 8;
-    pub const PRIORITY: u8 = 0x20;
-}
 
 /// Fields as they are in a [`Head`].
 pub type Fields = Vec<(Bytes, Bytes)>;
@@ -81,32 +61,6 @@ pub enum Told {
     Anomaly(Anomaly),
     /// So many bytes belong to no frame that is known.
     Skipped(u64),
-}
-
-#[derive(Clone, Copy)]
-struct Header {
-    length: u32,
-    kind: u8,
-    flags: u8,
-    reserved: bool,
-    stream: u32,
-}
-
-impl Header {
-    fn of(bytes: &[u8]) -> Option<Header> {
-        let &[a, b, c, kind, flags, s0, s1, s2, s3] = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
-        Some(Header {
-            length: u32::from_be_bytes([0, a, b, c]),
-            kind,
-            flags,
-            reserved: s0 & 0x80 != 0,
-            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
-        })
-    }
-
-    fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
 }
 
 enum State {
@@ -202,6 +156,36 @@ impl Decoder {
         let mut decoder = Decoder::late(role, true);
         decoder.state = State::Between;
         decoder
+    }
+
+    /// Frames plainly begin in these bytes: strict enough to begin in the middle of a connection. Which half they are of is
+    /// told by the first header block that says so; `Some(None)`: not here.
+    pub fn joins(bytes: &[u8], limits: &Limits) -> Option<Option<Role>> {
+        let offset = resync::find(bytes, false)?;
+        let mut role = None;
+        for candidate in [Role::Requests, Role::Responses] {
+            let mut decoder = Decoder::at_frame(candidate);
+            decoder.take(
+                Bytes::copy_from_slice(&bytes[offset..]),
+                0,
+                limits,
+                &mut |told| match told {
+                    Told::Head { head, .. } if role.is_none() => {
+                        let told = match &head.line {
+                            StartLine::Request { method, target, .. } => {
+                                !method.is_empty() || !target.is_empty()
+                            }
+                            StartLine::Response { status } => *status != 0,
+                        };
+                        if told && !head.anomalies.contains(&Anomaly::InvalidPseudoHeader) {
+                            role = Some(candidate);
+                        }
+                    }
+                    _ => {}
+                },
+            );
+        }
+        Some(role)
     }
 
     /// It began with these bytes, too few to tell what they are. They are no whole frame.
@@ -703,59 +687,6 @@ impl Decoder {
             event: Event::End,
         });
     }
-}
-
-/// The part of the header block in a frame's payload: without padding, priority and the promised stream's number. `cut`: the
-/// payload's end is missing, and the padding with it.
-fn content<'a>(header: &Header, payload: &'a [u8], cut: bool, promised: &mut u32) -> Option<&'a [u8]> {
-    let mut rest = payload;
-    if header.kind == kind::CONTINUATION {
-        return Some(rest);
-    }
-    let mut padding = 0;
-    if header.has(flag::PADDED) {
-        let (first, after) = rest.split_first()?;
-        (padding, rest) = (usize::from(*first), after);
-    }
-    if header.kind == kind::PUSH_PROMISE {
-        let (number, after) = rest.split_first_chunk::<4>()?;
-        *promised = u32::from_be_bytes(*number) & 0x7fff_ffff;
-        rest = after;
-    } else if header.has(flag::PRIORITY) {
-        rest = rest.get(5..)?;
-    }
-    match cut {
-        true => Some(rest),
-        false => rest.get(..rest.len().checked_sub(padding)?),
-    }
-}
-
-/// Frames plainly begin in these bytes: strict enough to begin in the middle of a connection. Which half they are of is told by
-/// the first header block that says so; `None`: not here.
-pub fn joins(bytes: &[u8], limits: &Limits) -> Option<Option<Role>> {
-    let offset = resync::find(bytes, false)?;
-    let mut role = None;
-    for candidate in [Role::Requests, Role::Responses] {
-        let mut decoder = Decoder::at_frame(candidate);
-        decoder.take(
-            Bytes::copy_from_slice(&bytes[offset..]),
-            0,
-            limits,
-            &mut |told| match told {
-                Told::Head { head, .. } if role.is_none() => {
-                    let told = match &head.line {
-                        StartLine::Request { method, target, .. } => !method.is_empty() || !target.is_empty(),
-                        StartLine::Response { status } => *status != 0,
-                    };
-                    if told && !head.anomalies.contains(&Anomaly::InvalidPseudoHeader) {
-                        role = Some(candidate);
-                    }
-                }
-                _ => {}
-            },
-        );
-    }
-    Some(role)
 }
 
 #[cfg(test)]

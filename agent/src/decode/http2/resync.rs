@@ -3,7 +3,7 @@
 //! A body may hold anything, also something that looks like a frame. So a chain must carry evidence: each header that
 //! stands exactly where the one before it says, and is one that RFC 9113 allows, adds to it.
 
-use super::{FRAME_HEADER_BYTES, Header, flag, kind};
+use super::frame::{FRAME_HEADER_BYTES, Header, flag, kind};
 
 /// Evidence that is enough, in bits: two frames and more.
 const EVIDENCE_MIN: u32 = 70;

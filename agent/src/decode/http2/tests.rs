@@ -286,7 +286,10 @@ fn one_that_is_joined_late_finds_its_frames() {
         told,
         format!("skipped 17\n7 {HEAD}\n7 end\n9 {HEAD}\n9 body x\n9 end")
     );
-    assert_eq!(joins(&tail, &Limits::default()), Some(Some(Role::Requests)));
+    assert_eq!(
+        Decoder::joins(&tail, &Limits::default()),
+        Some(Some(Role::Requests))
+    );
     assert_eq!(
         joins(b"{\"resourceType\": \"Patient\"}", &Limits::default()),
         None

@@ -4,7 +4,7 @@ use super::*;
 use crate::call::Protocol;
 use crate::decode::Anomaly;
 
-const PREFACE: &[u8] = crate::decode::http2::PREFACE;
+const PREFACE: &[u8] = crate::decode::HTTP2_PREFACE;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
