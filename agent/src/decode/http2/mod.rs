@@ -158,36 +158,6 @@ impl Decoder {
         decoder
     }
 
-    /// Frames plainly begin in these bytes: strict enough to begin in the middle of a connection. Which half they are of is
-    /// told by the first header block that says so; `Some(None)`: not here.
-    pub fn joins(bytes: &[u8], limits: &Limits) -> Option<Option<Role>> {
-        let offset = resync::find(bytes, false)?;
-        let mut role = None;
-        for candidate in [Role::Requests, Role::Responses] {
-            let mut decoder = Decoder::at_frame(candidate);
-            decoder.take(
-                Bytes::copy_from_slice(&bytes[offset..]),
-                0,
-                limits,
-                &mut |told| match told {
-                    Told::Head { head, .. } if role.is_none() => {
-                        let told = match &head.line {
-                            StartLine::Request { method, target, .. } => {
-                                !method.is_empty() || !target.is_empty()
-                            }
-                            StartLine::Response { status } => *status != 0,
-                        };
-                        if told && !head.anomalies.contains(&Anomaly::InvalidPseudoHeader) {
-                            role = Some(candidate);
-                        }
-                    }
-                    _ => {}
-                },
-            );
-        }
-        Some(role)
-    }
-
     /// It began with these bytes, too few to tell what they are. They are no whole frame.
     pub fn began_with(&mut self, bytes: &[u8]) {
         match &mut self.state {

@@ -3,7 +3,11 @@
 //! A body may hold anything, also something that looks like a frame. So a chain must carry evidence: each header that
 //! stands exactly where the one before it says, and is one that RFC 9113 allows, adds to it.
 
+use bytes::Bytes;
+
+use super::super::{Anomaly, Limits, Role, StartLine};
 use super::frame::{FRAME_HEADER_BYTES, Header, flag, kind};
+use super::{Decoder, Told};
 
 /// Evidence that is enough, in bits: two frames and more.
 const EVIDENCE_MIN: u32 = 70;
@@ -87,6 +91,46 @@ fn plausible(header: &Header) -> Option<u32> {
     );
     let number = if header.stream < 1 << 20 { 10 } else { 0 };
     Some(if fixed { 36 + number } else { 24 + number })
+}
+
+impl Decoder {
+    /// Frames plainly begin in these bytes: strict enough to begin in the middle of a connection. Which half they are of is
+    /// told by the first header block that says so; `Some(None)`: not here.
+    pub fn joins(bytes: &[u8], limits: &Limits) -> Option<Option<Role>> {
+        if let Some(offset) = find(bytes, false) {
+            return Some(Decoder::role_of(&bytes[offset..], limits));
+        }
+        // Fewer frames are enough if one of them has a head that can be read.
+        let offset = find(bytes, true)?;
+        Decoder::role_of(&bytes[offset..], limits).map(Some)
+    }
+
+    /// The half that frames are of, by the first head that says so.
+    fn role_of(frames: &[u8], limits: &Limits) -> Option<Role> {
+        let mut role = None;
+        for candidate in [Role::Requests, Role::Responses] {
+            let mut decoder = Decoder::at_frame(candidate);
+            decoder.take(Bytes::copy_from_slice(frames), 0, limits, &mut |told| {
+                if let Told::Head { head, .. } = told
+                    && role.is_none()
+                {
+                    let is_told = match &head.line {
+                        StartLine::Request { method, target, .. } => !method.is_empty() || !target.is_empty(),
+                        StartLine::Response { status } => *status != 0,
+                    };
+                    let odd = [
+                        Anomaly::InvalidPseudoHeader,
+                        Anomaly::InvalidHeaderBlock,
+                        Anomaly::InvalidHeaderName,
+                    ];
+                    if is_told && !odd.iter().any(|odd| head.anomalies.contains(odd)) {
+                        role = Some(candidate);
+                    }
+                }
+            });
+        }
+        role
+    }
 }
 
 #[cfg(test)]

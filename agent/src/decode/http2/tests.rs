@@ -291,7 +291,7 @@ fn one_that_is_joined_late_finds_its_frames() {
         Some(Some(Role::Requests))
     );
     assert_eq!(
-        joins(b"{\"resourceType\": \"Patient\"}", &Limits::default()),
+        Decoder::joins(b"{\"resourceType\": \"Patient\"}", &Limits::default()),
         None
     );
     // An indexed field whose entry was made before.
