@@ -19,6 +19,7 @@ mod gate_tls;
 mod gate_wire;
 mod harness;
 mod inventory;
+mod http2;
 mod keep;
 mod lives;
 mod operator;
@@ -47,6 +48,7 @@ fn main() {
         every_call::STORIES,
         lives::STORIES,
         framing::STORIES,
+        http2::STORIES,
         ways::STORIES,
         enforce::STORIES,
         gate::STORIES,

@@ -30,7 +30,6 @@ pub const STORIES: &[Story] = &[
         what_cannot_be_configured_is_told,
     ),
     ("what_cannot_be_had_degrades", what_cannot_be_had_degrades),
-    ("http2_is_a_blind_spot", http2_is_a_blind_spot),
 ];
 
 /// What a command printed, and how it ended.
@@ -424,66 +423,6 @@ fn what_cannot_be_had_degrades() -> Result {
     ensure!(status["verdict"] == "degraded", "{status:#}");
     let lost = status["losses"]["jsonl"].as_u64().unwrap_or_default();
     ensure!(lost > 0, "what /dev/full did not take is not counted: {status:#}");
-    agent.end()?;
-    Ok(())
-}
-
-/// Accepts one connection, reads until the other side has nothing more to say, answers like a server of HTTP/2.
-const HTTP2: &str = r#"
-import socket, sys
-server = socket.create_server(("127.0.0.1", 0))
-client = socket.create_connection(server.getsockname())
-served, _ = server.accept()
-served.sendall(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64")
-client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-client.shutdown(socket.SHUT_WR)
-while served.recv(4096):
-    pass
-served.close()
-while client.recv(4096):
-    pass
-"#;
-
-fn http2_is_a_blind_spot() -> Result {
-    let world = World::new()?;
-    let document = json!({
-        "apiVersion": "apiward.io/v1",
-        "kind": "ApiPolicy",
-        "metadata": { "name": "blind" },
-        "spec": { "mode": "enforce", "onUnseen": "alert", "rules": [] },
-    });
-    let file = world.write("blind.yaml", format!("{document:#}\n"))?;
-    let mut agent = Agent::start(&world, |config| config["policies"] = json!([file]))?;
-    let script = world.write("http2.py", HTTP2)?;
-    Start::new(&world, Place::Inside, program("python3")?)
-        .name("http2")
-        .arg("-I")
-        .arg(script)
-        .run()?;
-    let status = agent.wait_status("the blind spot is named, with its bytes", |status| {
-        let spots = status["blind_spots"].as_array();
-        spots.is_some_and(|spots| {
-            spots.iter().any(|spot| {
-                spot["reason"] == "http2" && spot["flows"] == 2 && spot["bytes"].as_u64() > Some(0)
-            })
-        })
-    })?;
-    let coverage = &status["policies"][0]["coverage"];
-    ensure!(
-        coverage["flows"] == 2
-            && coverage["flows_enforceable"] == 0
-            && coverage["bytes_unseen"] == coverage["bytes"],
-        "it counts as enforceable: {coverage:#}"
-    );
-    agent.events.wait("both sides are told under the policy", |all| {
-        of_kind(all, "flow_loss")
-            .iter()
-            .filter(|loss| {
-                loss["reason"] == "unseen" && text(&loss["detail"]).starts_with("http2: policy blind")
-            })
-            .count()
-            == 2
-    })?;
     agent.end()?;
     Ok(())
 }

@@ -1,20 +1,46 @@
 //! The table of conversations: items in, calls out. What happens inside one is `conversation`'s.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::conversation::{Context, Conversation, Ended};
 use super::redact::Redactor;
+use super::streams::Streams;
 use super::{ApiCall, Options, Phase, Stats, Unread};
-use crate::capture::{FlowId, Hook, KernelTime};
+use crate::capture::{FlowId, FlowInfo, Hook, KernelTime};
 use crate::flow::Item;
 
 enum Known {
     Http(Box<Conversation>),
+    Streams(Box<Streams>),
     /// Some other protocol: remembered, so that its bytes are not looked at again.
     Other,
+}
+
+impl Known {
+    fn info(&mut self, flow: Arc<FlowInfo>) {
+        match self {
+            Known::Http(conversation) => conversation.info(flow),
+            Known::Streams(streams) => streams.info(flow),
+            Known::Other => {}
+        }
+    }
+
+    fn end(self, at: KernelTime, how: Ended, cx: &mut Context<'_>) {
+        match self {
+            Known::Http(mut conversation) => {
+                conversation.end(at, how, cx);
+                if let Some(mut streams) = conversation.take_successor() {
+                    streams.end(at, how, cx);
+                }
+            }
+            Known::Streams(mut streams) => streams.end(at, how, cx),
+            Known::Other => {}
+        }
+    }
 }
 
 /// All conversations of the host.
@@ -25,6 +51,7 @@ pub struct Calls {
     stats: Stats,
     bodies_bytes: usize,
     calls_open: usize,
+    decoders_bytes: usize,
     lost_at: Option<KernelTime>,
     unread: Vec<Unread>,
     /// Reused by ticks, which walk the table in pieces of their own choosing.
@@ -42,6 +69,7 @@ impl Calls {
             stats: Stats::default(),
             bodies_bytes: 0,
             calls_open: 0,
+            decoders_bytes: 0,
             lost_at: None,
             unread: Vec::new(),
             scratch: VecDeque::new(),
@@ -74,6 +102,7 @@ impl Calls {
             stats: &mut self.stats,
             bodies_bytes: &mut self.bodies_bytes,
             calls_open: &mut self.calls_open,
+            decoders_bytes: &mut self.decoders_bytes,
             lost_at: self.lost_at,
             unread: &mut self.unread,
             out,
@@ -91,52 +120,73 @@ impl Calls {
                         entry.insert(Known::Http(Box::new(Conversation::new(piece.flow.clone()))))
                     }
                 };
-                if let Known::Http(conversation) = known {
-                    conversation.piece(piece, &mut context);
-                    if conversation.is_over() {
-                        *known = Known::Other;
+                match known {
+                    Known::Http(conversation) => {
+                        conversation.piece(piece, &mut context);
+                        if let Some(streams) = conversation.take_successor() {
+                            *known = Known::Streams(streams);
+                        } else if conversation.is_over() {
+                            *known = Known::Other;
+                        }
                     }
+                    Known::Streams(streams) => streams.piece(piece, &mut context),
+                    Known::Other => {}
                 }
             }
             Item::Info(flow) => {
-                if let Some(Known::Http(conversation)) = self.conversations.get_mut(&flow.id) {
-                    conversation.info(flow);
+                if let Some(known) = self.conversations.get_mut(&flow.id) {
+                    known.info(flow);
                 }
             }
             Item::End { flow, at, reset } => {
-                if let Some(Known::Http(mut conversation)) = self.conversations.remove(&flow.id) {
-                    conversation.info(flow);
-                    conversation.end(at, if reset { Ended::Reset } else { Ended::Closed }, &mut context);
+                if let Some(mut known) = self.conversations.remove(&flow.id) {
+                    known.info(flow);
+                    known.end(at, if reset { Ended::Reset } else { Ended::Closed }, &mut context);
                 }
             }
             Item::Evicted { flow, at } => {
-                if let Some(Known::Http(mut conversation)) = self.conversations.remove(&flow.id) {
-                    conversation.end(at, Ended::Forgotten, &mut context);
+                if let Some(known) = self.conversations.remove(&flow.id) {
+                    known.end(at, Ended::Forgotten, &mut context);
                 }
             }
             Item::Stopped(stopped) => {
-                let fresh = || Known::Http(Box::new(Conversation::new(stopped.flow.clone())));
-                let known = match stopped.decision.hook != Hook::Ingress {
-                    // Its bytes come by themselves.
-                    true => self.conversations.entry(stopped.flow.id).or_insert_with(fresh),
+                let fresh = || Box::new(Conversation::new(stopped.flow.clone()));
+                let is_last = stopped.decision.hook == Hook::Ingress;
+                let known = match is_last {
                     // It is the last that the connection says, whatever came before it.
-                    false => match self.conversations.get_mut(&stopped.flow.id) {
-                        Some(known @ Known::Http(_)) => known,
-                        _ => &mut fresh(),
-                    },
+                    true => self.conversations.get_mut(&stopped.flow.id),
+                    // Its bytes come by themselves.
+                    false => Some(
+                        self.conversations
+                            .entry(stopped.flow.id)
+                            .or_insert_with(|| Known::Http(fresh())),
+                    ),
                 };
-                if let Known::Http(conversation) = known {
-                    conversation.stopped(stopped, &mut context);
+                let at = stopped.at;
+                match known {
+                    Some(Known::Http(conversation)) => conversation.stopped(stopped, &mut context),
+                    // Nobody here takes it up when it comes, so it is told as it is.
+                    Some(Known::Streams(_) | Known::Other) | None => {
+                        let mut alone = fresh();
+                        alone.stopped(stopped, &mut context);
+                        alone.end(at, Ended::Unwatched, &mut context);
+                    }
                 }
             }
             Item::Lost { at, .. } => self.lost_at = Some(at),
             Item::Tick { at } => {
                 for (id, known) in &mut self.conversations {
-                    if let Known::Http(conversation) = known {
-                        conversation.tick(at, &mut context);
-                        if conversation.is_over() {
-                            self.scratch.push_back(*id);
+                    match known {
+                        Known::Http(conversation) => {
+                            conversation.tick(at, &mut context);
+                            if let Some(streams) = conversation.take_successor() {
+                                *known = Known::Streams(streams);
+                            } else if conversation.is_over() {
+                                self.scratch.push_back(*id);
+                            }
                         }
+                        Known::Streams(streams) => streams.tick(at, &mut context),
+                        Known::Other => {}
                     }
                 }
                 for id in self.scratch.drain(..) {
@@ -155,22 +205,28 @@ impl Calls {
             stats: &mut self.stats,
             bodies_bytes: &mut self.bodies_bytes,
             calls_open: &mut self.calls_open,
+            decoders_bytes: &mut self.decoders_bytes,
             lost_at: self.lost_at,
             unread: &mut self.unread,
             out,
         };
         for (_, known) in self.conversations.drain() {
-            if let Known::Http(mut conversation) = known {
-                conversation.end(at, Ended::Unwatched, &mut context);
-            }
+            known.end(at, Ended::Unwatched, &mut context);
         }
     }
 
     /// Calls that have not ended.
     pub fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
-        self.conversations.values().flat_map(|known| match known {
-            Known::Http(conversation) => Some(conversation.open_calls()).into_iter().flatten(),
-            Known::Other => None.into_iter().flatten(),
+        self.conversations.values().flat_map(|known| {
+            let (conversation, streams) = match known {
+                Known::Http(conversation) => (Some(conversation.open_calls()), None),
+                Known::Streams(streams) => (None, Some(streams.open_calls())),
+                Known::Other => (None, None),
+            };
+            conversation
+                .into_iter()
+                .flatten()
+                .chain(streams.into_iter().flatten())
         })
     }
 

@@ -19,6 +19,7 @@ use bytes::{Buf, Bytes};
 use super::open::{Answer, Open};
 use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
+use super::streams::{self, Streams};
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Stopped};
 use crate::decode::{Decoder, Prefix, Role, Sniffed};
@@ -35,6 +36,7 @@ pub(super) struct Context<'a> {
     pub stats: &'a mut Stats,
     pub bodies_bytes: &'a mut usize,
     pub calls_open: &'a mut usize,
+    pub decoders_bytes: &'a mut usize,
     pub lost_at: Option<KernelTime>,
     pub unread: &'a mut Vec<Unread>,
     pub out: &'a mut dyn FnMut(Phase, &mut ApiCall),
@@ -123,6 +125,10 @@ pub(super) struct Conversation {
     decided: Option<Stopped>,
     /// Requests that have their whole answers.
     answered: u32,
+    /// The answer in progress makes the connection HTTP/2.
+    upgrades: bool,
+    /// What the connection is from here on.
+    successor: Option<Box<Streams>>,
     over: bool,
 }
 
@@ -150,6 +156,8 @@ impl Conversation {
             proxied: false,
             decided: None,
             answered: 0,
+            upgrades: false,
+            successor: None,
             over: false,
         }
     }
@@ -157,6 +165,11 @@ impl Conversation {
     /// Nothing of it will be a call any more.
     pub(super) fn is_over(&self) -> bool {
         self.over && self.open.is_empty()
+    }
+
+    /// The connection is another protocol from here on.
+    pub(super) fn take_successor(&mut self) -> Option<Box<Streams>> {
+        self.successor.take()
     }
 
     pub(super) fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
@@ -316,7 +329,17 @@ impl Conversation {
             // Perhaps the object's very first bytes, perhaps only the first that were seen.
             *late = false;
         }
-        if *late || (self.flow.joined_late && !buffer.is_empty()) {
+        let is_preface = bytes.starts_with(b"PRI * HTTP/2.0\r\n");
+        if (*late || self.flow.joined_late)
+            && expected.is_none()
+            && !is_preface
+            && let Some(requests) = streams::joined(bytes, piece.direction, &self.flow, cx)
+        {
+            let streams = Streams::late(self.flow.clone(), requests);
+            self.succeed(streams, [piece], cx);
+            return None;
+        }
+        if !is_preface && (*late || (self.flow.joined_late && !buffer.is_empty())) {
             let role = [Role::Requests, Role::Responses]
                 .into_iter()
                 .find(|role| expected.is_none_or(|expected| expected == *role) && role.begins(bytes));
@@ -361,9 +384,7 @@ impl Conversation {
             Sniffed::Requests => Role::Requests,
             Sniffed::Responses => Role::Responses,
             Sniffed::Http2 => {
-                cx.stats.flows_http2 += 1;
-                self.tell_unread(&piece, UnreadWhy::Http2, cx);
-                self.abandon();
+                self.begin_http2(piece, cx);
                 return None;
             }
             Sniffed::More | Sniffed::Other => {
@@ -386,6 +407,36 @@ impl Conversation {
         Some((role, piece))
     }
 
+    /// The preface of either side (RFC 9113 §3.4) begins the connection.
+    fn begin_http2(&mut self, piece: Piece, cx: &mut Context<'_>) {
+        let What::Chunk(bytes) = &piece.what else { return };
+        let requests = match bytes.first() {
+            Some(b'P') => piece.direction,
+            _ => opposite(piece.direction),
+        };
+        let mut streams = Streams::new(self.flow.clone(), requests, self.proxied_client);
+        let other = opposite(piece.direction);
+        if let Side::Undecided { buffer, late: false } = &self.lane_mut(other).side {
+            streams.began_with(other, buffer);
+        }
+        self.succeed(streams, [piece], cx);
+    }
+
+    /// The connection is HTTP/2 from here on; `pieces` are the first of it.
+    fn succeed(
+        &mut self,
+        mut streams: Streams,
+        pieces: impl IntoIterator<Item = Piece>,
+        cx: &mut Context<'_>,
+    ) {
+        cx.stats.flows_http2 += 1;
+        let waiting = std::mem::take(&mut self.responses_waiting);
+        self.abandon();
+        streams.pieces(pieces, cx);
+        streams.pieces(waiting, cx);
+        self.successor = Some(Box::new(streams));
+    }
+
     /// What follows is not for us.
     fn abandon(&mut self) {
         self.over = true;
@@ -396,7 +447,7 @@ impl Conversation {
     }
 }
 
-fn opposite(direction: Direction) -> Direction {
+pub(super) fn opposite(direction: Direction) -> Direction {
     match direction {
         Direction::Received => Direction::Sent,
         Direction::Sent => Direction::Received,
@@ -411,6 +462,6 @@ fn length_of(piece: &Piece) -> usize {
 }
 
 /// Bytes that a body limit or `sendfile` left out are known to be body; the others could have been anything.
-fn is_loss(reason: GapReason) -> bool {
+pub(super) fn is_loss(reason: GapReason) -> bool {
     !matches!(reason, GapReason::Limit | GapReason::Sendfile)
 }

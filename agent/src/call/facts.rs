@@ -118,6 +118,7 @@ pub(super) fn request(
         headers,
         anomalies,
         bytes,
+        unknown_fields,
         ..
     } = head;
     let (method, known_method, target_bytes) = match line {
@@ -129,7 +130,15 @@ pub(super) fn request(
         StartLine::Response { .. } => (Bytes::new(), None, Bytes::new()),
     };
     let fields = Fields::read(&headers);
-    let parsed = target::parse(&target_bytes, known_method == Some("CONNECT"));
+    let parsed = match target_bytes.is_empty() && unknown_fields > 0 {
+        // Not ambiguous, but not known.
+        true => target::Target::default(),
+        // RFC 8441: a CONNECT with a path.
+        false => target::parse(
+            &target_bytes,
+            known_method == Some("CONNECT") && target_bytes.first() != Some(&b'/'),
+        ),
+    };
     let authority = parsed.authority.as_ref().or(fields.host.as_ref());
     let (host, port) = authority
         .map(|authority| split_authority(authority))

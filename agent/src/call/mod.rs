@@ -14,6 +14,7 @@ mod open;
 mod operation;
 mod options;
 pub mod redact;
+mod streams;
 mod target;
 
 use std::net::SocketAddr;
@@ -30,7 +31,8 @@ pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 
-/// Names one call on one side, for ever: derived from the boot, the flow and the position of the request's head.
+/// Names one call on one side, for ever: derived from the boot, the flow and the position of the request's head
+/// (in HTTP/2, of its first frame: no two streams share it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u128);
 

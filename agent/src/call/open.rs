@@ -19,6 +19,24 @@ pub(super) enum Answer {
     Done(CallState),
 }
 
+/// Where a request's head lies in its direction.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub position: u64,
+    /// Behind its last byte.
+    pub head_end: u64,
+}
+
+impl Place {
+    /// Of a head that lies in one piece.
+    pub(super) fn of(position: u64, head_bytes: u32) -> Self {
+        Place {
+            position,
+            head_end: position + u64::from(head_bytes),
+        }
+    }
+}
+
 pub(super) struct Open {
     pub call: ApiCall,
     pub answer_to: AnswerTo,
@@ -48,12 +66,11 @@ impl Open {
         anomalies: Vec<Anomaly>,
         direction: CallDirection,
         piece: &Piece,
-        position: u64,
+        Place { position, head_end }: Place,
         upgrade: bool,
         cx: &Context<'_>,
     ) -> Self {
         let socket = matches!(piece.flow.id, FlowId::Socket(_));
-        let head_bytes = told.request.head_bytes;
         Open {
             call: ApiCall {
                 id: call_id(cx.boot_id, piece, position),
@@ -71,7 +88,7 @@ impl Open {
                 loss_overlap: false,
                 response_position: (socket && piece.other_position != 0)
                     .then_some(piece.other_position as u32),
-                head_end: socket.then_some((position as u32).wrapping_add(head_bytes)),
+                head_end: socket.then_some(head_end as u32),
                 stopped: None,
                 raw: told.raw,
             },
@@ -139,10 +156,20 @@ impl Open {
     }
 
     /// A response's oddities are named on the call, but do not make the request ambiguous.
-    fn note_of_response(&mut self, anomaly: Anomaly) {
+    pub(super) fn note_of_response(&mut self, anomaly: Anomaly) {
         if !self.call.anomalies.contains(&anomaly) {
             self.call.anomalies.push(anomaly);
         }
+    }
+
+    /// Its answer said that the connection is another protocol from here on, and the real one comes in that.
+    pub(super) fn reopen(&mut self) {
+        self.answer = Answer::Awaited;
+        self.switching = false;
+        self.may_switch = false;
+        self.call.response = None;
+        self.call.raw.response_headers = Vec::new();
+        self.response_body = Body::default();
     }
 
     pub(super) fn set_response_headers(&mut self, headers: Vec<(Bytes, Bytes)>) {

@@ -16,6 +16,10 @@ pub struct Limits {
     pub bodies_bytes_max: usize,
     /// Calls open on one flow (pipelining).
     pub flow_calls_max: usize,
+    /// Streams open on one connection of HTTP/2.
+    pub flow_streams_max: usize,
+    /// What the decoders of all connections of HTTP/2 hold (tables of fields, heads in progress).
+    pub decoders_bytes_max: usize,
     /// Calls open altogether.
     pub calls_max: usize,
     /// Flows with state of their own.
@@ -37,6 +41,8 @@ impl Default for Limits {
             body_bytes_max: 64 * 1024,
             bodies_bytes_max: 16 * 1024 * 1024,
             flow_calls_max: 256,
+            flow_streams_max: 4_096,
+            decoders_bytes_max: 64 * 1024 * 1024,
             calls_max: 65_536,
             flows_max: 65_536,
             flow_waiting_bytes_max: 128 * 1024,
@@ -87,7 +93,16 @@ pub struct Stats {
     pub waiting_bytes_given_up: u64,
     /// Times a direction lost step.
     pub out_of_step: u64,
+    /// Flows in HTTP/2.
     pub flows_http2: u64,
+    /// Streams of connections that were joined in the middle, with fields that are unknown, in the request or the answer.
+    pub streams_unknown: u64,
+    /// Answers that servers gave unasked, by push.
+    pub pushes: u64,
+    /// Connections of HTTP/2 whose tables were forgotten because all together held too much.
+    pub decoders_given_up: u64,
+    /// Flows that became WebSocket.
+    pub flows_websocket: u64,
     /// Flows of some other protocol.
     pub flows_other: u64,
     /// Flows not followed for want of room.
@@ -96,15 +111,12 @@ pub struct Stats {
     pub words_not_learnt: u64,
 }
 
-/// Conversations that nobody has asked for yet; beyond, they are counted alone ([`Stats::flows_http2`],
-/// [`Stats::out_of_step`]).
+/// Conversations that nobody has asked for yet; beyond, they are counted alone ([`Stats::out_of_step`]).
 pub(super) const UNREAD_LEN_MAX: usize = 4_096;
 
 /// Why requests of a conversation cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnreadWhy {
-    /// It is in HTTP/2, which this build tells and does not read.
-    Http2,
     /// Bytes are missing, by overload or by a way that is not seen, where requests may have been.
     Gap,
 }

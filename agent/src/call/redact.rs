@@ -398,6 +398,8 @@ pub(super) fn is_ambiguous(anomaly: Anomaly) -> bool {
                 | Anomaly::DuplicateHost
                 | Anomaly::HeadTooLong
                 | Anomaly::TooManyHeaders
+                | Anomaly::InvalidHeaderBlock
+                | Anomaly::InvalidPseudoHeader
         )
 }
 

@@ -4,6 +4,7 @@
 //! failure, and a gap is an input like any other.
 
 mod http1;
+mod http2;
 mod proxy;
 mod scan;
 mod sniff;
@@ -11,6 +12,7 @@ mod sniff;
 use bytes::Bytes;
 
 pub use self::http1::{Decoder, GapEffect};
+pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
 
@@ -80,7 +82,7 @@ pub enum Framing {
     /// That many bytes.
     Length(u64),
     Chunked,
-    /// At the connection's end.
+    /// At the end of the connection, or of the stream (HTTP/2).
     Close,
     /// The message is the last one: what follows is another protocol (CONNECT, 101).
     Switched,
@@ -97,8 +99,10 @@ pub struct Head {
     pub headers: Vec<(Bytes, Bytes)>,
     pub framing: Framing,
     pub anomalies: Vec<Anomaly>,
-    /// Bytes of the head, from its first line to the empty line.
+    /// Bytes of the head, from its first line to the empty line; in HTTP/2 of its frames.
     pub bytes: u32,
+    /// HTTP/2: fields whose entries in the table were made before anybody here looked. They are not among `headers`.
+    pub unknown_fields: u32,
     /// The version is HTTP/1.0.
     pub http10: bool,
     /// The sender closes after this message (or is a 1.0 peer that did not ask to keep the connection).
@@ -141,7 +145,7 @@ pub enum Broken {
     Overtaken,
 }
 
-/// Something in a message that RFC 9112 calls invalid, or that two parsers may read differently.
+/// Something in a message that RFC 9112 or RFC 9113 calls invalid, or that two parsers may read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Anomaly {
     DuplicateContentLength,
@@ -176,6 +180,20 @@ pub enum Anomaly {
     DataAfterClose,
     /// Whitespace between the request line and the first field (RFC 9112 §2.2).
     SpaceAfterStartLine,
+    /// A frame that its kind, length, stream or place forbids (RFC 9113 §6).
+    InvalidFrame,
+    /// A header block that HPACK cannot decode (RFC 7541).
+    InvalidHeaderBlock,
+    /// Pseudo-header fields are missing, repeated, unknown, or behind others (RFC 9113 §8.3).
+    InvalidPseudoHeader,
+    /// A field that only means something to one connection of HTTP/1 (RFC 9113 §8.2.2).
+    ConnectionField,
+    /// More or less content than the content length says (RFC 9113 §8.1.1).
+    ContentLengthMismatch,
+    /// On a stream that cannot carry it, or that is over (RFC 9113 §5.1).
+    InvalidStream,
+    /// Fields are unknown: the connection was joined in the middle, or lost bytes.
+    UnknownFields,
 }
 
 impl Anomaly {
@@ -210,6 +228,13 @@ impl Anomaly {
             Anomaly::Garbage => "garbage",
             Anomaly::DataAfterClose => "data-after-close",
             Anomaly::SpaceAfterStartLine => "space-after-start-line",
+            Anomaly::InvalidFrame => "invalid-frame",
+            Anomaly::InvalidHeaderBlock => "invalid-header-block",
+            Anomaly::InvalidPseudoHeader => "invalid-pseudo-header",
+            Anomaly::ConnectionField => "connection-field",
+            Anomaly::ContentLengthMismatch => "content-length-mismatch",
+            Anomaly::InvalidStream => "invalid-stream",
+            Anomaly::UnknownFields => "unknown-fields",
         }
     }
 
@@ -231,6 +256,8 @@ impl Anomaly {
                 | Anomaly::InvalidChunkSize
                 | Anomaly::InvalidChunkEnd
                 | Anomaly::SpaceAfterStartLine
+                | Anomaly::ConnectionField
+                | Anomaly::ContentLengthMismatch
         )
     }
 }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use smol_str::SmolStr;
 
 use super::address::{self, Client, contains};
-use super::index::Scratch;
+use super::index::{Scratch, Unknown};
 use super::rate::{Buckets, By, Key};
 use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
 use super::{Action, DecidedBy, Fit, Mode, Verdict, gate};
@@ -302,17 +302,26 @@ impl Engine {
         if ambiguous && !denies {
             return Stand::No;
         }
-        if !matches.auth.is_empty() && !matches.auth.contains(&call.request.auth) {
-            return Stand::No;
-        }
-        if matches
-            .hosts
-            .as_ref()
-            .is_some_and(|hosts| !hosts.has(&call.raw.host))
-        {
-            return Stand::No;
-        }
         let mut fit = Fit::Yes;
+        let unknown = Unknown::of(call);
+        if (unknown.path && !matches.paths.is_empty()) || (unknown.method && !matches.methods.is_empty()) {
+            fit = Fit::Unknown;
+        }
+        if !matches.auth.is_empty() {
+            fit = fit.and(match unknown.auth {
+                true => Fit::Unknown,
+                false => Fit::from(matches.auth.contains(&call.request.auth)),
+            });
+        }
+        if let Some(hosts) = &matches.hosts {
+            fit = fit.and(match unknown.host {
+                true => Fit::Unknown,
+                false => Fit::from(hosts.has(&call.raw.host)),
+            });
+        }
+        if fit == Fit::No {
+            return Stand::No;
+        }
         if let Some(peers) = &matches.peers {
             fit = fit.and(peer.map_or(Fit::Unknown, |peer| Fit::from(peers.has(peer))));
         }

@@ -11,7 +11,7 @@ use super::Action;
 use super::path::{Segment, split};
 use super::reading;
 use super::set::{OnAmbiguous, Policy, Rule};
-use crate::call::{ApiCall, CallDirection};
+use crate::call::{Anomaly, ApiCall, CallDirection};
 
 /// Rules, by position.
 type Bits = Vec<u64>;
@@ -29,9 +29,35 @@ pub(super) struct Index {
     any_path: Bits,
     /// Rules with paths of policies that deny what is ambiguous.
     ambiguous: Bits,
+    /// Rules with paths that deny: where the path is not known, the policy's `onUnseen` says.
+    unknown: Bits,
     /// Rules that allow: of a path with several readings, they have to match all.
     allowing: Bits,
     nodes: Vec<Node>,
+}
+
+/// What of a request is not known, because its connection was joined in the middle (HTTP/2).
+#[derive(Clone, Copy, Default)]
+pub(super) struct Unknown {
+    pub method: bool,
+    pub path: bool,
+    pub host: bool,
+    pub auth: bool,
+}
+
+impl Unknown {
+    pub(super) fn of(call: &ApiCall) -> Unknown {
+        if !call.anomalies.contains(&Anomaly::UnknownFields) {
+            return Unknown::default();
+        }
+        Unknown {
+            method: call.raw.method.is_empty(),
+            path: call.raw.target.is_empty(),
+            host: call.raw.host.is_empty(),
+            // Any field may be the one that authenticates.
+            auth: true,
+        }
+    }
 }
 
 /// A node of the trie.
@@ -69,6 +95,7 @@ impl Index {
             methods: Vec::new(),
             any_path: empty(),
             ambiguous: empty(),
+            unknown: empty(),
             allowing: empty(),
             nodes: vec![Node::default()],
         };
@@ -99,6 +126,9 @@ impl Index {
                 && matches!(rule.action, Action::Deny | Action::Kill)
             {
                 set(&mut index.ambiguous, position);
+            }
+            if !rule.matches.paths.is_empty() && matches!(rule.action, Action::Deny | Action::Kill) {
+                set(&mut index.unknown, position);
             }
             for path in &rule.matches.paths {
                 index.insert(&path.segments, path.rest, position as u32);
@@ -144,6 +174,12 @@ impl Index {
             } = scratch;
             self.walk(path, bits, active, next);
         }
+        let unknown = Unknown::of(call);
+        if unknown.path {
+            for (bits, denying) in scratch.bits.iter_mut().zip(&self.unknown) {
+                *bits |= denying;
+            }
+        }
         let direction = match call.direction {
             CallDirection::Inbound => &self.inbound,
             CallDirection::Outbound => &self.outbound,
@@ -157,7 +193,8 @@ impl Index {
             if call.ambiguous {
                 scratch.bits[word] |= self.ambiguous[word];
             }
-            scratch.bits[word] &= direction[word] & method[word];
+            let method = if unknown.method { u64::MAX } else { method[word] };
+            scratch.bits[word] &= direction[word] & method;
         }
     }
 

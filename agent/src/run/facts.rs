@@ -151,13 +151,6 @@ impl Agent {
                 bytes: blind.bytes,
                 flows: blind.flows,
             })
-            .chain(self.unread.blind().map(|(exe, blind)| BlindSpot {
-                exe: exe.to_string(),
-                pid: blind.pid,
-                reason: super::unread::HTTP2.to_owned(),
-                bytes: blind.bytes,
-                flows: blind.flows,
-            }))
             .collect()
     }
 
@@ -265,7 +258,8 @@ impl Agent {
             ("bytes-missing", flow.bytes_missing),
             ("calls-given-up", calls.calls_given_up),
             ("flows-given-up", calls.flows_given_up),
-            ("flows-http2-unread", calls.flows_http2),
+            ("streams-unknown", calls.streams_unknown),
+            ("decoders-given-up", calls.decoders_given_up),
             ("responses-unpaired", calls.responses_unpaired),
             ("body-bytes-given-up", calls.body_bytes_given_up),
             ("waiting-bytes-given-up", calls.waiting_bytes_given_up),

@@ -14,7 +14,6 @@ mod prove;
 mod scope;
 mod start;
 mod turn;
-mod unread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +39,8 @@ use crate::telemetry::Telemetry;
 pub use start::start;
 use turn::Turn;
 
+/// Why a connection is unseen: bytes are missing, by overload or by a way that no hook sees, where requests may have been.
+const GAP: &str = "gap";
 /// Records taken before anything else is looked after.
 const DRAIN_RECORDS_MAX: usize = 1_024;
 /// Pause between two looks at the ring while there is traffic and nothing to enforce.
@@ -110,7 +111,6 @@ pub struct Agent {
     /// Operations of exempt processes, by the kernel's count.
     operations_exempt: u64,
     held: Option<Held>,
-    unread: unread::Unread,
     paths_raw: bool,
     run_times: RunTimes,
     ticks: u64,
@@ -319,13 +319,13 @@ impl Agent {
                     reason,
                 } => unseen.push((info, process, reason)),
                 Notice::Ended {
-                    cookie,
                     process,
                     bytes,
                     enforceable,
                     seen,
+                    ..
                 } => {
-                    ended.push((cookie, process, bytes, enforceable, seen));
+                    ended.push((process, bytes, enforceable, seen));
                 }
                 Notice::Executed { at, process, file } => {
                     executables.list(process.exe.as_ref(), file, maps);
@@ -345,25 +345,19 @@ impl Agent {
         // Before the ends: a short connection may have begun and ended in this batch.
         for call::Unread { flow, process, why } in self.pipeline.calls.take_unread() {
             match why {
-                call::UnreadWhy::Gap => self.unseen(&flow, &process, unread::GAP),
-                call::UnreadWhy::Http2 if self.unread.began(flow.carrier, &process) => {
-                    self.unseen(&flow, &process, unread::HTTP2);
-                }
-                call::UnreadWhy::Http2 => {}
+                call::UnreadWhy::Gap => self.unseen(&flow, &process, GAP),
             }
         }
-        for (cookie, process, bytes, enforceable, seen) in ended {
-            let http2 = self.unread.ended(cookie, bytes);
+        for (process, bytes, enforceable, seen) in ended {
             self.pipeline.judge.flow_ended(&Ended {
                 process: &process,
                 bytes,
-                out_of_reach: match (http2, seen, enforceable) {
-                    (true, _, _) => Some(unread::HTTP2),
-                    (_, false, _) => Some("unknown-tls"),
-                    (_, _, false) => Some(prove::UNENFORCEABLE),
+                out_of_reach: match (seen, enforceable) {
+                    (false, _) => Some("unknown-tls"),
+                    (_, false) => Some(prove::UNENFORCEABLE),
                     _ => None,
                 },
-                seen: seen && !http2,
+                seen,
             });
         }
         for (info, process, reason) in unseen {

@@ -197,7 +197,6 @@ fn attach(
         proof,
         operations_exempt: 0,
         held: None,
-        unread: super::unread::Unread::default(),
         paths_raw,
         run_times,
         ticks: 0,

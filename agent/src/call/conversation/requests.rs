@@ -1,7 +1,7 @@
 //! The direction that carries the requests.
 
 use super::{Context, Conversation, Side, is_loss};
-use crate::call::open::{Answer, Open};
+use crate::call::open::{Answer, Open, Place};
 use crate::call::{CallDirection, Phase, UnreadWhy, facts};
 use crate::capture::{Direction, KernelTime};
 use crate::decode::{Anomaly, AnswerTo, Broken, Event, GapEffect, Head, Role};
@@ -135,8 +135,9 @@ impl Conversation {
         let (told, anomalies) =
             facts::request(head, piece.at, direction, &self.flow, &piece.process, cx.redactor);
         let position = self.lane_mut(piece.direction).message_position;
+        let place = Place::of(position, told.request.head_bytes);
         let mut open = Box::new(Open::new(
-            told, anomalies, direction, piece, position, may_switch, cx,
+            told, anomalies, direction, piece, place, may_switch, cx,
         ));
         if std::mem::take(&mut self.unsolicited) {
             open.note(Anomaly::UnsolicitedResponse);

@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::{Context, Conversation, Ended, Side, is_loss, length_of};
 use crate::call::CallState;
 use crate::call::open::{Answer, Open};
+use crate::call::streams::Streams;
 use crate::capture::KernelTime;
 use crate::decode::{Broken, Event, Framing, GapEffect, Head, Role, StartLine};
 use crate::flow::{Piece, What};
@@ -123,6 +126,9 @@ impl Conversation {
                     };
                     self.response_event(event, Some(&piece), piece.at, Ended::Closed, cx);
                     if self.over {
+                        piece.position += (length - input.len()) as u64;
+                        piece.what = What::Chunk(input);
+                        self.hand_over(piece, cx);
                         return;
                     }
                 }
@@ -164,6 +170,7 @@ impl Conversation {
             Event::Body(bytes) => open.add_response_body(bytes, cx),
             Event::Missed(bytes) => open.response_body.miss(bytes),
             Event::Anomaly(anomaly) => open.note(anomaly),
+            Event::End if open.switching && self.upgrades => self.upgrade(at, cx),
             Event::End if open.switching => {
                 open.answer = Answer::Done(CallState::Switched);
                 self.switch(cx);
@@ -211,6 +218,7 @@ impl Conversation {
         let open = &mut self.open[index];
         open.begin_answer(status, &head, started_at, piece.at);
         open.switching = head.framing == Framing::Switched;
+        self.upgrades = status == 101 && is_h2c(&head.headers);
         open.set_response_headers(head.headers);
         let (declined, paused) = (
             !open.request_done,
@@ -241,9 +249,49 @@ impl Conversation {
         (!self.requests_lost || begun_before(&self.open[first])).then_some(first)
     }
 
+    /// The connection goes on in HTTP/2, and the call as its first stream (RFC 7540 §3.2).
+    fn upgrade(&mut self, at: KernelTime, cx: &mut Context<'_>) {
+        let begun = self.open.iter().position(|open| open.answer == Answer::Begun);
+        let (Some(mut open), Some(requests)) =
+            (begun.and_then(|begun| self.open.remove(begun)), self.requests)
+        else {
+            return self.switch(cx);
+        };
+        if !open.request_done {
+            open.end_request(at, true, cx);
+        }
+        let mut streams = Streams::new(self.flow.clone(), requests, self.proxied_client);
+        streams.upgraded(open);
+        cx.stats.flows_http2 += 1;
+        let later = std::mem::take(&mut self.requests_waiting);
+        let answers = std::mem::take(&mut self.responses_waiting);
+        self.switch(cx);
+        self.responses_waiting = answers;
+        streams.pieces(later, cx);
+        self.successor = Some(Box::new(streams));
+    }
+
+    /// The rest of the chunk that switched protocols, and what waits behind it, is the successor's.
+    fn hand_over(&mut self, rest: Piece, cx: &mut Context<'_>) {
+        let waiting = std::mem::take(&mut self.responses_waiting);
+        if let Some(successor) = &mut self.successor {
+            if length_of(&rest) > 0 {
+                successor.piece(rest, cx);
+            }
+            successor.pieces(waiting, cx);
+        }
+    }
+
     /// Another protocol takes the connection over.
     pub(super) fn switch(&mut self, cx: &mut Context<'_>) {
         self.abandon();
         self.settle(cx);
     }
+}
+
+/// The answer to an upgrade says that it is done.
+fn is_h2c(headers: &[(Bytes, Bytes)]) -> bool {
+    headers
+        .iter()
+        .any(|(name, value)| name.as_ref() == b"upgrade" && value.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }

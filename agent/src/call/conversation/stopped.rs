@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{Context, Conversation};
-use crate::call::open::Open;
+use crate::call::open::{Open, Place};
 use crate::call::{CallDirection, CallState, Phase, facts};
 use crate::capture::{Decision, Direction, Hook, KernelTime, Stopped};
 use crate::decode::{AnswerTo, Decoder, Event, Framing, Head, Limits, Role, StartLine};
@@ -81,7 +81,8 @@ fn tell(stopped: Stopped, proxied_client: Option<SocketAddr>, cx: &mut Context<'
         &piece.process,
         cx.redactor,
     );
-    let mut open = Open::new(told, anomalies, direction, &piece, stopped.position, false, cx);
+    let place = Place::of(stopped.position, told.request.head_bytes);
+    let mut open = Open::new(told, anomalies, direction, &piece, place, false, cx);
     open.call.raw.proxied_client = proxied_client;
     open.call.stopped = Some(stopped.decision);
     if is_lost {
@@ -107,6 +108,7 @@ fn lost() -> Head {
         framing: Framing::None,
         anomalies: Vec::new(),
         bytes: 0,
+        unknown_fields: 0,
         http10: false,
         close: true,
         upgrade: false,

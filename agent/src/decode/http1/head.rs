@@ -65,6 +65,7 @@ pub(super) fn parse(head: &[u8], role: Role, answer_to: AnswerTo, limits: &Limit
         framing: Framing::None,
         anomalies,
         bytes: u32::try_from(head.len()).unwrap_or(u32::MAX),
+        unknown_fields: 0,
         http10,
         close: false,
         upgrade: false,

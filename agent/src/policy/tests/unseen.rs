@@ -32,6 +32,49 @@ fn what_is_not_known_falls_under_on_unseen() {
     );
 }
 
+/// A stream of HTTP/2 whose fields are in a table from before the agent: it is neither taken for what it may not be nor
+/// let through by what it does not show.
+#[test]
+fn unknown_fields_fall_under_on_unseen() {
+    let known = call("GET", "/x");
+    let mut no_path = known.clone();
+    no_path.anomalies = vec![crate::call::Anomaly::UnknownFields];
+    no_path.raw.target = Bytes::new();
+    no_path.raw.path = None;
+    let mut no_host = known.clone();
+    no_host.anomalies = no_path.anomalies.clone();
+    no_host.raw.host = String::new();
+    let mut no_method = no_path.clone();
+    no_method.raw.method = Bytes::new();
+    for (condition, call, concerned) in [
+        ("paths: [/x]", &no_path, true),
+        ("paths: [/x]", &no_host, false),
+        ("hosts: { not: [example.org] }", &no_host, true),
+        ("hosts: { not: [example.org] }", &no_path, false),
+        ("auth: none", &no_path, true),
+        ("methods: [DELETE]", &no_method, true),
+        ("methods: [DELETE]", &no_path, false),
+        ("methods: [DELETE], paths: [/x]", &no_path, false),
+    ] {
+        for (unseen, action) in [
+            ("allow", Action::Allow),
+            ("alert", Action::Alert),
+            ("cut", Action::Deny),
+        ] {
+            let set = set(&format!(
+                "mode: enforce\nonUnseen: {unseen}\nonAmbiguous: deny\nrules:\n  - {{ name: r, match: {{ {condition} }}, action: deny }}"
+            ));
+            let verdict = engine(&set).evaluate(call, &[], Phase::Head).expect("final");
+            let direct = verdict.rule == "r";
+            match concerned {
+                true => assert_eq!((direct, verdict.action), (false, action), "{condition} {unseen}"),
+                // Settled by what is known.
+                false => assert_ne!(verdict.rule, "onUnseen", "{condition} {unseen}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn unseen_traffic_of_a_workload() {
     let set =

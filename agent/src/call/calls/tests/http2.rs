@@ -1,0 +1,384 @@
+//! Whole connections of HTTP/2, record by record.
+
+use super::*;
+use crate::call::Protocol;
+use crate::decode::Anomaly;
+
+const PREFACE: &[u8] = crate::decode::HTTP2_PREFACE;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in fields {
+        bytes.push(0);
+        for text in [name, value] {
+            bytes.push(text.len() as u8);
+            bytes.extend(text.as_bytes());
+        }
+    }
+    bytes
+}
+
+fn head(method: &str, path: &str) -> Vec<u8> {
+    block(&[
+        (":method", method),
+        (":scheme", "http"),
+        (":authority", "localhost:8080"),
+        (":path", path),
+    ])
+}
+
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    frame(1, END_HEADERS | END_STREAM, stream, &head("GET", path))
+}
+
+fn ok(stream: u32) -> Vec<u8> {
+    frame(1, END_HEADERS, stream, &block(&[(":status", "200")]))
+}
+
+fn data(stream: u32, bytes: &[u8], ends: bool) -> Vec<u8> {
+    frame(0, u8::from(ends), stream, bytes)
+}
+
+fn settings() -> Vec<u8> {
+    frame(4, 0, 0, &[0, 3, 0, 0, 0, 100])
+}
+
+/// A server's side of a connection that has begun.
+fn begun() -> Scene {
+    let mut scene = Scene::server();
+    scene.received([PREFACE, &settings()].concat()).sent(settings());
+    scene
+}
+
+#[test]
+fn a_call_has_its_facts() {
+    let mut scene = begun();
+    scene.received(get(1, "/fhir/Patient/1?name=x"));
+    let at = scene.positions;
+    let ended = scene
+        .sent(frame(
+            1,
+            END_HEADERS,
+            1,
+            &block(&[(":status", "200"), ("content-type", "application/json")]),
+        ))
+        .sent(data(1, b"{}", true))
+        .close(false);
+    assert_eq!(ended, "GET /fhir/Patient/{id} -> 200 [2/2] answered");
+    let call = &scene.ended[0];
+    assert_eq!(call.protocol, Protocol::Http2);
+    assert_eq!(call.direction, CallDirection::Inbound);
+    assert_eq!(call.request.host, "localhost:8080");
+    assert_eq!(call.raw.path.as_deref(), Some("/fhir/Patient/1"));
+    assert_eq!(call.raw.response_body, "{}");
+    assert_eq!(call.response_position, Some(at[1]));
+    assert_eq!(call.head_end, Some(at[0]));
+    assert!(!call.ambiguous);
+    assert_eq!(scene.calls.stats().calls_open, 0);
+    assert_eq!(scene.calls.take_unread().len(), 0, "it is read");
+}
+
+#[test]
+fn the_server_may_speak_first_and_answers_may_be_told_before_requests() {
+    let mut scene = Scene::server();
+    scene.sent(settings()).received(PREFACE).received(settings());
+    scene.sent([ok(1), data(1, b"x", true)].concat());
+    scene.received(get(1, "/api")).sent(ok(3));
+    scene.sent(data(3, b"y", true)).received(get(3, "/api"));
+    assert_eq!(
+        scene.close(false),
+        "GET /api -> 200 [1/1] answered\nGET /api -> 200 [1/1] answered"
+    );
+    // The preface in pieces.
+    let mut scene = Scene::server();
+    for byte in [PREFACE, &settings(), &get(1, "/api")].concat() {
+        scene.received([byte]);
+    }
+    for byte in [settings(), ok(1), data(1, b"x", true)].concat() {
+        scene.sent([byte]);
+    }
+    assert_eq!(scene.close(false), "GET /api -> 200 [1/1] answered");
+}
+
+#[test]
+fn a_thousand_interleaved_streams() {
+    let mut scene = begun();
+    let streams = || (0..1_000u32).map(|index| 2 * index + 1);
+    for stream in streams() {
+        scene.received(frame(
+            1,
+            END_HEADERS,
+            stream,
+            &head("POST", &format!("/api/{stream}")),
+        ));
+    }
+    assert_eq!(scene.calls.stats().calls_open, 1_000);
+    for part in 0..3 {
+        for stream in streams()
+            .filter(|stream| stream % 3 == part)
+            .chain(streams().filter(|stream| stream % 3 != part))
+        {
+            scene.received(data(stream, &[b'r'; 3], part == 2));
+        }
+    }
+    for stream in streams().collect::<Vec<_>>().into_iter().rev() {
+        scene.sent(ok(stream));
+    }
+    for stream in streams() {
+        let body = stream.to_string();
+        scene.sent(data(stream, body.as_bytes(), true));
+    }
+    scene.close(false);
+    assert_eq!(scene.ended.len(), 1_000);
+    for call in &scene.ended {
+        assert_eq!(call.state, CallState::Answered);
+        let path = call.raw.path.clone().unwrap();
+        assert_eq!(
+            path.strip_prefix("/api/").unwrap().as_bytes(),
+            call.raw.response_body
+        );
+        assert_eq!(call.raw.request_body, "r".repeat(9));
+    }
+    let ids: std::collections::HashSet<_> = scene.ended.iter().map(|call| call.id).collect();
+    assert_eq!(ids.len(), 1_000);
+    assert_eq!(scene.calls.stats().calls_open, 0);
+    assert_eq!(scene.calls.bodies_bytes(), 0);
+}
+
+#[test]
+fn resets_goaway_and_ends() {
+    let reset = |stream| frame(3, 0, stream, &[0, 0, 0, 8]);
+    let mut scene = begun();
+    scene.received([get(1, "/api"), get(3, "/api"), get(5, "/api"), get(7, "/api")].concat());
+    scene.received(reset(1)).sent(ok(3)).sent(reset(3));
+    scene.sent(frame(7, 0, 0, &[0, 0, 0, 5, 0, 0, 0, 0]));
+    assert_eq!(
+        scene.close(false),
+        "GET /api -> - reset\nGET /api -> 200 [0/0 cut] reset\nGET /api -> - reset\nGET /api -> - closed"
+    );
+    let mut scene = begun();
+    scene
+        .received(frame(1, END_HEADERS, 1, &head("POST", "/api")))
+        .received(data(1, b"half", false));
+    assert_eq!(scene.close(true), "POST /api [4/4 cut] -> - reset");
+    // Answered before the request was whole, and the rest is called off.
+    let mut scene = begun();
+    scene
+        .received(frame(1, END_HEADERS, 1, &head("POST", "/api")))
+        .received(data(1, b"half", false));
+    scene
+        .sent(frame(
+            1,
+            END_HEADERS | END_STREAM,
+            1,
+            &block(&[(":status", "413")]),
+        ))
+        .sent(reset(1));
+    assert_eq!(scene.told.trim_end(), "POST /api [4/4 cut] -> 413 answered");
+}
+
+#[test]
+fn trailers_interim_answers_and_pushes() {
+    let mut scene = begun();
+    scene.received(get(1, "/api"));
+    scene.sent(frame(1, END_HEADERS, 1, &block(&[(":status", "103")])));
+    scene.sent(frame(
+        5,
+        END_HEADERS,
+        1,
+        &[&[0, 0, 0, 2][..], &head("GET", "/index.html")].concat(),
+    ));
+    scene.sent(ok(1)).sent(data(1, b"x", false));
+    scene.sent(frame(
+        1,
+        END_HEADERS | END_STREAM,
+        1,
+        &block(&[("checksum", "7")]),
+    ));
+    scene.sent(ok(2)).sent(data(2, b"pushed", true));
+    assert_eq!(
+        scene.close(false),
+        "GET /api -> 200 [1/1] answered\nGET /index.html -> 200 [6/6] answered"
+    );
+    assert_eq!(scene.calls.stats().pushes, 1);
+    let headers = &scene.ended[0].raw.response_headers;
+    assert!(
+        headers
+            .iter()
+            .any(|(name, value)| name.as_ref() == b"checksum" && value.as_ref() == b"7")
+    );
+    assert_eq!(scene.ended[1].response_position, None);
+}
+
+#[test]
+fn an_upgrade_goes_on_as_stream_1() {
+    let mut scene = Scene::server();
+    scene.received(
+        "GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \
+         AAMAAABkAAQAAP__\r\n\r\n",
+    );
+    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    scene.sent([&switch[..], &settings(), &ok(1)].concat());
+    scene.received([PREFACE, &settings(), &get(3, "/fhir/Patient")].concat());
+    scene.sent([data(1, b"one", true), ok(3), data(3, b"three", true)].concat());
+    assert_eq!(
+        scene.close(false),
+        "GET /api -> 200 [3/3] answered\nGET /fhir/Patient -> 200 [5/5] answered"
+    );
+    assert_eq!(scene.calls.stats().flows_http2, 1);
+    assert_eq!(scene.calls.stats().calls_open, 0);
+    // What the client says at once waits for the answer.
+    let mut scene = Scene::server();
+    scene.received(
+        "GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n\r\n",
+    );
+    scene.received([PREFACE, &settings(), &get(3, "/fhir/Patient")].concat());
+    scene
+        .sent(switch)
+        .sent(settings())
+        .sent([ok(3), data(3, b"three", true)].concat());
+    scene.sent([ok(1), data(1, b"one", true)].concat());
+    assert_eq!(
+        scene.close(false),
+        "GET /fhir/Patient -> 200 [5/5] answered\nGET /api -> 200 [3/3] answered"
+    );
+}
+
+#[test]
+fn one_that_is_joined_in_the_middle() {
+    let mut scene = Scene::new(FlowId::Socket(1), true);
+    // The end of something, then a request whose path is in the table already.
+    let window = frame(8, 0, 0, &[0, 0, 1, 0]);
+    scene.received(
+        [
+            b"...".to_vec(),
+            frame(1, 5, 7, &[0x82, 0xbe, 0x86, 0xbf]),
+            window.clone(),
+        ]
+        .concat(),
+    );
+    scene.sent([ok(7), data(7, b"x", true)].concat());
+    scene
+        .received(get(9, "/fhir/Patient/2"))
+        .sent([ok(9), data(9, b"y", true)].concat());
+    assert_eq!(
+        scene.close(false),
+        "GET  -> 200 [1/1] answered !unknown-fields\nGET /fhir/Patient/{id} -> 200 [1/1] answered"
+    );
+    assert_eq!(scene.calls.stats().streams_unknown, 1);
+    assert!(!scene.ended[0].ambiguous, "unknown is not ambiguous");
+    assert!(scene.ended[0].raw.path.is_none());
+    // Only answers tell: the calls before are nobody's.
+    let mut scene = Scene::new(FlowId::Socket(1), true);
+    scene.sent([data(7, b"tail", true), ok(9), data(9, b"x", true)].concat());
+    scene
+        .later(1)
+        .received([window, get(11, "/api")].concat())
+        .sent(ok(11))
+        .sent(data(11, b"", true));
+    assert_eq!(scene.close(false), "GET /api -> 200 answered");
+    assert_eq!(scene.calls.stats().responses_unpaired, 1);
+}
+
+#[test]
+fn what_is_lost_is_said() {
+    let mut scene = begun();
+    scene
+        .received(get(1, "/api"))
+        .sent(ok(1))
+        .sent(data(1, &[b'x'; 100], false));
+    scene.lose(Direction::Sent, &"y".repeat(50));
+    scene.sent([data(1, b"end", true), frame(8, 0, 0, &[0, 0, 1, 0])].concat());
+    scene.later(1);
+    assert_eq!(
+        scene.told.trim_end(),
+        "GET /api -> 200 [103/103 cut] answered loss"
+    );
+    scene.received(get(3, "/api"));
+    scene.lose(Direction::Received, &"z".repeat(50));
+    scene
+        .received([get(5, "/api"), frame(8, 0, 0, &[0, 0, 1, 0])].concat())
+        .later(1);
+    let told = scene.calls.take_unread();
+    assert_eq!(
+        told.iter().map(|one| one.why).collect::<Vec<_>>(),
+        [UnreadWhy::Gap]
+    );
+    assert_eq!(scene.calls.stats().calls_open, 2);
+    scene.close(false);
+}
+
+#[test]
+fn what_is_malformed_is_an_anomaly() {
+    let mut scene = begun();
+    scene.received(frame(0, 0, 0, b"x"));
+    scene.received(frame(
+        1,
+        END_HEADERS | END_STREAM,
+        1,
+        &[&head("GET", "/api")[..], &block(&[("connection", "x")])].concat(),
+    ));
+    scene.sent([ok(1), data(1, b"x", true)].concat());
+    assert_eq!(
+        scene.close(false),
+        "GET /api -> 200 [1/1] answered !connection-field !invalid-frame"
+    );
+    assert!(scene.ended[0].anomalies.contains(&Anomaly::ConnectionField) && scene.ended[0].ambiguous);
+}
+
+#[test]
+fn streams_and_tables_are_bounded() {
+    let mut options = options();
+    options.limits.flow_streams_max = 4;
+    let mut scene = Scene::with(FlowId::Socket(1), false, options.clone());
+    scene.received([PREFACE, &settings()].concat());
+    for stream in 0..10 {
+        scene.received(get(2 * stream + 1, "/api"));
+    }
+    assert_eq!(scene.calls.stats().calls_open, 4);
+    assert_eq!(scene.calls.stats().calls_given_up, 6);
+    scene.close(false);
+    assert_eq!(scene.calls.stats().calls_open, 0);
+    // A table that holds more than all may.
+    options.limits.decoders_bytes_max = 1_000;
+    let mut scene = Scene::with(FlowId::Socket(1), false, options);
+    scene.received([PREFACE, &settings()].concat());
+    for stream in 0..30u32 {
+        let mut fields = head("GET", "/api");
+        fields.extend([0x40, 1, b'a' + stream as u8, 60]);
+        fields.extend([b'x'; 60]);
+        scene.received(frame(1, END_HEADERS | END_STREAM, 2 * stream + 1, &fields));
+    }
+    assert!(scene.calls.stats().decoders_given_up > 0);
+    scene.close(false);
+}
+
+#[test]
+fn inside_tls_it_is_the_same() {
+    let mut scene = Scene::new(
+        FlowId::Tls {
+            pid: 7,
+            object: 1,
+            generation: 1,
+        },
+        false,
+    );
+    scene
+        .received([PREFACE, &settings(), &get(1, "/api")].concat())
+        .sent([settings(), ok(1), data(1, b"x", true)].concat());
+    assert_eq!(scene.close(false), "GET /api -> 200 [1/1] answered");
+    assert_eq!(
+        (scene.ended[0].response_position, scene.ended[0].head_end),
+        (None, None)
+    );
+}
