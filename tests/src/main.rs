@@ -18,6 +18,7 @@ mod gate_edges;
 mod gate_tls;
 mod gate_wire;
 mod harness;
+mod healthcare;
 mod keep;
 mod lives;
 mod operator;
@@ -57,6 +58,7 @@ fn main() {
         containers::STORIES,
         operator::STORIES,
         prove::STORIES,
+        healthcare::STORIES,
     ]
     .concat()
     .into_iter()

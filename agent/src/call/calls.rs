@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::conversation::{Context, Conversation, Ended};
+use super::mllp::Mllp;
 use super::redact::Redactor;
 use super::{ApiCall, Options, Phase, Stats, Unread};
 use crate::capture::{FlowId, Hook, KernelTime};
@@ -13,6 +14,7 @@ use crate::flow::Item;
 
 enum Known {
     Http(Box<Conversation>),
+    Mllp(Box<Mllp>),
     /// Some other protocol: remembered, so that its bytes are not looked at again.
     Other,
 }
@@ -91,29 +93,53 @@ impl Calls {
                         entry.insert(Known::Http(Box::new(Conversation::new(piece.flow.clone()))))
                     }
                 };
-                if let Known::Http(conversation) = known {
-                    conversation.piece(piece, &mut context);
-                    if conversation.is_over() {
-                        *known = Known::Other;
+                match known {
+                    Known::Http(conversation) => {
+                        conversation.piece(piece, &mut context);
+                        if let Some(piece) = conversation.take_mllp() {
+                            let mut mllp = Box::new(Mllp::new(piece.flow.clone()));
+                            mllp.piece(piece, &mut context);
+                            *known = Known::Mllp(mllp);
+                        } else if conversation.is_over() {
+                            *known = Known::Other;
+                        }
                     }
+                    Known::Mllp(mllp) => {
+                        let flow = piece.flow.clone();
+                        mllp.piece(piece, &mut context);
+                        if mllp.is_left() {
+                            *known = Known::Http(Box::new(Conversation::rejoined(flow)));
+                        }
+                    }
+                    Known::Other => {}
                 }
             }
-            Item::Info(flow) => {
-                if let Some(Known::Http(conversation)) = self.conversations.get_mut(&flow.id) {
-                    conversation.info(flow);
-                }
-            }
+            Item::Info(flow) => match self.conversations.get_mut(&flow.id) {
+                Some(Known::Http(conversation)) => conversation.info(flow),
+                Some(Known::Mllp(mllp)) => mllp.info(flow),
+                Some(Known::Other) | None => {}
+            },
             Item::End { flow, at, reset } => {
-                if let Some(Known::Http(mut conversation)) = self.conversations.remove(&flow.id) {
-                    conversation.info(flow);
-                    conversation.end(at, if reset { Ended::Reset } else { Ended::Closed }, &mut context);
+                let ended = if reset { Ended::Reset } else { Ended::Closed };
+                match self.conversations.remove(&flow.id) {
+                    Some(Known::Http(mut conversation)) => {
+                        conversation.info(flow);
+                        conversation.end(at, ended, &mut context);
+                    }
+                    Some(Known::Mllp(mut mllp)) => {
+                        mllp.info(flow);
+                        mllp.end(at, ended, &mut context);
+                    }
+                    Some(Known::Other) | None => {}
                 }
             }
-            Item::Evicted { flow, at } => {
-                if let Some(Known::Http(mut conversation)) = self.conversations.remove(&flow.id) {
+            Item::Evicted { flow, at } => match self.conversations.remove(&flow.id) {
+                Some(Known::Http(mut conversation)) => {
                     conversation.end(at, Ended::Forgotten, &mut context);
                 }
-            }
+                Some(Known::Mllp(mut mllp)) => mllp.end(at, Ended::Forgotten, &mut context),
+                Some(Known::Other) | None => {}
+            },
             Item::Stopped(stopped) => {
                 let fresh = || Known::Http(Box::new(Conversation::new(stopped.flow.clone())));
                 let known = match stopped.decision.hook != Hook::Ingress {
@@ -132,11 +158,15 @@ impl Calls {
             Item::Lost { at, .. } => self.lost_at = Some(at),
             Item::Tick { at } => {
                 for (id, known) in &mut self.conversations {
-                    if let Known::Http(conversation) = known {
-                        conversation.tick(at, &mut context);
-                        if conversation.is_over() {
-                            self.scratch.push_back(*id);
+                    match known {
+                        Known::Http(conversation) => {
+                            conversation.tick(at, &mut context);
+                            if conversation.is_over() {
+                                self.scratch.push_back(*id);
+                            }
                         }
+                        Known::Mllp(mllp) => mllp.tick(at, &mut context),
+                        Known::Other => {}
                     }
                 }
                 for id in self.scratch.drain(..) {
@@ -160,17 +190,23 @@ impl Calls {
             out,
         };
         for (_, known) in self.conversations.drain() {
-            if let Known::Http(mut conversation) = known {
-                conversation.end(at, Ended::Unwatched, &mut context);
+            match known {
+                Known::Http(mut conversation) => conversation.end(at, Ended::Unwatched, &mut context),
+                Known::Mllp(mut mllp) => mllp.end(at, Ended::Unwatched, &mut context),
+                Known::Other => {}
             }
         }
     }
 
     /// Calls that have not ended.
     pub fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
-        self.conversations.values().flat_map(|known| match known {
-            Known::Http(conversation) => Some(conversation.open_calls()).into_iter().flatten(),
-            Known::Other => None.into_iter().flatten(),
+        self.conversations.values().flat_map(|known| {
+            let (http, mllp) = match known {
+                Known::Http(conversation) => (Some(conversation.open_calls()), None),
+                Known::Mllp(mllp) => (None, Some(mllp.open_calls())),
+                Known::Other => (None, None),
+            };
+            http.into_iter().flatten().chain(mllp.into_iter().flatten())
         })
     }
 

@@ -21,7 +21,7 @@ use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Stopped};
-use crate::decode::{Decoder, Prefix, Role, Sniffed};
+use crate::decode::{Decoder, Prefix, Role, Sniffed, mllp_begins_at};
 use crate::flow::{Piece, What};
 
 /// Bytes of an undecided direction that are looked at before it counts as something else.
@@ -124,6 +124,8 @@ pub(super) struct Conversation {
     /// Requests that have their whole answers.
     answered: u32,
     over: bool,
+    /// It is in MLLP: what has come of it, for whoever reads that.
+    mllp: Option<Piece>,
 }
 
 impl Conversation {
@@ -151,7 +153,23 @@ impl Conversation {
             decided: None,
             answered: 0,
             over: false,
+            mllp: None,
         }
+    }
+
+    /// One that was taken for something else so far: it is in the middle of whatever it is.
+    pub(super) fn rejoined(flow: Arc<FlowInfo>) -> Self {
+        Conversation {
+            received: Lane::new(true),
+            sent: Lane::new(true),
+            requests_lost: true,
+            ..Self::new(flow)
+        }
+    }
+
+    /// It has turned out to be in MLLP.
+    pub(super) fn take_mllp(&mut self) -> Option<Piece> {
+        self.mllp.take()
     }
 
     /// Nothing of it will be a call any more.
@@ -317,6 +335,13 @@ impl Conversation {
             *late = false;
         }
         if *late || (self.flow.joined_late && !buffer.is_empty()) {
+            if let (None, Some(at)) = (expected, mllp_begins_at(bytes)) {
+                bytes.advance(at);
+                piece.position += at as u64;
+                self.mllp = Some(piece);
+                self.abandon();
+                return None;
+            }
             let role = [Role::Requests, Role::Responses]
                 .into_iter()
                 .find(|role| expected.is_none_or(|expected| expected == *role) && role.begins(bytes));
@@ -366,7 +391,12 @@ impl Conversation {
                 self.abandon();
                 return None;
             }
-            Sniffed::More | Sniffed::Other => {
+            Sniffed::Mllp if expected.is_none() => {
+                self.mllp = Some(piece);
+                self.abandon();
+                return None;
+            }
+            Sniffed::More | Sniffed::Mllp | Sniffed::Other => {
                 cx.stats.bytes_skipped += bytes.len() as u64;
                 if expected.is_some() || self.flow.joined_late {
                     *late = true;
@@ -396,7 +426,7 @@ impl Conversation {
     }
 }
 
-fn opposite(direction: Direction) -> Direction {
+pub(super) fn opposite(direction: Direction) -> Direction {
     match direction {
         Direction::Received => Direction::Sent,
         Direction::Sent => Direction::Received,
@@ -411,6 +441,6 @@ fn length_of(piece: &Piece) -> usize {
 }
 
 /// Bytes that a body limit or `sendfile` left out are known to be body; the others could have been anything.
-fn is_loss(reason: GapReason) -> bool {
+pub(super) fn is_loss(reason: GapReason) -> bool {
     !matches!(reason, GapReason::Limit | GapReason::Sendfile)
 }

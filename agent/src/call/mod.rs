@@ -9,10 +9,12 @@ mod calls;
 mod conversation;
 mod data;
 mod facts;
+mod mllp;
 mod open;
 mod operation;
 mod options;
 pub mod redact;
+mod semantics;
 mod target;
 
 use std::net::SocketAddr;

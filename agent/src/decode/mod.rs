@@ -3,7 +3,9 @@
 //! Pure: bytes and time in, messages out. A decoder says *message / need more / skip / anomaly*, never a lone
 //! failure, and a gap is an input like any other.
 
+pub mod hl7v2;
 mod http1;
+mod mllp;
 mod proxy;
 mod scan;
 mod sniff;
@@ -11,6 +13,7 @@ mod sniff;
 use bytes::Bytes;
 
 pub use self::http1::{Decoder, GapEffect};
+pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent, begins_at as mllp_begins_at};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
 
@@ -176,6 +179,16 @@ pub enum Anomaly {
     DataAfterClose,
     /// Whitespace between the request line and the first field (RFC 9112 §2.2).
     SpaceAfterStartLine,
+    /// A message of MLLP without its end block, or with one that lacks its carriage return.
+    InvalidEndBlock,
+    /// The header of an HL7 message names no separators that anybody could go by.
+    InvalidSeparators,
+    /// Lines of an HL7 message that are no segments.
+    InvalidSegment,
+    /// Segments of an HL7 message end in line feeds.
+    InvalidSegmentEnd,
+    /// An acknowledgement names another message than the one that waits for one.
+    WrongAcknowledgement,
 }
 
 impl Anomaly {
@@ -210,6 +223,11 @@ impl Anomaly {
             Anomaly::Garbage => "garbage",
             Anomaly::DataAfterClose => "data-after-close",
             Anomaly::SpaceAfterStartLine => "space-after-start-line",
+            Anomaly::InvalidEndBlock => "invalid-end-block",
+            Anomaly::InvalidSeparators => "invalid-separators",
+            Anomaly::InvalidSegment => "invalid-segment",
+            Anomaly::InvalidSegmentEnd => "invalid-segment-end",
+            Anomaly::WrongAcknowledgement => "wrong-acknowledgement",
         }
     }
 

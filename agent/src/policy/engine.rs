@@ -18,7 +18,7 @@ use super::index::Scratch;
 use super::rate::{Buckets, By, Key};
 use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
 use super::{Action, DecidedBy, Fit, Mode, Verdict, gate};
-use crate::call::{ApiCall, CallId, Phase};
+use crate::call::{ApiCall, CallId, Phase, Protocol};
 use crate::capture::{Decision, Ground, Process};
 use crate::detect::Finding;
 
@@ -271,6 +271,7 @@ impl Engine {
                         }
                     }
                 };
+                let verdict = spared(rule, call, verdict);
                 if !enforces {
                     observed = Some(verdict);
                     continue;
@@ -303,6 +304,9 @@ impl Engine {
             return Stand::No;
         }
         if !matches.auth.is_empty() && !matches.auth.contains(&call.request.auth) {
+            return Stand::No;
+        }
+        if !rule.speaks(call.protocol) {
             return Stand::No;
         }
         if matches
@@ -460,6 +464,7 @@ impl Engine {
                 rule: rule.name.clone(),
                 decided_by: DecidedBy::Pipeline,
                 require: rule.require,
+                shortfall: "",
                 matched: rule.dimensions().into(),
                 source: rule.source.clone(),
             })
@@ -476,6 +481,7 @@ impl Engine {
                     decided_by: DecidedBy::Pipeline,
                     gated: false,
                     require: None,
+                    shortfall: "",
                     matched: Arc::default(),
                     source: policy.source.clone(),
                 };
@@ -494,6 +500,23 @@ impl Engine {
     }
 }
 
+/// Why a denial over MLLP is an alert.
+const STALLS: &str = "the rule does not say allowStall: senders of HL7 retry in order, so a denied message would hold up the whole interface";
+
+/// What a rule does to a call whose protocol does not bear to be cut: it alerts, unless it says that it may stop it.
+fn spared(rule: &Rule, call: &ApiCall, verdict: Verdict) -> Verdict {
+    let stops = matches!(verdict.action, Action::Deny | Action::Kill);
+    match stops && call.protocol == Protocol::Mllp && !rule.allow_stall {
+        true => Verdict {
+            action: Action::Alert,
+            require: None,
+            shortfall: STALLS,
+            ..verdict
+        },
+        false => verdict,
+    }
+}
+
 pub(super) fn default_verdict(mode: Mode) -> Verdict {
     Verdict {
         action: Action::Allow,
@@ -503,6 +526,7 @@ pub(super) fn default_verdict(mode: Mode) -> Verdict {
         decided_by: DecidedBy::Pipeline,
         gated: false,
         require: None,
+        shortfall: "",
         matched: Arc::default(),
         source: Arc::from(""),
     }

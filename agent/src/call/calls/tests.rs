@@ -13,6 +13,7 @@ use crate::capture::{
 };
 use crate::flow::{self, Flows};
 
+mod mllp;
 mod stopped;
 
 const SERVER_STARTS: u32 = u32::MAX - 50;
