@@ -22,7 +22,7 @@ pub const STORIES: &[Story] = &[
     ("fhir_in_its_own_words", fhir_in_its_own_words),
 ];
 
-const MLLP: &str = include_str!("../assets/mllp.py");
+const MLLP: &str = include_str!("assets/mllp.py");
 
 fn receiver(world: &World, tls: Option<&Identity>) -> Result<Server> {
     let port = free_port()?;
