@@ -234,6 +234,7 @@ fn run_export(calls: u64) {
     const BATCH: u64 = 128;
     let folder = std::env::temp_dir().join(format!("apiward-bench-stages-{}", std::process::id()));
     let settings = export::Settings {
+        ocsf: Vec::new(),
         jsonl: vec![jsonl::Target::File(folder.join("events.jsonl"))],
         spool: Some(spool::Settings {
             dir: folder.clone(),

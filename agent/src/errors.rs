@@ -38,6 +38,7 @@ pub const NEVER_HOLDS: ErrorId = "AW1212";
 pub const BODY_IN_PART: ErrorId = "AW1213";
 pub const RESETS_PROXY: ErrorId = "AW1214";
 pub const CUTS_WHATEVER_UNSEEN: ErrorId = "AW1215";
+pub const STALLS_INTERFACE: ErrorId = "AW1216";
 pub const CLEAR_TEXT_EXPORT: ErrorId = "AW1301";
 pub const REDACTION_EXPIRED: ErrorId = "AW1302";
 pub const NEEDS_ROOT: ErrorId = "AW1401";
@@ -93,6 +94,7 @@ pub const ALL: &[(ErrorId, &str)] = &[
     (BODY_IN_PART, "Warning: a body is looked at in part"),
     (RESETS_PROXY, "Warning: a denial resets the proxy's connection"),
     (CUTS_WHATEVER_UNSEEN, "Warning: all that cannot be read is cut"),
+    (STALLS_INTERFACE, "Warning: a denial only alerts on HL7 over MLLP"),
     (CLEAR_TEXT_EXPORT, "Warning: events leave the host in clear text"),
     (REDACTION_EXPIRED, "Warning: raw paths have expired"),
     (NEEDS_ROOT, "Root is needed"),

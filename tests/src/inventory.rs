@@ -114,7 +114,7 @@ fn shown(endpoints: &[Value]) -> BTreeSet<String> {
 
 fn inventory_of_an_application() -> Result {
     let world = World::new()?;
-    let mut agent = Agent::start(&world, |_| {})?;
+    let agent = Agent::start(&world, |_| {})?;
     let (process, port) = service(&world)?;
     let calls = day();
     call(&world, port, &calls)?;

@@ -18,8 +18,9 @@ mod gate_edges;
 mod gate_tls;
 mod gate_wire;
 mod harness;
-mod inventory;
+mod healthcare;
 mod http2;
+mod inventory;
 mod keep;
 mod lives;
 mod operator;
@@ -61,6 +62,7 @@ fn main() {
         inventory::STORIES,
         operator::STORIES,
         prove::STORIES,
+        healthcare::STORIES,
     ]
     .concat()
     .into_iter()

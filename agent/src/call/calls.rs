@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::conversation::{Context, Conversation, Ended};
+use super::mllp::Mllp;
 use super::redact::Redactor;
 use super::streams::Streams;
 use super::{ApiCall, Options, Phase, Stats, Unread};
@@ -16,6 +17,7 @@ use crate::flow::Item;
 enum Known {
     Http(Box<Conversation>),
     Streams(Box<Streams>),
+    Mllp(Box<Mllp>),
     /// Some other protocol: remembered, so that its bytes are not looked at again.
     Other,
 }
@@ -25,6 +27,7 @@ impl Known {
         match self {
             Known::Http(conversation) => conversation.info(flow),
             Known::Streams(streams) => streams.info(flow),
+            Known::Mllp(mllp) => mllp.info(flow),
             Known::Other => {}
         }
     }
@@ -38,6 +41,7 @@ impl Known {
                 }
             }
             Known::Streams(mut streams) => streams.end(at, how, cx),
+            Known::Mllp(mut mllp) => mllp.end(at, how, cx),
             Known::Other => {}
         }
     }
@@ -125,11 +129,22 @@ impl Calls {
                         conversation.piece(piece, &mut context);
                         if let Some(streams) = conversation.take_successor() {
                             *known = Known::Streams(streams);
+                        } else if let Some(piece) = conversation.take_mllp() {
+                            let mut mllp = Box::new(Mllp::new(piece.flow.clone()));
+                            mllp.piece(piece, &mut context);
+                            *known = Known::Mllp(mllp);
                         } else if conversation.is_over() {
                             *known = Known::Other;
                         }
                     }
                     Known::Streams(streams) => streams.piece(piece, &mut context),
+                    Known::Mllp(mllp) => {
+                        let flow = piece.flow.clone();
+                        mllp.piece(piece, &mut context);
+                        if mllp.is_left() {
+                            *known = Known::Http(Box::new(Conversation::rejoined(flow)));
+                        }
+                    }
                     Known::Other => {}
                 }
             }
@@ -166,7 +181,7 @@ impl Calls {
                 match known {
                     Some(Known::Http(conversation)) => conversation.stopped(stopped, &mut context),
                     // Nobody here takes it up when it comes, so it is told as it is.
-                    Some(Known::Streams(_) | Known::Other) | None => {
+                    Some(Known::Streams(_) | Known::Mllp(_) | Known::Other) | None => {
                         let mut alone = fresh();
                         alone.stopped(stopped, &mut context);
                         alone.end(at, Ended::Unwatched, &mut context);
@@ -186,6 +201,7 @@ impl Calls {
                             }
                         }
                         Known::Streams(streams) => streams.tick(at, &mut context),
+                        Known::Mllp(mllp) => mllp.tick(at, &mut context),
                         Known::Other => {}
                     }
                 }
@@ -218,15 +234,17 @@ impl Calls {
     /// Calls that have not ended.
     pub fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
         self.conversations.values().flat_map(|known| {
-            let (conversation, streams) = match known {
-                Known::Http(conversation) => (Some(conversation.open_calls()), None),
-                Known::Streams(streams) => (None, Some(streams.open_calls())),
-                Known::Other => (None, None),
+            let (conversation, streams, mllp) = match known {
+                Known::Http(conversation) => (Some(conversation.open_calls()), None, None),
+                Known::Streams(streams) => (None, Some(streams.open_calls()), None),
+                Known::Mllp(mllp) => (None, None, Some(mllp.open_calls())),
+                Known::Other => (None, None, None),
             };
             conversation
                 .into_iter()
                 .flatten()
                 .chain(streams.into_iter().flatten())
+                .chain(mllp.into_iter().flatten())
         })
     }
 

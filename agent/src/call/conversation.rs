@@ -22,7 +22,7 @@ use super::redact::Redactor;
 use super::streams::{self, Streams};
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Stopped};
-use crate::decode::{Decoder, Prefix, Role, Sniffed};
+use crate::decode::{Decoder, Prefix, Role, Sniffed, mllp_begins_at};
 use crate::flow::{Piece, What};
 
 /// Bytes of an undecided direction that are looked at before it counts as something else.
@@ -130,6 +130,8 @@ pub(super) struct Conversation {
     /// What the connection is from here on.
     successor: Option<Box<Streams>>,
     over: bool,
+    /// It is in MLLP: what has come of it, for whoever reads that.
+    mllp: Option<Piece>,
 }
 
 impl Conversation {
@@ -159,7 +161,23 @@ impl Conversation {
             upgrades: false,
             successor: None,
             over: false,
+            mllp: None,
         }
+    }
+
+    /// One that was taken for something else so far: it is in the middle of whatever it is.
+    pub(super) fn rejoined(flow: Arc<FlowInfo>) -> Self {
+        Conversation {
+            received: Lane::new(true),
+            sent: Lane::new(true),
+            requests_lost: true,
+            ..Self::new(flow)
+        }
+    }
+
+    /// It has turned out to be in MLLP.
+    pub(super) fn take_mllp(&mut self) -> Option<Piece> {
+        self.mllp.take()
     }
 
     /// Nothing of it will be a call any more.
@@ -340,6 +358,13 @@ impl Conversation {
             return None;
         }
         if !is_preface && (*late || (self.flow.joined_late && !buffer.is_empty())) {
+            if let (None, Some(at)) = (expected, mllp_begins_at(bytes)) {
+                bytes.advance(at);
+                piece.position += at as u64;
+                self.mllp = Some(piece);
+                self.abandon();
+                return None;
+            }
             let role = [Role::Requests, Role::Responses]
                 .into_iter()
                 .find(|role| expected.is_none_or(|expected| expected == *role) && role.begins(bytes));
@@ -387,7 +412,12 @@ impl Conversation {
                 self.begin_http2(piece, cx);
                 return None;
             }
-            Sniffed::More | Sniffed::Other => {
+            Sniffed::Mllp if expected.is_none() => {
+                self.mllp = Some(piece);
+                self.abandon();
+                return None;
+            }
+            Sniffed::More | Sniffed::Mllp | Sniffed::Other => {
                 cx.stats.bytes_skipped += bytes.len() as u64;
                 if expected.is_some() || self.flow.joined_late {
                     *late = true;

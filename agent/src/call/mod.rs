@@ -10,10 +10,12 @@ mod conversation;
 mod data;
 mod endpoint;
 mod facts;
+mod mllp;
 mod open;
 mod operation;
 mod options;
 pub mod redact;
+mod semantics;
 mod streams;
 mod target;
 

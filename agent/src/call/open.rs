@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use super::body::Body;
 use super::conversation::Context;
 use super::facts::{self, Told};
-use super::{ApiCall, CallDirection, CallId, CallState, Phase, Protocol, Response};
+use super::{ApiCall, CallDirection, CallId, CallState, Phase, Protocol, Response, semantics};
 use crate::capture::{Direction, FlowId, KernelTime};
 use crate::decode::{Anomaly, AnswerTo, Head};
 use crate::flow::Piece;
@@ -125,6 +125,18 @@ impl Open {
         self.kept_bytes += kept;
     }
 
+    /// A request's body that was gathered before the call was known. `kept`: its bytes in the shared budget.
+    pub(super) fn take_request_body(&mut self, body: Body, kept: usize) {
+        self.request_body = body;
+        self.kept_bytes += kept;
+    }
+
+    /// A response's, likewise.
+    pub(super) fn take_response_body(&mut self, body: Body, kept: usize) {
+        self.response_body = body;
+        self.kept_bytes += kept;
+    }
+
     /// The request is whole, or as much of it as will come.
     pub(super) fn end_request(&mut self, at: KernelTime, cut: bool, cx: &mut Context<'_>) {
         if cut {
@@ -137,6 +149,7 @@ impl Open {
         self.call.request.ended_at = at;
         self.call.request.body = self.request_body.facts(self.request_media_type.clone());
         self.call.raw.request_body = self.request_body.bytes();
+        semantics::tell(Phase::Request, &mut self.call, cx.redactor);
         (cx.out)(Phase::Request, &mut self.call);
     }
 
@@ -215,6 +228,7 @@ impl Open {
             response.body = self.response_body.facts(self.response_media_type.clone());
             call.raw.response_body = self.response_body.bytes();
         }
+        semantics::tell(Phase::Complete, call, cx.redactor);
         let counter = match state {
             CallState::Answered => &mut cx.stats.answered,
             CallState::Closed | CallState::Pending => &mut cx.stats.closed,
@@ -236,7 +250,7 @@ impl Open {
 }
 
 /// Adds within the shared budget; what it has no room for is counted.
-fn add(body: &mut Body, bytes: Bytes, reported: bool, cx: &mut Context<'_>) -> usize {
+pub(super) fn add(body: &mut Body, bytes: Bytes, reported: bool, cx: &mut Context<'_>) -> usize {
     if reported {
         return 0;
     }

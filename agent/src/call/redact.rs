@@ -8,6 +8,8 @@
 //!
 //! It must not know policies, only the literals they contain.
 
+mod names;
+
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::LazyLock;

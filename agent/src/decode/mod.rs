@@ -3,8 +3,10 @@
 //! Pure: bytes and time in, messages out. A decoder says *message / need more / skip / anomaly*, never a lone
 //! failure, and a gap is an input like any other.
 
+pub mod hl7v2;
 mod http1;
 mod http2;
+mod mllp;
 mod proxy;
 mod scan;
 mod sniff;
@@ -13,6 +15,7 @@ use bytes::Bytes;
 
 pub use self::http1::{Decoder, GapEffect};
 pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
+pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent, begins_at as mllp_begins_at};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
 
@@ -194,6 +197,16 @@ pub enum Anomaly {
     InvalidStream,
     /// Fields are unknown: the connection was joined in the middle, or lost bytes.
     UnknownFields,
+    /// A message of MLLP without its end block, or with one that lacks its carriage return.
+    InvalidEndBlock,
+    /// The header of an HL7 message names no separators that anybody could go by.
+    InvalidSeparators,
+    /// Lines of an HL7 message that are no segments.
+    InvalidSegment,
+    /// Segments of an HL7 message end in line feeds.
+    InvalidSegmentEnd,
+    /// An acknowledgement names another message than the one that waits for one.
+    WrongAcknowledgement,
 }
 
 impl Anomaly {
@@ -235,6 +248,11 @@ impl Anomaly {
             Anomaly::ContentLengthMismatch => "content-length-mismatch",
             Anomaly::InvalidStream => "invalid-stream",
             Anomaly::UnknownFields => "unknown-fields",
+            Anomaly::InvalidEndBlock => "invalid-end-block",
+            Anomaly::InvalidSeparators => "invalid-separators",
+            Anomaly::InvalidSegment => "invalid-segment",
+            Anomaly::InvalidSegmentEnd => "invalid-segment-end",
+            Anomaly::WrongAcknowledgement => "wrong-acknowledgement",
         }
     }
 

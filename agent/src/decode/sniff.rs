@@ -19,6 +19,8 @@ pub enum Sniffed {
     Responses,
     /// An HTTP/2 connection preface, the client's or the server's (RFC 9113 §3.4).
     Http2,
+    /// A message of HL7 version 2 in MLLP, either way.
+    Mllp,
     /// None of these.
     Other,
     /// Too few bytes to tell.
@@ -36,6 +38,11 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
     let bytes = skip_empty_lines(bytes);
     if bytes.is_empty() {
         return Sniffed::More;
+    }
+    match super::mllp::opens(bytes) {
+        Some(true) => return Sniffed::Mllp,
+        None => return Sniffed::More,
+        Some(false) => {}
     }
     if begins(bytes, b"HTTP/") {
         return match bytes.get(5) {
@@ -207,6 +214,10 @@ mod tests {
             ("\0\0\x12\x04", Sniffed::More),
             ("\0\0\x11\x04\0\0\0\0\0", Sniffed::Other),
             ("\0\0\0\x08\x04", Sniffed::Other),
+            ("\x0b", Sniffed::More),
+            ("\x0bMSH", Sniffed::More),
+            ("\x0bMSH|^~\\&|", Sniffed::Mllp),
+            ("\x0bMSG|", Sniffed::Other),
             ("PRI * HT", Sniffed::More),
             ("\u{16}\u{3}\u{1}", Sniffed::Other),
             ("220 mail ready\r\n", Sniffed::Other),

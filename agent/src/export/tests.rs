@@ -40,6 +40,7 @@ fn everything_sent_is_written_before_the_end() {
     let path = dir.path().join("events.jsonl");
     let settings = Settings {
         jsonl: vec![jsonl::Target::File(path.clone())],
+        ocsf: Vec::new(),
         spool: Some(spool::Settings {
             dir: dir.path().join("spool"),
             bytes_max: 1 << 20,
@@ -67,6 +68,7 @@ fn what_does_not_fit_is_counted_and_becomes_an_event() {
     let path = dir.path().join("events.jsonl");
     let settings = Settings {
         jsonl: vec![jsonl::Target::File(path.clone())],
+        ocsf: Vec::new(),
         ..Default::default()
     };
     let meter = Arc::new(Tally::default());
@@ -91,6 +93,7 @@ fn a_request_is_recorded_whatever_becomes_of_it() {
     let path = dir.path().join("events.jsonl");
     let settings = Settings {
         jsonl: vec![jsonl::Target::File(path.clone())],
+        ocsf: Vec::new(),
         ..Default::default()
     };
     let started = Exports::start(settings, Arc::new(Tally::default())).unwrap();

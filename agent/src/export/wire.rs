@@ -354,7 +354,7 @@ fn tell_verdict(told: &mut v1::Verdict, verdict: &Verdict, outcome: Option<&Outc
     told.collateral = outcome.map_or(0, |outcome| outcome.collateral);
     set(
         &mut told.shortfall,
-        outcome.map_or("", |outcome| outcome.shortfall.as_str()),
+        outcome.map_or(verdict.shortfall, |outcome| outcome.shortfall.as_str()),
     );
     set(
         &mut told.require,

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use super::document::{ACTIONS, AUTHS, DIRECTIONS, MODES};
 use super::model::example;
 use super::{Action, Engine, Mode, PolicySet, Verdict};
-use crate::call::{ApiCall, AuthScheme, CallDirection, CallId, Phase};
+use crate::call::{ApiCall, AuthScheme, CallDirection, CallId, Phase, Protocol};
 use crate::capture::{KernelTime, SocketRole, TlsInfo};
 use crate::detect::{Finding, Severity};
 use crate::errors;
@@ -24,6 +24,12 @@ const PHASES: &[(&str, Phase)] = &[
     ("head", Phase::Head),
     ("request", Phase::Request),
     ("complete", Phase::Complete),
+];
+const CALL_PROTOCOLS: &[(&str, Protocol)] = &[
+    ("http/1", Protocol::Http1),
+    ("http/2", Protocol::Http2),
+    ("websocket", Protocol::WebSocket),
+    ("mllp", Protocol::Mllp),
 ];
 const SEVERITIES: &[(&str, Severity)] = &[
     ("info", Severity::Info),
@@ -168,6 +174,9 @@ fn read_call(fields: &Fields<'_>, call: &mut ApiCall, findings: &mut Vec<Finding
     let reader = fields.reader();
     if let Some(direction) = fields.word("direction", DIRECTIONS) {
         call.direction = direction;
+    }
+    if let Some(protocol) = fields.word("protocol", CALL_PROTOCOLS) {
+        call.protocol = protocol;
     }
     if let Some(method) = fields.text("method", "a method") {
         call.request.method = method.into();

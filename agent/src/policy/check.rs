@@ -6,13 +6,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::address::Networks;
 use super::explain::{Host, UNSUPPORTED, explain_rule};
+use super::expression::Expression;
 use super::gate::decided_alone;
 use super::host::HostPattern;
 use super::path::PathPattern;
 use super::rate::By;
 use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
 use super::{Action, Guarantee, Mode, words};
-use crate::call::{CallDirection, Phase};
+use crate::call::{AuthScheme, CallDirection, Phase, Protocol};
 use crate::errors::{self, ErrorId};
 use crate::yaml::Problem;
 
@@ -69,6 +70,7 @@ pub fn warnings(set: &PolicySet, trusted_proxies: &[IpNet]) -> Vec<Problem> {
         hosts(rule, &mut found);
         never(rule, policy, &mut found);
         bodies(rule, &mut found);
+        stalls(rule, &mut found);
     }
     policies(set, trusted_proxies, &mut found);
     found.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
@@ -145,6 +147,8 @@ fn covers(first: &Rule, first_policy: &Policy, second: &Rule, second_policy: &Po
         && a.clients
             .as_ref()
             .is_none_or(|wide| same_proxies && b.clients.as_ref().is_some_and(|narrow| wide.covers(narrow)))
+        && (a.protocols.is_empty()
+            || (!b.protocols.is_empty() && b.protocols.iter().all(|protocol| a.protocols.contains(protocol))))
         && (a.workload.is_none() || a.workload == b.workload)
         && (first_policy.workload.is_none() || first_policy.workload == second_policy.workload)
 }
@@ -295,6 +299,41 @@ fn bodies(rule: &Rule, found: &mut Vec<Problem>) {
                 &format!("say what becomes of longer ones: `call.{side}.body.truncated`"),
             );
         }
+    }
+}
+
+/// It matches HL7 over MLLP, which has no path and no host, and it is likely to be meant: nothing else is asked for, or
+/// the protocol or the operation is.
+fn may_be_mllp(rule: &Rule) -> bool {
+    let matches = &rule.matches;
+    let asks = |when: &Expression| {
+        ["protocol", "operation.api", "operation.name", "operation.details"]
+            .iter()
+            .any(|name| words::reads(when.parsed(), &format!("call.{name}")))
+    };
+    let meant = matches.protocols.contains(&Protocol::Mllp)
+        || matches.methods.iter().any(|method| method == "HL7")
+        || rule.when.as_ref().is_none_or(asks);
+    meant
+        && rule.speaks(Protocol::Mllp)
+        && (matches.methods.is_empty() || matches.methods.iter().any(|method| method == "HL7"))
+        && matches.paths.is_empty()
+        && matches.hosts.is_none()
+        && (matches.auth.is_empty() || matches.auth.contains(&AuthScheme::None))
+}
+
+/// A denial that meets HL7 over MLLP, where it does not do what it says.
+fn stalls(rule: &Rule, found: &mut Vec<Problem>) {
+    if rule.denies() && !rule.allow_stall && may_be_mllp(rule) {
+        warn(
+            found,
+            errors::STALLS_INTERFACE,
+            rule,
+            "only alerts on HL7 messages over MLLP: their senders retry in order, so a denied one would hold up the whole \
+             interface"
+                .into(),
+            "write `allowStall: true` if that is wanted, or `protocols: [http, websocket]` in `match` if it is not about them",
+        );
     }
 }
 

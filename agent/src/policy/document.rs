@@ -17,7 +17,7 @@ use super::path::PathPattern;
 use super::rate::{By, Rate};
 use super::set::{Match, OnAmbiguous, OnUnseen, Policy, Rule, Workload};
 use super::{Action, Guarantee, Mode};
-use crate::call::{AuthScheme, CallDirection};
+use crate::call::{AuthScheme, CallDirection, Protocol};
 use crate::errors;
 use crate::yaml::{Fields, Node, Place, Problem, Reader, Value, parse_cidr, quote};
 
@@ -46,6 +46,14 @@ pub(super) const REQUIRES: &[(&str, Guarantee)] = &[
 pub(super) const DIRECTIONS: &[(&str, CallDirection)] = &[
     ("inbound", CallDirection::Inbound),
     ("outbound", CallDirection::Outbound),
+];
+/// Protocols as rules name them; `http` is every version.
+pub(super) const PROTOCOLS: &[(&str, &[Protocol])] = &[
+    ("http", &[Protocol::Http1, Protocol::Http2]),
+    ("http/1", &[Protocol::Http1]),
+    ("http/2", &[Protocol::Http2]),
+    ("websocket", &[Protocol::WebSocket]),
+    ("mllp", &[Protocol::Mllp]),
 ];
 pub(super) const AMBIGUOUS: &[(&str, OnAmbiguous)] =
     &[("deny", OnAmbiguous::Deny), ("agent", OnAmbiguous::Agent)];
@@ -257,6 +265,17 @@ fn rule(reader: &Reader, item: &Node, env: &Arc<Env>) -> Option<Rule> {
             "remove it, or write `action: deny`",
         );
     }
+    let allow_stall = fields.bool("allowStall");
+    if let (Some(true), Action::Allow | Action::Alert, Some(node)) =
+        (allow_stall, action, fields.take("allowStall"))
+    {
+        reader.problem(
+            errors::BAD_VALUE,
+            node.place,
+            format!("`allowStall` has no meaning with `action: {}`", action.as_str()),
+            "remove it, or write `action: deny`",
+        );
+    }
     fields.take("description");
     fields.finish();
     let rule = Rule {
@@ -266,6 +285,7 @@ fn rule(reader: &Reader, item: &Node, env: &Arc<Env>) -> Option<Rule> {
         source: format!("{}:{}", reader.file(), item.place.line).into(),
         action,
         require,
+        allow_stall: allow_stall == Some(true),
         rate,
         matches,
         when,
@@ -323,6 +343,10 @@ fn matching(fields: Fields<'_>) -> Match {
         }
     }
     matches.workload = workload(&fields);
+    if let Some(node) = fields.take("protocols") {
+        let named = list(reader, node, "protocols", |item| reader.word(item, PROTOCOLS));
+        matches.protocols = named.into_iter().flatten().copied().collect();
+    }
     if let Some(node) = fields.take("auth") {
         matches.auth = list(reader, node, "auth", |item| reader.word(item, AUTHS));
     }

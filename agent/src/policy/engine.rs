@@ -18,7 +18,7 @@ use super::index::{Scratch, Unknown};
 use super::rate::{Buckets, By, Key};
 use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
 use super::{Action, DecidedBy, Fit, Mode, Verdict, gate};
-use crate::call::{ApiCall, CallId, Phase};
+use crate::call::{ApiCall, CallId, Phase, Protocol};
 use crate::capture::{Decision, Ground, Process};
 use crate::detect::Finding;
 
@@ -271,6 +271,7 @@ impl Engine {
                         }
                     }
                 };
+                let verdict = spared(rule, call, verdict);
                 if !enforces {
                     observed = Some(verdict);
                     continue;
@@ -300,6 +301,9 @@ impl Engine {
             call.ambiguous && !matches.paths.is_empty() && policy.on_ambiguous == OnAmbiguous::Deny;
         // A path that may be read differently proves nothing.
         if ambiguous && !denies {
+            return Stand::No;
+        }
+        if !rule.speaks(call.protocol) {
             return Stand::No;
         }
         let mut fit = Fit::Yes;
@@ -469,6 +473,7 @@ impl Engine {
                 rule: rule.name.clone(),
                 decided_by: DecidedBy::Pipeline,
                 require: rule.require,
+                shortfall: "",
                 matched: rule.dimensions().into(),
                 source: rule.source.clone(),
             })
@@ -485,6 +490,7 @@ impl Engine {
                     decided_by: DecidedBy::Pipeline,
                     gated: false,
                     require: None,
+                    shortfall: "",
                     matched: Arc::default(),
                     source: policy.source.clone(),
                 };
@@ -503,6 +509,23 @@ impl Engine {
     }
 }
 
+/// Why a denial over MLLP is an alert.
+const STALLS: &str = "the rule does not say allowStall: senders of HL7 retry in order, so a denied message would hold up the whole interface";
+
+/// What a rule does to a call whose protocol does not bear to be cut: it alerts, unless it says that it may stop it.
+fn spared(rule: &Rule, call: &ApiCall, verdict: Verdict) -> Verdict {
+    let stops = matches!(verdict.action, Action::Deny | Action::Kill);
+    match stops && call.protocol == Protocol::Mllp && !rule.allow_stall {
+        true => Verdict {
+            action: Action::Alert,
+            require: None,
+            shortfall: STALLS,
+            ..verdict
+        },
+        false => verdict,
+    }
+}
+
 pub(super) fn default_verdict(mode: Mode) -> Verdict {
     Verdict {
         action: Action::Allow,
@@ -512,6 +535,7 @@ pub(super) fn default_verdict(mode: Mode) -> Verdict {
         decided_by: DecidedBy::Pipeline,
         gated: false,
         require: None,
+        shortfall: "",
         matched: Arc::default(),
         source: Arc::from(""),
     }

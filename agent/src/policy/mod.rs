@@ -110,6 +110,8 @@ pub struct Verdict {
     pub gated: bool,
     /// The guarantee that the rule requires, if it says so.
     pub require: Option<Guarantee>,
+    /// Why it is milder than its rule says; empty if it is not.
+    pub shortfall: &'static str,
     /// Dimensions that matched, for `apiward why`: `methods`, `paths`, `peers` … Names, never values.
     pub matched: Arc<[&'static str]>,
     /// Where the rule stands: file and line.

@@ -120,6 +120,10 @@ pub const FIELDS: &[Field] = &[
     field("call.operation.name", Kind::Text, Phase::Request, "such as `read`, `search`, `query getPatient`; empty if none"),
     field("call.operation.resource", Kind::Text, Phase::Request, "what it is about, such as FHIR's resource type; empty if none"),
     field("call.operation.entries", Kind::Int, Phase::Request, "entries asked for, such as a batch's"),
+    field("call.operation.subject", Kind::Text, Phase::Request, "keyed hash of whose data it is about, such as the patient's id; empty if not known"),
+    field("call.operation.details", Kind::Map, Phase::Request, "more facts by name; see *Operations*"),
+    field("call.response.entries", Kind::Int, Phase::Complete, "entries that were asked for or came back: of a bundle, a batch, a multipart body"),
+    field("call.response.details", Kind::Map, Phase::Complete, "as `call.operation.details`, with what the response adds"),
     field("findings", Kind::Findings, Phase::Request, "what detectors found in the request: `kind` and `severity` (`info`, `low`, `medium`, `high`)"),
 ];
 
@@ -178,6 +182,12 @@ fn operation<'b>(operation: Option<&'b Operation>, name: &str) -> Option<CowVal<
         "api" => text(operation.map_or("", |operation| operation.api.as_str())),
         "name" => text(operation.map_or("", |operation| operation.name.as_str())),
         "resource" => text(operation.map_or("", |operation| operation.resource.as_str())),
+        "subject" => text(
+            operation
+                .and_then(|operation| operation.subject.as_deref())
+                .unwrap_or_default(),
+        ),
+        "details" => details(operation),
         "entries" => int(operation.map_or(0, |operation| u64::from(operation.entries))),
         _ => return None,
     })
@@ -215,6 +225,7 @@ fn request<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
 fn response<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
     let response = call.response.as_ref();
     Some(match name {
+        "entries" | "details" => operation(call.operation.as_deref(), name)?,
         "status" => int(response.map_or(0, |response| u64::from(response.status))),
         "headers" => headers(&call.raw.response_headers),
         "duration_ms" => int(response.map_or(0, |response| {
@@ -241,6 +252,15 @@ fn body<'b>(body: &'b BodyFacts, name: &str) -> Option<CowVal<'b, 'b>> {
         "body.media_type" => text(&body.media_type),
         _ => return None,
     })
+}
+
+fn details<'b>(operation: Option<&'b Operation>) -> CowVal<'b, 'b> {
+    let map: HashMap<CelMapKey<'b>, Box<dyn Val + 'b>> = operation
+        .iter()
+        .flat_map(|operation| &operation.details)
+        .map(|(name, value)| (CelMapKey::from((*name).to_owned()), boxed(value)))
+        .collect();
+    CowVal::owned(CelMap::from(map))
 }
 
 fn headers<'b>(headers: &'b [(bytes::Bytes, bytes::Bytes)]) -> CowVal<'b, 'b> {

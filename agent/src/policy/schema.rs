@@ -108,6 +108,9 @@ struct Rule {
     action: Action,
     /// The guarantee without which the rule does not count as enforced.
     require: Option<Require>,
+    /// It may stop HL7 messages over MLLP too. Default: they only raise an alert.
+    #[serde(rename = "allowStall")]
+    allow_stall: Option<bool>,
 }
 
 #[derive(JsonSchema)]
@@ -125,6 +128,7 @@ struct Match {
     clients: Option<OrNot<Cidr>>,
     workload: Option<Workload>,
     auth: Option<OneOrMany<Auth>>,
+    protocols: Option<OneOrMany<Protocol>>,
 }
 
 #[derive(JsonSchema)]
@@ -246,6 +250,20 @@ enum Auth {
     ApiKey,
     Cookie,
     Other,
+}
+
+#[derive(JsonSchema)]
+enum Protocol {
+    #[serde(rename = "http")]
+    Http,
+    #[serde(rename = "http/1")]
+    Http1,
+    #[serde(rename = "http/2")]
+    Http2,
+    #[serde(rename = "websocket")]
+    WebSocket,
+    #[serde(rename = "mllp")]
+    Mllp,
 }
 
 /// The schema of one document (JSON Schema 2020-12).

@@ -16,7 +16,7 @@ use super::index::Index;
 use super::path::PathPattern;
 use super::rate::{By, Rate};
 use super::{Action, Guarantee, Mode, document};
-use crate::call::{AuthScheme, CallDirection, Phase};
+use crate::call::{AuthScheme, CallDirection, Phase, Protocol};
 use crate::capture::Process;
 use crate::errors;
 use crate::yaml::{Place, Problem, Problems};
@@ -141,6 +141,8 @@ pub struct Rule {
     pub source: Arc<str>,
     pub action: Action,
     pub require: Option<Guarantee>,
+    /// It may stop messages over MLLP too, whose senders then wait with all that come after.
+    pub allow_stall: bool,
     pub rate: Option<Rate>,
     pub(super) matches: Match,
     pub(super) when: Option<Expression>,
@@ -158,6 +160,7 @@ pub(super) struct Match {
     pub clients: Option<Networks>,
     pub workload: Option<Workload>,
     pub auth: Vec<AuthScheme>,
+    pub protocols: Vec<Protocol>,
 }
 
 /// Which processes. Lists are alternatives; what is not known of a process does not match.
@@ -251,6 +254,7 @@ impl Rule {
             (matches.clients.is_some(), "clients"),
             (matches.workload.is_some(), "workload"),
             (!matches.auth.is_empty(), "auth"),
+            (!matches.protocols.is_empty(), "protocols"),
             (self.when.is_some(), "when"),
             (self.rate.is_some(), "rate"),
         ];
@@ -268,6 +272,11 @@ impl Rule {
             None if self.by_client() => &[CallDirection::Inbound],
             None => &[CallDirection::Inbound, CallDirection::Outbound],
         }
+    }
+
+    /// It is about calls of this protocol.
+    pub fn speaks(&self, protocol: Protocol) -> bool {
+        self.matches.protocols.is_empty() || self.matches.protocols.contains(&protocol)
     }
 
     /// It stops calls.

@@ -3,6 +3,7 @@
 mod ambiguous;
 mod clients;
 mod errors;
+mod mllp;
 mod reference;
 mod unseen;
 mod warnings;
@@ -466,7 +467,7 @@ fn verdicts_name_what_matched_and_where() {
     let verdict = engine(&set)
         .evaluate(&call("GET", "/"), &[], Phase::Head)
         .expect("final");
-    insta::assert_snapshot!(format!("{verdict:?}"), @r#"Verdict { action: Kill, mode: Enforce, policy: "p", rule: "r", decided_by: Pipeline, gated: true, require: Some(Cut), matched: ["direction", "paths"], source: "0.yaml:7" }"#);
+    insta::assert_snapshot!(format!("{verdict:?}"), @r#"Verdict { action: Kill, mode: Enforce, policy: "p", rule: "r", decided_by: Pipeline, gated: true, require: Some(Cut), shortfall: "", matched: ["direction", "paths"], source: "0.yaml:7" }"#);
     assert_eq!(set.policies().len(), 1);
     assert_eq!(set.policies()[0].rules_len, 1);
 }

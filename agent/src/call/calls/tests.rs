@@ -14,6 +14,7 @@ use crate::capture::{
 use crate::flow::{self, Flows};
 
 mod http2;
+mod mllp;
 mod stopped;
 
 const SERVER_STARTS: u32 = u32::MAX - 50;

@@ -2,7 +2,7 @@
 
 use super::{Context, Conversation, Side, is_loss};
 use crate::call::open::{Answer, Open, Place};
-use crate::call::{CallDirection, Phase, UnreadWhy, facts};
+use crate::call::{CallDirection, Phase, UnreadWhy, facts, semantics};
 use crate::capture::{Direction, KernelTime};
 use crate::decode::{Anomaly, AnswerTo, Broken, Event, GapEffect, Head, Role};
 use crate::flow::{Piece, What};
@@ -147,6 +147,7 @@ impl Conversation {
         open.call.stopped = self.decision_on(position);
         *cx.calls_open += 1;
         cx.stats.calls += 1;
+        semantics::tell(Phase::Head, &mut open.call, cx.redactor);
         (cx.out)(Phase::Head, &mut open.call);
         self.open.push_back(open);
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Context, Conversation};
 use crate::call::open::{Open, Place};
-use crate::call::{CallDirection, CallState, Phase, facts};
+use crate::call::{CallDirection, CallState, Phase, facts, semantics};
 use crate::capture::{Decision, Direction, Hook, KernelTime, Stopped};
 use crate::decode::{AnswerTo, Decoder, Event, Framing, Head, Limits, Role, StartLine};
 use crate::flow::{Piece, What};
@@ -92,6 +92,7 @@ fn tell(stopped: Stopped, proxied_client: Option<SocketAddr>, cx: &mut Context<'
     }
     *cx.calls_open += 1;
     cx.stats.calls += 1;
+    semantics::tell(Phase::Head, &mut open.call, cx.redactor);
     (cx.out)(Phase::Head, &mut open.call);
     open.report(CallState::Stopped, cx);
 }

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use crate::call::conversation::{Context, Ended};
 use crate::call::open::{Answer, Open, Place};
 use crate::call::options::{UNREAD_LEN_MAX, Unread, UnreadWhy};
-use crate::call::{ApiCall, CallDirection, CallState, Phase, Protocol, facts};
+use crate::call::{ApiCall, CallDirection, CallState, Phase, Protocol, facts, semantics};
 use crate::capture::{Direction, FlowInfo, KernelTime, Process};
 use crate::decode::{Anomaly, Event, Head, Role, StartLine, Told};
 use crate::flow::Piece;
@@ -174,6 +174,7 @@ impl Table {
         open.call.raw.proxied_client = self.proxied_client;
         *cx.calls_open += 1;
         cx.stats.calls += 1;
+        semantics::tell(Phase::Head, &mut open.call, cx.redactor);
         (cx.out)(Phase::Head, &mut open.call);
         self.open.insert(stream, open);
         true

@@ -369,7 +369,7 @@ impl Decoder {
             Sniffed::More => None,
             Sniffed::Requests => Some(self.role == Role::Requests),
             Sniffed::Responses => Some(self.role == Role::Responses),
-            Sniffed::Http2 | Sniffed::Other => Some(false),
+            Sniffed::Http2 | Sniffed::Mllp | Sniffed::Other => Some(false),
         }
     }
 

@@ -155,6 +155,7 @@ impl Scene {
             decided_by: DecidedBy::Pipeline,
             gated: false,
             require: None,
+            shortfall: "",
             matched: Arc::from([]),
             source: "p.yaml:1".into(),
         };

@@ -105,6 +105,7 @@ fn deny() -> Verdict {
         decided_by: DecidedBy::Pipeline,
         gated: false,
         require: Some(Guarantee::Prevented),
+        shortfall: "",
         matched: Arc::from(["methods", "paths"]),
         source: Arc::from("records.yaml:9"),
     }

@@ -25,7 +25,7 @@ use self::routes::Routes;
 use super::rate::{By, Key};
 use super::set::{OnAmbiguous, Workload};
 use super::{Action, DecidedBy, Guarantee, Mode, PolicySet, Rule};
-use crate::call::{AuthScheme, CallDirection};
+use crate::call::{AuthScheme, CallDirection, Protocol};
 use crate::capture::Process;
 
 /// Kinds of credentials in the gate's order.
@@ -85,6 +85,7 @@ const ALERTS: &str = "an alert stops nothing: the gate lets the call pass, the a
 const WHEN: &str = "`when` reads what the gate does not see";
 const CLIENTS: &str = "who the client is stands in headers of proxies, which the gate does not read";
 const CLIENT_RATE: &str = "the rate is by client, and who that is stands in headers of proxies";
+const PROTOCOL: &str = "it is about protocols that the gate does not read";
 const TOO_MANY: &str = "the gate has room for 256 rules that enforce, and this is behind them";
 const TOO_BROAD: &str = "the paths of this rule and of those before it take more nodes than the gate has";
 const TOO_MANY_HOSTS: &str =
@@ -92,7 +93,9 @@ const TOO_MANY_HOSTS: &str =
 
 /// What the gate cannot tell of a rule, whatever the other rules are.
 fn beyond(rule: &Rule) -> Option<&'static str> {
-    if rule.when.is_some() {
+    if !rule.speaks(Protocol::Http1) {
+        Some(PROTOCOL)
+    } else if rule.when.is_some() {
         Some(WHEN)
     } else if rule.matches.clients.is_some() {
         Some(CLIENTS)
@@ -135,7 +138,11 @@ impl<'s> Build<'s> {
             })
             .collect();
         let mut rules: Vec<usize> = (0..set.rules.len())
-            .filter(|position| enforces(&set.rules[*position]))
+            // What is never about HTTP/1 stands before nothing that the gate judges.
+            .filter(|position| {
+                let rule = &set.rules[*position];
+                enforces(rule) && rule.speaks(Protocol::Http1)
+            })
             .collect();
         // Behind the last rule that stops calls, nothing changes what becomes of one.
         let last = rules.iter().rposition(|position| set.rules[*position].denies());

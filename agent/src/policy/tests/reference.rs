@@ -37,10 +37,12 @@ spec:
         clients: { not: 10.0.0.0/8 }
         workload: { uid: 0 }
         auth: none
+        protocols: http
       when: call.tls.used
       rate: { requests: 1, per: 1m, by: peer }
       action: deny
       require: cut
+      allowStall: false
 ";
 
 /// Cases with every key.
@@ -54,6 +56,7 @@ cases:
     every: 0s
     call:
       direction: inbound
+      protocol: http/1
       method: GET
       path: /
       host: a.example

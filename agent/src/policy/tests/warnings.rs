@@ -33,8 +33,9 @@ fn sound_rules_give_no_warning() {
         "match: { direction: inbound, paths: [/fhir/**], auth: none }, action: deny, require: contained",
         "match: { direction: inbound, methods: [POST], paths: [/login] }, rate: { requests: 10, per: 1m, by: peer }, action: deny, require: cut",
         "match: { direction: outbound, hosts: { not: ['*.hospital.example'] } }, action: deny, require: cut",
-        "match: { workload: { exe: /usr/bin/miner } }, action: kill, require: cut",
-        "match: { direction: inbound }, when: \"call.request.body.truncated || call.request.body.text.contains('x')\", action: deny",
+        "match: { workload: { exe: /usr/bin/miner } }, action: kill, require: cut, allowStall: true",
+        "match: { protocols: [http, websocket] }, when: call.tls.used, action: deny",
+        "match: { direction: inbound, protocols: http }, when: \"call.request.body.truncated || call.request.body.text.contains('x')\", action: deny",
         "when: \"findings.exists(f, f.kind == 'smuggling-shape' && f.severity == 'high')\", action: alert",
         "when: \"call.request.headers['x-a'] == 'Y' && call.request.host == 'a.example' && call.state == 'reset'\", action: alert",
     ] {
@@ -76,6 +77,7 @@ fn each_rule_is_asked_whether_it_means_what_it_says() {
     7: rule `r` denies DELETE, which may have taken effect by then: its denials are prevented or cut — write `require: contained` or `require: cut` if that is enough [AW1202]
     action: deny
     7: rule `r` denies every call of every process — narrow its `match`, or add a `workload` to the policy [AW1206]
+    7: rule `r` only alerts on HL7 messages over MLLP: their senders retry in order, so a denied one would hold up the whole interface — write `allowStall: true` if that is wanted, or `protocols: [http, websocket]` in `match` if it is not about them [AW1216]
     match: { direction: inbound, paths: [/**] }, action: deny
     7: rule `r` denies every inbound call of every process — narrow its `match`, or add a `workload` to the policy [AW1206]
     match: { hosts: [10.0.0.1] }, action: alert
@@ -86,6 +88,7 @@ fn each_rule_is_asked_whether_it_means_what_it_says() {
     7: rule `r` kills whichever process serves the call, for everybody that it serves — limit it with `workload: { exe: … }`, or write `action: deny` [AW1210]
     match: { direction: outbound, workload: { uid: 33 } }, action: kill
     7: rule `r` kills whichever process makes the call — limit it with `workload: { exe: … }`, or write `action: deny` [AW1210]
+    7: rule `r` only alerts on HL7 messages over MLLP: their senders retry in order, so a denied one would hold up the whole interface — write `allowStall: true` if that is wanted, or `protocols: [http, websocket]` in `match` if it is not about them [AW1216]
     match: { peers: { not: [0.0.0.0/0, '::/0'] } }, action: alert
     7: rule `r` excludes every address there is — leave out `0.0.0.0/0` and `::/0` [AW1212]
     match: { clients: [10.0.0.0/8] }, action: alert

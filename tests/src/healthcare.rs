@@ -1,0 +1,248 @@
+//! What hospitals speak: HL7 version 2 over MLLP, in clear and in TLS, and FHIR through nginx.
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::Story;
+use crate::every_call::system_libssl;
+use crate::harness::certificates::{Authority, Identity};
+use crate::harness::events::trace_ids;
+use crate::harness::policy;
+use crate::harness::process::Start;
+use crate::harness::servers::{Server, accepts, free_port};
+use crate::harness::wire::{head, piece, send};
+use crate::harness::world::program;
+use crate::harness::{Agent, Place, Result, World, servers};
+
+pub const STORIES: &[Story] = &[
+    (
+        "hl7_messages_and_their_acknowledgements",
+        hl7_messages_and_their_acknowledgements,
+    ),
+    ("fhir_in_its_own_words", fhir_in_its_own_words),
+];
+
+const MLLP: &str = include_str!("assets/mllp.py");
+
+fn receiver(world: &World, tls: Option<&Identity>) -> Result<Server> {
+    let port = free_port()?;
+    let script = world.write("mllp.py", MLLP)?;
+    let mut start = Start::new(world, Place::Inside, program("python3")?)
+        .name("receiver")
+        .arg("-I")
+        .arg(script)
+        .args(["--listen", &port.to_string()]);
+    if let Some(tls) = tls {
+        start = start.arg("--tls").arg(&tls.certificate).arg(&tls.key);
+    }
+    let mut process = start.spawn()?;
+    process.wait_until("the receiver accepts", || {
+        Ok(accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    Ok(Server { process, port })
+}
+
+/// Sends messages one after the other; returns the codes that came back.
+fn deliver(world: &World, port: u16, authority: Option<&Authority>, messages: &[String]) -> Result<String> {
+    let script = world.write("mllp.py", MLLP)?;
+    let file = world.write("messages.json", json!(messages).to_string())?;
+    let mut start = Start::new(world, Place::Inside, program("python3")?)
+        .name("sender")
+        .arg("-I")
+        .arg(script)
+        .args(["--port", &port.to_string(), "--messages"])
+        .arg(file);
+    if let Some(authority) = authority {
+        start = start.arg("--ca").arg(&authority.ca);
+    }
+    start.run()
+}
+
+fn message(kind: &str, id: &str, more: &str) -> String {
+    format!(
+        "MSH|^~\\&|ADMISSIONS|WARD7|LABSYS|MAIN|20260101||{kind}|{id}|P|2.5.1||||||UNICODE UTF-8\nEVN||20260101\n\
+         PID|1||4711^^^MRN||ZEBULON^ADA||19700101\n{more}"
+    )
+}
+
+fn sides<'a>(calls: &'a [Value], id: &str) -> Result<[&'a Value; 2]> {
+    let of = |direction: &str| {
+        calls
+            .iter()
+            .find(|call| call["request"]["trace_id"] == id && call["direction"] == direction)
+            .with_context(|| format!("no {direction} call {id}: {calls:#?}"))
+    };
+    Ok([of("outbound")?, of("inbound")?])
+}
+
+fn detail<'a>(call: &'a Value, name: &str) -> &'a Value {
+    let details = call["operation"]["details"].as_array();
+    let found = details
+        .into_iter()
+        .flatten()
+        .find(|detail| detail["name"] == name);
+    found.map_or(&Value::Null, |detail| &detail["value"])
+}
+
+/// Both sides see each message with its acknowledgement; what denies only alerts, unless it may stall.
+fn hl7_messages_and_their_acknowledgements() -> Result {
+    let world = World::new()?;
+    let authority = Authority::new(&world)?;
+    let identity = authority.issue(&world, "server", &[])?;
+    let rules = policy::file(
+        &world,
+        "mllp",
+        &json!([{
+            "name": "no-merges",
+            "match": { "direction": "inbound", "protocols": "mllp" },
+            "when": "call.operation.name == 'ADT^A40'",
+            "action": "deny",
+        }]),
+    )?;
+    let mut agent = Agent::start(&world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([rules]);
+    })?;
+    agent.wait_library(system_libssl()?)?;
+    let clear = receiver(&world, None)?;
+    let tls = receiver(&world, Some(&identity))?;
+    for (server, authority) in [(&clear, None), (&tls, Some(&authority))] {
+        let ids = trace_ids(3);
+        let messages = [
+            message("ADT^A01^ADT_A01", &ids[0], "PV1|1|I\nZXY|1"),
+            message("ORU^R01", &ids[1], "REJ|1"),
+            message("ADT^A40", &ids[2], "MRG|1"),
+        ];
+        let answers = deliver(&world, server.port, authority, &messages)?;
+        ensure!(answers.split_whitespace().eq(["AA", "AE", "AA"]), "{answers}");
+        let calls = agent.events.wait_calls(6, &ids)?;
+        for (index, (name, ack, segments)) in [
+            ("ADT^A01", "AA", "MSH,EVN,PID,PV1,Z"),
+            ("ORU^R01", "AE", "MSH,EVN,PID,other"),
+            ("ADT^A40", "AA", "MSH,EVN,PID,MRG"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for call in sides(&calls, &ids[index])? {
+                let operation = &call["operation"];
+                let seen = json!([
+                    call["protocol"],
+                    call["state"],
+                    call["request"]["method"],
+                    operation["api"],
+                    operation["name"],
+                    detail(call, "ack"),
+                    detail(call, "segments"),
+                    detail(call, "version"),
+                    call["tls"].is_null(),
+                    call["anomalies"],
+                ]);
+                let expected = json!([
+                    "mllp",
+                    "answered",
+                    "HL7",
+                    "hl7v2",
+                    name,
+                    ack,
+                    segments,
+                    "2.5.1",
+                    authority.is_none(),
+                    [],
+                ]);
+                ensure!(seen == expected, "{seen} is not {expected}: {call:#}");
+                ensure!(
+                    operation["subject"]
+                        .as_str()
+                        .is_some_and(|subject| subject.starts_with("h:"))
+                );
+                let text = call.to_string();
+                ensure!(!text.contains("ZEBULON") && !text.contains("WARD7"), "{text}");
+            }
+        }
+        let [_, merge] = sides(&calls, &ids[2])?;
+        ensure!(
+            merge["verdict"]["action"] == "alert"
+                && merge["verdict"]["shortfall"]
+                    .as_str()
+                    .is_some_and(|why| why.contains("allowStall")),
+            "{merge:#}"
+        );
+    }
+    agent.check_no_losses()?;
+    drop((clear, tls));
+    agent.end()?;
+    Ok(())
+}
+
+/// A search, a read and a transaction through nginx: every leg says the same.
+fn fhir_in_its_own_words() -> Result {
+    let world = World::new()?;
+    let authority = Authority::new(&world)?;
+    let identity = authority.issue(&world, "server", &[])?;
+    let mut agent = Agent::start(&world, |_| {})?;
+    agent.wait_library(system_libssl()?)?;
+    let app = servers::app(&world, Place::Inside, None)?;
+    let nginx = servers::nginx(&world, Place::Inside, app.port, &identity)?;
+    let ids = trace_ids(3);
+    let transaction = json!({
+        "resourceType": "Bundle", "type": "transaction",
+        "entry": [
+            { "resource": { "resourceType": "Observation", "subject": { "reference": "Patient/4711" } },
+              "request": { "method": "POST", "url": "Observation" } },
+            { "request": { "method": "DELETE", "url": "Observation/2" } },
+        ],
+    })
+    .to_string();
+    let posted = format!(
+        "Content-Type: application/fhir+json\r\nContent-Length: {}\r\nConnection: close\r\n",
+        transaction.len()
+    );
+    let pieces = [
+        piece(head("GET", "/fhir/Patient/4711", &ids[0], "")),
+        piece(head(
+            "GET",
+            "/fhir/Observation?patient=4711&_include=Observation:subject",
+            &ids[1],
+            "",
+        )),
+        piece(format!(
+            "{}{transaction}",
+            head("POST", "/fhir", &ids[2], &posted)
+        )),
+    ];
+    send(&world, nginx.tls, Some(&authority.ca), &pieces, &[])?;
+    let calls = agent.events.wait_calls(12, &ids)?;
+    let mut subjects = Vec::new();
+    for (id, name, resource, entries) in [
+        (&ids[0], "read", "Patient", 0),
+        (&ids[1], "search", "Observation", 0),
+        (&ids[2], "transaction", "Bundle", 2),
+    ] {
+        let legs: Vec<&Value> = calls
+            .iter()
+            .filter(|call| call["request"]["trace_id"] == *id)
+            .collect();
+        ensure!(legs.len() == 4, "{} legs of {name}", legs.len());
+        for leg in legs {
+            let operation = &leg["operation"];
+            let seen = json!([
+                operation["api"],
+                operation["name"],
+                operation["resource"],
+                operation["entries"]
+            ]);
+            ensure!(
+                seen == json!(["fhir", name, resource, entries]),
+                "{seen}: {leg:#}"
+            );
+            subjects.push(operation["subject"].to_string());
+            ensure!(!leg.to_string().contains("4711"), "{leg:#}");
+        }
+    }
+    subjects.dedup();
+    ensure!(subjects.len() == 1 && subjects[0].contains("h:"), "{subjects:?}");
+    drop((nginx, app));
+    agent.end()?;
+    Ok(())
+}
