@@ -57,6 +57,7 @@ mode: enforce
 policies: [/p/*.yaml, /q/one.yaml]
 export:
   - jsonl: { path: "-" }
+  - ocsf: { path: "-" }
   - collector:
       endpoint: https://collector.example:7443
       agent_id: ward-3

@@ -266,6 +266,17 @@ impl Conversation {
         let later = std::mem::take(&mut self.requests_waiting);
         let answers = std::mem::take(&mut self.responses_waiting);
         self.switch(cx);
+        // Requests of HTTP/1 beside it have no answers to come.
+        for mut other in std::mem::take(&mut self.open) {
+            if !other.request_done {
+                other.end_request(at, true, cx);
+            }
+            let state = match other.answer {
+                Answer::Done(state) => state,
+                _ => CallState::Closed,
+            };
+            other.report(state, cx);
+        }
         self.responses_waiting = answers;
         streams.pieces(later, cx);
         self.successor = Some(Box::new(streams));
