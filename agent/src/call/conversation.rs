@@ -22,7 +22,7 @@ use super::redact::Redactor;
 use super::streams::{self, Streams};
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Stopped};
-use crate::decode::{Decoder, Prefix, Role, Sniffed, mllp_begins_at};
+use crate::decode::{Decoder, MllpDecoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
 
 /// Bytes of an undecided direction that are looked at before it counts as something else.
@@ -358,7 +358,7 @@ impl Conversation {
             return None;
         }
         if !is_preface && (*late || (self.flow.joined_late && !buffer.is_empty())) {
-            if let (None, Some(at)) = (expected, mllp_begins_at(bytes)) {
+            if let (None, Some(at)) = (expected, MllpDecoder::begins_at(bytes)) {
                 bytes.advance(at);
                 piece.position += at as u64;
                 self.mllp = Some(piece);

@@ -18,8 +18,7 @@ use super::open::{self, Answer, Open, Place};
 use super::semantics::hl7v2 as semantics;
 use super::{ApiCall, AuthScheme, BodyFacts, CallDirection, CallState, Phase, Protocol, Raw, Request};
 use crate::capture::{Direction, FlowInfo, KernelTime};
-use crate::decode::hl7v2::{self, Hl7};
-use crate::decode::{Anomaly, AnswerTo, Framing, Head, MllpDecoder, MllpEnd, MllpEvent, StartLine};
+use crate::decode::{Anomaly, AnswerTo, Framing, Head, Hl7, MllpDecoder, MllpEnd, MllpEvent, StartLine};
 use crate::flow::{Piece, What};
 
 /// What stands for the method: rules name it in `methods`.
@@ -260,7 +259,7 @@ impl Mllp {
 
     fn message(&mut self, mut message: Gathered, cx: &mut Context<'_>) {
         let bytes = message.body.bytes();
-        let Some(read) = hl7v2::parse(&bytes) else {
+        let Some(read) = Hl7::parse(&bytes) else {
             message.let_go(cx);
             return;
         };
@@ -333,7 +332,7 @@ impl Mllp {
         let other = opposite(direction);
         let under_way = self.lane(other).message.as_mut().is_some_and(|under_way| {
             let bytes = under_way.body.bytes();
-            hl7v2::parse(&bytes).is_some_and(|read| control(read.control_id, cx) == named)
+            Hl7::parse(&bytes).is_some_and(|read| control(read.control_id, cx) == named)
         });
         if under_way {
             self.force(other, false, cx);
@@ -346,12 +345,12 @@ impl Mllp {
         let deferred = self.early.iter_mut().position(|early| {
             let bytes = early.body.bytes();
             early.from.direction == other
-                && hl7v2::parse(&bytes).is_some_and(|read| control(read.control_id, cx) == named)
+                && Hl7::parse(&bytes).is_some_and(|read| control(read.control_id, cx) == named)
         });
         if let Some(early) = deferred.and_then(|index| self.early.remove(index)) {
             let mut early = early;
             let bytes = early.body.bytes();
-            if let Some(read) = hl7v2::parse(&bytes) {
+            if let Some(read) = Hl7::parse(&bytes) {
                 self.ask(early, &read, cx);
             }
             if let Some(index) = self.asked(direction, named) {
@@ -412,7 +411,7 @@ impl Mllp {
             _ => None,
         };
         let bytes = message.body.bytes();
-        match (first, hl7v2::parse(&bytes)) {
+        match (first, Hl7::parse(&bytes)) {
             (Some(index), Some(read)) => {
                 self.open[index].open.note(Anomaly::WrongAcknowledgement);
                 self.pair(index, message, &read, cx);
@@ -428,7 +427,7 @@ impl Mllp {
         while let Some(answer) = self.early.front_mut() {
             let bytes = answer.body.bytes();
             // One that asks for an acknowledgement itself may still get it.
-            let asks = hl7v2::parse(&bytes).is_some_and(|read| matches!(read.acknowledge[0], b"AL" | b"SU"));
+            let asks = Hl7::parse(&bytes).is_some_and(|read| matches!(read.acknowledge[0], b"AL" | b"SU"));
             let patience = match asks {
                 true => cx.limits.unfinished_ns,
                 false => cx.limits.waiting_ns,

@@ -133,44 +133,44 @@ impl Separators {
     }
 }
 
-/// Reads a message. `None`: it does not begin like one.
-pub fn parse(bytes: &[u8]) -> Option<Hl7<'_>> {
-    let mut lines = Lines { rest: bytes };
-    let header = lines.next()?;
-    if !matches!(header.get(..3), Some(b"MSH" | b"BHS" | b"FHS")) {
-        return None;
-    }
-    let separators = Separators::of(header);
-    let mut message = Hl7 {
-        separators: separators.unwrap_or(USUAL),
-        parties: [&[]; 4],
-        kind: [&[]; 3],
-        control_id: &[],
-        processing: &[],
-        version: &[],
-        acknowledge: [&[]; 2],
-        charset: &[],
-        answers: None,
-        patient: None,
-        patients: 0,
-        messages: 0,
-        is_batch: !header.starts_with(b"MSH"),
-        segments: Vec::new(),
-        head_bytes: header.len(),
-        line_feeds: memchr::memchr2(b'\r', b'\n', bytes).is_some_and(|at| bytes[at] == b'\n'),
-        bad_separators: separators.is_none(),
-        bad_segments: 0,
-    };
-    if message.is_batch {
-        message.header(header);
-    }
-    for line in (Lines { rest: bytes }) {
-        message.segment(line);
-    }
-    Some(message)
-}
-
 impl<'a> Hl7<'a> {
+    /// Reads a message. `None`: it does not begin like one.
+    pub fn parse(bytes: &'a [u8]) -> Option<Hl7<'a>> {
+        let mut lines = Lines { rest: bytes };
+        let header = lines.next()?;
+        if !matches!(header.get(..3), Some(b"MSH" | b"BHS" | b"FHS")) {
+            return None;
+        }
+        let separators = Separators::of(header);
+        let mut message = Hl7 {
+            separators: separators.unwrap_or(USUAL),
+            parties: [&[]; 4],
+            kind: [&[]; 3],
+            control_id: &[],
+            processing: &[],
+            version: &[],
+            acknowledge: [&[]; 2],
+            charset: &[],
+            answers: None,
+            patient: None,
+            patients: 0,
+            messages: 0,
+            is_batch: !header.starts_with(b"MSH"),
+            segments: Vec::new(),
+            head_bytes: header.len(),
+            line_feeds: memchr::memchr2(b'\r', b'\n', bytes).is_some_and(|at| bytes[at] == b'\n'),
+            bad_separators: separators.is_none(),
+            bad_segments: 0,
+        };
+        if message.is_batch {
+            message.header(header);
+        }
+        for line in (Lines { rest: bytes }) {
+            message.segment(line);
+        }
+        Some(message)
+    }
+
     fn segment(&mut self, line: &'a [u8]) {
         let named = line.len() >= 3
             && line[0].is_ascii_uppercase()
@@ -286,7 +286,7 @@ mod tests {
     fn header_segments_and_patient() {
         let bytes = b"MSH|^~\\&|LAB^1^L|HOSP|EHR|CLINIC|20260101||ORU^R01^ORU_R01|42|P^T|2.5.1^x|||AL|NE||8859/1~UNICODE UTF-8\r\
             PID|1||777^^^MR~888||DOE^J\rOBR|1\rOBX|1\rOBX|2\rZPI|x\r";
-        let message = parse(bytes).unwrap();
+        let message = Hl7::parse(bytes).unwrap();
         assert_eq!(message.parties.map(text), ["LAB^1^L", "HOSP", "EHR", "CLINIC"]);
         assert_eq!(message.kind.map(text), ["ORU", "R01", "ORU_R01"]);
         assert_eq!(
@@ -314,7 +314,8 @@ mod tests {
     #[test]
     fn own_separators_and_escapes() {
         let message =
-            parse(b"MSH#*@!%#A!S!B*x######ADT*A04#1!F!2!X4142!!H!#P#2.3\nPID###!E!9*y\nbad line").unwrap();
+            Hl7::parse(b"MSH#*@!%#A!S!B*x######ADT*A04#1!F!2!X4142!!H!#P#2.3\nPID###!E!9*y\nbad line")
+                .unwrap();
         let separators = message.separators;
         assert_eq!(message.kind.map(text), ["ADT", "A04", ""]);
         assert_eq!(text(&separators.plain(message.parties[0])), "A*B");
@@ -326,19 +327,19 @@ mod tests {
 
     #[test]
     fn acknowledgements_batches_and_what_is_broken() {
-        let ack = parse(b"MSH|^~\\&|||||||ACK|9\rMSA|AE|42|text").unwrap();
+        let ack = Hl7::parse(b"MSH|^~\\&|||||||ACK|9\rMSA|AE|42|text").unwrap();
         assert_eq!(
             ack.answers.map(|(code, id)| (text(code), text(id))),
             Some(("AE", "42"))
         );
-        let batch = parse(b"FHS|^~\\&|A\rBHS|^~\\&|A\rMSH|^~\\&|A||||||ADT^A01|1\rPID|1|5\rMSH|^~\\&|||||||ADT^A02|2\rPID|1\rBTS|2\rFTS|1\r").unwrap();
+        let batch = Hl7::parse(b"FHS|^~\\&|A\rBHS|^~\\&|A\rMSH|^~\\&|A||||||ADT^A01|1\rPID|1|5\rMSH|^~\\&|||||||ADT^A02|2\rPID|1\rBTS|2\rFTS|1\r").unwrap();
         assert!(batch.is_batch && batch.messages == 2 && batch.patients == 2);
         assert_eq!((text(batch.kind[1]), text(batch.control_id)), ("A01", "1"));
         assert_eq!(batch.patient.map(text), Some("5"));
         for bytes in ["MSH|^^^^|A", "MSH|abcd|A", "MSH||A", "MSHX"] {
-            assert!(parse(bytes.as_bytes()).unwrap().bad_separators, "{bytes}");
+            assert!(Hl7::parse(bytes.as_bytes()).unwrap().bad_separators, "{bytes}");
         }
-        assert!(parse(b"PID|1").is_none() && parse(b"").is_none());
+        assert!(Hl7::parse(b"PID|1").is_none() && Hl7::parse(b"").is_none());
     }
 
     proptest! {
@@ -348,11 +349,11 @@ mod tests {
         ) {
             let mut message = b"MSH|^~\\&|".to_vec();
             message.extend_from_slice(&bytes);
-            let read = parse(&message).unwrap();
+            let read = Hl7::parse(&message).unwrap();
             for party in read.parties {
                 let _ = read.separators.plain(party);
             }
-            let _ = parse(&bytes);
+            let _ = Hl7::parse(&bytes);
         }
     }
 }

@@ -84,6 +84,15 @@ impl Default for MllpDecoder {
 }
 
 impl MllpDecoder {
+    /// Where a message plainly begins: strict enough to begin in the middle of a stream.
+    pub fn begins_at(bytes: &[u8]) -> Option<usize> {
+        memchr::memchr_iter(START, bytes).find(|at| {
+            bytes.get(at + 1..at + 5).is_some_and(|next| {
+                OPENINGS.iter().any(|opening| next.starts_with(*opening)) && is_delimiter(next[3])
+            })
+        })
+    }
+
     /// In the middle of a message.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Opened | State::Front | State::Open)
@@ -112,9 +121,7 @@ impl MllpDecoder {
                     if skipped > 0 {
                         return Some(MllpEvent::Skipped(skipped));
                     }
-                    if at.is_none() {
-                        return None;
-                    }
+                    at?;
                 }
                 State::Opening => {
                     let byte = take(input)?;
@@ -256,15 +263,6 @@ impl MllpDecoder {
     }
 }
 
-/// Plainly the beginning of a message: strict enough to begin in the middle of a stream. Returns where.
-pub fn begins_at(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(START, bytes).find(|at| {
-        bytes.get(at + 1..at + 5).is_some_and(|next| {
-            OPENINGS.iter().any(|opening| next.starts_with(*opening)) && is_delimiter(next[3])
-        })
-    })
-}
-
 /// Whether the first bytes of a direction begin a message; `None`: too few to tell.
 pub(super) fn opens(bytes: &[u8]) -> Option<bool> {
     let Some((&START, rest)) = bytes.split_first() else {
@@ -397,8 +395,8 @@ mod tests {
         ] {
             assert_eq!(opens(bytes.as_bytes()), expected, "{bytes:?}");
         }
-        assert_eq!(begins_at(b"tail\x1c\r\x0bMSH|^~\\&"), Some(6));
-        assert_eq!(begins_at(b"tail\x0bMSH"), None);
+        assert_eq!(MllpDecoder::begins_at(b"tail\x1c\r\x0bMSH|^~\\&"), Some(6));
+        assert_eq!(MllpDecoder::begins_at(b"tail\x0bMSH"), None);
     }
 
     proptest! {

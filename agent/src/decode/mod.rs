@@ -3,7 +3,7 @@
 //! Pure: bytes and time in, messages out. A decoder says *message / need more / skip / anomaly*, never a lone
 //! failure, and a gap is an input like any other.
 
-pub mod hl7v2;
+mod hl7v2;
 mod http1;
 mod http2;
 mod mllp;
@@ -13,9 +13,10 @@ mod sniff;
 
 use bytes::Bytes;
 
+pub use self::hl7v2::{Hl7, Separators};
 pub use self::http1::{Decoder, GapEffect};
 pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
-pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent, begins_at as mllp_begins_at};
+pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
 

@@ -7,7 +7,7 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use crate::call::redact::Redactor;
 use crate::call::{Api, Operation};
-use crate::decode::hl7v2::Hl7;
+use crate::decode::Hl7;
 
 /// Segment names that are listed; further ones are left out.
 const LISTED_MAX: usize = 32;
@@ -205,12 +205,11 @@ fn has(list: &str, word: &str) -> bool {
 mod tests {
     use super::*;
     use crate::call::redact::Earning;
-    use crate::decode::hl7v2::parse;
 
     fn operation(text: &str) -> Operation {
         let mut redactor = Redactor::new([1; 32], Earning::default());
         redactor.set_literals(&["LAB".into()]);
-        asked(&parse(text.as_bytes()).unwrap(), &redactor)
+        asked(&Hl7::parse(text.as_bytes()).unwrap(), &redactor)
     }
 
     fn detail<'a>(operation: &'a Operation, name: &str) -> &'a str {
@@ -256,11 +255,11 @@ mod tests {
         let mut operation = operation("MSH|^~\\&|||||||QBP^Q22|1|P|2.5");
         answered(
             &mut operation,
-            &parse(b"MSH|^~\\&|||||||ACK|2\rMSA|CA|1").unwrap(),
+            &Hl7::parse(b"MSH|^~\\&|||||||ACK|2\rMSA|CA|1").unwrap(),
         );
         answered(
             &mut operation,
-            &parse(b"MSH|^~\\&|||||||RSP^K22|3\rMSA|AA|1\rPID|1||1\rPID|2||2").unwrap(),
+            &Hl7::parse(b"MSH|^~\\&|||||||RSP^K22|3\rMSA|AA|1\rPID|1||1\rPID|2||2").unwrap(),
         );
         assert_eq!(
             ["commit", "ack", "answer"].map(|name| detail(&operation, name).to_owned()),
@@ -269,7 +268,7 @@ mod tests {
         assert_eq!(operation.entries, 2);
         answered(
             &mut operation,
-            &parse(b"MSH|^~\\&|||||||ACK|2\rMSA|Smith|1").unwrap(),
+            &Hl7::parse(b"MSH|^~\\&|||||||ACK|2\rMSA|Smith|1").unwrap(),
         );
         assert_eq!(detail(&operation, "ack"), "other");
     }

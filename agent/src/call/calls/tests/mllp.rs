@@ -117,7 +117,7 @@ fn what_is_wrong_has_a_name_and_ends_nothing() {
         .sent(&ack("AA", "other"))
         .later(1);
     scene
-        .received(&message("ADT^A06", "6").trim_end_matches('\r'))
+        .received(message("ADT^A06", "6").trim_end_matches('\r'))
         .later(2);
     scene.sent(&ack("AA", "6"));
     assert_eq!(
