@@ -95,6 +95,53 @@ pub struct Request {
     pub head_time_ns: u64,
     #[prost(uint64, tag = "10")]
     pub end_time_ns: u64,
+    /// Absent: nothing more is known than `auth`.
+    #[prost(message, optional, tag = "50")]
+    pub credentials: ::core::option::Option<Credentials>,
+}
+/// What a request's credentials are, without the credentials.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Credentials {
+    /// Keyed hash of who it is.
+    #[prost(string, tag = "1")]
+    pub principal: ::prost::alloc::string::String,
+    /// subject, client, user, api-key, access-key, token
+    #[prost(string, tag = "2")]
+    pub principal_kind: ::prost::alloc::string::String,
+    /// header, query, cookie
+    #[prost(string, tag = "3")]
+    pub api_key_in: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub session_cookie: bool,
+    /// A key, token or password stands in the target.
+    #[prost(bool, tag = "5")]
+    pub in_url: bool,
+    #[prost(message, optional, tag = "6")]
+    pub jwt: ::core::option::Option<Jwt>,
+    /// Of AWS Signature Version 4.
+    #[prost(string, tag = "7")]
+    pub aws_service: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub aws_region: ::prost::alloc::string::String,
+}
+/// Facts of a JSON Web Token, which nobody here has verified.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Jwt {
+    #[prost(string, tag = "1")]
+    pub alg: ::prost::alloc::string::String,
+    /// Hosts, redacted like others.
+    #[prost(string, tag = "2")]
+    pub issuer: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub audience: ::prost::alloc::string::String,
+    /// Seconds since 1970; 0: not said.
+    #[prost(int64, tag = "4")]
+    pub expires_s: i64,
+    #[prost(int64, tag = "5")]
+    pub lifetime_s: i64,
+    /// Those of known grammar; others are `other`.
+    #[prost(string, repeated, tag = "6")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Response {

@@ -245,6 +245,7 @@ struct RequestJson<'a> {
     path: &'a str,
     host: Option<&'a str>,
     auth: Option<&'a str>,
+    credentials: Option<CredentialsJson<'a>>,
     trace_id: Option<&'a str>,
     query_parameters: u32,
     head_bytes: u32,
@@ -260,6 +261,7 @@ impl<'a> RequestJson<'a> {
             path: &request.path,
             host: text(&request.host),
             auth: text(&request.auth),
+            credentials: request.credentials.as_ref().map(CredentialsJson::of),
             trace_id: text(&request.trace_id),
             query_parameters: request.query_parameters,
             head_bytes: request.head_bytes,
@@ -268,6 +270,51 @@ impl<'a> RequestJson<'a> {
             end_time: time(request.end_time_ns),
         }
     }
+}
+
+/// What a request's credentials are, without the credentials.
+#[derive(Serialize)]
+struct CredentialsJson<'a> {
+    principal: Option<&'a str>,
+    principal_kind: Option<&'a str>,
+    api_key_in: Option<&'a str>,
+    session_cookie: bool,
+    in_url: bool,
+    jwt: Option<JwtJson<'a>>,
+    aws_service: Option<&'a str>,
+    aws_region: Option<&'a str>,
+}
+
+impl<'a> CredentialsJson<'a> {
+    fn of(credentials: &'a v1::Credentials) -> Self {
+        CredentialsJson {
+            principal: text(&credentials.principal),
+            principal_kind: text(&credentials.principal_kind),
+            api_key_in: text(&credentials.api_key_in),
+            session_cookie: credentials.session_cookie,
+            in_url: credentials.in_url,
+            jwt: credentials.jwt.as_ref().map(|jwt| JwtJson {
+                alg: text(&jwt.alg),
+                issuer: text(&jwt.issuer),
+                audience: text(&jwt.audience),
+                expires_s: (jwt.expires_s != 0).then_some(jwt.expires_s),
+                lifetime_s: (jwt.lifetime_s != 0).then_some(jwt.lifetime_s),
+                scopes: &jwt.scopes,
+            }),
+            aws_service: text(&credentials.aws_service),
+            aws_region: text(&credentials.aws_region),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JwtJson<'a> {
+    alg: Option<&'a str>,
+    issuer: Option<&'a str>,
+    audience: Option<&'a str>,
+    expires_s: Option<i64>,
+    lifetime_s: Option<i64>,
+    scopes: &'a [String],
 }
 
 #[derive(Serialize)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::redact::{self, Redactor};
-use super::{AuthScheme, BodyFacts, CallDirection, Raw, Request, target};
+use super::{AuthScheme, BodyFacts, CallDirection, Raw, Request, credentials, target};
 use crate::capture::{FlowInfo, KernelTime, Process};
 use crate::decode::{Anomaly, AnswerTo, Head, StartLine};
 
@@ -180,11 +180,13 @@ pub(super) fn request(
             .filter(|part| !part.is_empty())
             .count() as u32,
     };
+    let (credentials, claims) = credentials::read(&headers, &parsed.query, redactor);
     let request = Request {
         method: SmolStr::new_static(known_method.unwrap_or("OTHER")),
         path,
         host: shown_host.into(),
         auth: fields.auth(),
+        credentials,
         trace_id,
         body: BodyFacts::default(),
         query_parameters,
@@ -208,6 +210,7 @@ pub(super) fn request(
             query: parsed.query,
             host,
             request_headers: headers,
+            claims,
             ..Raw::default()
         },
     };

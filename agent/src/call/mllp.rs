@@ -487,6 +487,7 @@ fn told(read: &Hl7<'_>, at: KernelTime, cx: &mut Context<'_>) -> Told {
             path: String::new(),
             host: String::new(),
             auth: AuthScheme::None,
+            credentials: None,
             trace_id: (!read.control_id.is_empty()).then(|| cx.redactor.request_id(read.control_id)),
             body: BodyFacts::default(),
             query_parameters: 0,

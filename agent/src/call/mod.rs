@@ -7,6 +7,7 @@
 mod body;
 mod calls;
 mod conversation;
+mod credentials;
 mod data;
 mod endpoint;
 mod facts;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
+pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::data::{Data, Evidence, Part};
 pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
@@ -131,6 +133,8 @@ pub struct Request {
     /// Host (with port if not the default), redacted like a path segment by segment of the name; empty if none.
     pub host: String,
     pub auth: AuthScheme,
+    /// What more is known of the credentials; `None`: nothing.
+    pub credentials: Option<Box<Credentials>>,
     /// W3C trace id (32 hex digits) of `traceparent`, else a request id header that is a UUID or hex as it is,
     /// else a keyed hash of it.
     pub trace_id: Option<SmolStr>,
@@ -175,6 +179,8 @@ pub struct Raw {
     /// Whom a PROXY protocol header at the connection's beginning named as the client. Anybody can send one: it
     /// counts only from a trusted proxy.
     pub proxied_client: Option<SocketAddr>,
+    /// Claims of the request's token.
+    pub claims: Claims,
 }
 
 /// One API call, seen from one process.

@@ -2,6 +2,7 @@
 //!
 //! Pure: a call in, findings out. It must not know policy: what a finding leads to is decided after it.
 
+mod credentials;
 pub mod inventory;
 mod transport;
 
@@ -30,11 +31,18 @@ pub struct Finding {
 }
 
 /// Every kind that a detector gives.
-pub const KINDS: &[&str] = &[transport::CREDENTIALS_IN_CLEAR, transport::SMUGGLING_SHAPE];
+pub const KINDS: &[&str] = &[
+    transport::CREDENTIALS_IN_CLEAR,
+    transport::SMUGGLING_SHAPE,
+    credentials::JWT_ALG_NONE,
+    credentials::JWT_EXPIRED,
+    credentials::CREDENTIALS_IN_URL,
+];
 
 /// Every detector, in the order they report.
 pub fn detect(call: &ApiCall) -> Vec<Finding> {
     let mut findings = Vec::new();
     transport::detect(call, &mut findings);
+    credentials::detect(call, &mut findings);
     findings
 }

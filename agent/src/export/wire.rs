@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use apiward_proto::v1;
 
 use super::clock::{self, Clock};
-use crate::call::{ApiCall, BodyFacts, CallDirection, Data, Operation};
+use crate::call::{ApiCall, BodyFacts, CallDirection, Credentials, Data, Operation};
 use crate::capture::{FlowId, FlowInfo, Process, TlsInfo};
 use crate::detect::{Finding, Severity};
 use crate::enforce::Outcome;
@@ -79,6 +79,7 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
     set(&mut request.path, &call.request.path);
     set(&mut request.host, &call.request.host);
     set(&mut request.auth, call.request.auth.as_str());
+    request.credentials = call.request.credentials.as_deref().map(credentials);
     set(
         &mut request.trace_id,
         call.request.trace_id.as_deref().unwrap_or_default(),
@@ -109,6 +110,27 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
     told.operation = call.operation.as_deref().map(operation);
     told.data.clear();
     told.data.extend(call.data.iter().map(data));
+}
+
+fn credentials(credentials: &Credentials) -> v1::Credentials {
+    let (service, region) = credentials.aws.clone().unwrap_or_default();
+    v1::Credentials {
+        principal: credentials.principal.as_deref().unwrap_or_default().to_owned(),
+        principal_kind: credentials.principal_kind.to_owned(),
+        api_key_in: credentials.api_key_in.to_owned(),
+        session_cookie: credentials.session_cookie,
+        in_url: credentials.in_url,
+        jwt: credentials.jwt.as_deref().map(|jwt| v1::Jwt {
+            alg: jwt.alg.to_string(),
+            issuer: jwt.issuer.to_string(),
+            audience: jwt.audience.to_string(),
+            expires_s: jwt.expires.unwrap_or(0),
+            lifetime_s: jwt.lifetime_s.unwrap_or(0),
+            scopes: jwt.scopes.iter().map(ToString::to_string).collect(),
+        }),
+        aws_service: service.to_string(),
+        aws_region: region.to_string(),
+    }
 }
 
 fn operation(operation: &Operation) -> v1::Operation {

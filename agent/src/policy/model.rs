@@ -120,6 +120,21 @@ pub const FIELDS: &[Field] = &[
     field("call.operation.name", Kind::Text, Phase::Request, "such as `read`, `search`, `query getPatient`; empty if none"),
     field("call.operation.resource", Kind::Text, Phase::Request, "what it is about, such as FHIR's resource type; empty if none"),
     field("call.operation.entries", Kind::Int, Phase::Request, "entries asked for, such as a batch's"),
+    field("call.auth.principal", Kind::Text, Phase::Head, "keyed hash of who calls: the token's subject, the user, the key; empty if not known"),
+    field("call.auth.principal_kind", Kind::Text, Phase::Head, "`subject`, `client`, `user`, `api-key`, `access-key`, `token`; empty if not known"),
+    field("call.auth.api_key_in", Kind::Text, Phase::Head, "`header`, `query` or `cookie`; empty without an API key"),
+    field("call.auth.session_cookie", Kind::Bool, Phase::Head, "it has a session cookie"),
+    field("call.auth.in_url", Kind::Bool, Phase::Head, "a key, token or password stands in the target"),
+    field("call.auth.jwt.used", Kind::Bool, Phase::Head, "its token is a JWT; whether that is valid is the application's to say"),
+    field("call.auth.jwt.alg", Kind::Text, Phase::Head, "such as `RS256`, or `none`; empty without a JWT"),
+    field("call.auth.jwt.issuer", Kind::Text, Phase::Head, "`iss` as it is"),
+    field("call.auth.jwt.audience", Kind::Text, Phase::Head, "`aud` as it is, the first one"),
+    field("call.auth.jwt.subject", Kind::Text, Phase::Head, "`sub` as it is, else the client's id"),
+    field("call.auth.jwt.scopes", Kind::List, Phase::Head, "those of OpenID Connect and SMART on FHIR; others are `other`"),
+    field("call.auth.jwt.expires", Kind::Int, Phase::Head, "`exp`, in seconds since 1970; 0 without it"),
+    field("call.auth.jwt.lifetime_s", Kind::Int, Phase::Head, "from its issue to its end, in seconds; 0 if not known"),
+    field("call.auth.aws.service", Kind::Text, Phase::Head, "of AWS Signature Version 4; empty without it"),
+    field("call.auth.aws.region", Kind::Text, Phase::Head, "of AWS Signature Version 4; empty without it"),
     field("call.operation.subject", Kind::Text, Phase::Request, "keyed hash of whose data it is about, such as the patient's id; empty if not known"),
     field("call.operation.details", Kind::Map, Phase::Request, "more facts by name; see *Operations*"),
     field("call.response.entries", Kind::Int, Phase::Complete, "entries that were asked for or came back: of a bundle, a batch, a multipart body"),
@@ -164,6 +179,8 @@ impl VariableResolver for Model<'_> {
             _ => {
                 if let Some(name) = name.strip_prefix("operation.") {
                     operation(call.operation.as_deref(), name)?
+                } else if let Some(name) = name.strip_prefix("auth.") {
+                    auth(call, name)?
                 } else if let Some(name) = name.strip_prefix("process.") {
                     process(&call.process, name)?
                 } else if let Some(name) = name.strip_prefix("request.") {
@@ -189,6 +206,43 @@ fn operation<'b>(operation: Option<&'b Operation>, name: &str) -> Option<CowVal<
         ),
         "details" => details(operation),
         "entries" => int(operation.map_or(0, |operation| u64::from(operation.entries))),
+        _ => return None,
+    })
+}
+
+fn auth<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
+    let credentials = call.request.credentials.as_deref();
+    let jwt = credentials.and_then(|credentials| credentials.jwt.as_deref());
+    let aws = credentials.and_then(|credentials| credentials.aws.as_ref());
+    let seconds = |seconds: Option<i64>| {
+        int(seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(0))
+    };
+    Some(match name {
+        "principal" => text(
+            credentials
+                .and_then(|credentials| credentials.principal.as_deref())
+                .unwrap_or_default(),
+        ),
+        "principal_kind" => text(credentials.map_or("", |credentials| credentials.principal_kind)),
+        "api_key_in" => text(credentials.map_or("", |credentials| credentials.api_key_in)),
+        "session_cookie" => bool(credentials.is_some_and(|credentials| credentials.session_cookie)),
+        "in_url" => bool(credentials.is_some_and(|credentials| credentials.in_url)),
+        "jwt.used" => bool(jwt.is_some()),
+        "jwt.alg" => text(jwt.map_or("", |jwt| jwt.alg.as_str())),
+        "jwt.issuer" => text(&call.raw.claims.issuer),
+        "jwt.audience" => text(&call.raw.claims.audience),
+        "jwt.subject" => text(&call.raw.claims.subject),
+        "jwt.scopes" => {
+            let scopes = jwt.map(|jwt| jwt.scopes.as_slice()).unwrap_or_default();
+            let scopes = scopes.iter().map(|scope| boxed(scope)).collect::<Vec<_>>();
+            CowVal::owned(CelList::from(scopes))
+        }
+        "jwt.expires" => seconds(jwt.and_then(|jwt| jwt.expires)),
+        "jwt.lifetime_s" => seconds(jwt.and_then(|jwt| jwt.lifetime_s)),
+        "aws.service" => text(aws.map_or("", |(service, _)| service.as_str())),
+        "aws.region" => text(aws.map_or("", |(_, region)| region.as_str())),
         _ => return None,
     })
 }
@@ -372,6 +426,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
             path: "/".into(),
             host: "example.org".into(),
             auth: AuthScheme::None,
+            credentials: None,
             trace_id: None,
             body: body(),
             query_parameters: 0,
@@ -406,6 +461,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
             request_body: "{}".into(),
             response_body: "{}".into(),
             proxied_client: None,
+            claims: Default::default(),
         },
     };
     let finding = Finding {

@@ -51,6 +51,18 @@ pub(crate) fn call_event() -> v1::Event {
                 head_bytes: 310,
                 head_time_ns: 1_795_514_263_000_000_042,
                 end_time_ns: 1_795_514_263_000_000_042,
+                credentials: Some(v1::Credentials {
+                    principal: "h:00112233aabbccdd".into(),
+                    principal_kind: "subject".into(),
+                    jwt: Some(v1::Jwt {
+                        alg: "RS256".into(),
+                        issuer: "idp.example".into(),
+                        expires_s: 1_795_514_300,
+                        scopes: vec!["patient/*.read".into()],
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
             }),
             response: Some(v1::Response {
                 status: 200,

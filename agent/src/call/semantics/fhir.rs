@@ -13,14 +13,12 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use self::body::Body;
 use self::path::{Shape, Target};
-use super::{contains, header};
+use super::{contains, header, query};
 use crate::call::redact::Redactor;
 use crate::call::{Api, ApiCall, Operation, Phase};
 
 /// Patients of one answer that are told apart.
 pub(super) const PATIENTS_MAX: usize = 4_096;
-/// Parameters of one request that are looked at.
-const PARAMETERS_MAX: usize = 256;
 
 /// How sure it is: what the recognition rests on, weakest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,6 +193,11 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
         return;
     };
     call.operation = Some(Box::new(told));
+}
+
+/// A resource type.
+pub(super) fn is_type(name: &str) -> bool {
+    path::known_type(name).is_some()
 }
 
 /// Cheap: nothing of FHIR can be in a head without one of these.
@@ -450,23 +453,24 @@ impl Teller<'_> {
 }
 
 impl Parameters {
-    fn read(&mut self, query: &[u8], target: &Target<'_>) {
-        for pair in query.split(|byte| *byte == b'&').take(PARAMETERS_MAX) {
-            let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
-            let name = decoded(&pair[..at]);
+    fn read(&mut self, bytes: &[u8], target: &Target<'_>) {
+        for (name, value) in query::pairs(bytes) {
             let Ok(name) = std::str::from_utf8(&name) else {
                 continue;
             };
-            let value = pair.get(at + 1..).unwrap_or_default();
             let bare = name.split(':').next().unwrap_or_default();
             self.own |= OWN_PARAMETERS.contains(&bare);
             self.kinds = self.kinds.saturating_add(1);
             match bare {
                 "_include" => self.include += 1,
                 "_revinclude" => self.revinclude += 1,
-                "_count" => self.count = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
+                "_count" => {
+                    self.count = std::str::from_utf8(&value)
+                        .ok()
+                        .and_then(|text| text.parse().ok())
+                }
                 "patient" | "subject" if self.patient.is_none() && !name.contains('.') => {
-                    let value = decoded(value);
+                    let value = value.as_ref();
                     let first = value.split(|byte| *byte == b',').next().unwrap_or_default();
                     // `subject` may be something else than a patient, and says so.
                     let named = body::reference_to_patient(first);
@@ -477,7 +481,7 @@ impl Parameters {
                     self.patient = named.or(plain).map(<[u8]>::to_vec);
                 }
                 "_id" if self.patient.is_none() && target.kind() == "Patient" => {
-                    let value = decoded(value);
+                    let value = value.as_ref();
                     self.patient = value.split(|byte| *byte == b',').next().map(<[u8]>::to_vec);
                 }
                 _ => {}
@@ -515,34 +519,6 @@ fn answer_truncated(call: &ApiCall) -> bool {
     call.response
         .as_ref()
         .is_some_and(|response| response.body.truncated)
-}
-
-/// `%41+` → `A `
-fn decoded(value: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(value.len());
-    let mut bytes = value.iter().copied();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'+' => plain.push(b' '),
-            b'%' => {
-                let rest = bytes.clone();
-                let digits: Vec<u8> = rest.take(2).collect();
-                let code = std::str::from_utf8(&digits)
-                    .ok()
-                    .filter(|digits| digits.len() == 2)
-                    .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                match code {
-                    Some(code) => {
-                        plain.push(code);
-                        bytes.nth(1);
-                    }
-                    None => plain.push(b'%'),
-                }
-            }
-            byte => plain.push(byte),
-        }
-    }
-    plain
 }
 
 /// Patients by id; a set that does not grow beyond its bound.

@@ -50,6 +50,7 @@ pub(super) fn call(line: &str) -> Given {
             path: path.into(),
             host: String::new(),
             auth: AuthScheme::None,
+            credentials: None,
             trace_id: None,
             body: BodyFacts::default(),
             query_parameters: 0,

@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 /// One step on the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::call) enum Step {
     Key(SmolStr),
     /// An item of a list.
     Item,
@@ -18,7 +18,7 @@ pub(super) enum Step {
 
 impl Step {
     /// The key; an item's is `[]`.
-    pub(super) fn as_str(&self) -> &str {
+    pub(in crate::call) fn as_str(&self) -> &str {
         match self {
             Step::Key(key) => key,
             Step::Item => "[]",
@@ -27,19 +27,24 @@ impl Step {
 }
 
 /// What stands there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::call) enum Value<'a> {
     /// Told before what is in it.
     Object,
     /// Told before what is in it.
     List,
     Text(&'a str),
-    /// A number, a truth value or null.
+    Number(f64),
+    /// A truth value or null.
     Other,
 }
 
 /// Tells every value that is not deeper than `depth_max`, in order. `false`: it is no JSON, or not whole.
-pub(super) fn walk(bytes: &[u8], depth_max: usize, tell: &mut dyn FnMut(&[Step], Value<'_>)) -> bool {
+pub(in crate::call) fn walk(
+    bytes: &[u8],
+    depth_max: usize,
+    tell: &mut dyn FnMut(&[Step], Value<'_>),
+) -> bool {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut path = Vec::with_capacity(depth_max);
     let walk = Walk {
@@ -121,18 +126,18 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         Ok(())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        (self.tell)(self.path, Value::Other);
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        (self.tell)(self.path, Value::Number(number as f64));
         Ok(())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        (self.tell)(self.path, Value::Other);
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        (self.tell)(self.path, Value::Number(number as f64));
         Ok(())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        (self.tell)(self.path, Value::Other);
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        (self.tell)(self.path, Value::Number(number));
         Ok(())
     }
 
@@ -183,7 +188,7 @@ mod tests {
         let (all, whole) = told(r#"{"a":[{"b":"x"},1],"c":{"d":{"e":1}}}"#, 3);
         assert_eq!(
             all,
-            " Object; a List; a.[] Object; a.[].b Text(\"x\"); a.[] Other; c Object; c.d Object; c.d.e Other; "
+            " Object; a List; a.[] Object; a.[].b Text(\"x\"); a.[] Number(1.0); c Object; c.d Object; c.d.e Number(1.0); "
         );
         assert!(whole);
         assert_eq!(

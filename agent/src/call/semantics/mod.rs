@@ -5,24 +5,55 @@
 //! never a port or a base path. It must not show a name that a caller can choose but through the redactor, and not know
 //! what personal data is: that is for `detect`.
 
-pub(super) mod fhir;
+mod dicomweb;
+mod fhir;
 #[cfg(test)]
 mod given;
+mod graphql;
 pub(super) mod hl7v2;
-mod json;
+pub(super) mod json;
+mod jsonrpc;
+pub(super) mod query;
+mod soap;
+mod x12;
 mod xml;
 
 use bytes::Bytes;
 
 use super::redact::Redactor;
-use super::{ApiCall, Phase, Protocol};
+use super::{ApiCall, CallDirection, Phase, Protocol};
 
 /// Fills in what can be told by now.
 pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
     if call.protocol == Protocol::Mllp {
         return;
     }
+    // Those whose heads say what they are come first; a body is looked into by one after the other.
     fhir::tell(phase, call, redactor);
+    dicomweb::tell(phase, call, redactor);
+    soap::tell(phase, call, redactor);
+    graphql::tell(phase, call, redactor);
+    jsonrpc::tell(phase, call, redactor);
+    x12::tell(phase, call, redactor);
+}
+
+/// A resource type of FHIR.
+pub(super) fn is_fhir_type(name: &str) -> bool {
+    fhir::is_type(name)
+}
+
+/// Who calls, for names that have to be earned: the peer inbound, the program outbound.
+#[derive(Clone, Copy)]
+struct Caller(u64);
+
+impl Caller {
+    fn of(call: &ApiCall, redactor: &Redactor) -> Caller {
+        Caller(match (call.direction, call.flow.remote) {
+            (CallDirection::Inbound, Some(remote)) => redactor.witness(remote.ip()),
+            (CallDirection::Inbound, None) => 0,
+            (CallDirection::Outbound, _) => redactor.witness(call.process.exe.as_str()),
+        })
+    }
 }
 
 /// A header field; the first of that name.

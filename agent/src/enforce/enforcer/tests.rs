@@ -98,6 +98,7 @@ fn call(id: u128, flow: FlowInfo) -> ApiCall {
             path: "/".into(),
             host: String::new(),
             auth: AuthScheme::None,
+            credentials: None,
             trace_id: None,
             body: BodyFacts::default(),
             query_parameters: 0,

@@ -58,6 +58,7 @@ fn sample() -> ApiCall {
             path: "/fhir/Patient/{id}".into(),
             host: "ehr.example".into(),
             auth: AuthScheme::Bearer,
+            credentials: None,
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
             body: facts(),
             query_parameters: 1,
@@ -92,6 +93,11 @@ fn sample() -> ApiCall {
             request_body: canary(),
             response_body: canary(),
             proxied_client: None,
+            claims: crate::call::Claims {
+                issuer: CANARY.into(),
+                audience: CANARY.into(),
+                subject: CANARY.into(),
+            },
         },
     }
 }

@@ -112,6 +112,7 @@ pub(in crate::export::otlp) fn a_call() -> v1::Event {
             head_bytes: 300,
             head_time_ns: 1_000,
             end_time_ns: 1_500,
+            credentials: None,
         }),
         response: Some(v1::Response {
             status: 503,
