@@ -6,6 +6,7 @@
 
 mod body;
 mod calls;
+pub mod content;
 mod conversation;
 mod data;
 mod endpoint;
@@ -26,10 +27,12 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
+pub use self::content::{Container, Content, ContentLimits, Field, Format, Sink, ValueType, Visited};
 pub use self::data::{Data, Evidence, Part};
 pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
+pub use self::redact::{KeyedHash, Vocabulary};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 
@@ -172,6 +175,8 @@ pub struct Raw {
     pub response_headers: Vec<(Bytes, Bytes)>,
     pub request_body: Bytes,
     pub response_body: Bytes,
+    /// `detect` has looked at the request: its data is known.
+    pub looked_at: bool,
     /// Whom a PROXY protocol header at the connection's beginning named as the client. Anybody can send one: it
     /// counts only from a trusted proxy.
     pub proxied_client: Option<SocketAddr>,
