@@ -61,6 +61,8 @@ pub(super) enum Element {
     ValueString,
     ValueDate,
     Reason,
+    /// A concept about somebody's health.
+    Clinical,
 }
 
 impl Element {
@@ -160,6 +162,9 @@ impl Element {
             b"extension" => Extension,
             b"valueString" => ValueString,
             b"valueDate" | b"valueDateTime" => ValueDate,
+            b"medicationCodeableConcept" | b"vaccineCode" | b"productOrService" | b"diagnosisCodeableConcept"
+            | b"procedureCodeableConcept" | b"concept" | b"valueCodeableConcept" | b"substance" | b"manifestation"
+            | b"medication" => Clinical,
             b"reasonCode" | b"reason" | b"reasonReference" => Reason,
             _ if KNOWN.contains(&name) => Known,
             _ => Other,

@@ -57,14 +57,17 @@ struct Frame {
     values: u32,
     personal: Personal,
     held_from: usize,
+    names_from: usize,
     arena_from: usize,
     system: Slot,
     value: Slot,
     code: Slot,
     reference: Slot,
     display: Slot,
-    /// An identifier's type, or the class of a DICOM attribute.
-    class: Option<(Class, Owner)>,
+    /// The class of a DICOM attribute, for what is below it.
+    tag: Option<(Class, Owner)>,
+    /// An identifier's type.
+    typed: Option<Class>,
 }
 
 /// How sure it is that an object is about a person.
@@ -99,6 +102,9 @@ struct Walk {
     hits: Hits,
     part: Part,
     frames: Vec<Frame>,
+    /// Names of open containers that may be shown.
+    names: Vec<u8>,
+    /// Values that wait for their object's end.
     arena: Vec<u8>,
     held: Vec<Held>,
     segment: Segment,
@@ -156,6 +162,7 @@ impl Scanner {
                 hits: Hits::new(KeyedHash::new(key), classes),
                 part: Part::RequestBody,
                 frames: Vec::new(),
+                names: Vec::new(),
                 arena: Vec::new(),
                 held: Vec::new(),
                 segment: Segment::default(),
@@ -247,16 +254,12 @@ impl Sink for Walk {
         let (mut owner, mut resource) = parent.map_or((Owner::Unknown, Resource::None), |parent| {
             (parent.owner, parent.resource)
         });
-        let mut class = None;
+        let mut tag = None;
         if named {
             (owner, resource) = self.whose(name, &key, owner, resource);
-            class = super::segments::dicom(name).or_else(|| {
-                parent
-                    .filter(|parent| !parent.array)
-                    .and_then(|parent| parent.class)
-            });
+            tag = super::segments::dicom(name).or_else(|| parent.and_then(|parent| parent.tag));
         } else if let Some(parent) = parent {
-            class = parent.class;
+            tag = parent.tag;
         }
         if let Some((_, known, whose)) = self
             .late_known
@@ -265,8 +268,9 @@ impl Sink for Walk {
         {
             (resource, owner) = (*known, *whose);
         }
+        let names_from = self.names.len();
         let name = match named && key.id != 0 {
-            true => keep(&mut self.arena, name),
+            true => keep(&mut self.names, name),
             false => Slot::default(),
         };
         self.frames.push(Frame {
@@ -282,13 +286,15 @@ impl Sink for Walk {
             values: 0,
             personal: Personal::No,
             held_from: self.held.len(),
-            arena_from: (name.start as usize).min(self.arena.len() - name.length as usize),
+            names_from,
+            arena_from: self.arena.len(),
             system: Slot::default(),
             value: Slot::default(),
             code: Slot::default(),
             reference: Slot::default(),
             display: Slot::default(),
-            class,
+            tag,
+            typed: None,
         });
         self.ordinal = self.ordinal.wrapping_add(1);
     }
@@ -301,8 +307,12 @@ impl Sink for Walk {
             self.settle(frame);
         }
         if let Some(frame) = self.frames.pop() {
-            self.held.truncate(frame.held_from);
-            self.arena.truncate(frame.arena_from);
+            self.names.truncate(frame.names_from);
+            // What is in an array or an element may wait for the object around it.
+            if !frame.array && !frame.element {
+                self.held.truncate(frame.held_from);
+                self.arena.truncate(frame.arena_from);
+            }
             // What makes an address or a contact personal makes its owner so.
             if let Some(parent) = self.frames.last_mut()
                 && frame.personal > Personal::No
@@ -353,6 +363,7 @@ impl Walk {
     fn begin(&mut self, part: Part) {
         self.part = part;
         self.frames.clear();
+        self.names.clear();
         self.arena.clear();
         self.held.clear();
         self.segment = Segment::default();
@@ -418,9 +429,9 @@ impl Walk {
             place,
             value,
         };
-        let (frames, arena, part) = (&self.frames, &self.arena, self.part);
+        let (frames, names, part) = (&self.frames, &self.names, self.part);
         let name = (!name.is_empty()).then(|| if key.id == 0 { b"{key}".as_slice() } else { name });
-        self.hits.add(&hit, || place::render(frames, arena, part, name));
+        self.hits.add(&hit, || place::render(frames, names, part, name));
         if let Some(frame) = self.frames.last_mut() {
             frame.personal = frame.personal.max(personal(class));
         }

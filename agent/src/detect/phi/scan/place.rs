@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 use super::*;
 
 /// `$.entry[].resource.name[].family`, `?birthdate`, `authorization`.
-pub(super) fn render(frames: &[Frame], arena: &[u8], part: Part, name: Option<&[u8]>) -> SmolStr {
+pub(super) fn render(frames: &[Frame], names: &[u8], part: Part, name: Option<&[u8]>) -> SmolStr {
     let mut path = String::with_capacity(64);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match part {
@@ -27,7 +27,7 @@ pub(super) fn render(frames: &[Frame], arena: &[u8], part: Part, name: Option<&[
                         frame.name.start as usize,
                         (frame.name.start + frame.name.length) as usize,
                     );
-                    path.push_str(&text(arena.get(start..end).unwrap_or_default()));
+                    path.push_str(&text(names.get(start..end).unwrap_or_default()));
                 }
             }
         }
@@ -118,8 +118,7 @@ impl Walk {
         let frame = &self.frames[at];
         let (owner, resource, inside) = (frame.owner, frame.resource, frame.key.element);
         // An attribute of DICOM JSON: its values are below its tag.
-        if let Some((class, owner)) = frame.class
-            && !matches!(inside, Element::Identifier | Element::Coding | Element::Type)
+        if let Some((class, owner)) = frame.tag
             && name != b"vr"
         {
             self.hit(class as ClassId, owner, Evidence::Structure, 98, name, key, value);

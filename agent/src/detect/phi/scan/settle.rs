@@ -30,11 +30,9 @@ impl Walk {
 
     fn identifier(&mut self, at: usize) {
         let frame = &self.frames[at];
-        let (owner, resource, typed) = (frame.owner, frame.resource, frame.class);
+        let (owner, resource, typed) = (frame.owner, frame.resource, frame.typed);
         let (system, value) = (self.slot(frame.system), self.slot(frame.value));
-        let known = typed
-            .map(|(class, _)| class)
-            .or_else(|| fhir::identifier_system(&system));
+        let known = typed.or_else(|| fhir::identifier_system(&system));
         let (class, confidence) = match (known, resource) {
             (Some(class), _) => (class, 98),
             (None, Resource::Patient) => (Class::Mrn, 80),
@@ -106,12 +104,16 @@ impl Walk {
                 && self.frames[identifier].key.element == Element::Identifier
                 && let Some(class) = fhir::identifier_type(&code)
             {
-                self.frames[identifier].class = Some((class, self.frames[identifier].owner));
+                self.frames[identifier].typed = Some(class);
             }
             return;
         }
+        // Categories, body sites, methods and their kin are of the same systems.
+        let inner = frame.key.element;
+        let wanted = |element| matches!(element, Element::Code | Element::Clinical | Element::Reason);
+        let clinical = resource == Resource::None || wanted(around) || wanted(inner);
         let about = owner == Owner::Patient || resource == Resource::None;
-        if about && let Some(class) = fhir::code_system(&system, resource) {
+        if about && clinical && let Some(class) = fhir::code_system(&system, resource) {
             let key = self.keys.get(b"code", &self.literals);
             self.hit(
                 class as ClassId,
@@ -177,21 +179,22 @@ impl Walk {
     fn held(&mut self, at: usize) {
         let from = self.frames[at].held_from;
         let (personal, owner) = (self.frames[at].personal, self.frames[at].owner);
-        for index in from..self.held.len() {
-            let held = &self.held[index];
+        if from == self.held.len() {
+            return;
+        }
+        for held in self.held.split_off(from.min(self.held.len())) {
             if held.frame != at {
+                self.held.push(held);
                 continue;
             }
-            let (class, key, name, value) =
-                (held.class, held.key, self.slot(held.name), self.slot(held.value));
+            let (class, key) = (held.class, held.key);
+            let (name, value) = (self.slot(held.name), self.slot(held.value));
             let is_name = class == Class::Name as ClassId;
             let whole = name == b"name" || name == b"contact";
             let is = match (owner, personal) {
                 (Owner::Patient, _) => true,
                 (Owner::Person, _) | (_, Personal::Contact) if is_name && whole => looks_like_person(&value),
-                (Owner::Person, _) => {
-                    personal > Personal::No || (is_name && name != b"given" && looks_like_name(&value))
-                }
+                (Owner::Person, _) => personal > Personal::No || (is_name && name != b"given" && looks_like_name(&value)),
                 (_, Personal::Yes) => !whole || looks_like_name(&value),
                 (_, Personal::Contact) => true,
                 (_, Personal::No) => false,
@@ -202,7 +205,6 @@ impl Walk {
                 self.look(key, &name, Some(at), ValueType::Text, &value);
             }
         }
-        self.held.truncate(from);
     }
 
     /// The object around an object.
