@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use crate::call::{ApiCall, CallId, CallState, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
 use crate::capture::{Captured, FlowId, KernelTime};
-use crate::detect::{self, Finding, Inventory};
+use crate::detect::{Detectors, Finding, Inventory};
 use crate::enforce::{Answer, Enforcement, FlowGate, Outcome};
 use crate::export::clock::Clock;
 use crate::export::{Batch, wire};
@@ -35,6 +35,7 @@ pub struct Pipeline<G> {
 
 /// detect → policy → enforce → export: what happens to a call at each of its phases.
 pub struct Judge<G> {
+    pub detectors: Detectors,
     pub engine: Engine,
     pub enforcement: Enforcement<G>,
     pub clock: Clock,
@@ -192,6 +193,7 @@ fn pass<G: FlowGate>(
 impl<G: FlowGate> Judge<G> {
     /// `events`: where the first ones go.
     pub fn new(
+        detectors: Detectors,
         engine: Engine,
         enforcement: Enforcement<G>,
         clock: Clock,
@@ -199,6 +201,7 @@ impl<G: FlowGate> Judge<G> {
         events: Batch,
     ) -> Self {
         Judge {
+            detectors,
             breakers: Breakers::new(engine.set()),
             engine,
             enforcement,
@@ -235,8 +238,10 @@ impl<G: FlowGate> Judge<G> {
         if phase == Phase::Complete && call.state == CallState::Answered {
             self.enforcement.on_answered(at, call.flow.id);
         }
+        // Also where the verdict is final: what is in the call is told all the same.
+        self.detectors.look(phase, call);
         if !self.judged.contains_key(&call.id) {
-            let findings = detect::detect(call);
+            let findings = self.detectors.findings(call);
             if let Some(verdict) = self.engine.evaluate(call, &findings, phase) {
                 if matches!(verdict.action, Action::Deny | Action::Kill) {
                     let open = self.open.get(&call.flow.id).copied().unwrap_or(0);
@@ -258,7 +263,7 @@ impl<G: FlowGate> Judge<G> {
             self.ended += 1;
             self.count(&verdict);
             // Once more, over the whole call: the response has its findings too.
-            let findings = detect::detect(call);
+            let findings = self.detectors.findings(call);
             if verdict.policy != canary::NAME {
                 let denied = matches!(verdict.action, Action::Deny | Action::Kill);
                 let at_ns = self.clock.unix_ns(call.request.head_at);

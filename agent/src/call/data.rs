@@ -45,6 +45,16 @@ pub struct Data {
     pub hash: Option<SmolStr>,
 }
 
+/// What is less certain is told, and counts as no patient's.
+const PATIENT_CONFIDENCE_MIN: u8 = 50;
+
+impl Data {
+    /// Values that identify a patient or are about a patient's health.
+    pub fn is_patient(&self) -> bool {
+        matches!(self.group, "phi" | "health") && self.confidence >= PATIENT_CONFIDENCE_MIN
+    }
+}
+
 impl Evidence {
     /// The name in policies and events.
     pub fn as_str(self) -> &'static str {

@@ -6,6 +6,7 @@
 
 mod body;
 mod calls;
+pub mod content;
 mod conversation;
 mod credentials;
 mod data;
@@ -28,10 +29,12 @@ use smol_str::SmolStr;
 
 pub use self::calls::Calls;
 pub use self::credentials::{Claims, Credentials, Jwt};
+pub use self::content::{Container, Content, ContentLimits, Field, Format, Sink, ValueType, Visited};
 pub use self::data::{Data, Evidence, Part};
 pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
+pub use self::redact::{KeyedHash, Vocabulary};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 
@@ -176,6 +179,8 @@ pub struct Raw {
     pub response_headers: Vec<(Bytes, Bytes)>,
     pub request_body: Bytes,
     pub response_body: Bytes,
+    /// `detect` has looked at the request: its data is known.
+    pub looked_at: bool,
     /// Whom a PROXY protocol header at the connection's beginning named as the client. Anybody can send one: it
     /// counts only from a trusted proxy.
     pub proxied_client: Option<SocketAddr>,

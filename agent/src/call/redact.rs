@@ -265,6 +265,36 @@ impl Redactor {
     }
 }
 
+/// The words that ship with the agent: whatever is made of them alone is nobody's.
+pub struct Vocabulary;
+
+impl Vocabulary {
+    /// `word` is made of shipped words.
+    pub fn has(word: &str) -> bool {
+        !word.is_empty() && is_vocabulary(word)
+    }
+}
+
+/// Hashes that correlate and cannot be recomputed from a guess without the agent's key. Has no `Debug`.
+#[derive(Clone)]
+pub struct KeyedHash([u8; 32]);
+
+impl KeyedHash {
+    /// With the agent's own key.
+    pub fn new(key: [u8; 32]) -> Self {
+        KeyedHash(key)
+    }
+
+    /// 16 hex digits. The same value in another domain has another one.
+    pub fn of(&self, domain: &[u8], value: &[u8]) -> SmolStr {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(domain);
+        hasher.update(&[0]);
+        hasher.update(value);
+        SmolStr::new(&hasher.finalize().to_hex()[..16])
+    }
+}
+
 /// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`.
 pub(super) fn trace_id(traceparent: &[u8]) -> Option<SmolStr> {
     let text = std::str::from_utf8(traceparent).ok()?;

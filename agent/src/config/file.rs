@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Collector, Export, Header, JsonlTarget, OnExit, Otlp, Remote, Secret, Tls};
+use crate::detect::PhiSettings;
 use crate::errors;
 use crate::kernel::site::Prefer;
 use crate::policy::Mode;
@@ -81,6 +82,17 @@ pub const KEYS: &[Key] = &[
     key("exempt.defaults", "`true`, `false`", "true", "Exempt sshd and kubelet too, so that a policy cannot lock the administrator out."),
     key("trusted_proxies", "list of CIDRs", "[]", "Peers whose Forwarded and X-Forwarded-For headers are believed. A policy may name more, for its own rules."),
     key("remote", "`none`, `observe`, `policies`, `enforce`", "none", "The most that a collector may change: nothing; the mode to observe; also policies; also the mode to enforce."),
+    key("detect", "mapping", "", "What is looked for in calls."),
+    key("detect.phi", "mapping", "", "Personal data; [data-classes.md](data-classes.md) has every class."),
+    key("detect.phi.enabled", "`true`, `false`", "true", "Look for it."),
+    key("detect.phi.off", "list of classes", "[]", "Classes that are not told."),
+    key("detect.phi.keys", "list", "[]", "Names of keys of one's own, with their classes. They win over the shipped ones."),
+    key("detect.phi.keys[].names", "list of names", "", "Without regard to capitals and separators, also behind other words: `chartRef` is found in `patient_chart_ref`."),
+    key("detect.phi.keys[].class", "class", "", "One of the reference, or one of one's own in lower case with `-`, which is of the group `phi`. At most 18 of one's own."),
+    key("detect.phi.patterns", "list", "[]", "Regular expressions of one's own, matched in linear time."),
+    key("detect.phi.patterns[].class", "class", "", "As for `keys`."),
+    key("detect.phi.patterns[].regex", "regular expression", "", "In the syntax of Rust's `regex` crate: no look-around, no back-references."),
+    key("detect.phi.patterns[].words", "list of words", "", "It counts only within 40 bytes behind one of these; without them, always."),
     key("redact", "mapping", "", "What is hidden in what leaves the host."),
     key("redact.paths", "`template`, `raw`", "template", "`template` shows path segments that are known words and `{id}` for the others. `raw`, which shows paths as sent, is written `paths: { raw: { reason: TEXT, until: DATE } }`, and is audited."),
     key("redact.paths.raw", "mapping", "", "Show paths as they were sent, for a time."),
@@ -122,6 +134,7 @@ pub(super) struct File {
     pub exempt_defaults: Option<bool>,
     pub trusted_proxies: Vec<IpNet>,
     pub remote: Option<Remote>,
+    pub phi: PhiSettings,
     pub raw: Option<RawPaths>,
     pub literals: Vec<String>,
     pub on_exit: Option<OnExit>,
@@ -202,6 +215,7 @@ fn root(reader: &Reader, document: &Node) -> Option<File> {
     if let Some(node) = fields.take("trusted_proxies") {
         file.trusted_proxies = cidrs(reader, node);
     }
+    super::detect::read(&fields, &mut file.phi);
     if let Some(redact) = fields.mapping("redact") {
         file.literals = redact
             .texts("literals", "a path segment")

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::detect::PhiSettings;
 use crate::errors;
 use crate::kernel::site::Prefer;
 use crate::policy::Mode;
 use crate::yaml::{Problem, Problems, Reader};
 
+mod detect;
 pub mod file;
 mod overrides;
 pub mod policies;
@@ -55,6 +57,8 @@ pub struct Config {
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub remote: Remote,
+    /// What is looked for in calls.
+    pub phi: PhiSettings,
     pub redact: Redact,
     pub on_exit: OnExit,
     /// How long denials hold that no agent confirms.
@@ -320,6 +324,7 @@ impl Default for Config {
             },
             trusted_proxies: Vec::new(),
             remote: Remote::None,
+            phi: PhiSettings::default(),
             redact: Redact::default(),
             on_exit: OnExit::Release,
             keep_for: KEEP_FOR_DEFAULT,
@@ -420,6 +425,7 @@ pub fn resolve(
         },
         trusted_proxies: file.trusted_proxies,
         remote: file.remote.unwrap_or(default.remote),
+        phi: file.phi,
         redact: Redact {
             paths,
             literals: file.literals,

@@ -78,6 +78,12 @@ capture:
 exempt: { exes: [/usr/bin/curl], cgroups: [/sys/fs/cgroup/y], defaults: false }
 trusted_proxies: [10.0.0.0/8, "::ffff:192.168.0.0/112"]
 remote: policies
+detect:
+  phi:
+    enabled: true
+    off: [ip]
+    keys: [{ names: [chartRef], class: mrn }]
+    patterns: [{ class: badge-number, regex: 'B-[0-9]{6}', words: [badge] }]
 redact:
   paths: { raw: { reason: debugging, until: 2026-03-31 } }
   literals: [ward, bed]
@@ -98,6 +104,8 @@ fn every_key_can_be_written() {
     assert_eq!(config.capture.scope.cgroups, [PathBuf::from("/sys/fs/cgroup/x")]);
     assert_eq!(config.trusted_proxies[1].to_string(), "192.168.0.0/16");
     assert_eq!(config.metrics, None);
+    assert_eq!(config.phi.keys, [("chartRef".to_owned(), "mrn".to_owned())]);
+    assert_eq!(config.phi.patterns[0].class, "badge-number");
     assert_eq!(
         (config.prove.at_start, config.prove.every),
         (true, Some(std::time::Duration::from_secs(86_400)))

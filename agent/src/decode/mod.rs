@@ -208,6 +208,12 @@ pub enum Anomaly {
     InvalidSegmentEnd,
     /// An acknowledgement names another message than the one that waits for one.
     WrongAcknowledgement,
+    /// Its Content-Encoding would make far more of the body than was sent.
+    ContentBomb,
+    /// The body is not what its Content-Encoding says.
+    InvalidContentEncoding,
+    /// A Content-Encoding that is not known: the body cannot be looked at.
+    UnknownContentEncoding,
 }
 
 impl Anomaly {
@@ -254,6 +260,9 @@ impl Anomaly {
             Anomaly::InvalidSegment => "invalid-segment",
             Anomaly::InvalidSegmentEnd => "invalid-segment-end",
             Anomaly::WrongAcknowledgement => "wrong-acknowledgement",
+            Anomaly::ContentBomb => "content-bomb",
+            Anomaly::InvalidContentEncoding => "invalid-content-encoding",
+            Anomaly::UnknownContentEncoding => "unknown-content-encoding",
         }
     }
 

@@ -3,13 +3,17 @@
 //! Pure: a call in, findings out. It must not know policy: what a finding leads to is decided after it.
 
 mod credentials;
+mod data;
+mod exposure;
 pub mod inventory;
+pub mod phi;
 mod transport;
 
 use smol_str::SmolStr;
 
 pub use self::inventory::{Endpoint, Inventory};
-use crate::call::ApiCall;
+pub use self::phi::{Pattern, PhiSettings};
+use crate::call::{ApiCall, Phase};
 
 /// How much harm a finding stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,12 +41,48 @@ pub const KINDS: &[&str] = &[
     credentials::JWT_ALG_NONE,
     credentials::JWT_EXPIRED,
     credentials::CREDENTIALS_IN_URL,
+    exposure::PHI_IN_CLEAR,
+    exposure::PHI_IN_URL,
+    exposure::CONTENT_BOMB,
 ];
 
-/// Every detector, in the order they report.
-pub fn detect(call: &ApiCall) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    transport::detect(call, &mut findings);
-    credentials::detect(call, &mut findings);
-    findings
+/// Every detector, with what they keep from call to call: tables, and memory that is used again.
+#[derive(Default)]
+pub struct Detectors {
+    data: Option<phi::Scanner>,
+}
+
+impl Detectors {
+    /// `key`: the agent's own, of the hashes that leave the host. `literals`: keys that may be shown, too.
+    pub fn new(settings: &PhiSettings, key: [u8; 32], literals: &[String]) -> Result<Detectors, String> {
+        Ok(Detectors {
+            data: match settings.enabled {
+                true => Some(phi::Scanner::new(settings, key, literals)?),
+                false => None,
+            },
+        })
+    }
+
+    /// Replaces the keys that may be shown besides shipped words.
+    pub fn set_literals(&mut self, literals: &[String]) {
+        if let Some(scanner) = &mut self.data {
+            scanner.set_literals(literals);
+        }
+    }
+
+    /// Looks for personal data, once in the request and once in the response, as soon as each is whole.
+    pub fn look(&mut self, phase: Phase, call: &mut ApiCall) {
+        if let Some(scanner) = &mut self.data {
+            data::look(scanner, phase, call);
+        }
+    }
+
+    /// What there is to say about a call, in the order of the detectors.
+    pub fn findings(&self, call: &ApiCall) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        transport::detect(call, &mut findings);
+        credentials::detect(call, &mut findings);
+        exposure::detect(call, &mut findings);
+        findings
+    }
 }

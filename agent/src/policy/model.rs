@@ -108,12 +108,16 @@ pub const FIELDS: &[Field] = &[
     field("call.request.body.truncated", Kind::Bool, Phase::Request, "some of it was not captured"),
     field("call.request.body.media_type", Kind::Text, Phase::Request, "lower case, without parameters; empty if unknown"),
     field("call.request.body.text", Kind::Text, Phase::Request, "what was captured of it; bytes that are no UTF-8 replaced"),
+    field("call.request.phi.count", Kind::Int, Phase::Request, "values in the request that identify a patient or are about a patient's health (groups `phi` and `health` of [data-classes.md](data-classes.md))"),
+    field("call.request.data.classes", Kind::List, Phase::Request, "classes of personal data in the request, each once, as in [data-classes.md](data-classes.md)"),
     field("call.response.status", Kind::Int, Phase::Complete, "0 without a response"),
     field("call.response.headers", Kind::Map, Phase::Complete, "by name in lower case"),
     field("call.response.body.bytes_total", Kind::Int, Phase::Complete, "length of the body, captured or not"),
     field("call.response.body.truncated", Kind::Bool, Phase::Complete, "some of it was not captured"),
     field("call.response.body.media_type", Kind::Text, Phase::Complete, "lower case, without parameters; empty if unknown"),
     field("call.response.body.text", Kind::Text, Phase::Complete, "what was captured of it; bytes that are no UTF-8 replaced"),
+    field("call.response.phi.count", Kind::Int, Phase::Complete, "as for the request"),
+    field("call.response.data.classes", Kind::List, Phase::Complete, "as for the request"),
     field("call.response.duration_ms", Kind::Int, Phase::Complete, "from the request's head to the response's last byte"),
     field("call.protocol", Kind::Text, Phase::Head, "`http/1`, `http/2`, `websocket`, `mllp`"),
     field("call.operation.api", Kind::Text, Phase::Request, "the API standard that it speaks: `fhir`, `hl7v2`, `dicomweb`, `grpc`, `grpc-web`, `graphql`, `soap`, `json-rpc`, `x12`; empty if none is recognised"),
@@ -271,6 +275,8 @@ fn request<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
         "auth" => text(request.auth.as_str()),
         "headers" => headers(&raw.request_headers),
         "head_bytes" => int(u64::from(request.head_bytes)),
+        "phi.count" => phi_count(call, true),
+        "data.classes" => data_classes(call, true),
         "body.text" => lossy(&raw.request_body),
         _ => body(&request.body, name)?,
     })
@@ -286,6 +292,8 @@ fn response<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
             response.last_byte_at.since(call.request.head_at) / 1_000_000
         })),
         "body.text" => lossy(&call.raw.response_body),
+        "phi.count" => phi_count(call, false),
+        "data.classes" => data_classes(call, false),
         _ => match response {
             Some(response) => body(&response.body, name)?,
             None => match name {
@@ -296,6 +304,26 @@ fn response<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
             },
         },
     })
+}
+
+fn phi_count<'b>(call: &'b ApiCall, request: bool) -> CowVal<'b, 'b> {
+    let counts = call
+        .data
+        .iter()
+        .filter(|data| data.part.is_request() == request && data.is_patient());
+    int(counts.map(|data| u64::from(data.count)).sum())
+}
+
+fn data_classes<'b>(call: &'b ApiCall, request: bool) -> CowVal<'b, 'b> {
+    let mut names: Vec<&str> = call
+        .data
+        .iter()
+        .filter(|data| data.part.is_request() == request)
+        .map(|data| data.class.as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    CowVal::owned(CelList::from(names.into_iter().map(boxed).collect::<Vec<_>>()))
 }
 
 fn body<'b>(body: &'b BodyFacts, name: &str) -> Option<CowVal<'b, 'b>> {
@@ -460,6 +488,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
             response_headers: vec![header("content-type", "application/json")],
             request_body: "{}".into(),
             response_body: "{}".into(),
+            looked_at: false,
             proxied_client: None,
             claims: Default::default(),
         },

@@ -647,9 +647,9 @@ impl Agent {
         self.policies_from = from;
         self.pipeline.judge.breakers = Breakers::new(&self.policies);
         self.put_in_force();
-        self.pipeline
-            .calls
-            .set_literals(&start::literals(&self.config, &self.policies));
+        let literals = start::literals(&self.config, &self.policies);
+        self.pipeline.calls.set_literals(&literals);
+        self.pipeline.judge.detectors.set_literals(&literals);
         self.tell_unmet();
         asked.accept(old, new, message);
     }

@@ -19,7 +19,7 @@ use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
 use crate::capture::libraries::{Libraries, Neighbours};
 use crate::config::{Config, Export, Header, JsonlTarget, OnExit, PathRedaction, Remote};
-use crate::detect::{Inventory, inventory};
+use crate::detect::{Detectors, Inventory, inventory};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::errors;
 use crate::export::clock::Clock;
@@ -141,6 +141,10 @@ fn attach(
     if let Some(listen) = config.metrics {
         serve_metrics(&exports, telemetry.clone(), listen);
     }
+    let call_options = call_options(&config, &policies)?;
+    // Patterns were checked with the configuration; what is left are bounds on all of them together.
+    let detectors = Detectors::new(&config.phi, call_options.key, &call_options.literals)
+        .map_err(|error| anyhow::anyhow!("detect.phi: {error}"))?;
     let mut pipeline = Pipeline::new(
         Intake::new(listeners),
         Flows::new(flow::Limits {
@@ -148,8 +152,9 @@ fn attach(
             ledgers_all: config.capture.flow_ends_all,
             ..flow::Limits::default()
         }),
-        Calls::new(call_options(&config, &policies)?),
+        Calls::new(call_options),
         Judge::new(
+            detectors,
             Engine::new(policies.clone(), config.mode, config.trusted_proxies.clone()),
             Enforcement::new(
                 enforce::Limits {

@@ -92,6 +92,7 @@ fn sample() -> ApiCall {
             response_headers: vec![(canary(), canary())],
             request_body: canary(),
             response_body: canary(),
+            looked_at: false,
             proxied_client: None,
             claims: crate::call::Claims {
                 issuer: CANARY.into(),

@@ -1,0 +1,121 @@
+//! Which format a content has: its media type says so (RFC 6838, with `+json` and `+xml`), unless its first bytes plainly
+//! say something else; without a media type, the first bytes alone.
+
+use super::{Format, csv};
+
+/// Bytes that are looked at.
+const SNIFF_BYTES: usize = 512;
+
+pub(super) fn format(content_type: &[u8], bytes: &[u8]) -> Format {
+    let start = beginning(bytes);
+    // These two begin in a way that nothing else does, and travel under many names.
+    if is_hl7v2(start) {
+        return Format::Hl7v2;
+    }
+    if start.starts_with(b"ISA") && start.get(3).is_some_and(u8::is_ascii_punctuation) {
+        return Format::X12;
+    }
+    named(content_type, start).unwrap_or_else(|| sniffed(start))
+}
+
+/// Without byte order mark, block bytes of MLLP and white space.
+fn beginning(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let start = bytes
+        .iter()
+        .take(SNIFF_BYTES)
+        .position(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0x0b | 0x1e))
+        .unwrap_or(0);
+    &bytes[start..bytes.len().min(start + SNIFF_BYTES)]
+}
+
+fn is_hl7v2(start: &[u8]) -> bool {
+    let header = [b"MSH", b"FHS", b"BHS"].iter().any(|id| start.starts_with(*id));
+    header
+        && start.get(3..8).is_some_and(|separators| {
+            separators.iter().all(u8::is_ascii_punctuation) && separators[0] == separators[4]
+                || separators[..3].iter().all(u8::is_ascii_punctuation)
+        })
+}
+
+fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    let name = content_type[..end].trim_ascii().to_ascii_lowercase();
+    let (kind, subtype) = name.split_at(memchr::memchr(b'/', &name)?);
+    let subtype = &subtype[1..];
+    let suffix = subtype.rsplit(|byte| *byte == b'+').next().unwrap_or_default();
+    Some(match (kind, subtype) {
+        (b"multipart", _) => Format::Multipart,
+        (b"application", b"x-www-form-urlencoded") => match start.first() {
+            // Clients whose library sets this type by itself send JSON under it.
+            Some(b'{' | b'[') => sniffed(start),
+            _ => Format::Form,
+        },
+        (b"text", b"csv" | b"tab-separated-values") => Format::Csv,
+        (_, b"x-ndjson" | b"ndjson" | b"jsonl" | b"json-seq" | b"json" | b"x-json") => Format::Json,
+        (_, b"xml") => Format::Xml,
+        _ if suffix.ends_with(b"json") || subtype.ends_with(b"ndjson") => Format::Json,
+        _ if suffix == b"xml" => Format::Xml,
+        (_, b"x-protobuf" | b"protobuf" | b"grpc" | b"vnd.google.protobuf") => Format::Protobuf,
+        _ if suffix == b"proto" => Format::Protobuf,
+        (b"image" | b"audio" | b"video" | b"font", _) => Format::Binary,
+        (b"text", b"plain" | b"html" | b"markdown") => match sniffed(start) {
+            Format::Binary => Format::Binary,
+            Format::Json => Format::Json,
+            Format::Xml if subtype != b"html" => Format::Xml,
+            _ => Format::Text,
+        },
+        (b"text", b"javascript" | b"css") | (b"application", b"javascript" | b"wasm") => Format::Binary,
+        _ => return None,
+    })
+}
+
+fn sniffed(start: &[u8]) -> Format {
+    match start.first() {
+        None => Format::Text,
+        Some(b'{' | b'[') => Format::Json,
+        Some(b'<') => match start.get(1) {
+            Some(b'?' | b'!' | b'a'..=b'z' | b'A'..=b'Z' | b'_') => Format::Xml,
+            _ => Format::Text,
+        },
+        // UTF-16 without a mark.
+        Some(0) if matches!(start.get(1), Some(b'{' | b'[')) => Format::Json,
+        _ if is_binary(start) => Format::Binary,
+        _ if is_csv(start) => Format::Csv,
+        _ if is_form(start) => Format::Form,
+        _ => Format::Text,
+    }
+}
+
+/// Control characters that no text has.
+fn is_binary(start: &[u8]) -> bool {
+    let control = |byte: &&u8| matches!(byte, 0..=8 | 0x0e..=0x1a | 0x7f);
+    start.iter().filter(control).count() * 50 > start.len()
+}
+
+/// A first line of three names or more, and a second with as many cells.
+fn is_csv(start: &[u8]) -> bool {
+    let separator = csv::separator(start);
+    let cells = |line: &[u8]| line.split(|byte| *byte == separator).count();
+    let mut lines = start.split(|byte| *byte == b'\n');
+    let (Some(first), Some(second)) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    let named = first
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_-. \"\r".contains(byte) || *byte == separator);
+    named
+        && cells(first) >= 3
+        && !second.is_empty()
+        && (cells(second) == cells(first) || second.contains(&b'"'))
+}
+
+/// `name=value&…` without a space.
+fn is_form(start: &[u8]) -> bool {
+    let name = start.iter().position(|byte| *byte == b'=').unwrap_or(0);
+    name > 0
+        && start[..name]
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.%[]".contains(byte))
+        && !start.iter().any(u8::is_ascii_whitespace)
+}

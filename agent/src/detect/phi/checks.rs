@@ -1,0 +1,205 @@
+//! Check digits and plain forms that several detectors share.
+
+use super::class::Fit;
+
+/// ISO/IEC 7812-1 annex B; digits only.
+pub(super) fn luhn(digits: &[u8]) -> bool {
+    luhn_from(digits, 0)
+}
+
+/// Luhn with something already summed up, as of a prefix.
+pub(super) fn luhn_from(digits: &[u8], start: u32) -> bool {
+    let sum = digits.iter().rev().enumerate().fold(start, |sum, (at, digit)| {
+        let digit = u32::from(digit - b'0');
+        sum + match at % 2 {
+            0 => digit,
+            _ if digit > 4 => digit * 2 - 9,
+            _ => digit * 2,
+        }
+    });
+    sum % 10 == 0
+}
+
+/// `Checked` or `No`.
+pub(super) fn checked(is: bool) -> Fit {
+    if is { Fit::Checked } else { Fit::No }
+}
+
+/// A remainder of a decimal number of any length.
+pub(super) fn modulo(digits: &[u8], by: u32) -> u32 {
+    digits
+        .iter()
+        .fold(0, |rest, digit| (rest * 10 + u32::from(digit - b'0')) % by)
+}
+
+/// All are digits, and there are so many.
+pub(super) fn is_digits(value: &[u8], length: usize) -> bool {
+    value.len() == length && value.iter().all(u8::is_ascii_digit)
+}
+
+/// One digit again and again, or counted up: nobody's number, but every form's example.
+pub(super) fn is_dummy(digits: &[u8]) -> bool {
+    digits.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// Letters and digits of a value, at most 64.
+pub(super) fn bare(value: &[u8]) -> ([u8; 64], usize) {
+    let mut bare = [0; 64];
+    let mut length = 0;
+    for byte in value.iter().filter(|byte| byte.is_ascii_alphanumeric()) {
+        if length == bare.len() {
+            break;
+        }
+        bare[length] = byte.to_ascii_uppercase();
+        length += 1;
+    }
+    (bare, length)
+}
+
+/// Digits of a value, with nothing else but what separates them.
+pub(super) fn digits_of(value: &[u8]) -> Option<([u8; 64], usize)> {
+    let plain = value
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || b" -./()+".contains(byte));
+    if !plain || value.len() > 64 {
+        return None;
+    }
+    let (mut digits, mut length) = ([0; 64], 0);
+    for byte in value.iter().filter(|byte| byte.is_ascii_digit()) {
+        digits[length] = *byte;
+        length += 1;
+    }
+    Some((digits, length))
+}
+
+/// Words that stand where a value would: of schemas, forms and empty records.
+pub(super) fn is_placeholder(value: &[u8]) -> bool {
+    const NONE: &[&str] = &[
+        "string",
+        "text",
+        "number",
+        "integer",
+        "boolean",
+        "object",
+        "array",
+        "null",
+        "none",
+        "undefined",
+        "unknown",
+        "n/a",
+        "na",
+        "nil",
+        "true",
+        "false",
+        "required",
+        "optional",
+        "yes",
+        "no",
+        "redacted",
+        "[redacted]",
+        "masked",
+        "hidden",
+        "date",
+        "datetime",
+        "format",
+        "email",
+        "phone",
+        "name",
+        "-",
+        "--",
+        "asked-declined",
+        "male",
+        "female",
+        "unk",
+        "asku",
+        "anonymous",
+        "anonymized",
+        "default",
+        "value",
+        "test",
+        "example",
+        "varchar",
+        "uuid",
+    ];
+    value.len() <= 14
+        && NONE
+            .iter()
+            .any(|none| value.eq_ignore_ascii_case(none.as_bytes()))
+}
+
+/// Something is there.
+pub(super) fn any(value: &[u8]) -> bool {
+    !value.is_empty() && !is_placeholder(value) && !value.iter().all(|byte| b"*xX- .".contains(byte))
+}
+
+/// A code or number of somebody: short, no prose, with a digit.
+pub(super) fn number(value: &[u8]) -> bool {
+    (3..=40).contains(&value.len())
+        && value.iter().any(u8::is_ascii_digit)
+        && value
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-./_ :#".contains(byte))
+        && any(value)
+}
+
+/// A code of a terminology: short, without spaces at its ends.
+pub(super) fn code_or_text(value: &[u8]) -> bool {
+    (2..=200).contains(&value.len()) && any(value)
+}
+
+/// A calendar date in one of the usual forms, with or without a time.
+pub(super) fn date(value: &[u8]) -> bool {
+    let mut groups = [0u32; 3];
+    let mut lengths = [0usize; 3];
+    let mut at = 0;
+    for byte in value {
+        match byte {
+            b'0'..=b'9' => {
+                lengths[at] += 1;
+                groups[at] = groups[at]
+                    .saturating_mul(10)
+                    .saturating_add(u32::from(byte - b'0'));
+            }
+            b'-' | b'/' | b'.' | b' ' if at < 2 && lengths[at] > 0 => at += 1,
+            _ => break,
+        }
+    }
+    let [a, b, c] = groups;
+    let year = |year: u32| (1850..=2150).contains(&year);
+    let month_day = |month: u32, day: u32| (1..=12).contains(&month) && (1..=31).contains(&day);
+    match lengths {
+        // 19800214, 198002141530, 1980.
+        [8 | 10 | 12 | 14, ..] => value.len() >= 8 && compact(value),
+        [4, 0, _] => year(a) && value.len() <= 5,
+        [4, 2, 0] => year(a) && (1..=12).contains(&b),
+        [4, 1 | 2, 1 | 2] => year(a) && month_day(b, c),
+        [1 | 2, 1 | 2, 4] => year(c) && (month_day(a, b) || month_day(b, a)),
+        [1 | 2, 1 | 2, 2] => month_day(a, b) || month_day(b, a),
+        _ => named_month(value),
+    }
+}
+
+/// `YYYYMMDD…`
+fn compact(value: &[u8]) -> bool {
+    let number =
+        |range: std::ops::Range<usize>| value.get(range).map_or(0, |digits| modulo(digits, 1_000_000));
+    value[..8].iter().all(u8::is_ascii_digit)
+        && (1850..=2150).contains(&number(0..4))
+        && (1..=12).contains(&number(4..6))
+        && (1..=31).contains(&number(6..8))
+}
+
+/// `14 Feb 1980`, `February 14, 1980`
+fn named_month(value: &[u8]) -> bool {
+    const MONTHS: [&[u8; 3]; 12] = [
+        b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
+    ];
+    if value.len() > 32 {
+        return false;
+    }
+    let month = value
+        .split(|byte| !byte.is_ascii_alphabetic())
+        .filter(|word| word.len() >= 3)
+        .any(|word| MONTHS.iter().any(|month| word[..3].eq_ignore_ascii_case(*month)));
+    month && value.iter().filter(|byte| byte.is_ascii_digit()).count() >= 3
+}

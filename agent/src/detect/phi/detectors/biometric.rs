@@ -1,0 +1,51 @@
+//! Biometric identifiers: fingerprints, voice prints, faces as data.
+//!
+//! Source: 45 CFR 164.514(b)(2)(i)(P); GDPR Article 9(1).
+
+use crate::detect::phi::checks::any;
+use crate::detect::phi::class::{Class, Detector, Group};
+
+/// The table of it.
+pub const DETECTOR: Detector = Detector {
+    class: Class::Biometric,
+    name: "biometric",
+    group: Group::Phi,
+    about: "Biometric identifiers: fingerprints, voice prints, faces as data.",
+    source: "45 CFR 164.514(b)(2)(i)(P); GDPR Article 9(1)",
+    identifies: true,
+    keys: &[
+        "fingerprint",
+        "fingerprints",
+        "fingerprinttemplate",
+        "voiceprint",
+        "retinascan",
+        "irisscan",
+        "iristemplate",
+        "facetemplate",
+        "faceencoding",
+        "faceembedding",
+        "biometric",
+        "biometrics",
+        "biometrictemplate",
+        "biometricdata",
+    ],
+    keys_alone: &[],
+    keys_beside: &[],
+    words: &[],
+    fits: own_fits,
+    shape: None,
+    examples: &[
+        r#"{"fingerprint_template":"Rk1SACAyMAAAAADyAAABPAFiAMUAxQEA"}"#,
+        r#"{"voiceprint":"AAECAwQFBgcICQoLDA0ODw=="}"#,
+    ],
+    counter_examples: &[
+        r#"{"fingerprint":true}"#,
+        r#"{"tls_fingerprint_enabled":"yes"}"#,
+        r#"{"fingerprint":"ab:cd"}"#,
+    ],
+};
+
+/// Data, not a word: and no digest of a certificate, which is written with colons.
+fn own_fits(value: &[u8]) -> bool {
+    any(value) && value.len() >= 16 && !value.contains(&b':') && !value.contains(&b' ')
+}

@@ -1,0 +1,36 @@
+//! Racial or ethnic origin.
+//!
+//! Source: GDPR Article 9(1).
+
+use crate::detect::phi::checks::any;
+use crate::detect::phi::class::{Class, Detector, Group};
+
+/// The table of it.
+pub const DETECTOR: Detector = Detector {
+    class: Class::Ethnicity,
+    name: "ethnicity",
+    group: Group::Pii,
+    about: "Racial or ethnic origin.",
+    source: "GDPR Article 9(1)",
+    identifies: false,
+    keys: &[
+        "ethnicity",
+        "race",
+        "ethnicgroup",
+        "ethnicorigin",
+        "racialorigin",
+        "racecode",
+        "ethnicitycode",
+    ],
+    keys_alone: &[],
+    keys_beside: &[],
+    words: &[],
+    fits: own_fits,
+    shape: None,
+    examples: &[r#"{"ethnicity":"Hispanic or Latino"}"#],
+    counter_examples: &[r#"{"race_condition":false}"#],
+};
+
+fn own_fits(value: &[u8]) -> bool {
+    any(value)
+}

@@ -1,0 +1,31 @@
+//! Fax numbers.
+//!
+//! Source: 45 CFR 164.514(b)(2)(i)(E).
+
+use crate::detect::phi::checks::digits_of;
+use crate::detect::phi::class::{Class, Detector, Group};
+
+/// The table of it.
+pub const DETECTOR: Detector = Detector {
+    class: Class::Fax,
+    name: "fax",
+    group: Group::Phi,
+    about: "Fax numbers.",
+    source: "45 CFR 164.514(b)(2)(i)(E)",
+    identifies: true,
+    keys: &["fax", "faxnumber", "faxno", "telefax"],
+    keys_alone: &[],
+    keys_beside: &[],
+    words: &["fax", "telefax"],
+    fits: own_fits,
+    shape: None,
+    examples: &[
+        r#"{"fax":"212-555-0143"}"#,
+        r#"{"resourceType":"Patient","telecom":[{"system":"fax","value":"212-555-0143"}]}"#,
+    ],
+    counter_examples: &[r#"{"fax":""}"#, r#"{"faxEnabled":true}"#],
+};
+
+fn own_fits(value: &[u8]) -> bool {
+    digits_of(value).is_some_and(|(_, length)| (5..=16).contains(&length))
+}

@@ -1,0 +1,49 @@
+//! Internet Protocol addresses.
+//!
+//! Source: 45 CFR 164.514(b)(2)(i)(O).
+
+use crate::detect::phi::class::{Class, Detector, Group};
+
+/// The table of it.
+pub const DETECTOR: Detector = Detector {
+    class: Class::Ip,
+    name: "ip",
+    group: Group::Phi,
+    about: "Internet Protocol addresses.",
+    source: "45 CFR 164.514(b)(2)(i)(O)",
+    identifies: true,
+    keys: &[
+        "ip",
+        "ipaddress",
+        "ipaddr",
+        "clientip",
+        "remoteip",
+        "remoteaddr",
+        "remoteaddress",
+        "sourceip",
+        "srcip",
+        "ipv4",
+        "ipv6",
+        "userip",
+        "lastloginip",
+    ],
+    keys_alone: &[],
+    keys_beside: &[],
+    words: &["ip address", "ip", "from host"],
+    fits: own_fits,
+    shape: None,
+    examples: &[
+        r#"{"client_ip":"203.0.113.77"}"#,
+        r#"{"ip":"2001:db8::17"}"#,
+        "Logged in from IP address 203.0.113.77 today.",
+    ],
+    counter_examples: &[
+        r#"{"version":"1.2.3.4"}"#,
+        r#"{"oid":"1.2.840.113.4"}"#,
+        r#"{"ip":"none"}"#,
+    ],
+};
+
+fn own_fits(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok())
+}

@@ -1,0 +1,50 @@
+//! Passwords and PINs, by their keys.
+//!
+//! Source: NIST SP 800-63B section 5.1.1.
+
+use crate::detect::phi::checks::any;
+use crate::detect::phi::class::{Class, Detector, Group};
+
+/// The table of it.
+pub const DETECTOR: Detector = Detector {
+    class: Class::Password,
+    name: "password",
+    group: Group::Credential,
+    about: "Passwords and PINs, by their keys.",
+    source: "NIST SP 800-63B section 5.1.1",
+    identifies: true,
+    keys: &[
+        "password",
+        "passwd",
+        "pwd",
+        "passphrase",
+        "userpassword",
+        "newpassword",
+        "oldpassword",
+        "currentpassword",
+        "passcode",
+        "kennwort",
+        "passwort",
+        "wachtwoord",
+        "motdepasse",
+        "contrasena",
+    ],
+    keys_alone: &["pin"],
+    keys_beside: &[],
+    words: &[],
+    fits: own_fits,
+    shape: None,
+    examples: &[
+        r#"{"username":"marta","password":"corr3ct-horse"}"#,
+        "user=marta&password=corr3ct-horse",
+    ],
+    counter_examples: &[
+        r#"{"password":""}"#,
+        r#"{"password_reset":true}"#,
+        r#"{"passwordPolicy":{"min":8}}"#,
+    ],
+};
+
+fn own_fits(value: &[u8]) -> bool {
+    any(value) && value.len() <= 256
+}

@@ -1,0 +1,45 @@
+//! Other numbers and names that stand for one patient in a system.
+//!
+//! Source: 45 CFR 164.514(b)(2)(i)(R).
+
+use crate::detect::phi::checks::any;
+use crate::detect::phi::class::{Class, Detector, Group};
+
+/// The table of it.
+pub const DETECTOR: Detector = Detector {
+    class: Class::PatientId,
+    name: "patient-id",
+    group: Group::Phi,
+    about: "Other numbers and names that stand for one patient in a system.",
+    source: "45 CFR 164.514(b)(2)(i)(R)",
+    identifies: true,
+    keys: &[
+        "patientid",
+        "patientidentifier",
+        "patientnumber",
+        "patientno",
+        "patientref",
+        "patientuuid",
+        "patientkey",
+        "subjectid",
+    ],
+    keys_alone: &[],
+    keys_beside: &[],
+    words: &["patient id", "patient number"],
+    fits: own_fits,
+    shape: None,
+    examples: &[
+        r#"{"patient_id":"8812-A"}"#,
+        r#"{"resourceType":"Observation","subject":{"reference":"Patient/8812"}}"#,
+        r#"{"resourceType":"Patient","id":"8812"}"#,
+    ],
+    counter_examples: &[
+        r#"{"id":"8812"}"#,
+        r#"{"resourceType":"ValueSet","id":"8812"}"#,
+        r#"{"subject":{"reference":"Device/1"}}"#,
+    ],
+};
+
+fn own_fits(value: &[u8]) -> bool {
+    any(value) && value.len() <= 128 && !value.contains(&b' ')
+}

@@ -1,0 +1,37 @@
+//! Religious or philosophical beliefs.
+//!
+//! Source: GDPR Article 9(1).
+
+use crate::detect::phi::checks::any;
+use crate::detect::phi::class::{Class, Detector, Group};
+
+/// The table of it.
+pub const DETECTOR: Detector = Detector {
+    class: Class::Religion,
+    name: "religion",
+    group: Group::Pii,
+    about: "Religious or philosophical beliefs.",
+    source: "GDPR Article 9(1)",
+    identifies: false,
+    keys: &[
+        "religion",
+        "religiousbelief",
+        "religiousaffiliation",
+        "faith",
+        "konfession",
+    ],
+    keys_alone: &[],
+    keys_beside: &[],
+    words: &[],
+    fits: own_fits,
+    shape: None,
+    examples: &[
+        r#"{"religion":"Catholic"}"#,
+        "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPID|1||123^^^H^MR||OKAFOR^MARTA||||||||||||BAP",
+    ],
+    counter_examples: &[r#"{"religion":null}"#],
+};
+
+fn own_fits(value: &[u8]) -> bool {
+    any(value)
+}

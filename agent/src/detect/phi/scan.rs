@@ -1,0 +1,559 @@
+//! The values of a call → what is personal in them. [`Scanner`] is kept from call to call: its tables and its memory of
+//! keys are built once.
+//!
+//! A value is told by its place first (`fhir`, `segments`, `keys`) and by itself only where the place says nothing
+//! (`text`). What depends on a neighbour (`system` and `value`, a name beside a date of birth) waits until its object
+//! ends. It must not know calls or policy.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use smol_str::SmolStr;
+
+use super::class::{Class, DETECTORS, Group};
+use super::fhir::{self, Element, Resource};
+use super::hits::{Hit, Hits, Told};
+use super::keys::{ClassId, Key, Keys, Names, Owner, Says};
+use super::settings::{OWN_CLASSES_MAX, PhiSettings};
+use super::text::{Around, Found, Own, Text};
+use crate::call::{
+    Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Sink, ValueType,
+    Visited,
+};
+
+mod place;
+mod segment;
+mod settle;
+
+use segment::Segment;
+
+/// Bytes of a value that is held until its object ends.
+const HELD_BYTES_MAX: usize = 128;
+/// Values that are held at a time, of all open objects.
+const HELD_LEN_MAX: usize = 1024;
+/// Resources whose type stood behind their data, in one body.
+const LATE_LEN_MAX: usize = 4096;
+/// A text longer than this is looked at in its beginning.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// Finds personal data. Has no `Debug`: it remembers keys that peers chose.
+pub struct Scanner {
+    limits: ContentLimits,
+    walk: Walk,
+}
+
+/// An open container.
+struct Frame {
+    array: bool,
+    element: bool,
+    /// It has a name of its own; items of arrays have their array's.
+    named: bool,
+    key: Key,
+    place: u64,
+    name: Slot,
+    owner: Owner,
+    resource: Resource,
+    ordinal: u32,
+    values: u32,
+    personal: Personal,
+    held_from: usize,
+    names_from: usize,
+    arena_from: usize,
+    system: Slot,
+    value: Slot,
+    code: Slot,
+    reference: Slot,
+    display: Slot,
+    /// The class of a DICOM attribute, for what is below it.
+    tag: Option<(Class, Owner)>,
+    /// An identifier's type.
+    typed: Option<Class>,
+}
+
+/// How sure it is that an object is about a person.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Personal {
+    No,
+    /// It has what organizations have, too: a telephone, an address.
+    Contact,
+    Yes,
+}
+
+/// Bytes in the arena; empty: none.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    start: u32,
+    length: u32,
+}
+
+/// A value that waits for its neighbours.
+struct Held {
+    frame: usize,
+    class: ClassId,
+    key: Key,
+    name: Slot,
+    value: Slot,
+}
+
+struct Walk {
+    keys: Keys,
+    text: Arc<Text>,
+    literals: HashSet<String>,
+    hits: Hits,
+    part: Part,
+    frames: Vec<Frame>,
+    /// Names of open containers that may be shown.
+    names: Vec<u8>,
+    /// Values that wait for their object's end.
+    arena: Vec<u8>,
+    held: Vec<Held>,
+    segment: Segment,
+    ordinal: u32,
+    /// Resources by the ordinal of their object, where the type came late.
+    late: Vec<(u32, Resource, Owner)>,
+    late_known: Vec<(u32, Resource, Owner)>,
+}
+
+impl Scanner {
+    /// `key`: the agent's own. The error says which of the configuration's patterns cannot be used.
+    pub fn new(settings: &PhiSettings, key: [u8; 32], literals: &[String]) -> Result<Scanner, String> {
+        let mut classes: Vec<Told> = DETECTORS
+            .iter()
+            .map(|detector| Told {
+                name: SmolStr::new_static(detector.name),
+                identifies: detector.identifies,
+                off: settings.off.iter().any(|off| off == detector.name),
+            })
+            .collect();
+        let mut class_of = |name: &str| -> Result<ClassId, String> {
+            if let Some(at) = classes.iter().position(|class| class.name == name) {
+                return Ok(at as ClassId);
+            }
+            if classes.len() >= DETECTORS.len() + OWN_CLASSES_MAX {
+                return Err(format!("more than {OWN_CLASSES_MAX} classes of one's own"));
+            }
+            classes.push(Told {
+                name: SmolStr::new(name),
+                identifies: true,
+                off: settings.off.iter().any(|off| off == name),
+            });
+            Ok((classes.len() - 1) as ClassId)
+        };
+        let mut own_keys = Vec::new();
+        for (name, class) in &settings.keys {
+            own_keys.push((name.clone(), class_of(class)?));
+        }
+        let mut patterns = Vec::new();
+        for pattern in &settings.patterns {
+            let regex = super::settings::build(&pattern.regex)
+                .map_err(|error| format!("the pattern of `{}`: {error}", pattern.class))?;
+            patterns.push(Own {
+                class: class_of(&pattern.class)?,
+                regex,
+                words: pattern.words.iter().map(|word| word.to_lowercase()).collect(),
+            });
+        }
+        Ok(Scanner {
+            limits: ContentLimits::default(),
+            walk: Walk {
+                keys: Keys::new(Arc::new(Names::new(&own_keys))),
+                text: Arc::new(Text::new(patterns)?),
+                literals: literals.iter().cloned().collect(),
+                hits: Hits::new(KeyedHash::new(key), classes),
+                part: Part::RequestBody,
+                frames: Vec::new(),
+                names: Vec::new(),
+                arena: Vec::new(),
+                held: Vec::new(),
+                segment: Segment::default(),
+                ordinal: 0,
+                late: Vec::new(),
+                late_known: Vec::new(),
+            },
+        })
+    }
+
+    /// Replaces the keys that may be shown besides shipped words.
+    pub fn set_literals(&mut self, literals: &[String]) {
+        self.walk.literals = literals.iter().cloned().collect();
+        self.walk.keys.forget();
+    }
+
+    /// Looks at a body.
+    pub fn body(&mut self, part: Part, content: &Content<'_>) -> Visited {
+        let before = self.walk.hits.data.len();
+        self.walk.begin(part);
+        let visited = content.visit(&self.limits, &mut self.walk);
+        self.walk.field_ends();
+        if !self.walk.late.is_empty() {
+            // A resource's type stood behind its data: once more, knowing it.
+            let late = std::mem::take(&mut self.walk.late);
+            self.walk.hits.rewind(before);
+            self.walk.begin(part);
+            self.walk.late_known = late;
+            content.visit(&self.limits, &mut self.walk);
+            self.walk.late.clear();
+            self.walk.late_known.clear();
+        }
+        visited
+    }
+
+    /// Looks at a query; `path` says whose parameters they are.
+    pub fn query(&mut self, path: &str, query: &[u8]) {
+        self.walk.begin(Part::RequestQuery);
+        let owner = path
+            .split('/')
+            .find_map(|segment| fhir::resource(segment.as_bytes()))
+            .map(|(resource, owner)| (resource, owner));
+        self.walk
+            .root(owner.filter(|(resource, _)| *resource != Resource::Definition));
+        Format::visit_query(query, &self.limits, &mut self.walk);
+        self.walk.end();
+    }
+
+    /// Looks at a path's segments.
+    pub fn path(&mut self, path: &str) {
+        self.walk.begin(Part::RequestPath);
+        self.walk.path(path);
+    }
+
+    /// Looks at header fields; names are in lower case.
+    pub fn headers<'a>(&mut self, part: Part, headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+        self.walk.begin(part);
+        self.walk.root(None);
+        for (name, value) in headers {
+            self.walk.header(name, value);
+        }
+        self.walk.end();
+    }
+
+    /// What was found since it was asked last.
+    pub fn take(&mut self) -> Vec<Data> {
+        let data = std::mem::take(&mut self.walk.hits.data);
+        self.walk.hits.clear();
+        data
+    }
+}
+
+impl Sink for Walk {
+    fn open(&mut self, name: &[u8], container: Container) {
+        let parent = self.frames.last();
+        let named = !name.is_empty();
+        let key = match (named, parent) {
+            (true, _) => self.keys.get(name, &self.literals),
+            (false, Some(parent)) => parent.key,
+            (false, None) => Key::default(),
+        };
+        let mut place = parent.map_or(0, |parent| parent.place);
+        if named {
+            place = mix(place, u64::from(key.id));
+        }
+        if container == Container::Array {
+            place = mix(place, u64::MAX);
+        }
+        let (mut owner, mut resource) = parent.map_or((Owner::Unknown, Resource::None), |parent| {
+            (parent.owner, parent.resource)
+        });
+        let mut tag = None;
+        if named {
+            (owner, resource) = self.whose(name, &key, owner, resource);
+            tag = super::segments::dicom(name).or_else(|| parent.and_then(|parent| parent.tag));
+        } else if let Some(parent) = parent {
+            tag = parent.tag;
+        }
+        if let Some((_, known, whose)) = self
+            .late_known
+            .iter()
+            .find(|(ordinal, ..)| *ordinal == self.ordinal)
+        {
+            (resource, owner) = (*known, *whose);
+        }
+        let names_from = self.names.len();
+        let name = match named && key.id != 0 {
+            true => keep(&mut self.names, name),
+            false => Slot::default(),
+        };
+        self.frames.push(Frame {
+            array: container == Container::Array,
+            element: container == Container::Element,
+            named,
+            key,
+            place,
+            name,
+            owner,
+            resource,
+            ordinal: self.ordinal,
+            values: 0,
+            personal: Personal::No,
+            held_from: self.held.len(),
+            names_from,
+            arena_from: self.arena.len(),
+            system: Slot::default(),
+            value: Slot::default(),
+            code: Slot::default(),
+            reference: Slot::default(),
+            display: Slot::default(),
+            tag,
+            typed: None,
+        });
+        self.ordinal = self.ordinal.wrapping_add(1);
+    }
+
+    fn close(&mut self) {
+        let Some(frame) = self.frames.len().checked_sub(1) else {
+            return;
+        };
+        if !self.frames[frame].array {
+            self.settle(frame);
+        }
+        if let Some(frame) = self.frames.pop() {
+            self.names.truncate(frame.names_from);
+            // What is in an array or an element may wait for the object around it.
+            if !frame.array && !frame.element {
+                self.held.truncate(frame.held_from);
+                self.arena.truncate(frame.arena_from);
+            }
+            // What makes an address or a contact personal makes its owner so.
+            if let Some(parent) = self.frames.last_mut()
+                && frame.personal > Personal::No
+                && frame.key.owner != Owner::Organization
+            {
+                let inherited = if frame.array || frame.element {
+                    frame.personal
+                } else {
+                    Personal::Contact
+                };
+                parent.personal = parent.personal.max(inherited);
+            }
+        }
+    }
+
+    fn value(&mut self, name: &[u8], kind: ValueType, value: &[u8]) {
+        let Some(top) = self.frames.len().checked_sub(1) else {
+            // A lone value.
+            self.look(Key::default(), b"", None, kind, value);
+            return;
+        };
+        self.frames[top].values = self.frames[top].values.saturating_add(1);
+        if kind == ValueType::Word || value.is_empty() {
+            return;
+        }
+        // The value of a FHIR primitive in XML, an item of an array, the text of an element: what its container says.
+        let element = self.frames[top].element;
+        let own =
+            name.is_empty() || (element && name == b"value" && self.frames[top].resource != Resource::None);
+        let (key, holder) = match own {
+            true => (self.frames[top].key, self.holder(top)),
+            false => (self.keys.get(name, &self.literals), Some(top)),
+        };
+        let name = if own { b"".as_slice() } else { name };
+        self.place(key, name, holder, kind, value);
+    }
+
+    fn segment(&mut self, format: Format, id: &[u8]) {
+        self.segment_begins(format, id);
+    }
+
+    fn field(&mut self, at: Field<'_>, value: &[u8]) {
+        self.segment_field(at, value);
+    }
+}
+
+impl Walk {
+    fn begin(&mut self, part: Part) {
+        self.part = part;
+        self.frames.clear();
+        self.names.clear();
+        self.arena.clear();
+        self.held.clear();
+        self.segment = Segment::default();
+        self.ordinal = 0;
+        self.late.clear();
+    }
+
+    /// Something for query parameters or header fields to be in.
+    fn root(&mut self, owner: Option<(Resource, Owner)>) {
+        Sink::open(self, b"", Container::Object);
+        if let (Some(root), Some((resource, owner))) = (self.frames.last_mut(), owner) {
+            root.owner = owner;
+            root.resource = if owner == Owner::Unknown {
+                Resource::None
+            } else {
+                resource
+            };
+        }
+    }
+
+    fn end(&mut self) {
+        while !self.frames.is_empty() {
+            Sink::close(self);
+        }
+    }
+
+    /// The object that an array or an element is in.
+    fn holder(&self, top: usize) -> Option<usize> {
+        let mut at = top;
+        if self.frames[top].element {
+            at = at.checked_sub(1)?;
+        }
+        while self.frames[at].array {
+            at = at.checked_sub(1)?;
+        }
+        Some(at)
+    }
+
+    /// Counts a value found at `key` of the innermost container.
+    fn hit(
+        &mut self,
+        class: ClassId,
+        owner: Owner,
+        evidence: Evidence,
+        confidence: u8,
+        name: &[u8],
+        key: Key,
+        value: &[u8],
+    ) {
+        let Some(group) = group_of(class, owner) else {
+            return;
+        };
+        let mut place = self.frames.last().map_or(0, |frame| frame.place);
+        if !name.is_empty() {
+            place = mix(place, u64::from(key.id));
+        }
+        let hit = Hit {
+            class,
+            group,
+            evidence,
+            confidence,
+            part: self.part,
+            place,
+            value,
+        };
+        let (frames, names, part) = (&self.frames, &self.names, self.part);
+        let name = (!name.is_empty()).then(|| if key.id == 0 { b"{key}".as_slice() } else { name });
+        self.hits.add(&hit, || place::render(frames, names, part, name));
+        if let Some(frame) = self.frames.last_mut() {
+            frame.personal = frame.personal.max(personal(class));
+        }
+    }
+
+    /// Looks at a value by itself.
+    fn look(&mut self, key: Key, name: &[u8], holder: Option<usize>, kind: ValueType, value: &[u8]) {
+        let owner = holder.map_or(Owner::Unknown, |holder| self.frames[holder].owner);
+        if value.len() < 5 {
+            return;
+        }
+        let around = Around {
+            context: key.context,
+            technical: key.technical,
+            number: kind == ValueType::Number,
+        };
+        let text = self.text.clone();
+        let value = &value[..value.len().min(TEXT_BYTES_MAX)];
+        text.scan(value, around, &mut |found: Found| {
+            let owner = match (
+                owner,
+                DETECTORS
+                    .get(usize::from(found.class))
+                    .map(|detector| detector.group),
+            ) {
+                // A definition's examples are nobody's, a token in it is one.
+                (Owner::Definition, Some(Group::Credential)) => Owner::Unknown,
+                (owner, _) => owner,
+            };
+            let value = &value[found.start..found.end];
+            self.hit(
+                found.class,
+                owner,
+                found.evidence,
+                found.confidence,
+                name,
+                key,
+                value,
+            );
+        });
+    }
+
+    fn slot(&self, slot: Slot) -> Vec<u8> {
+        self.arena
+            .get(slot.start as usize..(slot.start + slot.length) as usize)
+            .unwrap_or_default()
+            .to_vec()
+    }
+}
+
+/// What makes an object personal.
+fn personal(class: ClassId) -> Personal {
+    const CONTACT: [Class; 6] = [
+        Class::Email,
+        Class::Phone,
+        Class::Fax,
+        Class::Address,
+        Class::Url,
+        Class::Ip,
+    ];
+    const NOT: [Class; 8] = [
+        Class::Token,
+        Class::Password,
+        Class::PrivateKey,
+        Class::Device,
+        Class::Procedure,
+        Class::Account,
+        Class::Iban,
+        Class::Photo,
+    ];
+    let is = |classes: &[Class]| classes.iter().any(|known| *known as ClassId == class);
+    if is(&CONTACT) {
+        Personal::Contact
+    } else if is(&NOT) {
+        Personal::No
+    } else {
+        Personal::Yes
+    }
+}
+
+/// The group of a class by whose it is; `None`: it is nobody's.
+fn group_of(class: ClassId, owner: Owner) -> Option<&'static str> {
+    let Some(detector) = DETECTORS.get(usize::from(class)) else {
+        return Some(Group::Phi.as_str());
+    };
+    let group = match (owner, detector.group) {
+        (Owner::Definition, _) => return None,
+        // What an organization has, and a person too.
+        (Owner::Organization, Group::Phi) => match detector.class {
+            Class::Name
+            | Class::Address
+            | Class::Phone
+            | Class::Fax
+            | Class::Email
+            | Class::Url
+            | Class::Licence => {
+                return None;
+            }
+            Class::Date | Class::Photo | Class::Account | Class::Ip | Class::Device => return None,
+            _ => Group::Pii,
+        },
+        (Owner::Organization, Group::Pii) if detector.class == Class::Npi => return None,
+        (Owner::Person, Group::Phi) => Group::Pii,
+        (_, group) => group,
+    };
+    Some(group.as_str())
+}
+
+/// Two numbers that stand for a place → one.
+fn mix(place: u64, step: u64) -> u64 {
+    (place ^ step.wrapping_add(0x9e37_79b9_7f4a_7c15))
+        .wrapping_mul(0xff51_afd7_ed55_8ccd)
+        .rotate_left(29)
+}
+
+/// Puts bytes into the arena.
+fn keep(arena: &mut Vec<u8>, bytes: &[u8]) -> Slot {
+    let bytes = &bytes[..bytes.len().min(HELD_BYTES_MAX)];
+    let start = arena.len() as u32;
+    arena.extend_from_slice(bytes);
+    Slot {
+        start,
+        length: bytes.len() as u32,
+    }
+}

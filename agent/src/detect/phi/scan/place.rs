@@ -1,0 +1,446 @@
+//! Where a value stands: its path in words that may be shown, and what that place says of it.
+
+use smol_str::SmolStr;
+
+use super::*;
+
+/// `$.entry[].resource.name[].family`, `?birthdate`, `authorization`.
+pub(super) fn render(frames: &[Frame], names: &[u8], part: Part, name: Option<&[u8]>) -> SmolStr {
+    let mut path = String::with_capacity(64);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match part {
+        Part::RequestHeaders | Part::ResponseHeaders => return SmolStr::new(text(name.unwrap_or_default())),
+        Part::RequestQuery => {
+            path.push('?');
+            path.push_str(&text(name.unwrap_or_default()));
+            return SmolStr::new(path);
+        }
+        _ => path.push('$'),
+    }
+    for frame in frames {
+        if frame.named {
+            path.push('.');
+            match frame.name.length {
+                0 => path.push_str("{key}"),
+                _ => {
+                    let (start, end) = (
+                        frame.name.start as usize,
+                        (frame.name.start + frame.name.length) as usize,
+                    );
+                    path.push_str(&text(names.get(start..end).unwrap_or_default()));
+                }
+            }
+        }
+        if frame.array {
+            path.push_str("[]");
+        }
+    }
+    if let Some(name) = name {
+        path.push('.');
+        path.push_str(&text(name));
+    }
+    SmolStr::new(path)
+}
+
+impl Walk {
+    /// Whose data a container of this name holds, and of which resource.
+    pub(super) fn whose(
+        &self,
+        name: &[u8],
+        key: &Key,
+        owner: Owner,
+        resource: Resource,
+    ) -> (Owner, Resource) {
+        let parent = self.frames.last();
+        let begins = match parent {
+            None => true,
+            Some(parent) => {
+                parent.element && matches!(parent.key.element, Element::Resource | Element::Contained)
+            }
+        };
+        // In XML a resource is an element with the name of its type.
+        if begins && let Some((resource, owner)) = fhir::resource(name) {
+            return (owner, resource);
+        }
+        if matches!(key.element, Element::Resource | Element::Contained) {
+            return match owner {
+                // What a definition holds is its example.
+                Owner::Definition => (Owner::Definition, Resource::Definition),
+                _ => (Owner::Unknown, Resource::Bundle),
+            };
+        }
+        if owner == Owner::Definition {
+            return (owner, resource);
+        }
+        let owner = match (resource, key.element) {
+            (Resource::None, _) => match key.owner {
+                Owner::Unknown => owner,
+                // A patient's contact is around the patient.
+                Owner::Person if owner == Owner::Patient && key.element == Element::Contact => owner,
+                named => named,
+            },
+            (Resource::Organization, Element::Contact) => Owner::Person,
+            (Resource::Patient | Resource::RelatedPerson | Resource::Practitioner, Element::Professional) => {
+                owner
+            }
+            (_, Element::Subject) => Owner::Patient,
+            (_, Element::Professional) => Owner::Person,
+            _ if matches!(
+                name,
+                b"managingOrganization"
+                    | b"serviceProvider"
+                    | b"organization"
+                    | b"insurer"
+                    | b"payor"
+                    | b"facility"
+            ) =>
+            {
+                Owner::Organization
+            }
+            _ => owner,
+        };
+        (owner, resource)
+    }
+
+    /// What the place says of a value; where it says nothing, the value itself.
+    pub(super) fn place(
+        &mut self,
+        key: Key,
+        name: &[u8],
+        holder: Option<usize>,
+        kind: ValueType,
+        value: &[u8],
+    ) {
+        let Some(at) = holder else {
+            self.look(key, name, None, kind, value);
+            return;
+        };
+        let frame = &self.frames[at];
+        let (owner, resource, inside) = (frame.owner, frame.resource, frame.key.element);
+        // An attribute of DICOM JSON: its values are below its tag.
+        if let Some((class, owner)) = frame.tag
+            && name != b"vr"
+        {
+            self.hit(class as ClassId, owner, Evidence::Structure, 98, name, key, value);
+            return;
+        }
+        match key.element {
+            Element::ResourceType => {
+                self.resource_type(at, value);
+                return;
+            }
+            Element::System => self.frames[at].system = keep(&mut self.arena, value),
+            Element::Code => self.frames[at].code = keep(&mut self.arena, value),
+            Element::Reference => self.frames[at].reference = keep(&mut self.arena, value),
+            Element::Display => self.frames[at].display = keep(&mut self.arena, value),
+            Element::Value => self.frames[at].value = keep(&mut self.arena, value),
+            _ => {}
+        }
+        let settled_later = match key.element {
+            Element::System | Element::Reference => true,
+            Element::Value => matches!(inside, Element::Identifier | Element::Telecom),
+            Element::Code | Element::Display => {
+                self.frames[at].system.length > 0 || resource != Resource::None
+            }
+            _ => false,
+        };
+        if settled_later || owner == Owner::Definition {
+            if owner == Owner::Definition {
+                self.look(key, name, holder, kind, value);
+            }
+            return;
+        }
+        if resource != Resource::None
+            && let Some(class) = fhir_class(resource, inside, key.element)
+        {
+            if (class.detector().fits)(value) {
+                self.hit(class as ClassId, owner, Evidence::Structure, 98, name, key, value);
+            }
+            return;
+        }
+        if name == b"gender" || name == b"sex" {
+            self.frames[at].personal = Personal::Yes;
+        }
+        // Elements of FHIR that are not data of a person by their place have names that say more elsewhere.
+        let by_key = key.class.filter(|_| {
+            resource == Resource::None
+                || matches!(resource, Resource::Bundle)
+                || key.element == Element::Other
+        });
+        if let Some((class, says)) = by_key {
+            let fits = match DETECTORS.get(usize::from(class)) {
+                Some(detector) => (detector.fits)(value),
+                None => true,
+            };
+            let owner = match key.owner {
+                Owner::Unknown => owner,
+                // `contactName` of a patient is around the patient.
+                Owner::Person if owner == Owner::Patient => owner,
+                named => named,
+            };
+            if fits && says == Says::It {
+                self.hit(class, owner, Evidence::Structure, 95, name, key, value);
+                return;
+            }
+            if fits && self.held.len() < HELD_LEN_MAX && value.len() <= HELD_BYTES_MAX {
+                let name = keep(&mut self.arena, name);
+                let value = keep(&mut self.arena, value);
+                self.held.push(Held {
+                    frame: at,
+                    class,
+                    key,
+                    name,
+                    value,
+                });
+                return;
+            }
+        }
+        self.look(key, name, holder, kind, value);
+    }
+
+    fn resource_type(&mut self, at: usize, value: &[u8]) {
+        let Some((resource, owner)) = fhir::resource(value) else {
+            return;
+        };
+        let frame = &mut self.frames[at];
+        if frame.owner == Owner::Definition {
+            return;
+        }
+        let late = frame.values > 1 || frame.personal > Personal::No;
+        if (late || frame.ordinal + 1 < self.ordinal)
+            && frame.resource != resource
+            && self.late.len() < LATE_LEN_MAX
+        {
+            self.late.push((frame.ordinal, resource, owner));
+        }
+        (frame.resource, frame.owner) = (resource, owner);
+    }
+
+    /// Segments of a path, each below the one before it.
+    pub(super) fn path(&mut self, path: &str) {
+        let mut before = Key::default();
+        let mut above: &[u8] = b"";
+        let mut place = String::new();
+        for segment in path.split('/').filter(|segment| !segment.is_empty()).take(64) {
+            let shown = crate::call::Vocabulary::has(segment) || self.literals.contains(segment);
+            place.push('/');
+            if shown {
+                place.push_str(segment);
+                before = self.keys.get(segment.as_bytes(), &self.literals);
+                above = segment.as_bytes();
+                continue;
+            }
+            let at = place.clone() + "{id}";
+            place.push_str("{id}");
+            self.path_segment(&at, before, above, segment.as_bytes());
+            (before, above) = (Key::default(), b"");
+        }
+    }
+
+    fn path_segment(&mut self, at: &str, before: Key, above: &[u8], segment: &[u8]) {
+        let patients = matches!(above, b"Patient" | b"patient" | b"patients" | b"Patients");
+        let owner = match fhir::resource(above) {
+            Some((_, Owner::Unknown)) | None => before.owner,
+            Some((_, owner)) => owner,
+        };
+        let mut found: Vec<(ClassId, Evidence, u8, usize, usize)> = Vec::new();
+        let around = Around {
+            context: before.context,
+            ..Around::default()
+        };
+        let text = self.text.clone();
+        text.scan(segment, around, &mut |one: Found| {
+            found.push((one.class, one.evidence, one.confidence, one.start, one.end));
+        });
+        if let Some((class, Says::It)) = before.class
+            && (DETECTORS.get(usize::from(class))).is_none_or(|detector| (detector.fits)(segment))
+        {
+            found = vec![(class, Evidence::Structure, 95, 0, segment.len())];
+        } else if patients && found.is_empty() && segment.iter().any(u8::is_ascii_digit) {
+            found.push((
+                Class::PatientId as ClassId,
+                Evidence::Structure,
+                90,
+                0,
+                segment.len(),
+            ));
+        }
+        for (class, evidence, confidence, start, end) in found {
+            let Some(group) = group_of(class, if patients { Owner::Patient } else { owner }) else {
+                continue;
+            };
+            let hit = Hit {
+                class,
+                group,
+                evidence,
+                confidence,
+                part: self.part,
+                place: at.len() as u64,
+                value: &segment[start..end],
+            };
+            self.hits.add(&hit, || SmolStr::new(at));
+        }
+    }
+
+    /// A header field.
+    pub(super) fn header(&mut self, name: &[u8], value: &[u8]) {
+        /// Of the connection and its tools: what is in them is nobody's, or is told elsewhere.
+        const QUIET: &[&[u8]] = &[
+            b"host",
+            b"user-agent",
+            b"accept",
+            b"accept-encoding",
+            b"accept-language",
+            b"accept-charset",
+            b"connection",
+            b"content-type",
+            b"content-length",
+            b"content-encoding",
+            b"transfer-encoding",
+            b"date",
+            b"etag",
+            b"server",
+            b"if-none-match",
+            b"if-match",
+            b"if-modified-since",
+            b"if-unmodified-since",
+            b"last-modified",
+            b"expires",
+            b"cache-control",
+            b"pragma",
+            b"vary",
+            b"age",
+            b"via",
+            b"te",
+            b"trailer",
+            b"upgrade",
+            b"origin",
+            b"range",
+            b"content-range",
+            b"accept-ranges",
+            b"keep-alive",
+            b"traceparent",
+            b"tracestate",
+            b"baggage",
+            b"x-request-id",
+            b"x-correlation-id",
+            b"x-forwarded-for",
+            b"x-forwarded-host",
+            b"x-forwarded-proto",
+            b"x-real-ip",
+            b"forwarded",
+            b"x-amzn-trace-id",
+            b"cf-ray",
+            b"content-security-policy",
+            b"strict-transport-security",
+            b"x-amz-date",
+            b"x-amz-content-sha256",
+            b"sec-websocket-key",
+            b"sec-websocket-accept",
+            b"expect",
+            b"alt-svc",
+            b"link",
+        ];
+        let key = self.keys.get(name, &self.literals);
+        let token = |walk: &mut Walk, class: Class, value: &[u8]| {
+            walk.hit(
+                class as ClassId,
+                Owner::Unknown,
+                Evidence::Structure,
+                98,
+                name,
+                Key {
+                    id: key.id.max(1),
+                    ..key
+                },
+                value,
+            );
+        };
+        match name {
+            b"authorization" | b"proxy-authorization" => {
+                let space = memchr::memchr(b' ', value).unwrap_or(0);
+                let basic = value[..space].eq_ignore_ascii_case(b"basic");
+                let class = if basic { Class::Password } else { Class::Token };
+                token(self, class, value[space..].trim_ascii());
+            }
+            b"x-api-key"
+            | b"api-key"
+            | b"apikey"
+            | b"x-auth-token"
+            | b"x-access-token"
+            | b"x-amz-security-token" => {
+                token(self, Class::Token, value);
+            }
+            b"cookie" | b"set-cookie" => {
+                for pair in value
+                    .split(|byte| *byte == b';')
+                    .take(if name == b"cookie" { 64 } else { 1 })
+                {
+                    let Some(equals) = memchr::memchr(b'=', pair) else {
+                        continue;
+                    };
+                    let (cookie, value) = (
+                        pair[..equals].trim_ascii().to_ascii_lowercase(),
+                        pair[equals + 1..].trim_ascii(),
+                    );
+                    let session = [b"sess".as_slice(), b"sid", b"token", b"auth", b"jwt"];
+                    if value.len() >= 8
+                        && session
+                            .iter()
+                            .any(|part| memchr::memmem::find(&cookie, part).is_some())
+                    {
+                        token(self, Class::Token, value);
+                    } else {
+                        self.look(
+                            Key {
+                                id: key.id.max(1),
+                                ..Key::default()
+                            },
+                            name,
+                            Some(0),
+                            ValueType::Text,
+                            value,
+                        );
+                    }
+                }
+            }
+            _ if QUIET.contains(&name) => {}
+            _ => self.place(key, name, Some(0), ValueType::Text, value),
+        }
+    }
+}
+
+/// What an element of FHIR's data types and resources holds.
+fn fhir_class(resource: Resource, inside: Element, element: Element) -> Option<Class> {
+    use Element as E;
+    Some(match (inside, element) {
+        (E::Name, E::Family | E::Given | E::Text) => Class::Name,
+        // FHIR's search parameters, and Person-like resources with a plain name.
+        (E::Other | E::Known, E::Family | E::Given) => Class::Name,
+        (E::Address, E::Line | E::City | E::District | E::PostalCode | E::Text) => Class::Address,
+        (_, E::BirthDate) => Class::BirthDate,
+        (_, E::Deceased) => Class::DeathDate,
+        (E::Photo, E::Data | E::Url) if resource != Resource::Practitioner => Class::Photo,
+        (E::Period, E::Start | E::End) if is_care(resource) => Class::Date,
+        (_, E::Date) if is_care(resource) => Class::Date,
+        (E::Other | E::Known, E::Id) if resource == Resource::Patient => Class::PatientId,
+        (_, E::Serial) if resource == Resource::Device => Class::Device,
+        (_, E::SubscriberId) => Class::HealthPlan,
+        (_, E::Sequence) => Class::Genetic,
+        _ => return None,
+    })
+}
+
+/// Resources about care, whose dates are a patient's.
+fn is_care(resource: Resource) -> bool {
+    !matches!(
+        resource,
+        Resource::None
+            | Resource::Bundle
+            | Resource::Practitioner
+            | Resource::Organization
+            | Resource::Definition
+            | Resource::Patient
+            | Resource::RelatedPerson
+    )
+}

@@ -1,0 +1,213 @@
+//! Fields of HL7 v2 and elements of X12, as they come by. What depends on a later component (an identifier's type, a
+//! number's equipment, a code's system) waits until its field ends.
+
+use smol_str::format_smolstr;
+
+use super::super::checks::any;
+use super::super::segments::{self, Hl7};
+use super::*;
+
+/// The segment that is being walked.
+#[derive(Default)]
+pub(super) struct Segment {
+    x12: bool,
+    id: SmolStr,
+    /// NM1's entity, which holds for what follows it.
+    entity: Vec<u8>,
+    qualifier: Vec<u8>,
+    field: u16,
+    repetition: u16,
+    /// Of the field: what it holds, the value that waits, and its components 2, 3 and 5.
+    holds: Option<Hl7>,
+    waiting: Vec<u8>,
+    second: Vec<u8>,
+    third: Vec<u8>,
+    fifth: Vec<u8>,
+}
+
+impl Walk {
+    pub(super) fn segment_begins(&mut self, format: Format, id: &[u8]) {
+        self.field_ends();
+        let segment = &mut self.segment;
+        segment.x12 = format == Format::X12;
+        segment.id = SmolStr::new(String::from_utf8_lossy(&id[..id.len().min(3)]));
+        segment.qualifier.clear();
+        segment.field = 0;
+    }
+
+    pub(super) fn segment_field(&mut self, at: Field<'_>, value: &[u8]) {
+        if self.segment.x12 {
+            self.x12(at, value);
+            return;
+        }
+        if (at.field, at.repetition) != (self.segment.field, self.segment.repetition) {
+            self.field_ends();
+            (self.segment.field, self.segment.repetition) = (at.field, at.repetition);
+            self.segment.holds = segments::hl7(at.segment, at.field);
+        }
+        let Some(holds) = self.segment.holds else {
+            // What no table knows is looked at as text: notes, results, segments of one's own.
+            if segments::hl7_is_text(at.segment, at.field) {
+                self.segment_text(at.field, value);
+            }
+            return;
+        };
+        let short = || value[..value.len().min(32)].to_vec();
+        match at.component {
+            2 => self.segment.second = short(),
+            3 => self.segment.third = short(),
+            5 => self.segment.fifth = short(),
+            _ => {}
+        }
+        // A component's parts: the first is the name, the street, the code.
+        if !holds.components.contains(&at.component) || at.subcomponent > 1 {
+            return;
+        }
+        match holds.class {
+            Class::Phone if at.component == 4 => {
+                if value.contains(&b'@') {
+                    self.segment_hit(Class::Email, holds.owner, value);
+                }
+            }
+            Class::Mrn
+            | Class::Phone
+            | Class::Diagnosis
+            | Class::Procedure
+            | Class::Medication
+            | Class::Observation => {
+                if self.segment.waiting.is_empty() {
+                    self.segment.waiting = value[..value.len().min(HELD_BYTES_MAX)].to_vec();
+                }
+            }
+            Class::Name | Class::BirthDate | Class::DeathDate | Class::Date | Class::Address => {
+                if (holds.class.detector().fits)(value) {
+                    self.segment_hit(holds.class, holds.owner, value);
+                }
+            }
+            Class::Ssn => {
+                if value.iter().filter(|byte| byte.is_ascii_digit()).count() >= 4 && any(value) {
+                    self.segment_hit(holds.class, holds.owner, value);
+                }
+            }
+            _ if any(value) => self.segment_hit(holds.class, holds.owner, value),
+            _ => {}
+        }
+    }
+
+    /// What waited is told.
+    pub(super) fn field_ends(&mut self) {
+        let value = std::mem::take(&mut self.segment.waiting);
+        let (second, third, fifth) = (
+            std::mem::take(&mut self.segment.second),
+            std::mem::take(&mut self.segment.third),
+            std::mem::take(&mut self.segment.fifth),
+        );
+        let Some(holds) = self.segment.holds.take().filter(|_| any(&value)) else {
+            return;
+        };
+        let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+        let class = match holds.class {
+            Class::Mrn => fhir::identifier_type(&fifth).unwrap_or(Class::Mrn),
+            Class::Phone => match (second.as_slice(), third.as_slice()) {
+                _ if value.contains(&b'@') => Class::Email,
+                (_, b"FX") => Class::Fax,
+                (b"NET", _) | (_, b"Internet") => Class::Email,
+                _ if digits < 5 => return,
+                _ => Class::Phone,
+            },
+            class => fhir::code_table(&third).unwrap_or(class),
+        };
+        self.segment_hit(class, holds.owner, &value);
+    }
+
+    fn segment_hit(&mut self, class: Class, owner: Owner, value: &[u8]) {
+        self.segment_found(class as ClassId, owner, Evidence::Structure, 98, value);
+    }
+
+    fn segment_found(
+        &mut self,
+        class: ClassId,
+        owner: Owner,
+        evidence: Evidence,
+        confidence: u8,
+        value: &[u8],
+    ) {
+        let Some(group) = group_of(class, owner) else {
+            return;
+        };
+        let segment = &self.segment;
+        let id = segment.id.bytes().fold(0, |id, byte| id << 8 | u64::from(byte));
+        let hit = Hit {
+            class,
+            group,
+            evidence,
+            confidence,
+            part: self.part,
+            place: mix(id, u64::from(segment.field)),
+            value,
+        };
+        let known = segment
+            .id
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+            && !segment.id.starts_with('Z');
+        self.hits.add(&hit, || match known {
+            true => format_smolstr!("{}-{}", segment.id, segment.field),
+            false => format_smolstr!("{{key}}-{}", segment.field),
+        });
+    }
+
+    fn segment_text(&mut self, field: u16, value: &[u8]) {
+        if value.len() < 5 {
+            return;
+        }
+        self.segment.field = field;
+        let text = self.text.clone();
+        let value = &value[..value.len().min(TEXT_BYTES_MAX)];
+        text.scan(value, Around::default(), &mut |found: Found| {
+            let value = &value[found.start..found.end];
+            self.segment_found(
+                found.class,
+                Owner::Patient,
+                found.evidence,
+                found.confidence,
+                value,
+            );
+        });
+    }
+
+    fn x12(&mut self, at: Field<'_>, value: &[u8]) {
+        let short = || value[..value.len().min(8)].to_vec();
+        match (at.segment, at.field, at.component) {
+            (b"NM1" | b"N1", 1, 1) => self.segment.entity = short(),
+            (b"NM1", 8, 1) | (b"REF" | b"DMG" | b"DTP", 1, 1) | (b"PER", 3 | 5 | 7, 1) => {
+                self.segment.qualifier = short()
+            }
+            _ => {}
+        }
+        // Composite elements begin with a qualifier, and have the code behind it.
+        let wanted = if matches!(at.segment, b"HI" | b"SV1") {
+            2
+        } else {
+            1
+        };
+        if at.component != wanted {
+            return;
+        }
+        self.segment.field = at.field;
+        let found = segments::x12(
+            at.segment,
+            at.field,
+            &self.segment.entity,
+            &self.segment.qualifier,
+        );
+        if let Some((class, owner)) = found
+            && any(value)
+            && (class != Class::Name || (class.detector().fits)(value))
+        {
+            self.segment_hit(class, owner, value);
+        } else if matches!(at.segment, b"NTE" | b"MSG" | b"K3") {
+            self.segment_text(at.field, value);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What an object says as a whole, once it has ended: a code with its system, an identifier with its type, a reference
+//! with its display, a name beside a date of birth.
+
+use super::*;
+
+impl Walk {
+    pub(super) fn settle(&mut self, at: usize) {
+        let frame = &self.frames[at];
+        if frame.owner == Owner::Definition {
+            return;
+        }
+        let element = frame.key.element;
+        let (system, value, code) = (frame.system, frame.value, frame.code);
+        let referring = frame.reference.length + frame.display.length > 0;
+        if value.length > 0 {
+            match element {
+                Element::Identifier => self.identifier(at),
+                Element::Telecom => self.telecom(at),
+                _ => {}
+            }
+        }
+        if code.length > 0 {
+            self.coding(at, system, code);
+        }
+        if referring {
+            self.reference(at);
+        }
+        self.held(at);
+    }
+
+    fn identifier(&mut self, at: usize) {
+        let frame = &self.frames[at];
+        let (owner, resource, typed) = (frame.owner, frame.resource, frame.typed);
+        let (system, value) = (self.slot(frame.system), self.slot(frame.value));
+        let known = typed.or_else(|| fhir::identifier_system(&system));
+        let (class, confidence) = match (known, resource) {
+            (Some(class), _) => (class, 98),
+            (None, Resource::Patient) => (Class::Mrn, 80),
+            (None, Resource::RelatedPerson) => (Class::PatientId, 70),
+            (None, Resource::Coverage) => (Class::HealthPlan, 80),
+            (None, Resource::Account) => (Class::Account, 80),
+            (None, Resource::Device) => (Class::Device, 80),
+            _ => return,
+        };
+        if super::super::checks::any(&value) {
+            let key = self.value_key();
+            self.hit(
+                class as ClassId,
+                owner,
+                Evidence::Structure,
+                confidence,
+                b"value",
+                key,
+                &value,
+            );
+        }
+    }
+
+    fn telecom(&mut self, at: usize) {
+        let frame = &self.frames[at];
+        let owner = frame.owner;
+        let (system, value) = (self.slot(frame.system), self.slot(frame.value));
+        let class = match system.as_slice() {
+            b"phone" | b"pager" | b"sms" => Class::Phone,
+            b"fax" => Class::Fax,
+            b"email" => Class::Email,
+            b"url" => Class::Url,
+            _ if value.contains(&b'@') => Class::Email,
+            _ if value.iter().filter(|byte| byte.is_ascii_digit()).count() >= 7 => Class::Phone,
+            _ => return,
+        };
+        if super::super::checks::any(&value) {
+            let key = self.value_key();
+            self.hit(
+                class as ClassId,
+                owner,
+                Evidence::Structure,
+                98,
+                b"value",
+                key,
+                &value,
+            );
+        }
+    }
+
+    /// `value` is one of FHIR's names: shown, and the same everywhere.
+    fn value_key(&mut self) -> Key {
+        self.keys.get(b"value", &self.literals)
+    }
+
+    fn coding(&mut self, at: usize, system: Slot, code: Slot) {
+        let (system, code) = (self.slot(system), self.slot(code));
+        let parent = self.holder_of(at);
+        let around = parent.map_or(Element::Other, |parent| self.frames[parent].key.element);
+        let frame = &self.frames[at];
+        let (owner, resource) = (frame.owner, frame.resource);
+        // The type of an identifier: `identifier.type.coding.code`.
+        if around == Element::Type || frame.key.element == Element::Type {
+            let identifier = parent.and_then(|parent| match self.frames[parent].key.element {
+                Element::Identifier => Some(parent),
+                _ => self.holder_of(parent),
+            });
+            if let Some(identifier) = identifier
+                && self.frames[identifier].key.element == Element::Identifier
+                && let Some(class) = fhir::identifier_type(&code)
+            {
+                self.frames[identifier].typed = Some(class);
+            }
+            return;
+        }
+        // Categories, body sites, methods and their kin are of the same systems.
+        let inner = frame.key.element;
+        let wanted = |element| matches!(element, Element::Code | Element::Clinical | Element::Reason);
+        let clinical = resource == Resource::None || wanted(around) || wanted(inner);
+        let about = owner == Owner::Patient || resource == Resource::None;
+        if about && clinical && let Some(class) = fhir::code_system(&system, resource) {
+            let key = self.keys.get(b"code", &self.literals);
+            self.hit(
+                class as ClassId,
+                owner,
+                Evidence::Structure,
+                95,
+                b"code",
+                key,
+                &code,
+            );
+        }
+    }
+
+    fn reference(&mut self, at: usize) {
+        let frame = &self.frames[at];
+        let element = frame.key.element;
+        let (reference, display) = (self.slot(frame.reference), self.slot(frame.display));
+        let mut parts = reference.rsplit(|byte| *byte == b'/');
+        let (id, kind) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let owner = match kind {
+            b"Patient" | b"RelatedPerson" | b"Person" => Owner::Patient,
+            b"Practitioner" | b"PractitionerRole" => Owner::Person,
+            b"" => match element {
+                Element::Subject => Owner::Patient,
+                Element::Professional => Owner::Person,
+                _ => return,
+            },
+            _ if reference.contains(&b'?') && memchr::memmem::find(&reference, b"Practitioner").is_some() => {
+                Owner::Person
+            }
+            _ => return,
+        };
+        if owner == Owner::Patient && !id.is_empty() && !id.starts_with(b"#") {
+            let id = id.strip_prefix(b"urn:uuid:").unwrap_or(id);
+            let key = self.keys.get(b"reference", &self.literals);
+            self.hit(
+                Class::PatientId as ClassId,
+                owner,
+                Evidence::Structure,
+                90,
+                b"reference",
+                key,
+                id,
+            );
+        }
+        let fits = (Class::Name.detector().fits)(&display)
+            && (owner == Owner::Patient || looks_like_person(&display));
+        if fits {
+            let key = self.keys.get(b"display", &self.literals);
+            self.hit(
+                Class::Name as ClassId,
+                owner,
+                Evidence::Structure,
+                90,
+                b"display",
+                key,
+                &display,
+            );
+        }
+    }
+
+    /// Names that say something only beside other personal data.
+    fn held(&mut self, at: usize) {
+        let from = self.frames[at].held_from;
+        let (personal, owner) = (self.frames[at].personal, self.frames[at].owner);
+        if from == self.held.len() {
+            return;
+        }
+        for held in self.held.split_off(from.min(self.held.len())) {
+            if held.frame != at {
+                self.held.push(held);
+                continue;
+            }
+            let (class, key) = (held.class, held.key);
+            let (name, value) = (self.slot(held.name), self.slot(held.value));
+            let is_name = class == Class::Name as ClassId;
+            let whole = name == b"name" || name == b"contact";
+            let is = match (owner, personal) {
+                (Owner::Patient, _) => true,
+                (Owner::Person, _) | (_, Personal::Contact) if is_name && whole => looks_like_person(&value),
+                (Owner::Person, _) => personal > Personal::No || (is_name && name != b"given" && looks_like_name(&value)),
+                (_, Personal::Yes) => !whole || looks_like_name(&value),
+                (_, Personal::Contact) => true,
+                (_, Personal::No) => false,
+            };
+            if is {
+                self.hit(class, owner, Evidence::Structure, 85, &name, key, &value);
+            } else {
+                self.look(key, &name, Some(at), ValueType::Text, &value);
+            }
+        }
+    }
+
+    /// The object around an object.
+    fn holder_of(&self, at: usize) -> Option<usize> {
+        let mut at = at.checked_sub(1)?;
+        while self.frames[at].array || self.frames[at].key.element == Element::Coding {
+            at = at.checked_sub(1)?;
+        }
+        Some(at)
+    }
+}
+
+/// Words of organizations and things.
+const THINGS: &[&str] = &[
+    "inc",
+    "llc",
+    "ltd",
+    "gmbh",
+    "ag",
+    "corp",
+    "corporation",
+    "company",
+    "co",
+    "hospital",
+    "clinic",
+    "center",
+    "centre",
+    "pharmacy",
+    "department",
+    "services",
+    "service",
+    "group",
+    "university",
+    "bank",
+    "health",
+    "medical",
+    "care",
+    "store",
+    "system",
+    "systems",
+    "association",
+    "foundation",
+    "institute",
+    "laboratory",
+    "lab",
+    "ministry",
+    "plan",
+    "insurance",
+    "product",
+    "item",
+    "test",
+    "widget",
+    "order",
+    "main",
+    "default",
+    "account",
+    "api",
+    "server",
+    "team",
+    "project",
+];
+
+/// Two words or more that begin with capitals, and none that is an organization's.
+pub(super) fn looks_like_person(value: &[u8]) -> bool {
+    let words: Vec<&[u8]> = value
+        .split(|byte| matches!(byte, b' ' | b',' | b'^'))
+        .filter(|word| !word.is_empty())
+        .collect();
+    (2..=6).contains(&words.len()) && looks_like_name(value)
+}
+
+/// Words that begin with capitals.
+pub(super) fn looks_like_name(value: &[u8]) -> bool {
+    value
+        .split(|byte| matches!(byte, b' ' | b',' | b'^'))
+        .filter(|word| !word.is_empty())
+        .all(|word| {
+            let capital = word[0].is_ascii_uppercase()
+                || word[0] >= 0x80
+                || matches!(word, b"de" | b"van" | b"von" | b"der" | b"la" | b"di");
+            let thing = THINGS
+                .iter()
+                .any(|thing| word.eq_ignore_ascii_case(thing.as_bytes()));
+            capital && !thing
+        })
+}

@@ -1,0 +1,170 @@
+//! Places in messages of segments and tags: what fields of HL7 v2, elements of X12 and tags of DICOM hold.
+//!
+//! Sources: HL7 v2.5.1 chapters 3, 4, 6, 7; X12N 005010 implementation guides (270/271, 276/278, 834, 835, 837);
+//! DICOM PS3.15 annex E and PS3.6.
+
+use super::class::Class;
+use super::keys::Owner;
+
+/// What a field of HL7 v2 holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hl7 {
+    pub class: Class,
+    pub owner: Owner,
+    /// Components that hold it; 0: all.
+    pub components: &'static [u16],
+}
+
+const NAME: &[u16] = &[1, 2, 3];
+/// XCN has an id before the name.
+const XCN_NAME: &[u16] = &[2, 3];
+const XAD: &[u16] = &[1, 2, 3, 5];
+const FIRST: &[u16] = &[1];
+const PHONE: &[u16] = &[1, 4, 7, 12];
+const CODE: &[u16] = &[1];
+
+/// By segment and field.
+pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
+    use Class::*;
+    let patient = |class, components| {
+        Some(Hl7 {
+            class,
+            owner: Owner::Patient,
+            components,
+        })
+    };
+    let person = |class, components| {
+        Some(Hl7 {
+            class,
+            owner: Owner::Person,
+            components,
+        })
+    };
+    match (segment, field) {
+        (b"PID", 2..=4) => patient(Mrn, FIRST),
+        (b"PID", 5 | 6 | 9) | (b"MRG", 7) => patient(Name, NAME),
+        (b"PID", 7) => patient(BirthDate, FIRST),
+        (b"PID", 10 | 22) => patient(Ethnicity, FIRST),
+        (b"PID", 11) => patient(Address, XAD),
+        (b"PID", 13 | 14 | 40) => patient(Phone, PHONE),
+        (b"PID", 17) => patient(Religion, FIRST),
+        (b"PID", 18) | (b"MRG", 3 | 5) | (b"PV1", 19 | 50) => patient(Account, FIRST),
+        (b"PID", 19) => patient(Ssn, FIRST),
+        (b"PID", 20) => patient(Licence, FIRST),
+        (b"PID", 21) => patient(PatientId, FIRST),
+        (b"PID", 23) => patient(Address, FIRST),
+        (b"PID", 29) => patient(DeathDate, FIRST),
+        (b"MRG", 1 | 2 | 4) => patient(Mrn, FIRST),
+        (b"NK1", 2 | 30) | (b"GT1", 3 | 4 | 45) | (b"IN1", 16) => patient(Name, NAME),
+        (b"NK1", 4 | 32) | (b"GT1", 5) | (b"IN1", 19) => patient(Address, XAD),
+        (b"NK1", 5 | 6 | 31) | (b"GT1", 6 | 7) => patient(Phone, PHONE),
+        (b"NK1", 16) | (b"GT1", 8) | (b"IN1", 18) => patient(BirthDate, FIRST),
+        (b"NK1", 33) | (b"GT1", 2) => patient(PatientId, FIRST),
+        (b"NK1", 37) | (b"GT1", 12) | (b"IN2", 2) => patient(Ssn, FIRST),
+        (b"IN1", 36 | 49) | (b"IN2", 6 | 8 | 10 | 26 | 61) => patient(HealthPlan, FIRST),
+        (b"IN2", 40 | 22) => patient(Name, NAME),
+        (b"IN2", 63 | 64) => patient(Phone, PHONE),
+        (b"PV1", 44 | 45) | (b"PV2", 8 | 9) | (b"PR1", 5) | (b"OBR", 7 | 8 | 22) | (b"RXA", 3) => {
+            patient(Date, FIRST)
+        }
+        (b"OBX", 14) | (b"DG1", 5) | (b"ACC", 1) => patient(Date, FIRST),
+        (b"PV1", 7 | 8 | 9 | 17 | 52) | (b"ORC", 10 | 11 | 12) | (b"OBR", 10 | 16 | 28) => {
+            person(Name, XCN_NAME)
+        }
+        (b"ROL" | b"PRT", 4 | 5) | (b"PD1", 4) | (b"EVT", 5) | (b"OBX", 16) | (b"TXA", 5 | 9 | 10 | 11) => {
+            person(Name, XCN_NAME)
+        }
+        (b"RXA", 10) | (b"DG1", 16) | (b"PR1", 8 | 11 | 12) | (b"AIP", 3) | (b"SCH", 12 | 16) => {
+            person(Name, XCN_NAME)
+        }
+        (b"OBR", 32..=35) | (b"CTD", 2) | (b"STF", 3) => person(Name, XCN_NAME),
+        (b"ORC", 14) | (b"OBR", 17) | (b"CTD", 5) | (b"STF", 10) => person(Phone, PHONE),
+        (b"DG1", 3 | 4) | (b"PRB", 3) | (b"PV2", 3) | (b"OBR", 31) => patient(Diagnosis, CODE),
+        (b"PR1", 3) => patient(Procedure, CODE),
+        (b"RXA", 5) | (b"RXE", 2) | (b"RXO", 1) | (b"RXD", 2) | (b"RXG", 4) | (b"RXC", 2) => {
+            patient(Medication, CODE)
+        }
+        (b"AL1" | b"IAM", 3) => patient(Allergy, CODE),
+        (b"OBX", 3) | (b"OBR", 4) => patient(Observation, CODE),
+        _ => None,
+    }
+}
+
+/// Fields that hold text that people wrote.
+pub(super) fn hl7_is_text(segment: &[u8], field: u16) -> bool {
+    matches!(
+        (segment, field),
+        (b"NTE", 3) | (b"OBX", 5) | (b"PID", 12) | (b"ACC", _) | (b"ZZZ", _) | (b"DG1", 4) | (b"OBR", 13)
+    ) || segment.first() == Some(&b'Z')
+}
+
+/// What an element of an X12 segment holds, by the entity that NM1 named last.
+pub(super) fn x12(segment: &[u8], element: u16, entity: &[u8], qualifier: &[u8]) -> Option<(Class, Owner)> {
+    use Class::*;
+    // Insured, patient, subscriber, dependent, guarantor, corrected insured.
+    let owner = match entity {
+        b"IL" | b"QC" | b"74" | b"03" | b"S3" | b"QD" | b"LR" | b"31" | b"70" => Owner::Patient,
+        // Persons who render, refer, order, attend …
+        b"82" | b"DN" | b"DK" | b"DQ" | b"71" | b"72" | b"73" | b"P3" | b"1P" | b"SJ" | b"ZZ" => {
+            Owner::Person
+        }
+        _ => Owner::Organization,
+    };
+    let patient = owner == Owner::Patient;
+    Some(match (segment, element) {
+        (b"NM1", 3..=5) => (Name, owner),
+        (b"NM1", 9) if qualifier == b"XX" => (Npi, Owner::Person),
+        (b"NM1", 9) if qualifier == b"34" => (Ssn, owner),
+        (b"NM1", 9) if patient => (HealthPlan, owner),
+        (b"N3", _) | (b"N4", 1 | 3) => (Address, owner),
+        (b"DMG", 2) if qualifier == b"D8" => (BirthDate, Owner::Patient),
+        (b"PER", 2) => (Name, owner),
+        (b"PER", 4 | 6 | 8) => match qualifier {
+            b"TE" | b"HP" | b"WP" | b"CP" => (Phone, owner),
+            b"FX" => (Fax, owner),
+            b"EM" => (Email, owner),
+            _ => return None,
+        },
+        (b"REF", 2) => match qualifier {
+            b"SY" => (Ssn, Owner::Patient),
+            b"0F" | b"1W" | b"IG" | b"1L" | b"6P" | b"HJ" => (HealthPlan, Owner::Patient),
+            b"EA" => (Mrn, Owner::Patient),
+            b"EJ" => (Account, Owner::Patient),
+            _ => return None,
+        },
+        (b"CLM", 1) => (Account, Owner::Patient),
+        (b"HI", _) => (Diagnosis, Owner::Patient),
+        (b"SV1", 1) => (Procedure, Owner::Patient),
+        (b"DTP", 3) => match qualifier {
+            b"435" | b"096" | b"472" | b"434" | b"431" | b"439" => (Date, Owner::Patient),
+            _ => return None,
+        },
+        (b"INS", 12) => (DeathDate, Owner::Patient),
+        _ => return None,
+    })
+}
+
+/// A tag of the DICOM JSON model.
+pub(super) fn dicom(tag: &[u8]) -> Option<(Class, Owner)> {
+    use Class::*;
+    Some(match tag {
+        b"00100010" | b"00101001" | b"00101005" | b"00101060" | b"00102297" => (Name, Owner::Patient),
+        b"00100020" | b"00101000" => (Mrn, Owner::Patient),
+        b"00100030" => (BirthDate, Owner::Patient),
+        b"00101040" | b"00102152" => (Address, Owner::Patient),
+        b"00102154" | b"00102155" => (Phone, Owner::Patient),
+        b"00101090" => (Mrn, Owner::Patient),
+        b"00100050" => (HealthPlan, Owner::Patient),
+        b"00102160" => (Ethnicity, Owner::Patient),
+        b"001021F0" => (Religion, Owner::Patient),
+        b"00080050" | b"00380010" => (Account, Owner::Patient),
+        b"00080090" | b"00081048" | b"00081050" | b"00081060" | b"00081070" | b"00321032" => {
+            (Name, Owner::Person)
+        }
+        b"00080020" | b"00080021" | b"00080022" | b"00080023" => (Date, Owner::Patient),
+        b"00181000" | b"00181002" => (Device, Owner::Patient),
+        b"00081080" => (Diagnosis, Owner::Patient),
+        b"00102110" => (Allergy, Owner::Patient),
+        _ => return None,
+    })
+}

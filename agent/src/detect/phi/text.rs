@@ -1,0 +1,840 @@
+//! Values by what they look like: numbers with check digits, emails, tokens, and what words beside them make of them.
+//!
+//! One pass sums up which bytes there are; most values end there. Words are found by one automaton, credentials by one
+//! set of literals, and numbers by walking runs of digits once. Nothing goes back further than a fixed number of bytes.
+
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
+use regex_automata::meta::Regex;
+
+use super::checks::{date, number};
+use super::class::{Class, DETECTORS, Fit, Shape};
+use super::keys::ClassId;
+use crate::call::Evidence;
+
+/// A word counts for what stands so many bytes behind it.
+const WINDOW_BYTES: usize = 40;
+/// Runs of digits that are looked at together.
+const RUNS_MAX: usize = 16;
+/// Confidence of what a word and a number or date beside it say.
+const BESIDE: u8 = 80;
+
+const DIGIT: u8 = 1;
+const AT: u8 = 2;
+const UPPER: u8 = 4;
+const SPACE: u8 = 8;
+const LOWER: u8 = 16;
+
+static SORTS: [u8; 256] = {
+    let mut sorts = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        sorts[byte] = match byte as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'A'..=b'Z' => UPPER,
+            b'a'..=b'z' => LOWER,
+            b'@' => AT,
+            b' ' | b'\n' | b'\t' | b'\r' | b':' => SPACE,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    sorts
+};
+
+/// A regular expression of the configuration.
+pub(super) struct Own {
+    pub class: ClassId,
+    pub regex: Regex,
+    /// In lower case; empty: it counts by itself.
+    pub words: Vec<String>,
+}
+
+/// Something in a text.
+pub(super) struct Found {
+    pub class: ClassId,
+    pub evidence: Evidence,
+    pub confidence: u8,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// What is known of the text's place.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Around {
+    /// Classes whose words are in its key.
+    pub context: u64,
+    /// Its key says that its numbers are nobody's.
+    pub technical: bool,
+    /// It is a JSON number.
+    pub number: bool,
+}
+
+/// The automata, built once.
+pub(super) struct Text {
+    words: AhoCorasick,
+    /// By pattern: the classes that it is a word of.
+    masks: Vec<u64>,
+    secrets: AhoCorasick,
+    shapes: Vec<(ClassId, &'static Shape)>,
+    own: Vec<Own>,
+}
+
+/// What tokens begin with, how long they are at least, and their class. Sources: RFC 7515 (a JOSE header begins `{"`),
+/// and what each vendor publishes for secret scanners.
+const SECRETS: &[(&str, usize, Class)] = &[
+    ("eyJ", 30, Class::Token),
+    ("AKIA", 20, Class::Token),
+    ("ASIA", 20, Class::Token),
+    ("ghp_", 36, Class::Token),
+    ("gho_", 36, Class::Token),
+    ("ghs_", 36, Class::Token),
+    ("github_pat_", 40, Class::Token),
+    ("glpat-", 20, Class::Token),
+    ("xoxb-", 24, Class::Token),
+    ("xoxp-", 24, Class::Token),
+    ("AIza", 35, Class::Token),
+    ("sk_live_", 24, Class::Token),
+    ("rk_live_", 24, Class::Token),
+    ("sk-ant-", 24, Class::Token),
+    ("Bearer ", 15, Class::Token),
+    ("PRIVATE KEY-----", 16, Class::PrivateKey),
+    ("(01)", 18, Class::Device),
+];
+
+impl Text {
+    pub fn new(own: Vec<Own>) -> Result<Text, String> {
+        let mut words: Vec<(&str, u64)> = Vec::new();
+        for (id, detector) in DETECTORS.iter().enumerate() {
+            for word in detector.words {
+                match words.iter_mut().find(|(known, _)| known == word) {
+                    Some((_, mask)) => *mask |= 1 << id,
+                    None => words.push((word, 1 << id)),
+                }
+            }
+        }
+        let automaton = |patterns: &[&str], fold: bool| {
+            AhoCorasickBuilder::new()
+                .ascii_case_insensitive(fold)
+                .match_kind(aho_corasick::MatchKind::LeftmostLongest)
+                .kind(fold.then_some(AhoCorasickKind::DFA))
+                .build(patterns)
+                .map_err(|error| error.to_string())
+        };
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let secrets: Vec<&str> = SECRETS.iter().map(|(prefix, ..)| *prefix).collect();
+        Ok(Text {
+            words: automaton(&names, true)?,
+            masks: words.into_iter().map(|(_, mask)| mask).collect(),
+            secrets: automaton(&secrets, false)?,
+            shapes: DETECTORS
+                .iter()
+                .enumerate()
+                .filter_map(|(id, detector)| Some((id as ClassId, detector.shape.as_ref()?)))
+                .collect(),
+            own,
+        })
+    }
+
+    /// Tells everything in `text`.
+    pub fn scan(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) {
+        let sorts = text
+            .iter()
+            .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
+        if sorts & DIGIT != 0 {
+            self.numbers(text, around, out);
+        }
+        if sorts & AT != 0 {
+            emails(text, out);
+        }
+        if text.len() >= 16 {
+            self.secrets(text, out);
+        }
+        // Prose: words, and something that they may be about.
+        if sorts & SPACE != 0
+            && sorts & (DIGIT | UPPER) != 0
+            && sorts & (UPPER | LOWER) != 0
+            && text.len() >= 8
+        {
+            self.prose(text, out);
+        }
+        if !self.own.is_empty() {
+            self.own(text, out);
+        }
+    }
+
+    fn secrets(&self, text: &[u8], out: &mut dyn FnMut(Found)) {
+        let mut over = 0;
+        for found in self.secrets.find_iter(text) {
+            let start = found.start();
+            if start < over || (start > 0 && is_word(text[start - 1]) && text[start] != b'P') {
+                continue;
+            }
+            let (prefix, length, class) = SECRETS[found.pattern().as_usize()];
+            if class == Class::PrivateKey {
+                if memchr::memmem::rfind(&text[start.saturating_sub(24)..start], b"-----BEGIN").is_some() {
+                    over = found.end();
+                    out(self::found(class, Evidence::Pattern, 97, start, over));
+                }
+                continue;
+            }
+            let rest = &text[found.end()..];
+            let end = found.end()
+                + rest
+                    .iter()
+                    .position(|byte| !(is_word(*byte) || b".-+/=()".contains(byte)))
+                    .unwrap_or(rest.len());
+            let token = &text[start..end];
+            let is = match prefix {
+                "eyJ" => token.iter().filter(|byte| **byte == b'.').count() >= 2,
+                "AKIA" | "ASIA" => {
+                    token.len() == 20
+                        && token
+                            .iter()
+                            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+                }
+                "(01)" => token.get(4..18).is_some_and(gtin),
+                _ => token[prefix.len()..].iter().any(u8::is_ascii_digit),
+            };
+            if is && token.len() >= length {
+                over = end;
+                let evidence = if class == Class::Device {
+                    Evidence::Checksum
+                } else {
+                    Evidence::Pattern
+                };
+                out(self::found(class, evidence, 95, start, end));
+            }
+        }
+    }
+
+    /// Words, and the numbers, dates and names behind them.
+    fn prose(&self, text: &[u8], out: &mut dyn FnMut(Found)) {
+        const NUMBERS: u64 = bit(Class::Mrn)
+            | bit(Class::Account)
+            | bit(Class::HealthPlan)
+            | bit(Class::Licence)
+            | bit(Class::Passport)
+            | bit(Class::Device)
+            | bit(Class::PatientId);
+        const DATES: u64 = bit(Class::BirthDate) | bit(Class::DeathDate) | bit(Class::Date);
+        const WANTED: u64 = NUMBERS | DATES | bit(Class::Name) | bit(Class::Address);
+        let mut over = 0;
+        for found in self.words.find_iter(text) {
+            let (start, end) = (found.start(), found.end());
+            let mask = self.masks[found.pattern().as_usize()] & WANTED;
+            let apart =
+                (start == 0 || !is_word(text[start - 1])) && text.get(end).is_none_or(|byte| !is_word(*byte));
+            if mask == 0 || !apart || start < over {
+                continue;
+            }
+            let window = &text[end..text.len().min(end + WINDOW_BYTES)];
+            let class = |mask: u64| mask.trailing_zeros() as ClassId;
+            if mask & DATES != 0
+                && let Some((from, to)) = date_in(window)
+            {
+                over = end + to;
+                out(self::found_id(
+                    class(mask & DATES),
+                    Evidence::Context,
+                    BESIDE,
+                    end + from,
+                    over,
+                ));
+            } else if mask & NUMBERS != 0
+                && let Some((from, to)) = number_in(window)
+            {
+                over = end + to;
+                out(self::found_id(
+                    class(mask & NUMBERS),
+                    Evidence::Context,
+                    BESIDE,
+                    end + from,
+                    over,
+                ));
+            } else if mask & bit(Class::Name) != 0
+                && let Some((from, to)) = name_in(window)
+            {
+                over = end + to;
+                out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
+            }
+        }
+    }
+
+    fn numbers(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) {
+        let mut at = 0;
+        while at < text.len() {
+            let byte = text[at];
+            if !byte.is_ascii_alphanumeric() {
+                at += 1;
+                continue;
+            }
+            let start = at;
+            let (mut digits, mut uppers, mut lowers) = (0usize, 0usize, 0usize);
+            while let Some(byte) = text.get(at).filter(|byte| byte.is_ascii_alphanumeric()) {
+                match byte {
+                    b'0'..=b'9' => digits += 1,
+                    b'A'..=b'Z' => uppers += 1,
+                    _ => lowers += 1,
+                }
+                at += 1;
+            }
+            if digits == at - start {
+                at = self.runs(text, start, around, out);
+            } else if digits >= 2 && uppers > 0 && lowers == 0 {
+                at = self.word(text, start, at, around, out);
+            }
+        }
+    }
+
+    /// From a run of digits; returns where to go on.
+    fn runs(&self, text: &[u8], start: usize, around: Around, out: &mut dyn FnMut(Found)) -> usize {
+        let mut runs = [(0usize, 0usize); RUNS_MAX];
+        // What stands before each run but the first.
+        let mut between = [0u8; RUNS_MAX];
+        let mut count = 0;
+        let mut at = start;
+        let end = loop {
+            let from = at;
+            while text.get(at).is_some_and(u8::is_ascii_digit) {
+                at += 1;
+            }
+            if text.get(at).is_some_and(u8::is_ascii_alphabetic) {
+                // `12px`: the last run is part of a word.
+                break from;
+            }
+            runs[count] = (from, at);
+            count += 1;
+            if count == RUNS_MAX {
+                break at;
+            }
+            let gap = match (text.get(at), text.get(at + 1)) {
+                (Some(b')'), Some(b' ')) => 2,
+                (Some(b' '), Some(b'(')) => 2,
+                (Some(b' ' | b'-' | b'.' | b'/' | b')' | b':' | b'('), _) => 1,
+                _ => break at,
+            };
+            if !text.get(at + gap).is_some_and(u8::is_ascii_digit) {
+                break at;
+            }
+            between[count] = text[at];
+            at += gap;
+        };
+        let left = start.checked_sub(1).map_or(b' ', |before| text[before]);
+        if left == b'+' && count > 0 {
+            // International form: plus, and all digits up to something else.
+            let digits: usize = runs[..count].iter().map(|(from, to)| to - from).sum();
+            if (8..=15).contains(&digits) && between[1..count].iter().all(|byte| b" -.)(".contains(byte)) {
+                let confidence = if around.context & bit(Class::Phone) != 0 {
+                    90
+                } else {
+                    75
+                };
+                let evidence = if confidence == 90 {
+                    Evidence::Context
+                } else {
+                    Evidence::Pattern
+                };
+                out(found(
+                    Class::Phone,
+                    evidence,
+                    confidence,
+                    start - 1,
+                    runs[count - 1].1,
+                ));
+                return runs[count - 1].1;
+            }
+        }
+        let glued = left == b'_'
+            || (b".-/:".contains(&left) && start >= 2 && text[start - 2].is_ascii_alphanumeric());
+        let mut first = 0;
+        while first < count {
+            let free = if first == 0 {
+                !glued
+            } else {
+                matches!(between[first], b' ' | b'(')
+            };
+            let taken = match free {
+                true => self.layouts(text, &runs[..count], &between[..count], first, around, out),
+                false => 0,
+            };
+            first += taken.max(1);
+        }
+        end.max(start + 1).max(at)
+    }
+
+    /// The best that a number beginning at run `first` can be; how many runs it takes.
+    fn layouts(
+        &self,
+        text: &[u8],
+        runs: &[(usize, usize)],
+        between: &[u8],
+        first: usize,
+        around: Around,
+        out: &mut dyn FnMut(Found),
+    ) -> usize {
+        let mut best: Option<(Found, usize)> = None;
+        let mut near = None;
+        for (class, shape) in &self.shapes {
+            for (lengths, separators) in shape.digits {
+                let last = first + lengths.len();
+                if last > runs.len() {
+                    continue;
+                }
+                let fits = runs[first..last]
+                    .iter()
+                    .zip(*lengths)
+                    .all(|((from, to), length)| to - from == usize::from(*length))
+                    && between[first + 1..last]
+                        .iter()
+                        .all(|byte| separators.contains(byte));
+                // What goes on behind it belongs to it.
+                let goes_on = last < runs.len() && b"-./:".contains(&between[last]);
+                if !fits || goes_on {
+                    continue;
+                }
+                let (mut digits, mut length) = ([0u8; 32], 0);
+                for (from, to) in &runs[first..last] {
+                    digits[length..length + to - from].copy_from_slice(&text[*from..*to]);
+                    length += to - from;
+                }
+                let fit = (shape.check)(&digits[..length]);
+                if fit == Fit::No {
+                    continue;
+                }
+                let (start, end) = (runs[first].0, runs[last - 1].1);
+                let near = *near.get_or_insert_with(|| around.context | self.near(text, start));
+                let beside = near & (1 << class) != 0;
+                let grouped = lengths.len() > 1;
+                // A plain number of a length that ids have, too, is none by itself.
+                let plain_id =
+                    !grouped && (around.number || around.technical || matches!(length, 13 | 14 | 19));
+                let confidence = match (beside, grouped) {
+                    (true, _) => shape.beside,
+                    (false, true) => shape.alone_grouped,
+                    (false, false) if plain_id => 0,
+                    (false, false) => shape.alone,
+                };
+                if confidence == 0 {
+                    continue;
+                }
+                let evidence = match (fit, beside) {
+                    (Fit::Checked, _) => Evidence::Checksum,
+                    (_, true) => Evidence::Context,
+                    _ => Evidence::Pattern,
+                };
+                let better = best.as_ref().is_none_or(|(known, _)| {
+                    (beside, confidence)
+                        > (
+                            known.evidence == Evidence::Context || known.confidence >= 95,
+                            known.confidence,
+                        )
+                });
+                if better {
+                    best = Some((found_id(*class, evidence, confidence, start, end), lengths.len()));
+                }
+            }
+        }
+        if let Some((found, taken)) = best {
+            out(found);
+            return taken;
+        }
+        // `203.0.113.77`
+        let four = runs
+            .get(first..first + 4)
+            .filter(|_| between.get(first + 1..first + 4) == Some(b"..."));
+        if let Some(four) = four
+            && between.get(first + 4).is_none_or(|byte| !b".-".contains(byte))
+            && four
+                .iter()
+                .all(|(from, to)| super::checks::modulo(&text[*from..*to], 1000) < 256 && to - from <= 3)
+            && (around.context | self.near(text, four[0].0)) & bit(Class::Ip) != 0
+        {
+            out(found(Class::Ip, Evidence::Context, 85, four[0].0, four[3].1));
+            return 4;
+        }
+        if let Some(end) = street(text, runs[first]) {
+            out(found(Class::Address, Evidence::Pattern, 75, runs[first].0, end));
+        }
+        0
+    }
+
+    /// Classes whose words stand shortly before.
+    fn near(&self, text: &[u8], start: usize) -> u64 {
+        let from = start.saturating_sub(WINDOW_BYTES);
+        let window = &text[from..start];
+        if window.len() < 2 {
+            return 0;
+        }
+        let mut mask = 0;
+        for found in self.words.find_iter(window) {
+            let before = (from + found.start()).checked_sub(1).map_or(b' ', |at| text[at]);
+            if !is_word(before)
+                && window
+                    .get(found.end())
+                    .is_none_or(|byte| !byte.is_ascii_alphabetic())
+            {
+                mask |= self.masks[found.pattern().as_usize()];
+            }
+        }
+        mask
+    }
+
+    /// A word of capitals and digits, with what belongs to it; returns where to go on.
+    fn word(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        around: Around,
+        out: &mut dyn FnMut(Found),
+    ) -> usize {
+        let left = start.checked_sub(1).map_or(b' ', |before| text[before]);
+        if b"-_./".contains(&left) && start >= 2 && text[start - 2].is_ascii_alphanumeric() {
+            return end;
+        }
+        let (mut bare, mut length) = ([0u8; 48], 0);
+        let mut push = |part: &[u8]| {
+            let room = bare.len() - length;
+            let part = &part[..part.len().min(room)];
+            bare[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        };
+        push(&text[start..end]);
+        let mut to = end;
+        // IBAN and MBI are written in groups of four and three.
+        if end - start == 4 {
+            let separator = text.get(end).copied().unwrap_or(0);
+            while matches!(separator, b' ' | b'-') && text.get(to) == Some(&separator) {
+                let group = text[to + 1..]
+                    .iter()
+                    .take(5)
+                    .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+                    .count();
+                if group == 0 || group > 4 || to - start > 44 {
+                    break;
+                }
+                push(&text[to + 1..to + 1 + group]);
+                to += 1 + group;
+            }
+        }
+        if text
+            .get(to)
+            .is_some_and(|byte| *byte == b'_' || byte.is_ascii_alphanumeric())
+        {
+            return end;
+        }
+        for (class, shape) in &self.shapes {
+            // Behind groups of four there may stand a word that is no part of it.
+            let Some((least, most)) = shape.word else {
+                continue;
+            };
+            let mut last = (length, to);
+            loop {
+                if (least..=most).contains(&last.0) {
+                    let fit = (shape.check)(&bare[..last.0]);
+                    if fit != Fit::No {
+                        let beside = (around.context | self.near(text, start)) & (1 << class) != 0;
+                        let confidence = if beside { shape.beside } else { shape.alone };
+                        let evidence = match (fit, beside) {
+                            (Fit::Checked, _) => Evidence::Checksum,
+                            (_, true) => Evidence::Context,
+                            _ => Evidence::Pattern,
+                        };
+                        if confidence > 0 && !(around.technical && !beside) {
+                            out(found_id(*class, evidence, confidence, start, last.1));
+                            return last.1;
+                        }
+                    }
+                }
+                let Some(cut) = text[start..last.1]
+                    .iter()
+                    .rposition(|byte| !byte.is_ascii_alphanumeric())
+                else {
+                    break;
+                };
+                last = (last.0 - (last.1 - start - cut - 1), start + cut);
+            }
+        }
+        end
+    }
+
+    fn own(&self, text: &[u8], out: &mut dyn FnMut(Found)) {
+        for own in &self.own {
+            for matched in own.regex.find_iter(text) {
+                let start = matched.start();
+                let window = text[start.saturating_sub(WINDOW_BYTES)..start].to_ascii_lowercase();
+                let beside = own
+                    .words
+                    .iter()
+                    .any(|word| memchr::memmem::find(&window, word.as_bytes()).is_some());
+                if own.words.is_empty() || beside {
+                    let (evidence, confidence) = match beside {
+                        true => (Evidence::Context, 90),
+                        false => (Evidence::Pattern, 80),
+                    };
+                    out(found_id(own.class, evidence, confidence, start, matched.end()));
+                }
+            }
+        }
+    }
+}
+
+const fn bit(class: Class) -> u64 {
+    1 << class as u64
+}
+
+fn found(class: Class, evidence: Evidence, confidence: u8, start: usize, end: usize) -> Found {
+    found_id(class as ClassId, evidence, confidence, start, end)
+}
+
+fn found_id(class: ClassId, evidence: Evidence, confidence: u8, start: usize, end: usize) -> Found {
+    Found {
+        class,
+        evidence,
+        confidence,
+        start,
+        end,
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+/// GS1's check digit over 14 digits.
+fn gtin(digits: &[u8]) -> bool {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let sum: u32 = digits
+        .iter()
+        .enumerate()
+        .map(|(at, digit)| u32::from(digit - b'0') * if at % 2 == 0 { 3 } else { 1 })
+        .sum();
+    sum % 10 == 0
+}
+
+fn emails(text: &[u8], out: &mut dyn FnMut(Found)) {
+    /// Files of screens have names like it.
+    const FILES: &[&[u8]] = &[
+        b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"css", b"js", b"html", b"ts",
+    ];
+    for at in memchr::memchr_iter(b'@', text) {
+        let local = text[..at]
+            .iter()
+            .rev()
+            .take(64)
+            .take_while(|byte| byte.is_ascii_alphanumeric() || b"._%+-'".contains(byte) || **byte >= 0x80)
+            .count();
+        let domain = text[at + 1..]
+            .iter()
+            .take(253)
+            .take_while(|byte| byte.is_ascii_alphanumeric() || b".-".contains(byte) || **byte >= 0x80)
+            .count();
+        let (start, mut end) = (at - local, at + 1 + domain);
+        while end > at + 1 && matches!(text[end - 1], b'.' | b'-') {
+            end -= 1;
+        }
+        let host = &text[at + 1..end];
+        let top = host.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+        // In a URL it is the user of a server, and behind `git@` there is nobody.
+        let in_url = start > 0 && matches!(text[start - 1], b':' | b'/' | b'@');
+        let is = local > 0
+            && host.contains(&b'.')
+            && top.len() >= 2
+            && top.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80)
+            && !FILES.iter().any(|file| top.eq_ignore_ascii_case(file))
+            && &text[start..at] != b"git"
+            && (!in_url || text[..start].ends_with(b"mailto:"));
+        if is {
+            out(found(Class::Email, Evidence::Pattern, 95, start, end));
+        }
+    }
+}
+
+/// A date within the next words.
+fn date_in(window: &[u8]) -> Option<(usize, usize)> {
+    let start = window.iter().position(u8::is_ascii_digit)?;
+    let end = start
+        + window[start..]
+            .iter()
+            .position(|byte| !(byte.is_ascii_digit() || b"-/.".contains(byte)))
+            .unwrap_or(window.len() - start);
+    let token = window[start..end].trim_suffix_byte(b'.');
+    if token.len() >= 6 && date(token) {
+        return Some((start, start + token.len()));
+    }
+    // `February 14, 1980`, `14 February 1980`
+    let from = window[..start]
+        .iter()
+        .rposition(|byte| !(byte.is_ascii_alphabetic() || *byte == b' ' || *byte == b'.'))
+        .map_or(0, |at| at + 1);
+    let words = window[from..start].trim_ascii();
+    let month = words.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let begin =
+        start - (window[from..start].len() - window[from..start].trim_ascii_end().len()) - month.len();
+    let rest = &window[start..window.len().min(start + 18)];
+    let year = rest
+        .windows(4)
+        .position(|four| four.iter().all(u8::is_ascii_digit))?;
+    for (from, to) in [(begin, start + year + 4), (start, start + year + 4)] {
+        if window
+            .get(from..to)
+            .is_some_and(|text| text.iter().any(u8::is_ascii_alphabetic) && date(text))
+        {
+            return Some((from, to));
+        }
+    }
+    None
+}
+
+trait TrimSuffixByte {
+    fn trim_suffix_byte(&self, byte: u8) -> &Self;
+}
+
+impl TrimSuffixByte for [u8] {
+    fn trim_suffix_byte(&self, byte: u8) -> &[u8] {
+        self.strip_suffix(&[byte]).unwrap_or(self)
+    }
+}
+
+/// A number with four digits or more, behind nothing but `number`, `is` and their kin.
+fn number_in(window: &[u8]) -> Option<(usize, usize)> {
+    const BETWEEN: &[&[u8]] = &[
+        b"number", b"no", b"num", b"nr", b"is", b"id", b"of", b"the", b"was", b"code",
+    ];
+    let mut at = 0;
+    for _ in 0..4 {
+        at += window[at..]
+            .iter()
+            .position(|byte| !b" :#=.-\t\"'(".contains(byte))?;
+        let end = at
+            + window[at..]
+                .iter()
+                .position(|byte| !(byte.is_ascii_alphanumeric() || b"-/".contains(byte)))
+                .unwrap_or(window.len() - at);
+        let token = &window[at..end];
+        if token.iter().filter(|byte| byte.is_ascii_digit()).count() >= 4
+            && number(token)
+            && !is_plain_date(token)
+        {
+            return Some((at, end));
+        }
+        if !BETWEEN.iter().any(|word| token.eq_ignore_ascii_case(word)) {
+            return None;
+        }
+        at = end;
+    }
+    None
+}
+
+fn is_plain_date(token: &[u8]) -> bool {
+    token.iter().any(|byte| b"-/".contains(byte)) && date(token)
+}
+
+/// Two or three words with capitals.
+fn name_in(window: &[u8]) -> Option<(usize, usize)> {
+    const TITLES: &[&[u8]] = &[b"Name", b"Mr", b"Mrs", b"Ms", b"Miss", b"Dr", b"Patient", b"Is"];
+    let mut at = window.iter().position(|byte| !b" :.,#-=".contains(byte))?;
+    // `patient is`, `patient name:`
+    for word in [b"name".as_slice(), b"is", b"was", b"named"] {
+        if window[at..]
+            .get(..word.len())
+            .is_some_and(|text| text.eq_ignore_ascii_case(word))
+        {
+            let next = at + word.len();
+            at = next + window[next..].iter().position(|byte| !b" :.,=".contains(byte))?;
+        }
+    }
+    let start = at;
+    let (mut words, mut end) = (0, at);
+    while words < 3 {
+        let rest = &window[at..];
+        let length = rest
+            .iter()
+            .position(|byte| !(byte.is_ascii_alphabetic() || b"'-".contains(byte) || *byte >= 0x80))
+            .unwrap_or(rest.len());
+        let word = &rest[..length];
+        let capital = word
+            .first()
+            .is_some_and(|byte| byte.is_ascii_uppercase() || *byte >= 0xc3);
+        let lower = word
+            .iter()
+            .skip(1)
+            .any(|byte| byte.is_ascii_lowercase() || *byte >= 0x80);
+        if !(capital && lower && length >= 2) {
+            break;
+        }
+        if TITLES.contains(&word) {
+            at += length;
+            at += window[at..]
+                .iter()
+                .position(|byte| !b" .:".contains(byte))
+                .unwrap_or(0);
+            if words == 0 {
+                continue;
+            }
+            break;
+        }
+        words += 1;
+        end = at + length;
+        match window.get(end) {
+            Some(b' ') => at = end + 1,
+            _ => break,
+        }
+    }
+    (words >= 2).then_some((start, end))
+}
+
+/// `12 Harbour Road`: where it ends.
+fn street(text: &[u8], run: (usize, usize)) -> Option<usize> {
+    const KINDS: &[&[u8]] = &[
+        b"Street",
+        b"St",
+        b"Avenue",
+        b"Ave",
+        b"Road",
+        b"Rd",
+        b"Boulevard",
+        b"Blvd",
+        b"Lane",
+        b"Ln",
+        b"Drive",
+        b"Dr",
+        b"Court",
+        b"Ct",
+        b"Way",
+        b"Place",
+        b"Pl",
+        b"Terrace",
+        b"Square",
+        b"Crescent",
+        b"Parkway",
+        b"Pkwy",
+        b"Circle",
+    ];
+    if run.1 - run.0 > 5 || text.get(run.1) != Some(&b' ') {
+        return None;
+    }
+    let mut at = run.1 + 1;
+    for index in 0..4 {
+        let rest = &text[at..];
+        let length = rest
+            .iter()
+            .take(24)
+            .position(|byte| !byte.is_ascii_alphabetic())
+            .unwrap_or(rest.len().min(24));
+        let word = &rest[..length];
+        if !word.first().is_some_and(u8::is_ascii_uppercase) {
+            return None;
+        }
+        if index > 0 && KINDS.contains(&word) {
+            return Some(at + length);
+        }
+        if rest.get(length) != Some(&b' ') {
+            return None;
+        }
+        at += length + 1;
+    }
+    None
+}
