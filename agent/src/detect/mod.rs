@@ -4,10 +4,12 @@
 
 pub mod inventory;
 mod transport;
+mod vendors;
 
 use smol_str::SmolStr;
 
 pub use self::inventory::{Endpoint, Inventory};
+pub use self::vendors::Vendors;
 use crate::call::ApiCall;
 
 /// How much harm a finding stands for.
@@ -30,11 +32,18 @@ pub struct Finding {
 }
 
 /// Every kind that a detector gives.
-pub const KINDS: &[&str] = &[transport::CREDENTIALS_IN_CLEAR, transport::SMUGGLING_SHAPE];
+pub const KINDS: &[&str] = &[
+    transport::CREDENTIALS_IN_CLEAR,
+    transport::SMUGGLING_SHAPE,
+    vendors::PHI_WITHOUT_AGREEMENT,
+    vendors::DATA_NOT_ALLOWED,
+    vendors::DESTINATION_DISAGREES,
+];
 
 /// Every detector, in the order they report.
 pub fn detect(call: &ApiCall) -> Vec<Finding> {
     let mut findings = Vec::new();
     transport::detect(call, &mut findings);
+    vendors::detect(call, &mut findings);
     findings
 }

@@ -64,6 +64,7 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
         anomalies: Vec::new(),
         operation: None,
         data: Vec::new(),
+        third_party: None,
         ambiguous: false,
         loss_overlap: false,
         response_position: None,
@@ -75,6 +76,11 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
             ..Raw::default()
         },
     }
+}
+
+/// For the tests of neighbours.
+pub fn sample_call() -> ApiCall {
+    call_from(2, "GET", "/", 200)
 }
 
 fn see(inventory: &mut Inventory, method: &str, path: &str, status: u16) {
