@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use crate::call::{ApiCall, CallId, CallState, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
 use crate::capture::{Captured, FlowId, KernelTime};
-use crate::detect::{Detectors, Finding, Inventory};
+use crate::detect::{Detectors, Finding, Inventory, Vendors};
 use crate::enforce::{Answer, Enforcement, FlowGate, Outcome};
 use crate::export::clock::Clock;
 use crate::export::{Batch, wire};
@@ -40,6 +40,7 @@ pub struct Judge<G> {
     pub enforcement: Enforcement<G>,
     pub clock: Clock,
     pub inventory: Inventory,
+    pub vendors: Vendors,
     /// Verdicts that are final, on calls that have not ended.
     judged: HashMap<CallId, (Verdict, Vec<Finding>)>,
     /// Calls that have begun and not ended, by flow.
@@ -207,6 +208,7 @@ impl<G: FlowGate> Judge<G> {
             enforcement,
             clock,
             inventory,
+            vendors: Vendors::default(),
             judged: HashMap::new(),
             open: HashMap::new(),
             untold: HashMap::new(),
@@ -240,6 +242,9 @@ impl<G: FlowGate> Judge<G> {
         }
         // Also where the verdict is final: what is in the call is told all the same.
         self.detectors.look(phase, call);
+        // No server name is captured yet.
+        self.vendors
+            .mark(call, None, self.clock.unix_ns(call.request.head_at));
         if !self.judged.contains_key(&call.id) {
             let findings = self.detectors.findings(call);
             if let Some(verdict) = self.engine.evaluate(call, &findings, phase) {

@@ -242,6 +242,9 @@ pub struct Call {
     /// Kinds of personal data in it.
     #[prost(message, repeated, tag = "17")]
     pub data: ::prost::alloc::vec::Vec<Data>,
+    /// Absent: it does not go out to somebody else.
+    #[prost(message, optional, tag = "40")]
+    pub third_party: ::core::option::Option<ThirdParty>,
 }
 /// What a call does, in the words of the API standard that it speaks.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -261,6 +264,21 @@ pub struct Operation {
     /// In a fixed order.
     #[prost(message, repeated, tag = "6")]
     pub details: ::prost::alloc::vec::Vec<Detail>,
+}
+/// Whom a call goes out to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ThirdParty {
+    /// The registrable domain; empty where it may not be shown, or an address was called.
+    #[prost(string, tag = "40")]
+    pub domain: ::prost::alloc::string::String,
+    /// Empty: not in the register of vendors.
+    #[prost(string, tag = "41")]
+    pub vendor: ::prost::alloc::string::String,
+    #[prost(string, tag = "42")]
+    pub owner: ::prost::alloc::string::String,
+    /// yes, no, expired, unlisted
+    #[prost(string, tag = "43")]
+    pub agreement: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Detail {
@@ -556,15 +574,80 @@ pub struct Histogram {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Vendor {
+    /// Empty: not in the register.
     #[prost(string, tag = "40")]
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "41")]
     pub owner: ::prost::alloc::string::String,
-    /// yes, no, expired
+    /// yes, no, expired, unlisted
     #[prost(string, tag = "42")]
     pub agreement: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "43")]
     pub allowed_data: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What an agent keeps of its inventory over a restart, in its own state directory.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InventorySnapshot {
+    /// 1
+    #[prost(uint32, tag = "40")]
+    pub layout: u32,
+    #[prost(message, repeated, tag = "41")]
+    pub services: ::prost::alloc::vec::Vec<InventoryService>,
+    #[prost(message, repeated, tag = "42")]
+    pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InventoryService {
+    #[prost(message, optional, tag = "40")]
+    pub workload: ::core::option::Option<Workload>,
+    #[prost(enumeration = "Direction", tag = "41")]
+    pub direction: i32,
+    #[prost(string, tag = "42")]
+    pub protocol: ::prost::alloc::string::String,
+    #[prost(string, tag = "43")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(string, tag = "44")]
+    pub shown_host: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "45")]
+    pub places: ::prost::alloc::vec::Vec<InventoryPlace>,
+    /// Its number in `endpoints`.
+    #[prost(uint32, optional, tag = "46")]
+    pub unmatched: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InventoryPlace {
+    #[prost(uint32, tag = "40")]
+    pub parent: u32,
+    /// A word that may be shown, {id}, or # and a keyed hash.
+    #[prost(string, tag = "41")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(bool, tag = "42")]
+    pub is_value: bool,
+    #[prost(bool, tag = "43")]
+    pub is_known: bool,
+    #[prost(bool, tag = "44")]
+    pub folded: bool,
+    #[prost(bool, tag = "45")]
+    pub proven: bool,
+    #[prost(uint32, tag = "46")]
+    pub hits: u32,
+    #[prost(uint32, tag = "47")]
+    pub seen: u32,
+    #[prost(fixed64, tag = "48")]
+    pub values: u64,
+    #[prost(uint32, tag = "49")]
+    pub shapes: u32,
+    #[prost(message, repeated, tag = "60")]
+    pub ends: ::prost::alloc::vec::Vec<InventoryEnd>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InventoryEnd {
+    #[prost(string, tag = "40")]
+    pub method: ::prost::alloc::string::String,
+    #[prost(string, tag = "41")]
+    pub operation: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "42")]
+    pub endpoint: u32,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

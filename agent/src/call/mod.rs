@@ -20,6 +20,7 @@ pub mod redact;
 mod semantics;
 mod streams;
 mod target;
+mod third_party;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,13 +29,14 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
-pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::content::{Container, Content, ContentLimits, Field, Format, Sink, ValueType, Visited};
+pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::data::{Data, Evidence, Part};
 pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 pub use self::redact::{KeyedHash, Vocabulary};
+pub use self::third_party::{Agreement, ThirdParty, Vendor};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 
@@ -204,6 +206,8 @@ pub struct ApiCall {
     pub operation: Option<Box<Operation>>,
     /// Kinds of personal data in it; `detect` fills it, the request's by `Phase::Request` at the latest.
     pub data: Vec<Data>,
+    /// Whom it goes out to, if that is somebody else; `detect` fills it, by `Phase::Head`.
+    pub third_party: Option<Box<ThirdParty>>,
     /// The target is not in normal form (percent-encoding of path characters, `//`, dot segments, `;`, absolute
     /// form, over-long …): what `onAmbiguous` is about.
     pub ambiguous: bool,

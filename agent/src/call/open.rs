@@ -84,6 +84,7 @@ impl Open {
                 anomalies,
                 operation: None,
                 data: Vec::new(),
+                third_party: None,
                 ambiguous: told.ambiguous,
                 loss_overlap: false,
                 response_position: (socket && piece.other_position != 0)

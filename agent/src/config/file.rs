@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::vendors;
 use super::{Collector, Export, Header, JsonlTarget, OnExit, Otlp, Remote, Secret, Tls};
+use crate::call::Vendor;
 use crate::detect::PhiSettings;
 use crate::errors;
 use crate::kernel::site::Prefer;
@@ -105,6 +107,17 @@ pub const KEYS: &[Key] = &[
     key("prove", "mapping", "", "Canaries: whether what is promised of denials holds on this host is measured by the agent itself, as by `apiward prove`."),
     key("prove.at_start", "`true`, `false`", "false", "Measure once the agent runs."),
     key("prove.every", "duration, or `off`", "off", "Measure again each time so much has passed. 10m to 30d; `24h` is a good choice."),
+    key("inventory", "mapping", "", "The list of APIs that were seen: `apiward inventory`."),
+    key("inventory.endpoints_max", "number", "10000", "Endpoints that are remembered; what is beyond is counted. 100 to 100000."),
+    key("inventory.cluster_networks", "list of CIDRs", "[]", "Networks of the cluster's pods and services: callers there are `cluster`."),
+    key("inventory.own_networks", "list of CIDRs", "[]", "Public networks that are the house's own: what is called there is no third party."),
+    key("vendors", "list", "[]", "The register of third parties. A call that goes out to one of their domains is theirs; policies read it as `call.third_party`."),
+    key("vendors[].name", "name", "", "As it is shown."),
+    key("vendors[].domains", "list of names", "", "Their domains; names below them are theirs too."),
+    key("vendors[].owner", "text", "", "Who answers for the vendor in the house."),
+    key("vendors[].agreement", "`true`, `false`", "", "Whether there is a business-associate agreement; `false` if it is not written. Patient data that goes out without one is the finding `phi-to-vendor-without-agreement`."),
+    key("vendors[].agreement_until", "date", "", "Its last day (UTC), as `2027-06-30`; without it, it does not end."),
+    key("vendors[].allowed_data", "list of words", "", "Classes (`name`, `mrn` …) or groups (`phi`, `pii`, `health`, `financial`, `credential`) of data that may go there under the agreement; without it, all."),
     key("control", "socket", "/run/apiward/control.sock", "The local socket that `apiward status`, `watch` and `mode` speak to (0600)."),
     key("metrics", "mapping, or `off`", "", "Prometheus metrics."),
     key("metrics.listen", "address, or `off`", "127.0.0.1:9464", "Where they are served."),
@@ -140,6 +153,10 @@ pub(super) struct File {
     pub on_exit: Option<OnExit>,
     pub keep_for: Option<Duration>,
     pub pins: Option<PathBuf>,
+    pub endpoints_max: Option<i64>,
+    pub cluster_networks: Vec<IpNet>,
+    pub own_networks: Vec<IpNet>,
+    pub vendors: Vec<Vendor>,
     pub prove_at_start: Option<bool>,
     pub prove_every: Option<Option<Duration>>,
     pub control: Option<PathBuf>,
@@ -236,6 +253,25 @@ fn root(reader: &Reader, document: &Node) -> Option<File> {
     }
     on_exit(&fields, &mut file);
     prove(&fields, &mut file);
+    if let Some(inventory) = fields.mapping("inventory") {
+        file.endpoints_max = inventory.number("endpoints_max", 100..=100_000);
+        let networks = |key| {
+            inventory
+                .take(key)
+                .map(|node| cidrs(reader, node))
+                .unwrap_or_default()
+        };
+        file.cluster_networks = networks("cluster_networks");
+        file.own_networks = networks("own_networks");
+        inventory.finish();
+    }
+    if let Some(node) = fields.take("vendors") {
+        file.vendors = reader
+            .items(node)
+            .iter()
+            .filter_map(|item| vendors::read(reader, item))
+            .collect();
+    }
     file.metrics = metrics(&fields);
     fields.finish();
     Some(file)
@@ -583,11 +619,24 @@ fn paths(fields: &Fields<'_>, key: &'static str, wanted: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A domain: labels of letters, digits and `-`, in lower case.
+pub(super) fn absolute_name(name: &str) -> bool {
+    name.len() <= 253
+        && name.contains('.')
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        })
+}
+
 /// Relative paths would mean something else in every directory that the agent is started from.
 fn absolute(text: &str) -> Option<PathBuf> {
     (text.starts_with('/') && !text.contains('\0')).then(|| PathBuf::from(text))
 }
 
-fn owned(texts: Vec<(&str, Place)>) -> Vec<String> {
+pub(super) fn owned(texts: Vec<(&str, Place)>) -> Vec<String> {
     texts.into_iter().map(|(text, _)| text.to_owned()).collect()
 }

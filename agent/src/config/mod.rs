@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::call::Vendor;
 use crate::detect::PhiSettings;
 use crate::errors;
 use crate::kernel::site::Prefer;
@@ -23,6 +24,7 @@ pub mod file;
 mod overrides;
 pub mod policies;
 pub mod reference;
+mod vendors;
 
 pub use overrides::Overrides;
 
@@ -66,6 +68,9 @@ pub struct Config {
     /// The directory, in the host's bpffs, of what is kept.
     pub pins: PathBuf,
     pub prove: Prove,
+    pub inventory: Inventory,
+    /// The register of third parties.
+    pub vendors: Vec<Vendor>,
     /// The local socket's path.
     pub control: PathBuf,
     /// `None`: metrics are not served.
@@ -296,6 +301,26 @@ pub struct Prove {
     pub every: Option<Duration>,
 }
 
+/// What is remembered of the APIs that were seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inventory {
+    pub endpoints_max: u32,
+    /// Of pods and services.
+    pub cluster_networks: Vec<IpNet>,
+    /// Public, and no third party's.
+    pub own_networks: Vec<IpNet>,
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
+        Inventory {
+            endpoints_max: 10_000,
+            cluster_networks: Vec::new(),
+            own_networks: Vec::new(),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -330,6 +355,8 @@ impl Default for Config {
             keep_for: KEEP_FOR_DEFAULT,
             pins: PINS_DEFAULT.into(),
             prove: Prove::default(),
+            inventory: Inventory::default(),
+            vendors: Vec::new(),
             control: CONTROL_DEFAULT.into(),
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
             source: String::new(),
@@ -437,6 +464,15 @@ pub fn resolve(
             at_start: file.prove_at_start.unwrap_or(default.prove.at_start),
             every: file.prove_every.unwrap_or(default.prove.every),
         },
+        inventory: Inventory {
+            endpoints_max: narrow(
+                file.endpoints_max.and_then(|count| u64::try_from(count).ok()),
+                default.inventory.endpoints_max,
+            ),
+            cluster_networks: file.cluster_networks,
+            own_networks: file.own_networks,
+        },
+        vendors: file.vendors,
         control: file.control.unwrap_or(default.control),
         metrics: file.metrics.unwrap_or(default.metrics),
         source: name.to_owned(),

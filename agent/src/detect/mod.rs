@@ -8,11 +8,13 @@ mod exposure;
 pub mod inventory;
 pub mod phi;
 mod transport;
+mod vendors;
 
 use smol_str::SmolStr;
 
 pub use self::inventory::{Endpoint, Inventory};
 pub use self::phi::{Pattern, PhiSettings};
+pub use self::vendors::Vendors;
 use crate::call::{ApiCall, Phase};
 
 /// How much harm a finding stands for.
@@ -44,6 +46,9 @@ pub const KINDS: &[&str] = &[
     exposure::PHI_IN_CLEAR,
     exposure::PHI_IN_URL,
     exposure::CONTENT_BOMB,
+    vendors::PHI_WITHOUT_AGREEMENT,
+    vendors::DATA_NOT_ALLOWED,
+    vendors::DESTINATION_DISAGREES,
 ];
 
 /// Every detector, with what they keep from call to call: tables, and memory that is used again.
@@ -83,6 +88,7 @@ impl Detectors {
         transport::detect(call, &mut findings);
         credentials::detect(call, &mut findings);
         exposure::detect(call, &mut findings);
+        vendors::detect(call, &mut findings);
         findings
     }
 }

@@ -4,9 +4,37 @@
 
 use apiward_proto::v1;
 
+use super::{Event, wire};
 use crate::call::CallDirection;
 use crate::detect::Endpoint;
-use crate::detect::inventory::{Facts, Histogram, Parameter, PeerGroup, Plane, Words};
+use crate::detect::inventory::{Facts, Histogram, Parameter, PeerGroup, Plane, Words, Workload};
+
+mod snapshot;
+
+pub use snapshot::{decode, encode};
+
+/// Endpoints in one event: a batch of the contract has to hold many.
+const EVENT_ENDPOINTS_MAX: usize = 32;
+/// Ids in one event.
+const EVENT_GONE_MAX: usize = 1_024;
+
+/// What has changed, as events: what is no more comes first.
+pub fn events(changed: &[Endpoint], gone: &[u64]) -> Vec<Event> {
+    let mut events = Vec::new();
+    for gone in gone.chunks(EVENT_GONE_MAX) {
+        events.push(wire::inventory(v1::Inventory {
+            endpoints: Vec::new(),
+            gone: gone.to_vec(),
+        }));
+    }
+    for changed in changed.chunks(EVENT_ENDPOINTS_MAX) {
+        events.push(wire::inventory(v1::Inventory {
+            endpoints: changed.iter().map(endpoint).collect(),
+            gone: Vec::new(),
+        }));
+    }
+    events
+}
 
 /// One endpoint.
 pub fn endpoint(endpoint: &Endpoint) -> v1::Endpoint {
@@ -38,21 +66,8 @@ pub fn endpoint(endpoint: &Endpoint) -> v1::Endpoint {
         });
     v1::Endpoint {
         id: endpoint.id,
-        workload: Some(v1::Workload {
-            exe: endpoint.workload.exe.to_string(),
-            cgroup_path: endpoint.workload.cgroup_path.to_string(),
-            container_id: endpoint
-                .workload
-                .container
-                .as_deref()
-                .unwrap_or_default()
-                .to_owned(),
-            name: endpoint.workload.name(),
-        }),
-        direction: match endpoint.direction {
-            CallDirection::Inbound => v1::Direction::Inbound,
-            CallDirection::Outbound => v1::Direction::Outbound,
-        } as i32,
+        workload: Some(workload(&endpoint.workload)),
+        direction: direction(endpoint.direction),
         protocol: endpoint.protocol.to_owned(),
         host: endpoint.host.to_string(),
         method: endpoint.method.to_string(),
@@ -87,7 +102,7 @@ pub fn endpoint(endpoint: &Endpoint) -> v1::Endpoint {
             .filter(|(_, count)| *count > 0)
             .map(|(group, count)| self::count(group.as_str(), count))
             .collect(),
-        addresses: facts.addresses(),
+        addresses: facts.address_count(),
         ports: words(&facts.ports),
         apis: words(&facts.apis),
         findings: words(&facts.findings),
@@ -114,9 +129,35 @@ pub fn endpoint(endpoint: &Endpoint) -> v1::Endpoint {
         request_bytes: Some(histogram(&facts.request_bytes)),
         response_bytes: Some(histogram(&facts.response_bytes)),
         latency_ns: Some(histogram(&facts.latency_ns)),
-        domain: String::new(),
-        vendor: None,
+        domain: endpoint.domain.to_string(),
+        vendor: endpoint.agreement.map(|agreement| {
+            let vendor = endpoint.vendor.as_deref();
+            v1::Vendor {
+                name: vendor.map(|vendor| vendor.name.to_string()).unwrap_or_default(),
+                owner: vendor.map(|vendor| vendor.owner.to_string()).unwrap_or_default(),
+                agreement: agreement.as_str().to_owned(),
+                allowed_data: vendor
+                    .map(|vendor| vendor.allowed_data.iter().map(ToString::to_string).collect())
+                    .unwrap_or_default(),
+            }
+        }),
     }
+}
+
+fn workload(workload: &Workload) -> v1::Workload {
+    v1::Workload {
+        exe: workload.exe.to_string(),
+        cgroup_path: workload.cgroup_path.to_string(),
+        container_id: workload.container.as_deref().unwrap_or_default().to_owned(),
+        name: workload.name(),
+    }
+}
+
+fn direction(direction: CallDirection) -> i32 {
+    (match direction {
+        CallDirection::Inbound => v1::Direction::Inbound,
+        CallDirection::Outbound => v1::Direction::Outbound,
+    }) as i32
 }
 
 fn parameter(parameter: &Parameter) -> v1::Parameter {
@@ -124,7 +165,7 @@ fn parameter(parameter: &Parameter) -> v1::Parameter {
         name: parameter.name.to_string(),
         place: parameter.place.to_owned(),
         types: parameter
-            .shapes()
+            .shape_list()
             .iter()
             .map(|shape| shape.as_str().to_owned())
             .collect(),

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use apiward_proto::v1;
 
 use super::clock::{self, Clock};
-use crate::call::{ApiCall, BodyFacts, CallDirection, Credentials, Data, Operation};
+use crate::call::{ApiCall, BodyFacts, CallDirection, Credentials, Data, Operation, ThirdParty};
 use crate::capture::{FlowId, FlowInfo, Process, TlsInfo};
 use crate::detect::{Finding, Severity};
 use crate::enforce::Outcome;
@@ -110,6 +110,7 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
     told.operation = call.operation.as_deref().map(operation);
     told.data.clear();
     told.data.extend(call.data.iter().map(data));
+    told.third_party = call.third_party.as_deref().map(third_party);
 }
 
 fn credentials(credentials: &Credentials) -> v1::Credentials {
@@ -161,6 +162,20 @@ fn data(data: &Data) -> v1::Data {
         location: data.location.to_string(),
         count: data.count,
         hash: data.hash.as_deref().unwrap_or_default().to_owned(),
+    }
+}
+
+fn third_party(third: &ThirdParty) -> v1::ThirdParty {
+    let vendor = third.vendor.as_deref();
+    v1::ThirdParty {
+        domain: if third.shows {
+            third.domain.to_string()
+        } else {
+            String::new()
+        },
+        vendor: vendor.map(|vendor| vendor.name.to_string()).unwrap_or_default(),
+        owner: vendor.map(|vendor| vendor.owner.to_string()).unwrap_or_default(),
+        agreement: third.agreement.as_str().to_owned(),
     }
 }
 
@@ -257,6 +272,11 @@ pub fn audit(change: Change) -> v1::Event {
         new_digest: change.new_digest,
         reason: change.reason,
     }))
+}
+
+/// What has changed in the inventory, as an event of this moment.
+pub(super) fn inventory(inventory: v1::Inventory) -> v1::Event {
+    event_now(v1::event::Kind::Inventory(inventory))
 }
 
 /// Events that are not about a call have nothing to derive a name from: theirs are random.

@@ -26,6 +26,7 @@ mod path;
 pub mod rate;
 mod reading;
 pub mod reference;
+pub mod replay;
 pub mod schema;
 mod set;
 #[cfg(test)]

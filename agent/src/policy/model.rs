@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 use crate::call::{
     ApiCall, AuthScheme, BodyFacts, CallDirection, CallId, CallState, Operation, Phase, Protocol, Raw,
-    Request, Response,
+    Request, Response, ThirdParty,
 };
 use crate::capture::{FlowId, FlowInfo, KernelTime, Process, SocketRole};
 use crate::detect::{Finding, Severity};
@@ -143,6 +143,10 @@ pub const FIELDS: &[Field] = &[
     field("call.operation.details", Kind::Map, Phase::Request, "more facts by name; see *Operations*"),
     field("call.response.entries", Kind::Int, Phase::Complete, "entries that were asked for or came back: of a bundle, a batch, a multipart body"),
     field("call.response.details", Kind::Map, Phase::Complete, "as `call.operation.details`, with what the response adds"),
+    field("call.third_party.is", Kind::Bool, Phase::Head, "it goes out to somebody else: a public address, or a registered vendor's name"),
+    field("call.third_party.domain", Kind::Text, Phase::Head, "the registrable domain, such as `vendor.co.uk`; empty if none"),
+    field("call.third_party.vendor", Kind::Text, Phase::Head, "the name in the register of vendors; empty if it is not there"),
+    field("call.third_party.agreement", Kind::Text, Phase::Head, "`yes`, `no`, `expired`, `unlisted`; empty if it is no third party"),
     field("findings", Kind::Findings, Phase::Request, "what detectors found in the request: `kind` and `severity` (`info`, `low`, `medium`, `high`)"),
 ];
 
@@ -181,7 +185,9 @@ impl VariableResolver for Model<'_> {
             "tls.library" => text(call.flow.tls.as_ref().map_or("", |tls| tls.library.as_str())),
             "tls.version" => text(call.flow.tls.as_ref().map_or("", |tls| tls.version.as_str())),
             _ => {
-                if let Some(name) = name.strip_prefix("operation.") {
+                if let Some(name) = name.strip_prefix("third_party.") {
+                    third_party(call.third_party.as_deref(), name)?
+                } else if let Some(name) = name.strip_prefix("operation.") {
                     operation(call.operation.as_deref(), name)?
                 } else if let Some(name) = name.strip_prefix("auth.") {
                     auth(call, name)?
@@ -247,6 +253,20 @@ fn auth<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
         "jwt.lifetime_s" => seconds(jwt.and_then(|jwt| jwt.lifetime_s)),
         "aws.service" => text(aws.map_or("", |(service, _)| service.as_str())),
         "aws.region" => text(aws.map_or("", |(_, region)| region.as_str())),
+        _ => return None,
+    })
+}
+
+fn third_party<'b>(third: Option<&'b ThirdParty>, name: &str) -> Option<CowVal<'b, 'b>> {
+    Some(match name {
+        "is" => bool(third.is_some()),
+        "domain" => text(third.map_or("", |third| third.domain.as_str())),
+        "vendor" => text(
+            third
+                .and_then(|third| third.vendor.as_ref())
+                .map_or("", |vendor| vendor.name.as_str()),
+        ),
+        "agreement" => text(third.map_or("", |third| third.agreement.as_str())),
         _ => return None,
     })
 }
@@ -473,6 +493,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
         anomalies: Vec::new(),
         operation: None,
         data: Vec::new(),
+        third_party: None,
         ambiguous: false,
         loss_overlap: false,
         response_position: None,

@@ -88,6 +88,7 @@ fn equal(field: &IdedExpr, word: &str) -> Option<(String, String)> {
         "call.direction" => DIRECTIONS.iter().map(|(name, _)| *name).collect(),
         "call.request.auth" => AUTHS.iter().map(|(name, _)| *name).collect(),
         "call.state" => STATES.to_vec(),
+        "call.third_party.agreement" if !word.is_empty() => vec!["yes", "no", "expired", "unlisted"],
         "call.request.path" if !word.is_empty() => return path(word),
         // An element of `findings`: nothing else that a loop can bind has these.
         _ if names.len() == 2 && names[0] != "call" && names[1] == "kind" => KINDS.to_vec(),

@@ -6,6 +6,7 @@
 mod drops;
 mod facts;
 mod gate;
+mod inventory;
 mod life;
 mod listeners;
 pub mod lock;
@@ -112,6 +113,7 @@ pub struct Agent {
     operations_exempt: u64,
     held: Option<Held>,
     paths_raw: bool,
+    telling: inventory::Telling,
     run_times: RunTimes,
     ticks: u64,
     overload: Overload,
@@ -244,6 +246,7 @@ impl Agent {
         self.ask_drops(now);
         self.pipeline.finish(now);
         self.tell_losses();
+        self.tell_inventory(true);
         self.measure();
         self.after_batch(0, true);
     }
@@ -404,6 +407,7 @@ impl Agent {
             self.tell_libraries();
             self.list_containers();
             self.end_raw_paths();
+            self.tell_inventory(false);
             self.prove_on_tick(now);
             self.measure();
             self.sample_run_times();
@@ -684,7 +688,6 @@ impl Agent {
                 let _ = reply.send(self.facts());
             }
             Command::Prove(asks) => self.prove(asks),
-            // Whoever asked may have gone away.
             Command::Inventory { reply } => drop(reply.send(self.pipeline.judge.inventory.endpoints())),
         }
     }

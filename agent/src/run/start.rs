@@ -19,7 +19,7 @@ use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
 use crate::capture::libraries::{Libraries, Neighbours};
 use crate::config::{Config, Export, Header, JsonlTarget, OnExit, PathRedaction, Remote};
-use crate::detect::{Detectors, Inventory, inventory};
+use crate::detect::{Detectors, Inventory, Vendors, inventory};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::errors;
 use crate::export::clock::Clock;
@@ -39,6 +39,9 @@ use crate::yaml::Problems;
 
 /// Bytes of events that wait in memory while the disk refuses them.
 const SPOOL_MEMORY_BYTES_MAX: usize = 16 << 20;
+
+/// Places of paths that are remembered for each endpoint.
+const PLACES_PER_ENDPOINT: usize = 6;
 
 /// Sets everything up, in the order in which it can fail without a trace.
 pub fn start(config: Config) -> Result<Agent> {
@@ -175,6 +178,9 @@ fn attach(
     let paths_raw = config.redact.paths.is_raw(jiff::Timestamp::now());
     pipeline.calls.set_paths_raw(paths_raw);
     pipeline.judge.inventory.set_paths_raw(paths_raw);
+    super::inventory::restore(&config.spool.dir, &mut pipeline.judge.inventory);
+    let telling = super::inventory::Telling::new(&config.spool.dir);
+    pipeline.judge.vendors = Vendors::new(config.vendors.clone(), config.inventory.own_networks.clone());
     pipeline.intake.set_flows_max(config.capture.flows_max as usize);
     audit_start(&config, &policies, &exports);
     tell_missing(&config, &capabilities, &exports);
@@ -203,6 +209,7 @@ fn attach(
         operations_exempt: 0,
         held: None,
         paths_raw,
+        telling,
         run_times,
         ticks: 0,
         overload: super::Overload::default(),
@@ -463,7 +470,12 @@ fn call_options(config: &Config, policies: &PolicySet) -> Result<call::Options> 
 fn inventory_settings(config: &Config) -> Result<inventory::Settings> {
     Ok(inventory::Settings {
         key: installation_key(&config.spool.dir)?,
-        ..inventory::Settings::default()
+        limits: inventory::Limits {
+            endpoints_max: config.inventory.endpoints_max as usize,
+            places_max: (config.inventory.endpoints_max as usize).saturating_mul(PLACES_PER_ENDPOINT),
+            ..inventory::Limits::default()
+        },
+        cluster: config.inventory.cluster_networks.clone(),
     })
 }
 

@@ -15,6 +15,7 @@ macro_rules! say {
 pub(crate) use say;
 
 mod admin;
+mod inventory;
 mod read;
 mod run;
 mod summary;
@@ -35,6 +36,8 @@ enum Command {
     Query(Box<read::Args>),
     /// What the stored events say together: endpoints, processes, verdicts, losses.
     Summary(summary::Args),
+    /// Pages for people who have no console.
+    Report(inventory::Args),
     /// Agents with their last word.
     Agents(admin::AgentsArgs),
     /// Set the mode of agents that permit it.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Query(args) => read::run(&args),
         Command::Summary(args) => summary::run(&args),
+        Command::Report(args) => inventory::run(&args),
         Command::Agents(args) => admin::agents(&args),
         Command::Mode(args) => admin::mode(&args),
         Command::Policy(args) => admin::policy(&args),

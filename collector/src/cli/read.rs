@@ -80,6 +80,7 @@ enum Kind {
     FlowEnd,
     AgentState,
     Audit,
+    Inventory,
 }
 
 fn glob(text: &str) -> Result<GlobMatcher, String> {

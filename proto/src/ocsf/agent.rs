@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::{Class, INFORMATIONAL, MEDIUM, Record, connection, endpoint, or, process_of};
+use crate::json::kind_name;
 use crate::v1;
 
 pub(super) fn flow_end(event: &v1::Event, end: &v1::FlowEnd) -> Record {
@@ -99,5 +100,18 @@ pub(super) fn audit(event: &v1::Event, audit: &v1::Audit) -> Record {
     record.set("status_id", if audit.accepted { 1 } else { 2 });
     record.set("actor", json!({ "user": { "name": or(&audit.who, "unknown") } }));
     record.set_text("comment", &audit.reason);
+    record
+}
+
+/// What has no class there, whole under `unmapped`.
+pub(super) fn other(event: &v1::Event) -> Record {
+    let mut record = Record::new(event, "", Class::BASE, 99, INFORMATIONAL);
+    let kind = kind_name(event);
+    record.set("activity_name", kind);
+    let mut told = Vec::new();
+    crate::json::value(event, &mut told);
+    if let Ok(mut told) = serde_json::from_slice::<serde_json::Value>(&told) {
+        record.keep(kind, told[kind].take());
+    }
     record
 }

@@ -87,6 +87,16 @@ fn call_record(event: &v1::Event, call: &v1::Call) -> Record {
     verdict(&mut record, call);
     record.keep_text("protocol", &call.protocol);
     record.keep_text("auth", &request.auth);
+    if let Some(third) = &call.third_party {
+        record.keep(
+            "third_party",
+            json!({ "domain": third.domain, "vendor": third.vendor, "agreement": third.agreement }),
+        );
+    }
+    if let Some(credentials) = &request.credentials {
+        // Keyed: who it is only whoever has the key can tell.
+        record.keep_text("principal", &credentials.principal);
+    }
     record.keep("loss_overlap", call.loss_overlap);
     if !call.anomalies.is_empty() {
         record.keep("anomalies", call.anomalies.clone());

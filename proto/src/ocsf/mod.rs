@@ -10,6 +10,7 @@
 //! | loss | Application Error 6008 |
 //! | agent's state | Application Lifecycle 6002 |
 //! | audit | Entity Management 3004 |
+//! | inventory | Base Event 0 |
 //!
 //! What has no place there goes under `unmapped`. The source is the event and nothing else: what the JSON line does not
 //! carry cannot come into a record. Times are milliseconds since 1970 (`timestamp_t`).
@@ -50,7 +51,7 @@ pub fn records(event: &v1::Event, reporter: Reporter<'_>) -> Vec<Value> {
         Some(v1::event::Kind::FlowLoss(loss)) => vec![agent::loss(event, loss)],
         Some(v1::event::Kind::AgentState(state)) => vec![agent::state(event, state)],
         Some(v1::event::Kind::Audit(audit)) => vec![agent::audit(event, audit)],
-        _ => vec![Record::new(event, "", Class::BASE, 99, INFORMATIONAL)],
+        _ => vec![agent::other(event)],
     };
     records
         .into_iter()

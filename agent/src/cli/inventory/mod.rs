@@ -2,6 +2,7 @@
 //!
 //! What may be shown was decided in the agent: here is only form.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -12,6 +13,12 @@ use super::client::{self, Agent};
 use super::print::{self, Paper, Style, shortened};
 use super::{AgentArgs, Output};
 
+pub(crate) mod diff;
+mod openapi;
+mod third_parties;
+
+/// Exit code of `--diff` where something differs.
+const DIFFERS: u8 = 3;
 /// Characters of a path in the table.
 const PATH_LENGTH_MAX: usize = 72;
 /// Between two columns.
@@ -21,7 +28,8 @@ const GAP: usize = 2;
 #[derive(clap::Args)]
 #[command(after_help = "\
 In paths, {id} stands for values and {word-…} for words that may not be shown; docs/inventory.md says when a word may be. \
-Exit codes: 0 done · 1 no agent answers · 2 the command line or the configuration is wrong.")]
+Exit codes: 0 done · 1 no agent answers, or a document cannot be read · 2 the command line or the configuration is wrong · \
+3 --diff has found differences.")]
 pub struct Args {
     /// Only workloads whose name, executable or cgroup contains this.
     #[arg(long, value_name = "TEXT")]
@@ -32,6 +40,15 @@ pub struct Args {
     /// Calls that led nowhere too.
     #[arg(long)]
     unmatched: bool,
+    /// What is served as an OpenAPI 3.1 document, in JSON; it holds no captured value.
+    #[arg(long, group = "form")]
+    openapi: bool,
+    /// Whom this host calls that is somebody else, and what goes there.
+    #[arg(long, group = "form")]
+    third_parties: bool,
+    /// What is served against an OpenAPI document: not documented, never seen, deprecated and still called.
+    #[arg(long, value_name = "FILE", group = "form")]
+    diff: Option<PathBuf>,
     #[command(flatten)]
     agent: AgentArgs,
 }
@@ -49,6 +66,25 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let mut endpoints = agent.inventory().await?;
         endpoints.retain(|endpoint| is_wanted(&args, endpoint));
         sort(&mut endpoints);
+        if args.openapi {
+            print::out(&format!("{:#}\n", openapi::document(&endpoints)))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(file) = &args.diff {
+            return differ(&args, file, &endpoints);
+        }
+        if args.third_parties {
+            let all = third_parties::group(&endpoints);
+            match args.agent.output {
+                Output::Json => print::out(&format!("{:#}\n", third_parties::as_json(&all)))?,
+                Output::Table => {
+                    let mut paper = Paper::new(print::Color::Auto.is_on());
+                    third_parties::table(&mut paper, &all, &TimeZone::system());
+                    print::out(paper.as_str())?;
+                }
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         match args.agent.output {
             Output::Json => print::out(&as_json(&endpoints))?,
             Output::Table => {
@@ -58,6 +94,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
             }
         }
         Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn differ(args: &Args, file: &std::path::Path, endpoints: &[v1::Endpoint]) -> Result<ExitCode> {
+    let found = diff::differences(&diff::read(file)?, endpoints);
+    match args.agent.output {
+        Output::Json => print::out(&format!("{:#}\n", diff::as_json(&found)))?,
+        Output::Table => {
+            let mut paper = Paper::new(print::Color::Auto.is_on());
+            diff::table(&mut paper, &found);
+            print::out(paper.as_str())?;
+        }
+    }
+    Ok(match found.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(DIFFERS),
     })
 }
 
@@ -71,7 +123,7 @@ fn is_wanted(args: &Args, endpoint: &v1::Endpoint) -> bool {
 }
 
 /// Whether it is an endpoint of a workload that somebody has named.
-fn is_of(endpoint: &v1::Endpoint, workload: Option<&str>) -> bool {
+pub(crate) fn is_of(endpoint: &v1::Endpoint, workload: Option<&str>) -> bool {
     let Some(wanted) = workload else { return true };
     endpoint.workload.as_ref().is_some_and(|workload| {
         [

@@ -1,5 +1,5 @@
-//! `apiward policy`: checks, explains and tests policies as files; needs no agent, no kernel and no root. `reload` and
-//! `undo` alone speak to a running agent.
+//! `apiward policy`: checks, explains and tests policies as files; needs no agent, no kernel and no root. `reload`, `undo`
+//! and `draft` alone speak to a running agent.
 //!
 //! What a policy means is decided in `crate::policy`, by the same code that judges calls; here are only files, words
 //! and exit codes.
@@ -21,7 +21,9 @@ use crate::yaml::{Problem, Problems};
 mod cases;
 mod change;
 mod check;
+mod draft;
 mod explain;
+mod replay;
 
 /// Check, explain and test policies.
 #[derive(clap::Args)]
@@ -41,6 +43,10 @@ enum Command {
     Explain(explain::Args),
     /// Judges the calls in *.test.yaml by the policies beside them.
     Test(cases::Args),
+    /// An allow-list in observe mode, with its tests, of what a workload serves.
+    Draft(draft::Args),
+    /// What would have been denied of calls that were stored.
+    Replay(replay::Args),
     /// The JSON Schema of policies (2020-12), for editors.
     Schema,
     /// Has the running agent read its policy files again; wrong ones leave the old ones in force.
@@ -68,6 +74,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Test(args) => cases::run(&args),
+        Command::Draft(args) => draft::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Schema => {
             print::out(&format!("{:#}\n", schema::schema().as_value()))?;
             Ok(ExitCode::SUCCESS)

@@ -88,15 +88,33 @@ pub struct Parameter {
     pub place: &'static str,
     pub calls: u64,
     /// Different values: a bit each, by hash.
-    pub(super) values: u64,
-    pub(super) shapes: u16,
-    /// Its name is vocabulary.
-    pub(super) known: bool,
+    pub values: u64,
+    pub shapes: u16,
+    /// Its name is vocabulary, or was proven before.
+    pub known: bool,
 }
 
 impl Parameter {
+    /// As it was kept over a restart: how many different values it had is not known any more.
+    pub fn kept(name: SmolStr, place: &'static str, calls: u64, shapes: &[Shape]) -> Parameter {
+        let bit = |shape: &Shape| {
+            Shape::ALL
+                .iter()
+                .position(|known| known == shape)
+                .map_or(0, |at| 1 << at)
+        };
+        Parameter {
+            name,
+            place,
+            calls,
+            values: 0,
+            shapes: shapes.iter().map(bit).fold(0, |all: u16, bit: u16| all | bit),
+            known: true,
+        }
+    }
+
     /// Shapes of its values.
-    pub fn shapes(&self) -> Vec<Shape> {
+    pub fn shape_list(&self) -> Vec<Shape> {
         Shape::ALL
             .into_iter()
             .enumerate()
@@ -145,7 +163,7 @@ pub struct Facts {
     /// Calls by where the other end is.
     pub peers: [u64; 5],
     /// Different addresses: a bit each, by hash.
-    pub(super) addresses: u64,
+    pub addresses: u64,
     pub ports: Words,
     pub apis: Words,
     pub findings: Words,
@@ -168,7 +186,7 @@ impl Facts {
     }
 
     /// Different addresses, about: exact up to a few, 64 at most.
-    pub fn addresses(&self) -> u32 {
+    pub fn address_count(&self) -> u32 {
         self.addresses.count_ones()
     }
 

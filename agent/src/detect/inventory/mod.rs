@@ -9,67 +9,26 @@
 
 mod facts;
 mod histogram;
+mod note;
 mod plane;
+mod snapshot;
 mod tree;
-
-use std::net::IpAddr;
+mod types;
 
 use hashbrown::HashMap;
-use ipnet::IpNet;
 use smol_str::{SmolStr, format_smolstr};
 
 pub use self::facts::{DataFact, Facts, Parameter, PeerGroup, Words};
 pub use self::histogram::Histogram;
+pub(super) use self::note::is_private;
+use self::note::{exposure, host_key, note, operation, shown_host};
 pub use self::plane::{Plane, Recognised};
+pub use self::snapshot::{Kept, KeptPlace, KeptService, protocol_named};
 use self::tree::{Found, Merges, Place, Tree};
-use crate::call::{Api, ApiCall, CallDirection, CallState, Learnable, Segment, Shape};
+pub use self::types::{Endpoint, Limits, Settings, Stats, Workload};
+use crate::call::{Api, ApiCall, CallDirection, CallState, ThirdParty};
 use crate::capture::Process;
 use crate::detect::Finding;
-
-/// How much is remembered.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Endpoints altogether.
-    pub endpoints_max: usize,
-    /// Places of all trees together.
-    pub places_max: usize,
-    pub workloads_max: usize,
-    /// Hosts of one workload and direction; further ones are taken together.
-    pub hosts_max: usize,
-    /// Operations at one method and path; further ones are taken together.
-    pub operations_max: usize,
-    /// Endpoints of one service that no call has proven (`401` and its kin).
-    pub unproven_endpoints_max: usize,
-    /// Connections of callers on this host that are remembered, to name who calls.
-    pub callers_max: usize,
-    /// Where there is no room, what was not called for so long is forgotten.
-    pub idle_ns: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            endpoints_max: 10_000,
-            places_max: 65_536,
-            workloads_max: 512,
-            hosts_max: 32,
-            operations_max: 64,
-            unproven_endpoints_max: 96,
-            callers_max: 8_192,
-            idle_ns: 24 * 3_600 * 1_000_000_000,
-        }
-    }
-}
-
-/// What the inventory needs to know.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    pub limits: Limits,
-    /// Key of the hashes of words that are not shown.
-    pub key: [u8; 32],
-    /// Networks of the cluster, besides the private ones.
-    pub cluster: Vec<IpNet>,
-}
 
 /// What a call proves about its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,41 +49,6 @@ impl Proof {
             Some(_) => Proof::Weak,
             None if call.state == CallState::Switched => Proof::Success,
             None => Proof::None,
-        }
-    }
-}
-
-/// Who serves or makes calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Workload {
-    pub exe: SmolStr,
-    pub cgroup_path: SmolStr,
-    pub container: Option<SmolStr>,
-}
-
-impl Workload {
-    /// Of a process.
-    pub fn of(process: &Process) -> Workload {
-        Workload {
-            exe: match process.exe.is_empty() {
-                true => process.comm.clone(),
-                false => process.exe.clone(),
-            },
-            cgroup_path: process.cgroup_path.clone(),
-            container: process.container.clone(),
-        }
-    }
-
-    /// For people: the container's id or the unit, and the program.
-    pub fn name(&self) -> String {
-        let program = self.exe.rsplit('/').next().unwrap_or_default();
-        let place = match &self.container {
-            Some(id) => id.get(..12).unwrap_or(id),
-            None => self.cgroup_path.rsplit('/').next().unwrap_or_default(),
-        };
-        match place {
-            "" => program.to_owned(),
-            place => format!("{place}/{program}"),
         }
     }
 }
@@ -154,45 +78,10 @@ struct Entry {
     operation: SmolStr,
     id: u64,
     recognised: Recognised,
+    third_party: Option<ThirdParty>,
     facts: Facts,
     /// It has changed since [`Inventory::take_changed`].
     changed: bool,
-}
-
-/// One endpoint, fit to leave.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Stable for as long as it is the same endpoint on this host.
-    pub id: u64,
-    pub workload: Workload,
-    pub direction: CallDirection,
-    pub protocol: &'static str,
-    /// Empty: whatever name it was called by.
-    pub host: SmolStr,
-    pub method: SmolStr,
-    pub path: String,
-    /// Empty: the path tells.
-    pub operation: SmolStr,
-    /// Calls to paths where nothing was found.
-    pub unmatched: bool,
-    pub exposure: &'static str,
-    pub recognised: Recognised,
-    /// Shapes of the values in the path, in order.
-    pub path_values: Vec<Vec<Shape>>,
-    pub facts: Facts,
-}
-
-/// Counters since the start, but for those of what is held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    pub endpoints: u64,
-    pub places: u64,
-    /// Endpoints that turned out to be another one.
-    pub merged: u64,
-    /// Calls whose endpoint found no room.
-    pub not_learnt: u64,
-    /// Endpoints forgotten to make room.
-    pub evicted: u64,
 }
 
 /// The inventory of a host.
@@ -215,6 +104,8 @@ pub struct Inventory {
     merges: Merges,
     /// Endpoints ever made.
     made: u64,
+    /// Of some hosts only the hash is known.
+    hosts_hashed: bool,
     stats: Stats,
 }
 
@@ -239,6 +130,7 @@ impl Inventory {
             paths_raw: false,
             merges: Merges::new(),
             made: 0,
+            hosts_hashed: false,
             stats: Stats::default(),
         }
     }
@@ -314,10 +206,17 @@ impl Inventory {
         if !is_unmatched && entry.recognised == Recognised::default() {
             entry.recognised = Recognised::of(call);
         }
+        if let Some(third) = &call.third_party {
+            // The newest word: agreements end.
+            entry.third_party = Some(ThirdParty::clone(third));
+        }
     }
 
     fn workload(&mut self, process: &Process) -> Option<u32> {
-        let workload = Workload::of(process);
+        self.known_workload(Workload::of(process))
+    }
+
+    fn known_workload(&mut self, workload: Workload) -> Option<u32> {
         if let Some(known) = self.workloads.get(&workload) {
             return Some(*known);
         }
@@ -347,6 +246,18 @@ impl Inventory {
                 service.shown_host = shown.into();
             }
             return Some(*known);
+        }
+        if self.hosts_hashed && !key.host.is_empty() {
+            // Its name was not kept over a restart, only what was learnt.
+            let hashed = ServiceKey {
+                host: snapshot::hash_of(&self.settings.key, &key.host),
+                ..key.clone()
+            };
+            if let Some(known) = self.services.remove(&hashed) {
+                self.service_list[known as usize].key = key.clone();
+                self.services.insert(key, known);
+                return Some(known);
+            }
         }
         let hosts = self.hosts.entry((workload, inbound)).or_default();
         if !key.host.is_empty() && (proof == Proof::None || *hosts >= self.settings.limits.hosts_max) {
@@ -384,7 +295,9 @@ impl Inventory {
         let api = call.operation.as_ref().map(|operation| operation.api);
         let fhir = api == Some(Api::Fhir);
         let mut merges = std::mem::take(&mut self.merges);
-        let found = tree.walk(path, shown, proof, room, fhir, &mut merges);
+        let key = self.settings.key;
+        let hash_of = |word: &str| snapshot::hash_of(&key, word);
+        let found = tree.walk(path, shown, proof, room, fhir, &hash_of, &mut merges);
         self.places = (self.places + tree.len()).saturating_sub(before);
         for (kept, merged) in merges.drain(..) {
             self.merge(kept, merged);
@@ -440,6 +353,7 @@ impl Inventory {
                 method: method.clone(),
                 operation,
                 recognised: Recognised::of(call),
+                third_party: None,
                 facts: Facts::default(),
                 changed: true,
             },
@@ -476,6 +390,7 @@ impl Inventory {
                 method: SmolStr::new_static("*"),
                 operation: SmolStr::default(),
                 recognised: Recognised::default(),
+                third_party: None,
                 facts: Facts::default(),
                 changed: true,
             },
@@ -578,6 +493,7 @@ impl Inventory {
             true => CallDirection::Inbound,
             false => CallDirection::Outbound,
         };
+        let third = entry.third_party.as_ref();
         let mut facts = entry.facts.clone();
         facts.parameters.retain(|parameter| {
             let shows = parameter.shows();
@@ -597,8 +513,14 @@ impl Inventory {
             },
             operation: entry.operation.clone(),
             unmatched: place.is_none(),
-            exposure: exposure(direction, &facts),
+            exposure: exposure(direction, third.is_some(), &facts),
             recognised: entry.recognised.clone(),
+            domain: third
+                .filter(|third| third.shows)
+                .map(|third| third.domain.clone())
+                .unwrap_or_default(),
+            vendor: third.and_then(|third| third.vendor.clone()),
+            agreement: third.map(|third| third.agreement),
             path_values: place
                 .map(|place| service.tree.value_shapes(place))
                 .unwrap_or_default(),
@@ -607,8 +529,11 @@ impl Inventory {
     }
 
     fn hidden(&self, what: &str, word: &str) -> SmolStr {
-        let hash = blake3::keyed_hash(&self.settings.key, word.as_bytes()).to_hex();
-        format_smolstr!("{{{what}-{}}}", &hash.as_str()[..6])
+        let hash = match word.starts_with('#') {
+            true => SmolStr::new(word),
+            false => snapshot::hash_of(&self.settings.key, word),
+        };
+        format_smolstr!("{{{what}-{}}}", hash.get(1..7).unwrap_or_default())
     }
 
     /// It stays the same while the template is still learnt.
@@ -654,190 +579,7 @@ impl Inventory {
     }
 }
 
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            address.is_private() || address.is_link_local() || (first == 100 && (64..128).contains(&second))
-        }
-        IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
-    }
-}
-
-fn exposure(direction: CallDirection, facts: &Facts) -> &'static str {
-    let public = facts.peers[PeerGroup::ALL
-        .iter()
-        .position(|one| *one == PeerGroup::Public)
-        .unwrap_or_default()];
-    match (direction, public > 0) {
-        (CallDirection::Inbound, true) => "north-south",
-        (CallDirection::Outbound, true) => "third-party",
-        (_, false) => "east-west",
-    }
-}
-
-/// What a server is called by its address, or by `localhost`, is one host: any.
-fn host_key(call: &ApiCall, inbound: bool) -> SmolStr {
-    let host = call.raw.host.as_str();
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    if host.is_empty()
-        || host.len() > 253
-        || host == "localhost"
-        || (inbound && bare.parse::<IpAddr>().is_ok())
-    {
-        return SmolStr::default();
-    }
-    SmolStr::new(host)
-}
-
-/// What the redactor shows of it, without the port.
-fn shown_host(call: &ApiCall) -> &str {
-    let shown = call.request.host.as_str();
-    match shown.rsplit_once(':') {
-        Some((host, port))
-            if !host.is_empty()
-                && port.bytes().all(|byte| byte.is_ascii_digit())
-                && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            host
-        }
-        _ => shown,
-    }
-}
-
-/// The operation, where the path does not tell which it is.
-fn operation(call: &ApiCall) -> SmolStr {
-    match &call.operation {
-        Some(operation)
-            if matches!(
-                operation.api,
-                Api::GraphQl | Api::Soap | Api::JsonRpc | Api::Hl7v2 | Api::X12
-            ) =>
-        {
-            operation.name.clone()
-        }
-        _ => SmolStr::default(),
-    }
-}
-
-/// Counts a call at its endpoint.
-fn note(
-    facts: &mut Facts,
-    call: &ApiCall,
-    findings: &[Finding],
-    denied: bool,
-    at_ns: u64,
-    is_unmatched: bool,
-) {
-    if facts.first_ns == 0 || at_ns < facts.first_ns {
-        facts.first_ns = at_ns;
-    }
-    facts.last_ns = facts.last_ns.max(at_ns);
-    let class = call
-        .response
-        .as_ref()
-        .map_or(0, |response| usize::from(response.status / 100));
-    facts.classes[if class > 5 { 0 } else { class }] += 1;
-    facts.denied += u64::from(denied);
-    facts.auth.add(call.request.auth.as_str(), 1);
-    match &call.flow.tls {
-        None => facts.tls.add("clear", 1),
-        Some(tls) => facts
-            .tls
-            .add(format_smolstr!("{} {}", tls.library, tls.version).trim_end(), 1),
-    }
-    if let Some(remote) = call.flow.remote {
-        facts.addresses |= 1 << (fnv(remote.ip().to_canonical().to_string().as_bytes()) & 63);
-    }
-    let served = match call.direction {
-        CallDirection::Inbound => call.flow.local,
-        CallDirection::Outbound => call.flow.remote,
-    };
-    if let Some(served) = served {
-        facts.ports.add(&format_smolstr!("{}", served.port()), 1);
-    }
-    if let Some(operation) = &call.operation {
-        facts.apis.add(operation.api.as_str(), 1);
-    }
-    for finding in findings {
-        facts.findings.add(&finding.kind, 1);
-    }
-    facts.request_media.add(&call.request.body.media_type, 1);
-    facts.request_bytes.add(call.request.body.bytes_total);
-    if let Some(response) = &call.response {
-        facts.response_media.add(&response.body.media_type, 1);
-        facts.response_bytes.add(response.body.bytes_total);
-        facts
-            .latency_ns
-            .add(response.last_byte_at.since(call.request.head_at));
-    }
-    for data in &call.data {
-        facts.data(DataFact {
-            class: data.class.clone(),
-            group: SmolStr::new_static(data.group),
-            part: data.part,
-            location: data.location.clone(),
-            evidence: data.evidence,
-            calls: 1,
-            count: u64::from(data.count),
-        });
-    }
-    if is_unmatched || Proof::of(call) != Proof::Success {
-        return;
-    }
-    for part in call
-        .raw
-        .query
-        .split(|byte| matches!(byte, b'&' | b';'))
-        .take(PARAMETERS_READ_MAX)
-    {
-        parameter(facts, part, "query");
-    }
-    if let Some(path) = call.raw.path.as_deref().filter(|path| path.contains(';')) {
-        for segment in path.split('/') {
-            let matrix = Segment::read(segment, false).matrix;
-            for part in matrix.split(';').take(PARAMETERS_READ_MAX) {
-                parameter(facts, part.as_bytes(), "matrix");
-            }
-        }
-    }
-}
-
-/// Parameters of one call that are looked at.
-const PARAMETERS_READ_MAX: usize = 64;
-const PARAMETER_NAME_BYTES_MAX: usize = 48;
-
-fn parameter(facts: &mut Facts, part: &[u8], place: &'static str) {
-    let mut halves = part.splitn(2, |byte| *byte == b'=');
-    let name = halves
-        .next()
-        .and_then(|name| std::str::from_utf8(name).ok())
-        .unwrap_or_default();
-    let value = halves.next().unwrap_or_default();
-    // `filter[name]`, `a.b`: the first part names it.
-    let name = name.split(['[', '%']).next().unwrap_or_default();
-    if name.is_empty() || name.len() > PARAMETER_NAME_BYTES_MAX {
-        return;
-    }
-    let known = matches!(Shape::of(name), Shape::Known | Shape::Version);
-    // What cannot ever be shown needs no room of its own.
-    if !known && !Learnable::is(name) {
-        facts.parameters_others += 1;
-        return;
-    }
-    let shape = std::str::from_utf8(value).map_or(Shape::Text, Shape::value);
-    facts.parameter(name, place, known, shape, 1 << (fnv(value) & 63));
-}
-
-fn fnv(bytes: &[u8]) -> u64 {
-    let hash = bytes.iter().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-    });
-    hash ^ (hash >> 29)
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::sample_call;

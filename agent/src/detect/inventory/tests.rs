@@ -45,6 +45,7 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
             // As if the redactor showed nothing.
             path: "/".into(),
             host: "".into(),
+            credentials: None,
             auth: AuthScheme::None,
             trace_id: None,
             body: BodyFacts::default(),
@@ -64,6 +65,7 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
         anomalies: Vec::new(),
         operation: None,
         data: Vec::new(),
+        third_party: None,
         ambiguous: false,
         loss_overlap: false,
         response_position: None,
@@ -75,6 +77,11 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
             ..Raw::default()
         },
     }
+}
+
+/// For the tests of neighbours.
+pub fn sample_call() -> ApiCall {
+    call_from(2, "GET", "/", 200)
 }
 
 fn see(inventory: &mut Inventory, method: &str, path: &str, status: u16) {

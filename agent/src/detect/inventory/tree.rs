@@ -14,6 +14,8 @@ use smol_str::SmolStr;
 use super::{Limits, Proof};
 use crate::call::{Fhir, Learnable, Segment, Shape};
 
+mod kept;
+
 /// A place, by its index in the tree.
 pub(super) type Place = u32;
 const ROOT: Place = 0;
@@ -47,7 +49,7 @@ const SHOWN_HITS_MIN: u32 = 20;
 const SHOWN_VALUES_MIN: u32 = 8;
 
 /// One place.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Node {
     parent: Place,
     /// The word, or `{id}` and `{name}`. Empty where only its hash is known, after a restart.
@@ -84,6 +86,8 @@ pub(super) struct Tree {
     free: Vec<Place>,
     /// Ends made by calls that proved nothing.
     unproven: usize,
+    /// Words of which only the hash was kept over a restart.
+    hashed: usize,
 }
 
 /// Where a path leads.
@@ -105,6 +109,7 @@ impl Default for Tree {
             }],
             free: Vec::new(),
             unproven: 0,
+            hashed: 0,
         }
     }
 }
@@ -131,6 +136,7 @@ impl Tree {
         evidence: Proof,
         room: usize,
         fhir: bool,
+        hash_of: &dyn Fn(&str) -> SmolStr,
         merges: &mut Merges,
     ) -> Found {
         let mut trail: [Place; SEGMENTS_MAX + 1] = [ROOT; SEGMENTS_MAX + 1];
@@ -150,6 +156,9 @@ impl Tree {
             let resource = fhir && (Fhir::is_type(before) || before == "_history");
             let read = Segment::read(segment, resource);
             before = segment;
+            if self.hashed > 0 && read.shape == Shape::Word {
+                self.recall(place, &read.text, hash_of);
+            }
             let next = match self.follow(place, &read) {
                 Some(next) => next,
                 None => match self.grow(place, &read, evidence, room.saturating_sub(made)) {
@@ -226,10 +235,24 @@ impl Tree {
             if let Some(next) = node.words.get(read.text.as_str()) {
                 return Some(*next);
             }
-            // Among values, a word that is not known here is one of them.
-            return node.folded.then_some(node.value).flatten();
+            // Among values, a word that is not known here is one of them; among numbered ones, one with a number is.
+            let is_numbered =
+                read.shape == Shape::Word && read.text.bytes().any(|byte| byte.is_ascii_digit());
+            return (node.folded || is_numbered).then_some(node.value).flatten();
         }
         node.value
+    }
+
+    /// A word of which only the hash was known gets its text back.
+    fn recall(&mut self, place: Place, text: &SmolStr, hash_of: &dyn Fn(&str) -> SmolStr) {
+        if self.node(place).words.contains_key(text) {
+            return;
+        }
+        if let Some(word) = self.at(place).words.remove(&hash_of(text)) {
+            self.at(place).words.insert(text.clone(), word);
+            self.at(word).text = text.clone();
+            self.hashed -= 1;
+        }
     }
 
     fn grow(
@@ -359,7 +382,7 @@ impl Tree {
                 }
             } {
                 values.extend(group);
-                all |= !half;
+                all = true;
             }
         }
         for group in numbered.values().filter(|group| group.len() >= ALIKE_BUT_NUMBERS) {

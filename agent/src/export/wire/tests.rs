@@ -77,6 +77,7 @@ fn sample() -> ApiCall {
         anomalies: vec![crate::call::Anomaly::BareLineFeed],
         operation: None,
         data: Vec::new(),
+        third_party: None,
         ambiguous: false,
         loss_overlap: false,
         response_position: None,

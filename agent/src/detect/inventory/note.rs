@@ -1,0 +1,199 @@
+//! One call → what is counted of it at its endpoint, and where it belongs: host, operation, exposure.
+//!
+//! Names of parameters that can never be shown are counted and not kept. It must not know how endpoints are found.
+
+use std::net::IpAddr;
+
+use smol_str::{SmolStr, format_smolstr};
+
+use super::{DataFact, Facts, PeerGroup, Proof};
+use crate::call::{Api, ApiCall, CallDirection, Learnable, Segment, Shape};
+use crate::detect::Finding;
+
+pub(in crate::detect) fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private() || address.is_link_local() || (first == 100 && (64..128).contains(&second))
+        }
+        IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
+    }
+}
+
+pub(super) fn exposure(direction: CallDirection, third_party: bool, facts: &Facts) -> &'static str {
+    let public = facts.peers[PeerGroup::ALL
+        .iter()
+        .position(|one| *one == PeerGroup::Public)
+        .unwrap_or_default()];
+    if third_party {
+        return "third-party";
+    }
+    match (direction, public > 0) {
+        (CallDirection::Inbound, true) => "north-south",
+        (CallDirection::Outbound, true) => "third-party",
+        (_, false) => "east-west",
+    }
+}
+
+/// What a server is called by its address, or by `localhost`, is one host: any.
+pub(super) fn host_key(call: &ApiCall, inbound: bool) -> SmolStr {
+    let host = call.raw.host.as_str();
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    if host.is_empty()
+        || host.len() > 253
+        || host == "localhost"
+        || (inbound && bare.parse::<IpAddr>().is_ok())
+    {
+        return SmolStr::default();
+    }
+    SmolStr::new(host)
+}
+
+/// What the redactor shows of it, without the port.
+pub(super) fn shown_host(call: &ApiCall) -> &str {
+    let shown = call.request.host.as_str();
+    match shown.rsplit_once(':') {
+        Some((host, port))
+            if !host.is_empty()
+                && port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => shown,
+    }
+}
+
+/// The operation, where the path does not tell which it is.
+pub(super) fn operation(call: &ApiCall) -> SmolStr {
+    match &call.operation {
+        Some(operation)
+            if matches!(
+                operation.api,
+                Api::GraphQl | Api::Soap | Api::JsonRpc | Api::Hl7v2 | Api::X12
+            ) =>
+        {
+            operation.name.clone()
+        }
+        _ => SmolStr::default(),
+    }
+}
+
+/// Counts a call at its endpoint.
+pub(super) fn note(
+    facts: &mut Facts,
+    call: &ApiCall,
+    findings: &[Finding],
+    denied: bool,
+    at_ns: u64,
+    is_unmatched: bool,
+) {
+    if facts.first_ns == 0 || at_ns < facts.first_ns {
+        facts.first_ns = at_ns;
+    }
+    facts.last_ns = facts.last_ns.max(at_ns);
+    let class = call
+        .response
+        .as_ref()
+        .map_or(0, |response| usize::from(response.status / 100));
+    facts.classes[if class > 5 { 0 } else { class }] += 1;
+    facts.denied += u64::from(denied);
+    facts.auth.add(call.request.auth.as_str(), 1);
+    match &call.flow.tls {
+        None => facts.tls.add("clear", 1),
+        Some(tls) => facts
+            .tls
+            .add(format_smolstr!("{} {}", tls.library, tls.version).trim_end(), 1),
+    }
+    if let Some(remote) = call.flow.remote {
+        facts.addresses |= 1 << (fnv(remote.ip().to_canonical().to_string().as_bytes()) & 63);
+    }
+    let served = match call.direction {
+        CallDirection::Inbound => call.flow.local,
+        CallDirection::Outbound => call.flow.remote,
+    };
+    if let Some(served) = served {
+        facts.ports.add(&format_smolstr!("{}", served.port()), 1);
+    }
+    if let Some(operation) = &call.operation {
+        facts.apis.add(operation.api.as_str(), 1);
+    }
+    for finding in findings {
+        facts.findings.add(&finding.kind, 1);
+    }
+    facts.request_media.add(&call.request.body.media_type, 1);
+    facts.request_bytes.add(call.request.body.bytes_total);
+    if let Some(response) = &call.response {
+        facts.response_media.add(&response.body.media_type, 1);
+        facts.response_bytes.add(response.body.bytes_total);
+        facts
+            .latency_ns
+            .add(response.last_byte_at.since(call.request.head_at));
+    }
+    for data in &call.data {
+        facts.data(DataFact {
+            class: data.class.clone(),
+            group: SmolStr::new_static(data.group),
+            part: data.part,
+            location: data.location.clone(),
+            evidence: data.evidence,
+            calls: 1,
+            count: u64::from(data.count),
+        });
+    }
+    if is_unmatched || Proof::of(call) != Proof::Success {
+        return;
+    }
+    for part in call
+        .raw
+        .query
+        .split(|byte| matches!(byte, b'&' | b';'))
+        .take(PARAMETERS_READ_MAX)
+    {
+        parameter(facts, part, "query");
+    }
+    if let Some(path) = call.raw.path.as_deref().filter(|path| path.contains(';')) {
+        for segment in path.split('/') {
+            let matrix = Segment::read(segment, false).matrix;
+            for part in matrix.split(';').take(PARAMETERS_READ_MAX) {
+                parameter(facts, part.as_bytes(), "matrix");
+            }
+        }
+    }
+}
+
+/// Parameters of one call that are looked at.
+const PARAMETERS_READ_MAX: usize = 64;
+const PARAMETER_NAME_BYTES_MAX: usize = 48;
+
+fn parameter(facts: &mut Facts, part: &[u8], place: &'static str) {
+    let mut halves = part.splitn(2, |byte| *byte == b'=');
+    let name = halves
+        .next()
+        .and_then(|name| std::str::from_utf8(name).ok())
+        .unwrap_or_default();
+    let value = halves.next().unwrap_or_default();
+    // `filter[name]`, `a.b`: the first part names it.
+    let name = name.split(['[', '%']).next().unwrap_or_default();
+    if name.is_empty() || name.len() > PARAMETER_NAME_BYTES_MAX {
+        return;
+    }
+    let known = matches!(Shape::of(name), Shape::Known | Shape::Version);
+    // What cannot ever be shown needs no room of its own.
+    if !known && !Learnable::is(name) {
+        facts.parameters_others += 1;
+        return;
+    }
+    let shape = std::str::from_utf8(value).map_or(Shape::Text, Shape::value);
+    facts.parameter(name, place, known, shape, 1 << (fnv(value) & 63));
+}
+
+fn fnv(bytes: &[u8]) -> u64 {
+    let hash = bytes.iter().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+    });
+    hash ^ (hash >> 29)
+}

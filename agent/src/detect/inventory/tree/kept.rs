@@ -1,0 +1,85 @@
+//! A tree of places as it outlasts a restart, and back.
+//!
+//! It must not know where it is kept; words that may not be shown leave it as hashes alone.
+
+use hashbrown::HashMap;
+use smol_str::SmolStr;
+
+use super::super::KeptPlace;
+use super::{Node, Place, ROOT, Tree};
+
+impl Tree {
+    /// What of it outlasts a restart. Words that may not be shown are kept as what `hash_of` makes of them.
+    pub fn keep(&self, hash_of: &dyn Fn(&str) -> SmolStr) -> Vec<KeptPlace> {
+        let mut numbers = HashMap::new();
+        let mut kept = Vec::with_capacity(self.len());
+        let mut waiting = vec![ROOT];
+        while let Some(place) = waiting.pop() {
+            let node = self.node(place);
+            numbers.insert(place, kept.len() as u32);
+            let shows = self.shows(place);
+            kept.push(KeptPlace {
+                parent: numbers.get(&node.parent).copied().unwrap_or_default(),
+                text: match shows || node.text.starts_with('#') {
+                    true => node.text.clone(),
+                    false => hash_of(&node.text),
+                },
+                is_value: node.is_value,
+                is_known: node.is_known,
+                folded: node.folded,
+                proven: shows && !node.redactor_shows && !node.is_known,
+                hits: node.hits,
+                seen: node.seen,
+                values: node.values,
+                shapes: node.shapes,
+                ends: node.ends.clone(),
+            });
+            waiting.extend(node.words.values());
+            waiting.extend(node.value);
+        }
+        kept
+    }
+
+    /// As it was kept; what does not fit together is left out.
+    pub fn restore(kept: Vec<KeptPlace>) -> Tree {
+        let mut tree = Tree::default();
+        let mut places: Vec<Option<Place>> = Vec::with_capacity(kept.len());
+        for (index, one) in kept.into_iter().enumerate() {
+            let node = Node {
+                text: one.text.clone(),
+                is_value: one.is_value,
+                is_known: one.is_known,
+                folded: one.folded,
+                proven: one.proven,
+                hits: one.hits,
+                seen: one.seen,
+                values: one.values,
+                shapes: one.shapes,
+                ends: one.ends,
+                ..Node::default()
+            };
+            if index == 0 {
+                tree.nodes[0] = Node {
+                    is_known: true,
+                    ..node
+                };
+                places.push(Some(ROOT));
+                continue;
+            }
+            let parent = places.get(one.parent as usize).copied().flatten();
+            let Some(parent) = parent.filter(|parent| !one.is_value || tree.node(*parent).value.is_none())
+            else {
+                places.push(None);
+                continue;
+            };
+            tree.hashed += usize::from(one.text.starts_with('#'));
+            let place = tree.put(Node { parent, ..node });
+            match one.is_value {
+                true => tree.at(parent).value = Some(place),
+                false => drop(tree.at(parent).words.insert(one.text, place)),
+            }
+            places.push(Some(place));
+        }
+        tree
+    }
+}
