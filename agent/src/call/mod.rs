@@ -12,6 +12,7 @@ mod credentials;
 mod data;
 mod endpoint;
 mod facts;
+mod grpc;
 mod mllp;
 mod open;
 mod operation;

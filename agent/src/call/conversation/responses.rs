@@ -168,7 +168,7 @@ impl Conversation {
         open.answered_at(at);
         match event {
             Event::Body(bytes) => open.add_response_body(bytes, cx),
-            Event::Missed(bytes) => open.response_body.miss(bytes),
+            Event::Missed(bytes) => open.miss_response_body(bytes),
             Event::Anomaly(anomaly) => open.note(anomaly),
             Event::End if open.switching && self.upgrades => self.upgrade(at, cx),
             Event::End if open.switching => {
