@@ -13,6 +13,7 @@ mod data;
 mod endpoint;
 mod facts;
 mod grpc;
+mod messages;
 mod mllp;
 mod open;
 mod operation;
@@ -29,8 +30,8 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
-pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::content::{Container, Content, ContentLimits, Field, Format, Sink, ValueType, Visited};
+pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::data::{Data, Evidence, Part};
 pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
@@ -90,7 +91,8 @@ pub enum CallState {
     Gap,
     /// No response within the configured time.
     TimedOut,
-    /// The response turned the connection into something else (CONNECT, 101).
+    /// The response turned the connection into something else (CONNECT, 101); or a whole message of WebSocket, to which there
+    /// is no answer.
     Switched,
     /// The gate kept the request from its receiver.
     Stopped,

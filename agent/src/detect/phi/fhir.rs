@@ -162,8 +162,15 @@ impl Element {
             b"extension" => Extension,
             b"valueString" => ValueString,
             b"valueDate" | b"valueDateTime" => ValueDate,
-            b"medicationCodeableConcept" | b"vaccineCode" | b"productOrService" | b"diagnosisCodeableConcept"
-            | b"procedureCodeableConcept" | b"concept" | b"valueCodeableConcept" | b"substance" | b"manifestation"
+            b"medicationCodeableConcept"
+            | b"vaccineCode"
+            | b"productOrService"
+            | b"diagnosisCodeableConcept"
+            | b"procedureCodeableConcept"
+            | b"concept"
+            | b"valueCodeableConcept"
+            | b"substance"
+            | b"manifestation"
             | b"medication" => Clinical,
             b"reasonCode" | b"reason" | b"reasonReference" => Reason,
             _ if KNOWN.contains(&name) => Known,

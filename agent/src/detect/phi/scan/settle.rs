@@ -113,7 +113,10 @@ impl Walk {
         let wanted = |element| matches!(element, Element::Code | Element::Clinical | Element::Reason);
         let clinical = resource == Resource::None || wanted(around) || wanted(inner);
         let about = owner == Owner::Patient || resource == Resource::None;
-        if about && clinical && let Some(class) = fhir::code_system(&system, resource) {
+        if about
+            && clinical
+            && let Some(class) = fhir::code_system(&system, resource)
+        {
             let key = self.keys.get(b"code", &self.literals);
             self.hit(
                 class as ClassId,
@@ -194,7 +197,9 @@ impl Walk {
             let is = match (owner, personal) {
                 (Owner::Patient, _) => true,
                 (Owner::Person, _) | (_, Personal::Contact) if is_name && whole => looks_like_person(&value),
-                (Owner::Person, _) => personal > Personal::No || (is_name && name != b"given" && looks_like_name(&value)),
+                (Owner::Person, _) => {
+                    personal > Personal::No || (is_name && name != b"given" && looks_like_name(&value))
+                }
                 (_, Personal::Yes) => !whole || looks_like_name(&value),
                 (_, Personal::Contact) => true,
                 (_, Personal::No) => false,
