@@ -27,26 +27,19 @@ pub const STORIES: &[Story] = &[
 
 const CALLS: usize = 200;
 
-/// One curl process that asks for all of them over as few connections as it can, in TLS at once.
-fn curl(world: &World, url: &str, ca: Option<&Path>, ids: &[String]) -> Result {
-    // In clear this curl cannot do it in parallel.
-    let mut config = String::from(match ca {
-        Some(_) => "parallel\nparallel-max = 100\n",
-        None => "",
-    });
+/// One curl process that asks for all of them at once, over as few connections as it can.
+fn curl(world: &World, url: &str, ca: &Path, ids: &[String]) -> Result {
+    let mut config = String::from("parallel\nparallel-max = 100\n");
     for (index, id) in ids.iter().enumerate() {
         if index > 0 {
             config.push_str("next\n");
         }
         config.push_str(&format!(
             "url = \"{url}\"\nheader = \"{}\"\nsilent\nshow-error\noutput = \"/dev/null\"\nmax-time = 30\nnoproxy = \"*\"\n\
-             write-out = \"%{{http_version}} %{{http_code}}\\n\"\n",
-            traceparent(id)
+             write-out = \"%{{http_version}} %{{http_code}}\\n\"\nhttp2\ncacert = \"{}\"\n",
+            traceparent(id),
+            ca.display()
         ));
-        match ca {
-            Some(ca) => config.push_str(&format!("http2\ncacert = \"{}\"\n", ca.display())),
-            None => config.push_str("http2-prior-knowledge\n"),
-        }
     }
     let file = world.write("curl-http2.conf", config)?;
     let told = Start::new(world, Place::Inside, program("curl")?)
@@ -60,6 +53,43 @@ fn curl(world: &World, url: &str, ca: Option<&Path>, ids: &[String]) -> Result {
         ids.len()
     );
     Ok(())
+}
+
+/// A client of node on one connection in clear: it asks for all at once; or, with a file's name, once for nothing that
+/// counts, and for the others one after the other when that file is there.
+const CLIENT: &str = r#"
+const http2 = require("http2"), fs = require("fs");
+const [port, list, go] = process.argv.slice(2);
+const ids = list.split(",");
+const session = http2.connect(`http://127.0.0.1:${port}`);
+session.on("error", error => { console.error(error); process.exit(1); });
+const ask = id => new Promise((resolve, reject) => {
+  const stream = session.request({
+    ":path": "/fhir/Patient/1044?_summary=true", "traceparent": `00-${id}-b7ad6b7169203331-01`, "x-kept": "in the table",
+  });
+  stream.on("response", head => { stream.resume(); stream.on("end", () => resolve(head[":status"])); });
+  stream.on("error", reject);
+  stream.end();
+});
+(async () => {
+  if (go) {
+    await ask("0".repeat(31) + "1");
+    fs.writeFileSync(go + ".ready", "");
+    while (!fs.existsSync(go)) await new Promise(later => setTimeout(later, 10));
+    for (const id of ids) console.log(await ask(id));
+  } else {
+    for (const status of await Promise.all(ids.map(ask))) console.log(status);
+  }
+  session.close();
+})();
+"#;
+
+fn node<'a>(world: &'a World, port: u16, ids: &[String]) -> Result<Start<'a>> {
+    let script = world.write("client.js", CLIENT)?;
+    Ok(Start::new(world, Place::Inside, program("node")?)
+        .name("node")
+        .arg(script)
+        .args([port.to_string(), ids.join(",")]))
 }
 
 /// nginx with two more ports that speak HTTP/2: in clear, and in TLS.
@@ -98,20 +128,26 @@ fn streams(tls: bool) -> Result {
         agent.wait_library(system_libssl()?)?;
     }
     let ids = trace_ids(CALLS);
-    let (scheme, port) = if tls {
-        ("https", edge.tls)
+    let name = if tls { "curl" } else { "node" };
+    if tls {
+        let url = format!("https://127.0.0.1:{}/fhir/Patient/1044?_summary=true", edge.tls);
+        curl(&world, &url, &authority.ca, &ids)?;
     } else {
-        ("http", edge.clear)
-    };
-    let url = format!("{scheme}://127.0.0.1:{port}/fhir/Patient/1044?_summary=true");
-    curl(&world, &url, tls.then_some(authority.ca.as_path()), &ids)?;
-    let (curl_exe, nginx_exe, python_exe) =
-        (executable("curl")?, executable("nginx")?, executable("python3")?);
+        let told = node(&world, edge.clear, &ids)?.run()?;
+        let right = told.lines().filter(|line| line.trim() == "200").count();
+        ensure!(
+            right == ids.len(),
+            "{right} of {} calls were answered: {told}",
+            ids.len()
+        );
+    }
+    let (client_exe, nginx_exe, python_exe) =
+        (executable(name)?, executable("nginx")?, executable("python3")?);
     let workers = edge.nginx.workers()?;
     let app_pid = [edge.app.process.pid()];
     let client = Side {
         direction: "outbound",
-        exe: &curl_exe,
+        exe: &client_exe,
         pids: &[],
         tls,
         method: "GET",
@@ -172,7 +208,9 @@ fn a_denied_stream() -> Result {
         let ids = trace_ids(2);
         let url = |path: &str| format!("{scheme}://127.0.0.1:{port}{path}");
         let ca = tls.then_some(authority.ca.as_path());
-        curl(&world, &url("/fhir/Patient/1"), ca, &ids[..1])?;
+        if let Some(ca) = ca {
+            curl(&world, &url("/fhir/Patient/1"), ca, &ids[..1])?;
+        }
         let answer = world.path("denied.bin");
         let mut start = Start::new(&world, Place::Inside, program("curl")?)
             .args(["-q", "--silent", "--max-time", "10", "--noproxy", "*", "--output"])
@@ -224,40 +262,13 @@ fn a_denied_stream() -> Result {
     Ok(())
 }
 
-/// A client of node that asks once before the agent runs and, on the same connection, again and again when it is told to.
-const CLIENT: &str = r#"
-const http2 = require("http2"), fs = require("fs");
-const [port, ids, go] = process.argv.slice(2);
-const session = http2.connect(`http://127.0.0.1:${port}`);
-session.on("error", error => { console.error(error); process.exit(1); });
-const ask = (path, id) => new Promise((resolve, reject) => {
-  const stream = session.request({ ":path": path, "traceparent": `00-${id}-b7ad6b7169203331-01`, "x-kept": "in the table" });
-  stream.on("response", head => { stream.resume(); stream.on("end", () => resolve(head[":status"])); });
-  stream.on("error", reject);
-  stream.end();
-});
-(async () => {
-  await ask("/fhir/Patient/1", "0".repeat(31) + "1");
-  fs.writeFileSync(go + ".ready", "");
-  while (!fs.existsSync(go)) await new Promise(later => setTimeout(later, 10));
-  for (const id of ids.split(",")) console.log(await ask("/fhir/Patient/1", id));
-  session.close();
-})();
-"#;
-
 fn streams_of_a_connection_joined_late() -> Result {
     let world = World::new()?;
     let authority = Authority::new(&world)?;
     let edge = edge(&world, &authority)?;
     let ids = trace_ids(20);
     let go = world.path("go");
-    let script = world.write("late.js", CLIENT)?;
-    let mut client = Start::new(&world, Place::Inside, program("node")?)
-        .name("late")
-        .arg(script)
-        .args([edge.clear.to_string(), ids.join(",")])
-        .arg(&go)
-        .spawn()?;
+    let mut client = node(&world, edge.clear, &ids)?.arg(&go).spawn()?;
     let ready = world.path("go.ready");
     client.wait_until("the client has asked once", || Ok(ready.exists()))?;
     let mut agent = Agent::start(&world, |_| {})?;

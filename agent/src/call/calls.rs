@@ -6,7 +6,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use super::conversation::{Context, Conversation, Ended};
+use super::conversation::{Context, Conversation, Ended, Successor};
+use super::messages::Messages;
 use super::mllp::Mllp;
 use super::redact::Redactor;
 use super::streams::Streams;
@@ -17,9 +18,19 @@ use crate::flow::Item;
 enum Known {
     Http(Box<Conversation>),
     Streams(Box<Streams>),
+    Messages(Box<Messages>),
     Mllp(Box<Mllp>),
     /// Some other protocol: remembered, so that its bytes are not looked at again.
     Other,
+}
+
+impl From<Successor> for Known {
+    fn from(successor: Successor) -> Self {
+        match successor {
+            Successor::Streams(streams) => Known::Streams(streams),
+            Successor::Messages(messages) => Known::Messages(messages),
+        }
+    }
 }
 
 impl Known {
@@ -27,6 +38,7 @@ impl Known {
         match self {
             Known::Http(conversation) => conversation.info(flow),
             Known::Streams(streams) => streams.info(flow),
+            Known::Messages(messages) => messages.info(flow),
             Known::Mllp(mllp) => mllp.info(flow),
             Known::Other => {}
         }
@@ -36,11 +48,12 @@ impl Known {
         match self {
             Known::Http(mut conversation) => {
                 conversation.end(at, how, cx);
-                if let Some(mut streams) = conversation.take_successor() {
-                    streams.end(at, how, cx);
+                if let Some(successor) = conversation.take_successor() {
+                    Known::from(successor).end(at, how, cx);
                 }
             }
             Known::Streams(mut streams) => streams.end(at, how, cx),
+            Known::Messages(mut messages) => messages.end(at, how, cx),
             Known::Mllp(mut mllp) => mllp.end(at, how, cx),
             Known::Other => {}
         }
@@ -127,8 +140,8 @@ impl Calls {
                 match known {
                     Known::Http(conversation) => {
                         conversation.piece(piece, &mut context);
-                        if let Some(streams) = conversation.take_successor() {
-                            *known = Known::Streams(streams);
+                        if let Some(successor) = conversation.take_successor() {
+                            *known = Known::from(successor);
                         } else if let Some(piece) = conversation.take_mllp() {
                             let mut mllp = Box::new(Mllp::new(piece.flow.clone()));
                             mllp.piece(piece, &mut context);
@@ -138,6 +151,7 @@ impl Calls {
                         }
                     }
                     Known::Streams(streams) => streams.piece(piece, &mut context),
+                    Known::Messages(messages) => messages.piece(piece, &mut context),
                     Known::Mllp(mllp) => {
                         let flow = piece.flow.clone();
                         mllp.piece(piece, &mut context);
@@ -181,7 +195,7 @@ impl Calls {
                 match known {
                     Some(Known::Http(conversation)) => conversation.stopped(stopped, &mut context),
                     // Nobody here takes it up when it comes, so it is told as it is.
-                    Some(Known::Streams(_) | Known::Mllp(_) | Known::Other) | None => {
+                    Some(_) | None => {
                         let mut alone = fresh();
                         alone.stopped(stopped, &mut context);
                         alone.end(at, Ended::Unwatched, &mut context);
@@ -194,15 +208,15 @@ impl Calls {
                     match known {
                         Known::Http(conversation) => {
                             conversation.tick(at, &mut context);
-                            if let Some(streams) = conversation.take_successor() {
-                                *known = Known::Streams(streams);
+                            if let Some(successor) = conversation.take_successor() {
+                                *known = Known::from(successor);
                             } else if conversation.is_over() {
                                 self.scratch.push_back(*id);
                             }
                         }
                         Known::Streams(streams) => streams.tick(at, &mut context),
                         Known::Mllp(mllp) => mllp.tick(at, &mut context),
-                        Known::Other => {}
+                        Known::Messages(_) | Known::Other => {}
                     }
                 }
                 for id in self.scratch.drain(..) {
@@ -234,17 +248,15 @@ impl Calls {
     /// Calls that have not ended.
     pub fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
         self.conversations.values().flat_map(|known| {
-            let (conversation, streams, mllp) = match known {
-                Known::Http(conversation) => (Some(conversation.open_calls()), None, None),
-                Known::Streams(streams) => (None, Some(streams.open_calls()), None),
-                Known::Mllp(mllp) => (None, None, Some(mllp.open_calls())),
-                Known::Other => (None, None, None),
-            };
-            conversation
-                .into_iter()
-                .flatten()
-                .chain(streams.into_iter().flatten())
-                .chain(mllp.into_iter().flatten())
+            let mut open: Vec<&ApiCall> = Vec::new();
+            match known {
+                Known::Http(conversation) => open.extend(conversation.open_calls()),
+                Known::Streams(streams) => open.extend(streams.open_calls()),
+                Known::Messages(messages) => open.extend(messages.open_calls()),
+                Known::Mllp(mllp) => open.extend(mllp.open_calls()),
+                Known::Other => {}
+            }
+            open
         })
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use super::messages::Messages;
 use super::open::{Answer, Open};
 use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
@@ -51,6 +52,29 @@ pub(super) enum Ended {
     Forgotten,
     /// The agent ends; the flow goes on.
     Unwatched,
+}
+
+/// What a connection becomes that was HTTP/1.
+pub(super) enum Successor {
+    Streams(Box<Streams>),
+    Messages(Box<Messages>),
+}
+
+impl Successor {
+    fn piece(&mut self, piece: Piece, cx: &mut Context<'_>) {
+        match self {
+            Successor::Streams(streams) => streams.piece(piece, cx),
+            Successor::Messages(messages) => messages.piece(piece, cx),
+        }
+    }
+}
+
+/// What an answer says that follows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    Http2,
+    WebSocket,
+    Unknown,
 }
 
 enum Side {
@@ -125,10 +149,10 @@ pub(super) struct Conversation {
     decided: Option<Stopped>,
     /// Requests that have their whole answers.
     answered: u32,
-    /// The answer in progress makes the connection HTTP/2.
-    upgrades: bool,
+    /// What the answer in progress makes of the connection.
+    upgrades: Upgrade,
     /// What the connection is from here on.
-    successor: Option<Box<Streams>>,
+    successor: Option<Successor>,
     over: bool,
     /// It is in MLLP: what has come of it, for whoever reads that.
     mllp: Option<Piece>,
@@ -158,7 +182,7 @@ impl Conversation {
             proxied: false,
             decided: None,
             answered: 0,
-            upgrades: false,
+            upgrades: Upgrade::Unknown,
             successor: None,
             over: false,
             mllp: None,
@@ -186,7 +210,7 @@ impl Conversation {
     }
 
     /// The connection is another protocol from here on.
-    pub(super) fn take_successor(&mut self) -> Option<Box<Streams>> {
+    pub(super) fn take_successor(&mut self) -> Option<Successor> {
         self.successor.take()
     }
 
@@ -464,7 +488,7 @@ impl Conversation {
         self.abandon();
         streams.pieces(pieces, cx);
         streams.pieces(waiting, cx);
-        self.successor = Some(Box::new(streams));
+        self.successor = Some(Successor::Streams(Box::new(streams)));
     }
 
     /// What follows is not for us.

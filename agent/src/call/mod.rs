@@ -12,6 +12,8 @@ mod credentials;
 mod data;
 mod endpoint;
 mod facts;
+mod grpc;
+mod messages;
 mod mllp;
 mod open;
 mod operation;
@@ -91,7 +93,8 @@ pub enum CallState {
     Gap,
     /// No response within the configured time.
     TimedOut,
-    /// The response turned the connection into something else (CONNECT, 101).
+    /// The response turned the connection into something else (CONNECT, 101); or a whole message of WebSocket, to which there
+    /// is no answer.
     Switched,
     /// The gate kept the request from its receiver.
     Stopped,

@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 use super::body::Body;
 use super::conversation::Context;
 use super::facts::{self, Told};
+use super::grpc::Grpc;
 use super::{ApiCall, CallDirection, CallId, CallState, Phase, Protocol, Response, semantics};
 use crate::capture::{Direction, FlowId, KernelTime};
 use crate::decode::{Anomaly, AnswerTo, Head};
@@ -58,6 +59,7 @@ pub(super) struct Open {
     pub reported: bool,
     /// Bytes of its bodies in the shared budget.
     kept_bytes: usize,
+    grpc: Option<Box<Grpc>>,
 }
 
 impl Open {
@@ -71,7 +73,8 @@ impl Open {
         cx: &Context<'_>,
     ) -> Self {
         let socket = matches!(piece.flow.id, FlowId::Socket(_));
-        Open {
+        let grpc = Grpc::of(&told.raw.request_headers);
+        let mut open = Open {
             call: ApiCall {
                 id: call_id(cx.boot_id, piece, position),
                 direction,
@@ -106,6 +109,16 @@ impl Open {
             gap: false,
             reported: false,
             kept_bytes: 0,
+            grpc,
+        };
+        open.tell_grpc();
+        open
+    }
+
+    /// What it does in the words of gRPC.
+    fn tell_grpc(&mut self) {
+        if let Some(grpc) = &self.grpc {
+            self.call.operation = Some(Box::new(grpc.operation(&self.call)));
         }
     }
 
@@ -117,11 +130,17 @@ impl Open {
     }
 
     pub(super) fn add_request_body(&mut self, bytes: Bytes, cx: &mut Context<'_>) {
+        if let Some(grpc) = &mut self.grpc {
+            grpc.request_body(&bytes);
+        }
         let kept = add(&mut self.request_body, bytes, self.reported, cx);
         self.kept_bytes += kept;
     }
 
     pub(super) fn add_response_body(&mut self, bytes: Bytes, cx: &mut Context<'_>) {
+        if let Some(grpc) = &mut self.grpc {
+            grpc.response_body(&bytes);
+        }
         let kept = add(&mut self.response_body, bytes, self.reported, cx);
         self.kept_bytes += kept;
     }
@@ -138,6 +157,22 @@ impl Open {
         self.kept_bytes += kept;
     }
 
+    /// So many bytes of the request's body were not captured.
+    pub(super) fn miss_request_body(&mut self, bytes: u64) {
+        self.request_body.miss(bytes);
+        if let Some(grpc) = &mut self.grpc {
+            grpc.request_missed(bytes);
+        }
+    }
+
+    /// So many bytes of the answer's body were not captured.
+    pub(super) fn miss_response_body(&mut self, bytes: u64) {
+        self.response_body.miss(bytes);
+        if let Some(grpc) = &mut self.grpc {
+            grpc.response_missed(bytes);
+        }
+    }
+
     /// The request is whole, or as much of it as will come.
     pub(super) fn end_request(&mut self, at: KernelTime, cut: bool, cx: &mut Context<'_>) {
         if cut {
@@ -150,6 +185,7 @@ impl Open {
         self.call.request.ended_at = at;
         self.call.request.body = self.request_body.facts(self.request_media_type.clone());
         self.call.raw.request_body = self.request_body.bytes();
+        self.tell_grpc();
         semantics::tell(Phase::Request, &mut self.call, cx.redactor);
         (cx.out)(Phase::Request, &mut self.call);
     }
@@ -187,6 +223,9 @@ impl Open {
     }
 
     pub(super) fn set_response_headers(&mut self, headers: Vec<(Bytes, Bytes)>) {
+        if let Some(grpc) = &mut self.grpc {
+            grpc.answered(&headers);
+        }
         if !self.reported {
             self.call.raw.response_headers = headers;
         }
@@ -217,6 +256,7 @@ impl Open {
             return;
         }
         self.reported = true;
+        self.tell_grpc();
         let call = &mut self.call;
         call.state = state;
         call.loss_overlap |= self.gap || cx.lost_at.is_some_and(|lost_at| lost_at >= call.request.head_at);

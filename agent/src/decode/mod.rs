@@ -10,6 +10,7 @@ mod mllp;
 mod proxy;
 mod scan;
 mod sniff;
+mod websocket;
 
 use bytes::Bytes;
 
@@ -19,6 +20,7 @@ pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
 pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
+pub use self::websocket::{Said, WebSocketDecoder};
 
 /// What a decoder may hold.
 #[derive(Clone, Copy, Debug)]

@@ -107,7 +107,7 @@ impl Conversation {
         };
         match event {
             Event::Body(bytes) => open.add_request_body(bytes, cx),
-            Event::Missed(bytes) => open.request_body.miss(bytes),
+            Event::Missed(bytes) => open.miss_request_body(bytes),
             Event::Anomaly(anomaly) => open.note(anomaly),
             Event::End | Event::Broken(_) => {
                 if event == Event::Broken(Broken::Gap) {

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Context, Conversation, Ended, Side, is_loss, length_of};
+use super::{Context, Conversation, Ended, Side, Successor, Upgrade, is_loss, length_of};
 use crate::call::CallState;
+use crate::call::messages::Messages;
 use crate::call::open::{Answer, Open};
 use crate::call::streams::Streams;
 use crate::capture::KernelTime;
@@ -168,9 +169,9 @@ impl Conversation {
         open.answered_at(at);
         match event {
             Event::Body(bytes) => open.add_response_body(bytes, cx),
-            Event::Missed(bytes) => open.response_body.miss(bytes),
+            Event::Missed(bytes) => open.miss_response_body(bytes),
             Event::Anomaly(anomaly) => open.note(anomaly),
-            Event::End if open.switching && self.upgrades => self.upgrade(at, cx),
+            Event::End if open.switching && self.upgrades == Upgrade::Http2 => self.upgrade(at, cx),
             Event::End if open.switching => {
                 open.answer = Answer::Done(CallState::Switched);
                 self.switch(cx);
@@ -218,7 +219,10 @@ impl Conversation {
         let open = &mut self.open[index];
         open.begin_answer(status, &head, started_at, piece.at);
         open.switching = head.framing == Framing::Switched;
-        self.upgrades = status == 101 && is_h2c(&head.headers);
+        self.upgrades = match status {
+            101 => upgrade(&head.headers),
+            _ => Upgrade::Unknown,
+        };
         open.set_response_headers(head.headers);
         let (declined, paused) = (
             !open.request_done,
@@ -266,20 +270,10 @@ impl Conversation {
         let later = std::mem::take(&mut self.requests_waiting);
         let answers = std::mem::take(&mut self.responses_waiting);
         self.switch(cx);
-        // Requests of HTTP/1 beside it have no answers to come.
-        for mut other in std::mem::take(&mut self.open) {
-            if !other.request_done {
-                other.end_request(at, true, cx);
-            }
-            let state = match other.answer {
-                Answer::Done(state) => state,
-                _ => CallState::Closed,
-            };
-            other.report(state, cx);
-        }
+        self.end_others(cx);
         self.responses_waiting = answers;
         streams.pieces(later, cx);
-        self.successor = Some(Box::new(streams));
+        self.successor = Some(Successor::Streams(Box::new(streams)));
     }
 
     /// The rest of the chunk that switched protocols, and what waits behind it, is the successor's.
@@ -289,20 +283,61 @@ impl Conversation {
             if length_of(&rest) > 0 {
                 successor.piece(rest, cx);
             }
-            successor.pieces(waiting, cx);
+            for piece in waiting {
+                successor.piece(piece, cx);
+            }
+        }
+    }
+
+    /// Requests of HTTP/1 beside an upgraded one have no answers to come.
+    fn end_others(&mut self, cx: &mut Context<'_>) {
+        for mut other in std::mem::take(&mut self.open) {
+            if !other.request_done {
+                other.end_request(other.last_at(), true, cx);
+            }
+            let state = match other.answer {
+                Answer::Done(state) => state,
+                _ => CallState::Closed,
+            };
+            other.report(state, cx);
         }
     }
 
     /// Another protocol takes the connection over.
     pub(super) fn switch(&mut self, cx: &mut Context<'_>) {
+        let opener = self.open.iter().rfind(|open| open.switching);
+        let messages = match (opener, self.requests, self.upgrades) {
+            (Some(open), Some(requests), Upgrade::WebSocket) => Some(Messages::new(
+                &open.call,
+                requests,
+                &open.call.raw.response_headers,
+            )),
+            _ => None,
+        };
+        let later = std::mem::take(&mut self.requests_waiting);
+        let answers = std::mem::take(&mut self.responses_waiting);
         self.abandon();
         self.settle(cx);
+        let Some(mut messages) = messages else { return };
+        self.end_others(cx);
+        cx.stats.flows_websocket += 1;
+        for piece in later {
+            messages.piece(piece, cx);
+        }
+        self.responses_waiting = answers;
+        self.successor = Some(Successor::Messages(Box::new(messages)));
     }
 }
 
-/// The answer to an upgrade says that it is done.
-fn is_h2c(headers: &[(Bytes, Bytes)]) -> bool {
-    headers
+/// What the answer to an upgrade says.
+fn upgrade(headers: &[(Bytes, Bytes)]) -> Upgrade {
+    let value = headers
         .iter()
-        .any(|(name, value)| name.as_ref() == b"upgrade" && value.trim_ascii().eq_ignore_ascii_case(b"h2c"))
+        .find(|(name, _)| name.as_ref() == b"upgrade")
+        .map(|(_, value)| value.trim_ascii().to_ascii_lowercase());
+    match value.as_deref() {
+        Some(b"h2c") => Upgrade::Http2,
+        Some(b"websocket") => Upgrade::WebSocket,
+        _ => Upgrade::Unknown,
+    }
 }

@@ -186,7 +186,7 @@ impl Table {
         };
         match event {
             Event::Body(bytes) => open.add_request_body(bytes, cx),
-            Event::Missed(bytes) => open.request_body.miss(bytes),
+            Event::Missed(bytes) => open.miss_request_body(bytes),
             Event::Anomaly(Anomaly::UnknownFields) => {}
             Event::Anomaly(anomaly) => open.note(anomaly),
             Event::End | Event::Broken(_) => {
@@ -270,7 +270,7 @@ impl Table {
                 open.answered_at(at);
                 match event {
                     Event::Body(bytes) => open.add_response_body(bytes, cx),
-                    Event::Missed(bytes) => open.response_body.miss(bytes),
+                    Event::Missed(bytes) => open.miss_response_body(bytes),
                     Event::Anomaly(Anomaly::UnknownFields) => {}
                     Event::Anomaly(anomaly) => open.note_of_response(anomaly),
                     Event::End => {

@@ -382,3 +382,101 @@ fn inside_tls_it_is_the_same() {
         (None, None)
     );
 }
+
+fn grpc_message(flags: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[flags][..], &(bytes.len() as u32).to_be_bytes(), bytes].concat()
+}
+
+fn operation(call: &ApiCall) -> String {
+    let operation = call.operation.as_ref().expect("an operation");
+    let details: Vec<_> = operation
+        .details
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    format!(
+        "{} {} {}",
+        operation.api.as_str(),
+        operation.name,
+        details.join(" ")
+    )
+}
+
+#[test]
+fn grpc_has_messages_and_a_status() {
+    let mut scene = begun();
+    let mut ask = head("POST", "/grpc.health.v1.Health/Check");
+    ask.extend(block(&[
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("grpc-encoding", "gzip"),
+    ]));
+    scene.received(frame(1, END_HEADERS, 1, &ask));
+    scene.received(data(
+        1,
+        &[grpc_message(1, b"packed"), grpc_message(0, b"x")].concat(),
+        true,
+    ));
+    scene.sent(frame(
+        1,
+        END_HEADERS,
+        1,
+        &block(&[(":status", "200"), ("content-type", "application/grpc")]),
+    ));
+    let answer = [grpc_message(0, b"one"), grpc_message(0, b"three")].concat();
+    scene
+        .sent(data(1, &answer[..6], false))
+        .sent(data(1, &answer[6..], false));
+    scene.sent(frame(
+        1,
+        END_HEADERS | END_STREAM,
+        1,
+        &block(&[("grpc-status", "5"), ("grpc-message", "Zebulon")]),
+    ));
+    scene.close(false);
+    assert_eq!(
+        operation(&scene.ended[0]),
+        "grpc grpc.health.v1.Health/Check request-messages=2 request-message-bytes=7 response-messages=2 \
+         response-message-bytes=8 request-compression=gzip status=NOT_FOUND"
+    );
+    // An answer of trailers alone, and names that nobody knows.
+    let mut scene = begun();
+    let mut ask = head("POST", "/acme.Zebulon/GetSmith");
+    ask.extend(block(&[("content-type", "application/grpc+proto")]));
+    scene.received(frame(1, END_HEADERS | END_STREAM, 1, &ask));
+    scene.sent(frame(
+        1,
+        END_HEADERS | END_STREAM,
+        1,
+        &block(&[
+            (":status", "200"),
+            ("content-type", "application/grpc"),
+            ("grpc-status", "12"),
+        ]),
+    ));
+    scene.close(false);
+    assert_eq!(
+        operation(&scene.ended[0]),
+        "grpc {name}/{name} request-messages=0 request-message-bytes=0 response-messages=0 response-message-bytes=0 \
+         status=UNIMPLEMENTED"
+    );
+}
+
+#[test]
+fn grpc_web_comes_in_http1_as_well() {
+    let mut scene = Scene::server();
+    scene.received(
+        "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/grpc-web-text\r\n\
+         Content-Length: 12\r\n\r\nAAAAAAJoaQ==",
+    );
+    scene.sent(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web-text\r\nContent-Length: 40\r\n\r\n\
+         AAAAAAJoaQ==gAAAAA9ncnBjLXN0YXR1czowDQo=",
+    );
+    scene.close(false);
+    assert_eq!(
+        operation(&scene.ended[0]),
+        "grpc-web grpc.health.v1.Health/Check request-messages=1 request-message-bytes=2 response-messages=1 \
+         response-message-bytes=2 status=OK"
+    );
+}
