@@ -135,10 +135,10 @@ pub struct Jwt {
     #[prost(string, tag = "3")]
     pub audience: ::prost::alloc::string::String,
     /// Seconds since 1970; 0: not said.
-    #[prost(int64, tag = "4")]
-    pub expires_s: i64,
-    #[prost(int64, tag = "5")]
-    pub lifetime_s: i64,
+    #[prost(uint64, tag = "4")]
+    pub expires_s: u64,
+    #[prost(uint64, tag = "5")]
+    pub lifetime_s: u64,
     /// Those of known grammar; others are `other`.
     #[prost(string, repeated, tag = "6")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,

@@ -314,8 +314,8 @@ struct JwtJson<'a> {
     alg: Option<&'a str>,
     issuer: Option<&'a str>,
     audience: Option<&'a str>,
-    expires_s: Option<i64>,
-    lifetime_s: Option<i64>,
+    expires_s: Option<u64>,
+    lifetime_s: Option<u64>,
     scopes: &'a [String],
 }
 

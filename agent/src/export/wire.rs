@@ -115,6 +115,12 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
 
 fn credentials(credentials: &Credentials) -> v1::Credentials {
     let (service, region) = credentials.aws.clone().unwrap_or_default();
+    // What ends before it begins, or before 1970, is told as not said.
+    let seconds = |seconds: Option<i64>| {
+        seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(0)
+    };
     v1::Credentials {
         principal: credentials.principal.as_deref().unwrap_or_default().to_owned(),
         principal_kind: credentials.principal_kind.to_owned(),
@@ -125,8 +131,8 @@ fn credentials(credentials: &Credentials) -> v1::Credentials {
             alg: jwt.alg.to_string(),
             issuer: jwt.issuer.to_string(),
             audience: jwt.audience.to_string(),
-            expires_s: jwt.expires.unwrap_or(0),
-            lifetime_s: jwt.lifetime_s.unwrap_or(0),
+            expires_s: seconds(jwt.expires),
+            lifetime_s: seconds(jwt.lifetime_s),
             scopes: jwt.scopes.iter().map(ToString::to_string).collect(),
         }),
         aws_service: service.to_string(),

@@ -47,6 +47,7 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
             host: "".into(),
             credentials: None,
             auth: AuthScheme::None,
+            credentials: None,
             trace_id: None,
             body: BodyFacts::default(),
             query_parameters: 0,
