@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 mod gate;
 #[path = "../../tests/fuzz/targets/http1.rs"]
 mod http1;
+#[path = "../../tests/fuzz/targets/mllp.rs"]
+mod mllp;
 #[path = "../../tests/fuzz/targets/policy.rs"]
 mod policy;
 #[path = "../../tests/fuzz/targets/record.rs"]
@@ -248,6 +250,108 @@ fn http1_survives() {
         b"0\r\n\r\n",
     ];
     check("http1", http1::run, &seeds, words, 1);
+}
+
+/// Messages of HL7 with the marks that end them, and acknowledgements.
+fn hl7() -> (Vec<Vec<u8>>, Vec<u8>) {
+    let mut messages: Vec<Vec<u8>> = vec![
+        b"\x0bFHS|^~\\&|A\rBHS|^~\\&|A\rMSH|^~\\&|A|B|C|D|1||ADT^A01|1|P|2.5\rPID|1||5^^^M\rBTS|1\rFTS|1\r\x1c\r".to_vec(),
+        b"\x0bMSH#*~!&#A#B###1##ORU*R01#2#P#2.3##AL#AL\rOBX#1#TX#!F!!X41!\r\x1c\r\x0bMSH|^~\\&|||||||QBP^Q22|3\r".to_vec(),
+    ];
+    for text in files(&folder("corpus/hl7v2")) {
+        if text.starts_with(b"MSH") {
+            let text: Vec<u8> = text
+                .iter()
+                .map(|byte| if *byte == b'\n' { b'\r' } else { *byte })
+                .collect();
+            messages.push([b"\x0b", &text[..text.len().min(700)], b"\x1c\r"].concat());
+        }
+    }
+    assert!(messages.len() > 4, "the corpus is not whole");
+    let answers = ["AA|1", "CA|2", "AE|MSG00001", "AA|2", "AR|"]
+        .iter()
+        .flat_map(|answer| format!("\x0bMSH|^~\\&|||||||ACK|9\rMSA|{answer}\r\x1c\r").into_bytes())
+        .collect();
+    (messages, answers)
+}
+
+const HL7_WORDS: &[&[u8]] = &[
+    b"\x0b",
+    b"\x1c",
+    b"\x1c\r",
+    b"\x1c\n",
+    b"\x0bMSH|^~\\&|",
+    b"\x0bFHS|",
+    b"\rMSA|AA|1",
+    b"\rPID|1||5",
+    b"|",
+    b"\r",
+    b"GET / HTTP/1.1\r\n\r\n",
+];
+
+#[test]
+fn mllp_survives() {
+    let (messages, answers) = hl7();
+    let mut seeds: Vec<Vec<u8>> = messages
+        .iter()
+        .map(|message| [&[20], &message[..]].concat())
+        .collect();
+    seeds.push([&[7], &answers[..]].concat());
+    check("mllp", mllp::run, &seeds, HL7_WORDS, 2);
+    // Through all stages, with hostile records.
+    let mut random = Random(43);
+    let mut seeds = Vec::new();
+    for message in &messages {
+        for _ in 0..4 {
+            seeds.push(script(message, &answers, &mut random));
+        }
+    }
+    check("mllp-stages", http1::run, &seeds, HL7_WORDS, 2);
+}
+
+/// What bodies and targets say is looked into: FHIR, GraphQL, SOAP, JSON-RPC, X12, DICOMweb, tokens.
+#[test]
+fn semantics_survive() {
+    let body = |line: &str, kind: &str, body: &str| {
+        format!(
+            "{line} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let requests = [
+        body("POST /fhir", "application/fhir+json", r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET"}}]}"#),
+        body("POST /x", "application/xml", r#"<Patient xmlns="http://hl7.org/fhir"><id value="1"/></Patient>"#),
+        body("POST /graphql", "application/json", r#"{"query":"query a($b:C){d(e:\"f\"){g}}","operationName":"a"}"#),
+        body("POST /s", "text/xml", r#"<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><a/></s:Body></s:Envelope>"#),
+        body("POST /r", "application/json", r#"[{"jsonrpc":"2.0","method":"a","id":1}]"#),
+        body("POST /studies", "multipart/related; boundary=b", "--b\r\n\r\nx\r\n--b--"),
+        "GET /Patient/1/Observation?patient=Patient/2&_include=a&access_token=eyJhbGciOiJub25lIn0.eyJleHAiOjF9. HTTP/1.1\r\nHost: a\r\nCookie: sid=1\r\n\r\n".to_owned(),
+    ];
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 37\r\n\r\n{\"resourceType\":\"Bundle\",\"entry\":[{}]}";
+    let mut random = Random(44);
+    let mut seeds = Vec::new();
+    for request in &requests {
+        for _ in 0..3 {
+            seeds.push(script(request.as_bytes(), response.as_bytes(), &mut random));
+        }
+    }
+    let words: &[&[u8]] = &[
+        b"{",
+        b"}",
+        b"[",
+        b"\"",
+        b"<",
+        b"/>",
+        b"%",
+        b"$export",
+        b"/_history/",
+        b"eyJ",
+        b".",
+        b"&",
+        b"--b",
+        b"\\u",
+    ];
+    check("semantics", http1::run, &seeds, words, 2);
 }
 
 /// A record with a length before it, as the record target reads it. `body` and `payload` follow a header for `kind`.

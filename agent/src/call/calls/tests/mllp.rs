@@ -43,7 +43,7 @@ fn a_message_and_its_acknowledgement() {
         },
     ] {
         let mut scene = Scene::new(id, false);
-        scene.received(&message("ADT^A01", "42")).sent(&ack("AA", "42"));
+        scene.received(message("ADT^A01", "42")).sent(ack("AA", "42"));
         assert_eq!(told(&scene), ["ADT^A01 AA answered"]);
         let call = &scene.ended[0];
         assert_eq!(call.protocol, Protocol::Mllp);
@@ -79,12 +79,12 @@ fn every_split_and_either_order() {
     // Both sides send messages of their own, and answer in any order.
     let mut scene = Scene::server();
     scene
-        .received(&message("ADT^A01", "1"))
-        .sent(&message("ORM^O01", "1"))
-        .received(&message("ADT^A08", "2"))
-        .sent(&ack("AA", "2"))
-        .received(&ack("AR", "1"))
-        .sent(&ack("AA", "1"));
+        .received(message("ADT^A01", "1"))
+        .sent(message("ORM^O01", "1"))
+        .received(message("ADT^A08", "2"))
+        .sent(ack("AA", "2"))
+        .received(ack("AR", "1"))
+        .sent(ack("AA", "1"));
     assert_eq!(
         told(&scene),
         [
@@ -102,24 +102,24 @@ fn what_is_wrong_has_a_name_and_ends_nothing() {
     let plain = |kind: &str, control: &str| message(kind, control).replace("\x1c\r", "");
     // The next one, or the answer, is its end.
     scene
-        .received(&plain("ADT^A01", "1"))
-        .received(&message("ADT^A02", "2"))
-        .received(&plain("ADT^A03", "3"));
+        .received(plain("ADT^A01", "1"))
+        .received(message("ADT^A02", "2"))
+        .received(plain("ADT^A03", "3"));
     for control in ["1", "2", "3"] {
-        scene.sent(&ack("AA", control));
+        scene.sent(ack("AA", control));
     }
     scene
         .received("junk")
-        .received(&message("ADT^A04", "4").replace('\r', "\n"));
-    scene.sent(&ack("AA", "4"));
+        .received(message("ADT^A04", "4").replace('\r', "\n"));
+    scene.sent(ack("AA", "4"));
     scene
-        .received(&message("ADT^A05", "5"))
-        .sent(&ack("AA", "other"))
+        .received(message("ADT^A05", "5"))
+        .sent(ack("AA", "other"))
         .later(1);
     scene
         .received(message("ADT^A06", "6").trim_end_matches('\r'))
         .later(2);
-    scene.sent(&ack("AA", "6"));
+    scene.sent(ack("AA", "6"));
     assert_eq!(
         told(&scene),
         [
@@ -138,20 +138,20 @@ fn what_is_wrong_has_a_name_and_ends_nothing() {
 fn a_commit_comes_before_the_answer() {
     let enhanced = |control: &str| message("QBP^Q22", control).replace("|P|2.5", "|P|2.5|||AL|AL");
     let mut scene = Scene::server();
-    scene.received(&enhanced("1")).sent(&ack("CA", "1"));
+    scene.received(enhanced("1")).sent(ack("CA", "1"));
     assert_eq!(told(&scene), [""; 0]);
-    scene.sent(&message("RSP^K22", "8").replace("\rEVN||1", "\rMSA|AA|1"));
-    scene.received(&ack("CA", "8"));
+    scene.sent(message("RSP^K22", "8").replace("\rEVN||1", "\rMSA|AA|1"));
+    scene.received(ack("CA", "8"));
     assert_eq!(told(&scene), ["QBP^Q22 AA answered"]);
     assert_eq!(detail(&scene.ended[0], "commit"), "CA");
     assert_eq!(detail(&scene.ended[0], "answer"), "RSP^K22");
     // None comes: the commit was all.
-    scene.received(&enhanced("2")).sent(&ack("CA", "2")).later(6);
+    scene.received(enhanced("2")).sent(ack("CA", "2")).later(6);
     assert_eq!(told(&scene)[1..], ["QBP^Q22  answered"]);
     // On a connection of its own an answer is a message, and the commit of it its answer.
     let mut scene = Scene::server();
     let answer = message("ACK^A01", "5").replace("|P|2.5\rEVN||1", "|P|2.5|||AL|NE\rMSA|AA|7");
-    scene.received(&answer).sent(&ack("CA", "5"));
+    scene.received(&answer).sent(ack("CA", "5"));
     assert_eq!(told(&scene), ["ACK^A01  answered"]);
     assert_eq!(scene.calls.bodies_bytes(), 0);
 }
@@ -160,14 +160,14 @@ fn a_commit_comes_before_the_answer() {
 fn gaps_ends_and_beginnings_in_the_middle() {
     let mut scene = Scene::server();
     scene
-        .received(&message("ADT^A01", "1"))
-        .received(&message("ADT^A02", "2")[..53]);
+        .received(message("ADT^A01", "1"))
+        .received(message("ADT^A02", "2")[..53]);
     scene.lose(Direction::Received, "xxxx");
-    scene.received("tail\r\x1c\r").received(&message("ADT^A03", "3"));
+    scene.received("tail\r\x1c\r").received(message("ADT^A03", "3"));
     // What is early is given up waiting for.
     scene.later(1);
     for control in ["1", "2", "3"] {
-        scene.sent(&ack("AA", control));
+        scene.sent(ack("AA", control));
     }
     assert_eq!(
         told(&scene),
@@ -180,13 +180,13 @@ fn gaps_ends_and_beginnings_in_the_middle() {
     assert!(scene.ended[1].loss_overlap && scene.ended[1].request.body.truncated);
     assert!(!scene.ended[2].loss_overlap);
     let mut scene = Scene::server();
-    scene.received(&message("ADT^A01", "1"));
+    scene.received(message("ADT^A01", "1"));
     scene.close(true);
     assert_eq!(told(&scene), ["ADT^A01  reset"]);
     // Joined in the middle of a message: from the next on all is exact.
     let mut scene = Scene::new(FlowId::Socket(1), true);
-    scene.received("|1|2\rPID|1\r\x1c\r").sent(&ack("AA", "0"));
-    scene.received(&message("ADT^A01", "1")).sent(&ack("AA", "1"));
+    scene.received("|1|2\rPID|1\r\x1c\r").sent(ack("AA", "0"));
+    scene.received(message("ADT^A01", "1")).sent(ack("AA", "1"));
     assert_eq!(told(&scene), ["ADT^A01 AA answered"]);
 }
 
@@ -194,15 +194,15 @@ fn gaps_ends_and_beginnings_in_the_middle() {
 fn batches_and_large_messages() {
     let mut scene = Scene::server();
     let one = "MSH|^~\\&|A|B|||20260101||ADT^A01|1|P|2.5\rPID|1||5\r";
-    scene.received(&format!(
+    scene.received(format!(
         "\x0bFHS|^~\\&|A\rBHS|^~\\&|A\r{one}{one}BTS|2\rFTS|1\r\x1c\r"
     ));
-    scene.sent(&ack("AA", "1"));
+    scene.sent(ack("AA", "1"));
     assert_eq!(told(&scene), ["ADT^A01 AA answered"]);
     assert_eq!(scene.ended[0].operation.as_ref().unwrap().entries, 2);
     let large =
         message("ORU^R01", "2").replace("\x1c\r", &format!("OBX|1|ED|||{}\r\x1c\r", "A".repeat(200_000)));
-    scene.received(&large).sent(&ack("AA", "2"));
+    scene.received(&large).sent(ack("AA", "2"));
     let call = scene.ended.last().unwrap();
     assert_eq!(call.request.body.bytes_total, large.len() as u64 - 3);
     assert_eq!(
@@ -217,7 +217,7 @@ fn batches_and_large_messages() {
 fn what_turns_out_to_be_something_else_is_left() {
     let mut scene = Scene::server();
     scene.received("\x0bMSH|");
-    scene.received(&"\x1c\rnothing of the kind".repeat(8_000));
+    scene.received("\x1c\rnothing of the kind".repeat(8_000));
     scene.received(GET).sent(OK);
     let last = scene.ended.last().unwrap();
     assert_eq!(
@@ -233,7 +233,7 @@ fn endless_messages_stay_within_their_budget() {
     let mut scene = Scene::with(FlowId::Socket(1), false, options);
     scene.received("\x0bMSH|^~\\&|");
     for _ in 0..100 {
-        scene.received(&"x".repeat(10_000));
+        scene.received("x".repeat(10_000));
         assert!(scene.calls.bodies_bytes() <= 100_000);
     }
     scene.close(false);
@@ -257,8 +257,8 @@ fn real_messages() {
         let kind = path.file_name().unwrap().to_str().unwrap()[..7].replace('-', "^");
         let mut scene = Scene::server();
         scene
-            .received(&format!("\x0b{text}\x1c\r"))
-            .sent(&ack("AA", "MSG00001"));
+            .received(format!("\x0b{text}\x1c\r"))
+            .sent(ack("AA", "MSG00001"));
         assert_eq!(
             told(&scene),
             [format!("{kind} AA answered")],
