@@ -57,15 +57,16 @@ struct Messages {
     lost: bool,
 }
 
+/// Base64 that comes in pieces.
 #[derive(Default)]
-struct Base64 {
+pub(super) struct Base64 {
     bits: u32,
     count: u32,
 }
 
 impl Base64 {
     /// Padding ends a frame, not the body: the next one begins on a byte of its own.
-    fn decode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    pub(super) fn decode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
         for byte in bytes {
             let value = match byte {
                 b'A'..=b'Z' => byte - b'A',

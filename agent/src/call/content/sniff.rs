@@ -57,6 +57,7 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
         _ if suffix.ends_with(b"json") || subtype.ends_with(b"ndjson") => Format::Json,
         _ if suffix == b"xml" => Format::Xml,
         (_, b"x-protobuf" | b"protobuf" | b"grpc" | b"vnd.google.protobuf") => Format::Protobuf,
+        (b"application", b"grpc-web" | b"grpc-web-text") => Format::Protobuf,
         _ if suffix == b"proto" => Format::Protobuf,
         (b"image" | b"audio" | b"video" | b"font", _) => Format::Binary,
         (b"text", b"plain" | b"html" | b"markdown") => match sniffed(start) {
