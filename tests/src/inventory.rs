@@ -190,8 +190,8 @@ fn documents(world: &World, agent: &Agent<'_>) -> Result {
             "--direction",
             "inbound",
             "--diff",
+            spec.to_str().context("a path of text")?,
         ])?
-        .arg(spec)
         .spawn()?;
     let status = process.wait(Duration::from_secs(20))?;
     ensure!(status.code() == Some(3), "{status}: {}", process.output()?);
@@ -221,8 +221,8 @@ fn drafts(world: &World, agent: &Agent<'_>) -> Result {
             "--from",
             "24h",
             "--out",
+            folder.to_str().context("a path of text")?,
         ])?
-        .arg(&folder)
         .run()?;
     let policy = said
         .lines()
