@@ -122,7 +122,7 @@ struct CallJson<'a> {
     response: Option<ResponseJson<'a>>,
     operation: Option<OperationJson<'a>>,
     data: Vec<DataJson<'a>>,
-    third_party: Option<ThirdPartyJson<'a>>,
+    third_party: Option<inventory::ThirdPartyJson<'a>>,
     anomalies: &'a [String],
     findings: Findings<'a>,
     verdict: Option<VerdictJson<'a>>,
@@ -146,7 +146,7 @@ impl<'a> CallJson<'a> {
             response: call.response.as_ref().map(ResponseJson::of),
             operation: call.operation.as_ref().map(OperationJson::of),
             data: call.data.iter().map(DataJson::of).collect(),
-            third_party: call.third_party.as_ref().map(ThirdPartyJson::of),
+            third_party: call.third_party.as_ref().map(inventory::ThirdPartyJson::of),
             anomalies: &call.anomalies,
             findings: Findings(&call.findings),
             verdict: call.verdict.as_ref().map(VerdictJson::of),
@@ -418,26 +418,6 @@ impl<'a> DataJson<'a> {
             location: text(&data.location),
             count: data.count,
             hash: text(&data.hash),
-        }
-    }
-}
-
-/// Whom a call goes out to.
-#[derive(Serialize)]
-struct ThirdPartyJson<'a> {
-    domain: Option<&'a str>,
-    vendor: Option<&'a str>,
-    owner: Option<&'a str>,
-    agreement: Option<&'a str>,
-}
-
-impl<'a> ThirdPartyJson<'a> {
-    fn of(third: &'a v1::ThirdParty) -> Self {
-        ThirdPartyJson {
-            domain: text(&third.domain),
-            vendor: text(&third.vendor),
-            owner: text(&third.owner),
-            agreement: text(&third.agreement),
         }
     }
 }

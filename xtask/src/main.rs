@@ -21,6 +21,7 @@ mod elf;
 mod image;
 mod manifests;
 mod ocsf;
+mod openapi;
 mod python;
 mod receiver;
 mod run;

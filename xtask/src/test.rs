@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::Group;
-use crate::{build, codegen, ebpf, elf, manifests, ocsf, receiver, setup, sh, tidy};
+use crate::{build, codegen, ebpf, elf, manifests, ocsf, openapi, receiver, setup, sh, tidy};
 
 /// Tells the integration tests where the binaries are.
 const BINARIES_VARIABLE: &str = "APIWARD_BIN_DIR";
@@ -95,6 +95,10 @@ pub fn run(args: &Args) -> Result<()> {
         report.check("OCSF", || {
             setup::ensure_packages(&[Group::Python])?;
             ocsf::check()
+        });
+        report.check("OpenAPI", || {
+            setup::ensure_packages(&[Group::Python])?;
+            openapi::check()
         });
     }
     report.finish()

@@ -244,6 +244,18 @@ impl AuthScheme {
 }
 
 impl Protocol {
+    /// By its name.
+    pub fn named(name: &str) -> Option<Protocol> {
+        [
+            Protocol::Http1,
+            Protocol::Http2,
+            Protocol::WebSocket,
+            Protocol::Mllp,
+        ]
+        .into_iter()
+        .find(|known| known.as_str() == name)
+    }
+
     /// The name in policies and events.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -91,6 +91,9 @@ on_exit: keep
 keep_for: 10m
 pins: /sys/fs/bpf/x
 prove: { at_start: true, every: 1d }
+inventory: { endpoints_max: 500, cluster_networks: [10.42.0.0/16], own_networks: [198.51.100.0/24] }
+vendors:
+  - { name: labs, domains: [Labs.example], owner: it, agreement: true, agreement_until: 2027-06-30, allowed_data: [name, phi] }
 control: /run/x.sock
 metrics: { listen: off }
 "#;
@@ -99,13 +102,20 @@ metrics: { listen: off }
 fn every_key_can_be_written() {
     let config = read(FULL).expect("valid");
     assert_eq!(config.mode, Mode::Enforce);
-    assert_eq!(config.export.len(), 3);
+    assert_eq!(config.export.len(), 4);
     assert_eq!(config.capture.ring_bytes, 8 << 20, "rounded up to a power of two");
     assert_eq!(config.capture.scope.cgroups, [PathBuf::from("/sys/fs/cgroup/x")]);
     assert_eq!(config.trusted_proxies[1].to_string(), "192.168.0.0/16");
     assert_eq!(config.metrics, None);
     assert_eq!(config.phi.keys, [("chartRef".to_owned(), "mrn".to_owned())]);
     assert_eq!(config.phi.patterns[0].class, "badge-number");
+    assert_eq!(config.inventory.endpoints_max, 500);
+    assert_eq!(config.vendors[0].domains, ["labs.example"]);
+    // 2027-07-01T00:00:00Z
+    assert_eq!(
+        config.vendors[0].agreement_until_ns,
+        Some(1_814_400_000_000_000_000)
+    );
     assert_eq!(
         (config.prove.at_start, config.prove.every),
         (true, Some(std::time::Duration::from_secs(86_400)))

@@ -7,7 +7,7 @@ use apiward_proto::v1;
 use super::{Event, wire};
 use crate::call::CallDirection;
 use crate::detect::Endpoint;
-use crate::detect::inventory::{Facts, Histogram, Parameter, PeerGroup, Plane, Words, Workload};
+use crate::detect::{Facts, Histogram, Parameter, PeerGroup, Plane, Words, Workload};
 
 mod snapshot;
 

@@ -277,3 +277,23 @@ impl<'a> HistogramJson<'a> {
         }
     }
 }
+
+/// Whom a call goes out to.
+#[derive(Serialize)]
+pub(super) struct ThirdPartyJson<'a> {
+    domain: Option<&'a str>,
+    vendor: Option<&'a str>,
+    owner: Option<&'a str>,
+    agreement: Option<&'a str>,
+}
+
+impl<'a> ThirdPartyJson<'a> {
+    pub fn of(third: &'a v1::ThirdParty) -> Self {
+        ThirdPartyJson {
+            domain: text(&third.domain),
+            vendor: text(&third.vendor),
+            owner: text(&third.owner),
+            agreement: text(&third.agreement),
+        }
+    }
+}

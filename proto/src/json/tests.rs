@@ -120,6 +120,12 @@ pub(crate) fn call_event() -> v1::Event {
                 count: 1,
                 hash: "00ff".into(),
             }],
+            third_party: Some(v1::ThirdParty {
+                domain: "vendor.example".into(),
+                vendor: "labs".into(),
+                owner: "it".into(),
+                agreement: "yes".into(),
+            }),
         })),
     }
 }

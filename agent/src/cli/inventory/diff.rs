@@ -222,7 +222,11 @@ pub(super) fn differences(documented: &[Documented], endpoints: &[v1::Endpoint])
             continue;
         }
         called.extend(same.iter().map(|(index, _)| *index));
-        if let Some((_, one)) = same.iter().find(|(_, one)| one.deprecated) {
+        // A word that is not shown may be one of several: only if all are deprecated it is one that is.
+        if let Some((_, one)) = same
+            .first()
+            .filter(|_| same.iter().all(|(_, one)| one.deprecated))
+        {
             found.insert(difference("zombie", format!("deprecated: {}", one.path)));
         }
         for parameter in endpoint

@@ -374,5 +374,17 @@ mod tests {
             "bearer"
         );
         assert!(!document.to_string().contains("\"example"));
+        // `cargo xtask test` holds it against the specification.
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/inventory/openapi_example.json");
+        let rendered = format!("{document:#}\n");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &rendered).expect("written");
+        }
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap_or_default(),
+            rendered,
+            "run it with UPDATE_DOCS=1"
+        );
     }
 }

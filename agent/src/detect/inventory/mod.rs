@@ -23,7 +23,7 @@ pub use self::histogram::Histogram;
 pub(super) use self::note::is_private;
 use self::note::{exposure, host_key, note, operation, shown_host};
 pub use self::plane::{Plane, Recognised};
-pub use self::snapshot::{Kept, KeptPlace, KeptService, protocol_named};
+pub use self::snapshot::{Kept, KeptPlace, KeptService};
 use self::tree::{Found, Merges, Place, Tree};
 pub use self::types::{Endpoint, Limits, Settings, Stats, Workload};
 use crate::call::{Api, ApiCall, CallDirection, CallState, ThirdParty};

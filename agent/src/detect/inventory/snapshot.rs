@@ -7,7 +7,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::tree::Tree;
 use super::{Endpoint, Entry, Inventory, Service, ServiceKey, Workload};
-use crate::call::{CallDirection, Protocol, ThirdParty};
+use crate::call::{CallDirection, ThirdParty};
 
 /// One place of a tree; its parent stands before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,17 +172,4 @@ impl Inventory {
             self.services.insert(key, number);
         }
     }
-}
-
-/// The protocol of this name.
-pub fn protocol_named(name: &str) -> Option<&'static str> {
-    [
-        Protocol::Http1,
-        Protocol::Http2,
-        Protocol::WebSocket,
-        Protocol::Mllp,
-    ]
-    .iter()
-    .map(|protocol| protocol.as_str())
-    .find(|known| *known == name)
 }

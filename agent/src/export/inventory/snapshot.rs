@@ -6,11 +6,11 @@
 use apiward_proto::v1;
 use prost::Message;
 
-use crate::call::{Agreement, CallDirection, Evidence, Part, Shape};
+use crate::call::{Agreement, CallDirection, Evidence, Part, Protocol, Shape};
 use crate::detect::Endpoint;
-use crate::detect::inventory::{
+use crate::detect::{
     DataFact, Facts, Histogram, Kept, KeptPlace, KeptService, Parameter, PeerGroup, Plane, Recognised, Words,
-    Workload, protocol_named,
+    Workload,
 };
 
 const LAYOUT: u32 = 1;
@@ -103,7 +103,7 @@ fn service(service: v1::InventoryService) -> Option<KeptService> {
     Some(KeptService {
         workload: workload(service.workload?),
         direction: direction(service.direction),
-        protocol: protocol_named(&service.protocol)?,
+        protocol: Protocol::named(&service.protocol)?.as_str(),
         host: service.host.into(),
         shown_host: service.shown_host.into(),
         places: service.places.into_iter().map(place).collect(),
@@ -200,7 +200,7 @@ fn endpoint(told: v1::Endpoint) -> Endpoint {
         id: told.id,
         workload: workload(told.workload.unwrap_or_default()),
         direction: direction(told.direction),
-        protocol: protocol_named(&told.protocol).unwrap_or_default(),
+        protocol: Protocol::named(&told.protocol).map_or("", Protocol::as_str),
         host: told.host.into(),
         method: told.method.into(),
         path: told.path,
