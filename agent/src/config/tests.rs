@@ -99,7 +99,7 @@ metrics: { listen: off }
 fn every_key_can_be_written() {
     let config = read(FULL).expect("valid");
     assert_eq!(config.mode, Mode::Enforce);
-    assert_eq!(config.export.len(), 3);
+    assert_eq!(config.export.len(), 4);
     assert_eq!(config.capture.ring_bytes, 8 << 20, "rounded up to a power of two");
     assert_eq!(config.capture.scope.cgroups, [PathBuf::from("/sys/fs/cgroup/x")]);
     assert_eq!(config.trusted_proxies[1].to_string(), "192.168.0.0/16");

@@ -12,6 +12,7 @@ mod form;
 mod hl7v2;
 mod json;
 mod multipart;
+mod protobuf;
 mod sniff;
 mod x12;
 mod xml;
@@ -221,7 +222,9 @@ impl<S: Sink> Visit<'_, S> {
                 multipart::visit(content_type, bytes, self);
                 self.nesting -= 1;
             }
-            Format::Multipart | Format::Protobuf | Format::Binary => {}
+            Format::Protobuf if sniff::is_grpc(content_type) => protobuf::visit_grpc(bytes, self),
+            Format::Protobuf => protobuf::visit(bytes, self),
+            Format::Multipart | Format::Binary => {}
         }
         format
     }
