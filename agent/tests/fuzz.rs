@@ -5,6 +5,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+#[path = "../../tests/fuzz/targets/content.rs"]
+mod content;
 #[path = "../../tests/fuzz/targets/gate.rs"]
 mod gate;
 #[path = "../../tests/fuzz/targets/http1.rs"]
@@ -451,4 +453,42 @@ fn policy_survives() {
     ];
     // Compiling a policy costs a hundred times what a record does.
     check("policy", policy::run, &seeds, words, 20);
+}
+
+#[test]
+fn content_survives() {
+    let bodies: [&[u8]; 5] = [
+        b"\x00\x00{\"resourceType\":\"Patient\",\"identifier\":[{\"type\":{\"coding\":[{\"code\":\"MR\"}]},\"value\":\"1\"}],\"a\":[1,null,\"\\u00e9\"]}",
+        b"\x01\x00<Patient xmlns=\"http://hl7.org/fhir\"><name><family value=\"a&amp;b\"/></name></Patient>",
+        b"\x03\x00--x\r\nContent-Disposition: form-data; name=\"ssn\"\r\n\r\n536-22-8741\r\n--x--\r\n",
+        b"\x07\x00MSH|^~\\&|A|B\rPID|1||12^^^H^MR~13||A\\T\\B^C||19800214\r",
+        b"\x06\x00Mrs. Marta Okafor, born 02/14/1980, GB82 WEST 1234 5698 7654 32, (212) 555-0142, m@x.example",
+    ];
+    let seeds: Vec<Vec<u8>> = bodies.iter().map(|body| body.to_vec()).collect();
+    let words: &[&[u8]] = &[
+        b"\"",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+        b"\\u",
+        b"<a>",
+        b"</a>",
+        b"&lt;",
+        b"|",
+        b"^",
+        b"~",
+        b"\\T\\",
+        b"\r",
+        b"--x",
+        b"1-2-3",
+        b"@",
+        b"eyJ",
+        b"(01)",
+        b"+49 ",
+        b"patient ",
+        b"ISA*",
+    ];
+    check("content", content::run, &seeds, words, 20);
 }

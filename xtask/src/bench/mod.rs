@@ -35,6 +35,7 @@ mod calls;
 mod counters;
 mod figures;
 mod gate;
+mod stages;
 
 /// Seconds that one configuration takes to start, settle and end, about; for the forecast.
 const CHANGE_S: u32 = 4;
@@ -182,6 +183,10 @@ pub fn run(args: &Args) -> Result<()> {
             about.print();
             println!("{} interleaved rounds, {} s a load", args.rounds, args.seconds);
             figures.print();
+            if args.binaries.is_none() {
+                println!();
+                stages::run()?;
+            }
         }
     }
     Ok(())

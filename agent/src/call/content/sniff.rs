@@ -18,6 +18,11 @@ pub(super) fn format(content_type: &[u8], bytes: &[u8]) -> Format {
     named(content_type, start).unwrap_or_else(|| sniffed(start))
 }
 
+/// Its messages are in frames.
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/grpc")
+}
+
 /// Without byte order mark, block bytes of MLLP and white space.
 fn beginning(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -54,11 +59,12 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
         (b"text", b"csv" | b"tab-separated-values") => Format::Csv,
         (_, b"x-ndjson" | b"ndjson" | b"jsonl" | b"json-seq" | b"json" | b"x-json") => Format::Json,
         (_, b"xml") => Format::Xml,
+        _ if subtype.starts_with(b"grpc-web-text") => Format::Binary,
         _ if suffix.ends_with(b"json") || subtype.ends_with(b"ndjson") => Format::Json,
         _ if suffix == b"xml" => Format::Xml,
         (_, b"x-protobuf" | b"protobuf" | b"grpc" | b"vnd.google.protobuf") => Format::Protobuf,
-        (b"application", b"grpc-web" | b"grpc-web-text") => Format::Protobuf,
-        _ if suffix == b"proto" => Format::Protobuf,
+        // gRPC’s own suffix says what is in its frames.
+        _ if suffix == b"proto" || subtype.starts_with(b"grpc") => Format::Protobuf,
         (b"image" | b"audio" | b"video" | b"font", _) => Format::Binary,
         (b"text", b"plain" | b"html" | b"markdown") => match sniffed(start) {
             Format::Binary => Format::Binary,

@@ -187,7 +187,8 @@ impl Scanner {
         self.walk.field_ends();
         if !self.walk.late.is_empty() {
             // A resource's type stood behind its data: once more, knowing it.
-            let late = std::mem::take(&mut self.walk.late);
+            let mut late = std::mem::take(&mut self.walk.late);
+            late.sort_unstable_by_key(|(ordinal, ..)| *ordinal);
             self.walk.hits.rewind(before);
             self.walk.begin(part);
             self.walk.late_known = late;
@@ -261,11 +262,10 @@ impl Sink for Walk {
         } else if let Some(parent) = parent {
             tag = parent.tag;
         }
-        if let Some((_, known, whose)) = self
+        let late = self
             .late_known
-            .iter()
-            .find(|(ordinal, ..)| *ordinal == self.ordinal)
-        {
+            .binary_search_by_key(&self.ordinal, |(ordinal, ..)| *ordinal);
+        if let Some((_, known, whose)) = late.ok().and_then(|at| self.late_known.get(at)) {
             (resource, owner) = (*known, *whose);
         }
         let names_from = self.names.len();

@@ -30,7 +30,7 @@ spec:
       require: prevented
       action: allow
     - match: x
-      when: call.request.moon.phase > 0
+      when: call.weather_in_springfield > 0
 ---
 kind: Other
 ---
@@ -69,7 +69,7 @@ spec: { rules: [ { name: y, action: deny, when: 'call.request.methd == 1 &&' } ]
     p.yaml:25:7: `name` is missing — add `name:` with the rule's name [AW1007]
     p.yaml:25:7: `action` is missing — add `action:` with `allow`, `alert`, `deny` or `kill` [AW1007]
     p.yaml:25:14: a single value stands where keys with values should — write `key: value` lines [AW1003]
-    p.yaml:26:13: `call.request.moon.phase` is not part of a call in this build — see docs/policy.md for what an expression can read [AW1104]
+    p.yaml:26:13: `call.weather_in_springfield` is not part of a call in this build — see docs/policy.md for what an expression can read [AW1104]
     p.yaml:28:1: `apiVersion` is missing — add `apiVersion:` with `apiward.io/v1` [AW1007]
     p.yaml:28:1: `metadata` is missing — add `metadata:` with the policy's name: `{ name: … }` [AW1007]
     p.yaml:28:1: `spec` is missing — add `spec:` with the policy's rules [AW1007]
@@ -83,7 +83,7 @@ spec: { rules: [ { name: y, action: deny, when: 'call.request.methd == 1 &&' } ]
 #[test]
 fn expressions_are_checked_when_they_are_loaded() {
     let table = [
-        "call.request.moon.phase > 0",
+        "call.weather_in_springfield > 0",
         "call.request.methd == 'GET'",
         "call.request",
         "call.request.method.x == 'a'",
@@ -124,8 +124,8 @@ fn expressions_are_checked_when_they_are_loaded() {
         })
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
-    call.request.moon.phase > 0
-      `call.request.moon.phase` is not part of a call in this build — see docs/policy.md for what an expression can read [AW1104]
+    call.weather_in_springfield > 0
+      `call.weather_in_springfield` is not part of a call in this build — see docs/policy.md for what an expression can read [AW1104]
     call.request.methd == 'GET'
       `call.request.methd` is not part of a call — did you mean `call.request.method`? [AW1104]
     call.request

@@ -118,6 +118,11 @@ impl Walk {
             && let Some(class) = fhir::code_system(&system, resource)
         {
             let key = self.keys.get(b"code", &self.literals);
+            // Why something is done is a problem, whatever is done.
+            let class = match around == Element::Reason || inner == Element::Reason {
+                true => Class::Diagnosis,
+                false => class,
+            };
             self.hit(
                 class as ClassId,
                 owner,
