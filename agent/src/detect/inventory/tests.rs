@@ -45,7 +45,6 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
             // As if the redactor showed nothing.
             path: "/".into(),
             host: "".into(),
-            credentials: None,
             auth: AuthScheme::None,
             credentials: None,
             trace_id: None,

@@ -161,7 +161,7 @@ fn gaps_ends_and_beginnings_in_the_middle() {
     let mut scene = Scene::server();
     scene
         .received(message("ADT^A01", "1"))
-        .received(message("ADT^A02", "2")[..53]);
+        .received(&message("ADT^A02", "2")[..53]);
     scene.lose(Direction::Received, "xxxx");
     scene.received("tail\r\x1c\r").received(message("ADT^A03", "3"));
     // What is early is given up waiting for.
