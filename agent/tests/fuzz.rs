@@ -236,6 +236,22 @@ fn http1_survives() {
             seeds.push(script(request, response, &mut random));
         }
     }
+    // The same stages read HTTP/2 and WebSocket.
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    let ask = b"\0\0\x08\x01\x05\0\0\0\x01\x82\x86\x84\x41\x03a.b\0\0\x05\0\x01\0\0\0\x01hello";
+    let answer = b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x02\0\x01\0\0\0\x01{}\0\0\x04\x03\0\0\0\0\x01\0\0\0\0";
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let open = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let opened =
+        b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    for _ in 0..40 {
+        let requests = [&preface[..], settings, ask, ask].concat();
+        let responses = [&settings[..], answer, answer].concat();
+        seeds.push(script(&requests, &responses, &mut random));
+        let requests = [&open[..], b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"].concat();
+        let responses = [&opened[..], b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00\x81\x01x"].concat();
+        seeds.push(script(&requests, &responses, &mut random));
+    }
     let words: &[&[u8]] = &[
         b"\r\n\r\n",
         b"\n\n",

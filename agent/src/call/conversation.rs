@@ -486,6 +486,7 @@ impl Conversation {
         cx.stats.flows_http2 += 1;
         let waiting = std::mem::take(&mut self.responses_waiting);
         self.abandon();
+        self.end_others(cx);
         streams.pieces(pieces, cx);
         streams.pieces(waiting, cx);
         self.successor = Some(Successor::Streams(Box::new(streams)));

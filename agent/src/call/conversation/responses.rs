@@ -290,7 +290,7 @@ impl Conversation {
     }
 
     /// Requests of HTTP/1 beside an upgraded one have no answers to come.
-    fn end_others(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn end_others(&mut self, cx: &mut Context<'_>) {
         for mut other in std::mem::take(&mut self.open) {
             if !other.request_done {
                 other.end_request(other.last_at(), true, cx);
