@@ -24,7 +24,7 @@ pub(super) use self::note::is_private;
 use self::note::{exposure, host_key, note, operation, shown_host};
 pub use self::plane::{Plane, Recognised};
 pub use self::snapshot::{Kept, KeptPlace, KeptService};
-use self::tree::{Found, Merges, Place, Tree};
+use self::tree::{Found, Merges, Place, Tree, Way};
 pub use self::types::{Endpoint, Limits, Settings, Stats, Workload};
 use crate::call::{Api, ApiCall, CallDirection, CallState, ThirdParty};
 use crate::capture::Process;
@@ -297,7 +297,15 @@ impl Inventory {
         let mut merges = std::mem::take(&mut self.merges);
         let key = self.settings.key;
         let hash_of = |word: &str| snapshot::hash_of(&key, word);
-        let found = tree.walk(path, shown, proof, room, fhir, &hash_of, &mut merges);
+        let way = Way {
+            path,
+            shown,
+            evidence: proof,
+            room,
+            fhir,
+            hash_of: &hash_of,
+        };
+        let found = tree.walk(&way, &mut merges);
         self.places = (self.places + tree.len()).saturating_sub(before);
         for (kept, merged) in merges.drain(..) {
             self.merge(kept, merged);

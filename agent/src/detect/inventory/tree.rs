@@ -100,6 +100,20 @@ pub(super) enum Found {
     Full,
 }
 
+/// A path to follow.
+pub(super) struct Way<'a> {
+    pub path: &'a str,
+    /// As the redactor shows it, where it may be relied on.
+    pub shown: Option<&'a str>,
+    pub evidence: Proof,
+    /// How many places may be made.
+    pub room: usize,
+    /// The call speaks FHIR.
+    pub fhir: bool,
+    /// What is kept of a word that may not be.
+    pub hash_of: &'a dyn Fn(&str) -> SmolStr,
+}
+
 impl Default for Tree {
     fn default() -> Self {
         Tree {
@@ -127,18 +141,16 @@ impl Tree {
         &mut self.nodes[place as usize]
     }
 
-    /// Follows a path and learns from it. `shown`: the path as the redactor shows it, where it may be relied on.
-    /// `room`: how many places may be made. Merged ends are added to `merges`.
-    pub fn walk(
-        &mut self,
-        path: &str,
-        shown: Option<&str>,
-        evidence: Proof,
-        room: usize,
-        fhir: bool,
-        hash_of: &dyn Fn(&str) -> SmolStr,
-        merges: &mut Merges,
-    ) -> Found {
+    /// Follows a path and learns from it. Merged ends are added to `merges`.
+    pub fn walk(&mut self, way: &Way<'_>, merges: &mut Merges) -> Found {
+        let Way {
+            path,
+            shown,
+            evidence,
+            room,
+            fhir,
+            hash_of,
+        } = *way;
         let mut trail: [Place; SEGMENTS_MAX + 1] = [ROOT; SEGMENTS_MAX + 1];
         let mut depth = 0;
         let mut shown = shown.map(|shown| shown.strip_prefix('/').unwrap_or(shown).split('/'));
