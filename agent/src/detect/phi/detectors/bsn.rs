@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[(&[9], b""), (&[4, 2, 3], b". ")],
         word: None,
-        check: check,
+        check,
         alone: 0,
         alone_grouped: 0,
         beside: 97,

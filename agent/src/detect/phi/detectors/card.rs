@@ -40,7 +40,7 @@ pub const DETECTOR: Detector = Detector {
             (&[19], b""),
         ],
         word: None,
-        check: check,
+        check,
         alone: 80,
         alone_grouped: 95,
         beside: 97,

@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[],
         word: Some((9, 9)),
-        check: check,
+        check,
         alone: 0,
         alone_grouped: 0,
         beside: 97,

@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[],
         word: Some((15, 42)),
-        check: check,
+        check,
         alone: 97,
         alone_grouped: 97,
         beside: 98,

@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[],
         word: Some((11, 13)),
-        check: check,
+        check,
         alone: 85,
         alone_grouped: 85,
         beside: 95,

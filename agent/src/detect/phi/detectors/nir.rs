@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[(&[1, 2, 2, 2, 3, 3, 2], b" "), (&[13, 2], b" "), (&[15], b"")],
         word: None,
-        check: check,
+        check,
         alone: 80,
         alone_grouped: 92,
         beside: 97,

@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[(&[10], b"")],
         word: None,
-        check: check,
+        check,
         alone: 0,
         alone_grouped: 0,
         beside: 97,

@@ -41,7 +41,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[(&[3, 3, 4], b"-. )"), (&[10], b"")],
         word: None,
-        check: check,
+        check,
         alone: 0,
         alone_grouped: 75,
         beside: 85,

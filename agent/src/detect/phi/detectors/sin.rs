@@ -21,7 +21,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[(&[3, 3, 3], b"- "), (&[9], b"")],
         word: None,
-        check: check,
+        check,
         alone: 0,
         alone_grouped: 70,
         beside: 97,

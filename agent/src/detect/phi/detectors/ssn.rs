@@ -29,7 +29,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[(&[3, 2, 4], b"- "), (&[9], b"")],
         word: None,
-        check: check,
+        check,
         alone: 0,
         alone_grouped: 85,
         beside: 95,

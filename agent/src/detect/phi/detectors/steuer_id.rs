@@ -32,7 +32,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[(&[2, 3, 3, 3], b" "), (&[11], b"")],
         word: None,
-        check: check,
+        check,
         alone: 0,
         alone_grouped: 80,
         beside: 97,

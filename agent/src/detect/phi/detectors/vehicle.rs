@@ -30,7 +30,7 @@ pub const DETECTOR: Detector = Detector {
     shape: Some(Shape {
         digits: &[],
         word: Some((17, 17)),
-        check: check,
+        check,
         alone: 75,
         alone_grouped: 75,
         beside: 95,
