@@ -93,12 +93,6 @@ pub(crate) fn call_event() -> v1::Event {
             loss_overlap: false,
             flow_id: 0xdead_beef,
             ambiguous: true,
-            third_party: Some(v1::ThirdParty {
-                domain: "vendor.example".into(),
-                vendor: "labs".into(),
-                owner: "it".into(),
-                agreement: "yes".into(),
-            }),
             operation: Some(v1::Operation {
                 api: "fhir".into(),
                 name: "read".into(),

@@ -18,11 +18,6 @@ pub(super) fn format(content_type: &[u8], bytes: &[u8]) -> Format {
     named(content_type, start).unwrap_or_else(|| sniffed(start))
 }
 
-/// Its messages are in frames.
-pub(super) fn is_grpc(content_type: &[u8]) -> bool {
-    content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/grpc")
-}
-
 /// Without byte order mark, block bytes of MLLP and white space.
 fn beginning(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
