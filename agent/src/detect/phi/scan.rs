@@ -204,8 +204,7 @@ impl Scanner {
         self.walk.begin(Part::RequestQuery);
         let owner = path
             .split('/')
-            .find_map(|segment| fhir::resource(segment.as_bytes()))
-            .map(|(resource, owner)| (resource, owner));
+            .find_map(|segment| fhir::resource(segment.as_bytes()));
         self.walk
             .root(owner.filter(|(resource, _)| *resource != Resource::Definition));
         Format::visit_query(query, &self.limits, &mut self.walk);
@@ -403,6 +402,7 @@ impl Walk {
     }
 
     /// Counts a value found at `key` of the innermost container.
+    #[expect(clippy::too_many_arguments, reason = "a value with all that is known of its place")]
     fn hit(
         &mut self,
         class: ClassId,

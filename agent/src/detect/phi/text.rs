@@ -544,7 +544,7 @@ impl Text {
                             (_, true) => Evidence::Context,
                             _ => Evidence::Pattern,
                         };
-                        if confidence > 0 && !(around.technical && !beside) {
+                        if confidence > 0 && (!around.technical || beside) {
                             out(found_id(*class, evidence, confidence, start, last.1));
                             return last.1;
                         }

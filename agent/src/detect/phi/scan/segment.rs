@@ -64,11 +64,10 @@ impl Walk {
             return;
         }
         match holds.class {
-            Class::Phone if at.component == 4 => {
-                if value.contains(&b'@') {
-                    self.segment_hit(Class::Email, holds.owner, value);
-                }
+            Class::Phone if at.component == 4 && value.contains(&b'@') => {
+                self.segment_hit(Class::Email, holds.owner, value);
             }
+            Class::Phone if at.component == 4 => {}
             Class::Mrn
             | Class::Phone
             | Class::Diagnosis

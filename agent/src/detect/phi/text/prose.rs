@@ -14,7 +14,7 @@ pub(super) fn gtin(digits: &[u8]) -> bool {
         .enumerate()
         .map(|(at, digit)| u32::from(digit - b'0') * if at % 2 == 0 { 3 } else { 1 })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 pub(super) fn emails(text: &[u8], out: &mut dyn FnMut(Found)) {
