@@ -402,7 +402,10 @@ impl Walk {
     }
 
     /// Counts a value found at `key` of the innermost container.
-    #[expect(clippy::too_many_arguments, reason = "a value with all that is known of its place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a value with all that is known of its place"
+    )]
     fn hit(
         &mut self,
         class: ClassId,

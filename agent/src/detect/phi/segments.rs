@@ -68,7 +68,7 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
             patient(Date, FIRST)
         }
         (b"OBX", 14) | (b"DG1", 5) | (b"ACC", 1) => patient(Date, FIRST),
-        (b"PV1", 7..=9 | 17 | 52) | (b"ORC", 10 | 11 | 12) | (b"OBR", 10 | 16 | 28) => person(Name, XCN_NAME),
+        (b"PV1", 7..=9 | 17 | 52) | (b"ORC", 10..=12) | (b"OBR", 10 | 16 | 28) => person(Name, XCN_NAME),
         (b"ROL" | b"PRT", 4 | 5) | (b"PD1", 4) | (b"EVT", 5) | (b"OBX", 16) | (b"TXA", 5 | 9 | 10 | 11) => {
             person(Name, XCN_NAME)
         }

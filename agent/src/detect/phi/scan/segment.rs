@@ -63,11 +63,8 @@ impl Walk {
         if !holds.components.contains(&at.component) || at.subcomponent > 1 {
             return;
         }
-        match holds.class {
-            Class::Phone if at.component == 4 && value.contains(&b'@') => {
-                self.segment_hit(Class::Email, holds.owner, value);
-            }
-            Class::Phone if at.component == 4 => {}
+        let found = match holds.class {
+            Class::Phone if at.component == 4 => value.contains(&b'@').then_some(Class::Email),
             Class::Mrn
             | Class::Phone
             | Class::Diagnosis
@@ -77,19 +74,19 @@ impl Walk {
                 if self.segment.waiting.is_empty() {
                     self.segment.waiting = value[..value.len().min(HELD_BYTES_MAX)].to_vec();
                 }
+                None
             }
             Class::Name | Class::BirthDate | Class::DeathDate | Class::Date | Class::Address => {
-                if (holds.class.detector().fits)(value) {
-                    self.segment_hit(holds.class, holds.owner, value);
-                }
+                (holds.class.detector().fits)(value).then_some(holds.class)
             }
             Class::Ssn => {
-                if value.iter().filter(|byte| byte.is_ascii_digit()).count() >= 4 && any(value) {
-                    self.segment_hit(holds.class, holds.owner, value);
-                }
+                let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+                (digits >= 4 && any(value)).then_some(Class::Ssn)
             }
-            _ if any(value) => self.segment_hit(holds.class, holds.owner, value),
-            _ => {}
+            class => any(value).then_some(class),
+        };
+        if let Some(class) = found {
+            self.segment_hit(class, holds.owner, value);
         }
     }
 
