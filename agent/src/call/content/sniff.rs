@@ -54,11 +54,10 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
         (b"text", b"csv" | b"tab-separated-values") => Format::Csv,
         (_, b"x-ndjson" | b"ndjson" | b"jsonl" | b"json-seq" | b"json" | b"x-json") => Format::Json,
         (_, b"xml") => Format::Xml,
-        _ if subtype.starts_with(b"grpc-web-text") => Format::Binary,
         _ if suffix.ends_with(b"json") || subtype.ends_with(b"ndjson") => Format::Json,
         _ if suffix == b"xml" => Format::Xml,
         (_, b"x-protobuf" | b"protobuf" | b"grpc" | b"vnd.google.protobuf") => Format::Protobuf,
-        // gRPC’s own suffix says what is in its frames.
+        // gRPC's own suffix says what is in its frames.
         _ if suffix == b"proto" || subtype.starts_with(b"grpc") => Format::Protobuf,
         (b"image" | b"audio" | b"video" | b"font", _) => Format::Binary,
         (b"text", b"plain" | b"html" | b"markdown") => match sniffed(start) {
