@@ -432,7 +432,7 @@ fn too_little_within_reach_degrades_a_policy() -> Result {
     );
     // It begins like TLS of a library that nobody here knows.
     for _ in 0..20 {
-        let pieces = [piece("\u{16}\u{3}\u{1}\u{0}\u{10}0123456789abcdef")];
+        let pieces = [piece("\u{16}\u{3}\u{1}\u{0}\u{10}0123456789abcd\r\n")];
         wire::command(&world, Place::Outside, server.port, None, &pieces, &[])?.run()?;
     }
     let status = agent.wait_status("the policy is degraded", |status| {
