@@ -40,13 +40,9 @@ impl Vendors {
     }
 
     fn of(&self, host: &str) -> Option<&Arc<Vendor>> {
-        let is_below = |domain: &String| {
-            host.strip_suffix(domain.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
         self.list
             .iter()
-            .find(|vendor| vendor.domains.iter().any(is_below))
+            .find(|vendor| vendor.domains.iter().any(|domain| is_within(host, domain)))
     }
 
     /// Says whom a call goes to. `server_name`: of the TLS handshake, where it was seen. `at_ns`: wall clock.
@@ -84,7 +80,7 @@ impl Vendors {
                 Some(vendor) => vendor
                     .domains
                     .iter()
-                    .find(|known| name.ends_with(known.as_str()))
+                    .find(|known| is_within(name, known))
                     .or(vendor.domains.first())
                     .map(SmolStr::new)
                     .unwrap_or_default(),
@@ -139,6 +135,12 @@ pub(super) fn detect(call: &ApiCall, findings: &mut Vec<Finding>) {
             });
         }
     }
+}
+
+/// It is the domain, or a name below it.
+fn is_within(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The part of a name that somebody has registered; the name itself where the list does not say. Empty for addresses.

@@ -27,8 +27,8 @@ struct Line {
     reason: String,
 }
 
-/// Notes a change of the mode in `directory`, which the agent has made. Where there is none no agent has ever been, and nobody to tell
-/// it to.
+/// Notes a change of the mode in `directory`, which the agent has made. Where there is none no agent has ever been, and there is
+/// nobody to tell it to.
 pub fn note(directory: &Path, old: &str, new: &str, reason: &str) -> io::Result<()> {
     if !directory.is_dir() {
         return Ok(());
@@ -62,12 +62,30 @@ pub fn take(directory: &Path) -> Vec<v1::Event> {
         return Vec::new();
     };
     let text = match found.len() <= BYTES_MAX {
-        true => fs::read_to_string(&path).unwrap_or_default(),
-        false => String::new(),
+        true => fs::read_to_string(&path),
+        false => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
     };
-    let events = text
+    let text = match text {
+        Ok(text) => text,
+        // It stays where it is, for whoever looks.
+        Err(error) => {
+            tracing::error!(%error, path = %path.display(), "what was changed without an agent cannot be read, and no audit event tells of it");
+            return Vec::new();
+        }
+    };
+    let read: Vec<Line> = text
         .lines()
-        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let unreadable = text.lines().count() - read.len();
+    if unreadable > 0 {
+        tracing::error!(
+            unreadable,
+            "changes that were made without an agent cannot be read: no audit event tells of them"
+        );
+    }
+    let events = read
+        .into_iter()
         .map(|line| {
             let mut event = wire::audit(Change {
                 what: "mode",

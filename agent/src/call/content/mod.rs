@@ -90,7 +90,7 @@ pub enum Container {
 }
 
 /// A place in a message of segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
     /// `PID`, `NM1`.
     pub segment: &'a [u8],

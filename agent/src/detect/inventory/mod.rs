@@ -53,7 +53,7 @@ impl Proof {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct ServiceKey {
     workload: u32,
     inbound: bool,
@@ -62,7 +62,6 @@ struct ServiceKey {
     host: SmolStr,
 }
 
-#[derive(Debug)]
 struct Service {
     key: ServiceKey,
     tree: Tree,
@@ -72,7 +71,6 @@ struct Service {
     unmatched: Option<u32>,
 }
 
-#[derive(Debug)]
 struct Entry {
     method: SmolStr,
     operation: SmolStr,
@@ -85,7 +83,6 @@ struct Entry {
 }
 
 /// The inventory of a host.
-#[derive(Debug)]
 pub struct Inventory {
     settings: Settings,
     workloads: HashMap<Workload, u32>,

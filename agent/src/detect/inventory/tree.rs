@@ -49,7 +49,7 @@ const SHOWN_HITS_MIN: u32 = 20;
 const SHOWN_VALUES_MIN: u32 = 8;
 
 /// One place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Node {
     parent: Place,
     /// The word, or `{id}` and `{name}`. Empty where only its hash is known, after a restart.
@@ -80,7 +80,6 @@ pub(super) struct Node {
 pub(super) type Merges = Vec<(u32, u32)>;
 
 /// The tree.
-#[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
     free: Vec<Place>,
