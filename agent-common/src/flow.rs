@@ -42,7 +42,9 @@ pub struct Flow {
     pub shed: u8,
     /// The other end is an exempt process of this host, or this end is: never shipped.
     pub exempt: u8,
-    pub reserved: [u8; 7],
+    /// It began as HTTP/2 does: captured in whole, because of what lies behind a long frame.
+    pub framed: u8,
+    pub reserved: [u8; 6],
 }
 
 /// Key of the map of TLS objects.
@@ -76,6 +78,9 @@ pub struct TlsObject {
     pub judged: u8,
     /// The gate has denied a request: not 0 for as long as the object lives.
     pub dead: u8,
+    /// As of [`Flow`].
+    pub framed: u8,
+    pub reserved: [u8; 7],
 }
 
 /// `TlsObject::judged`: which way its requests go, if it was seen from its beginning.
@@ -224,7 +229,7 @@ mod user {
 const _: () = {
     assert!(core::mem::size_of::<Flow>() == 56);
     assert!(core::mem::size_of::<TlsKey>() == 16);
-    assert!(core::mem::size_of::<TlsObject>() == 48);
+    assert!(core::mem::size_of::<TlsObject>() == 56);
     assert!(core::mem::size_of::<TlsCall>() == 64);
     assert!(core::mem::size_of::<Withhold>() == 16);
     assert!(core::mem::size_of::<Multiple>() == 24);

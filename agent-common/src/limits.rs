@@ -19,6 +19,9 @@ pub const RING_BYTES: u32 = 16 * 1024 * 1024;
 pub const EXEMPT_PEERS_MAX: u32 = 4 * 1024;
 /// Bytes of one operation that are captured while the ring is half full: heads, and little of bodies.
 pub const PRESSED_BYTES_MAX: u64 = 4 * 1024;
+/// Bytes of one operation that are captured of a flow whose messages come in frames, as HTTP/2's: a hole over their
+/// boundaries would lose the rest of the flow. An eighth of the default ring.
+pub const FRAMED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Connections that the kernel side tracks unless the loader says otherwise; the least recently used gives way.
 pub const FLOWS_MAX: u32 = 32 * 1024;
 /// TLS objects, likewise.

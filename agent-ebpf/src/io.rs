@@ -1,7 +1,7 @@
 //! Plaintext that system calls move on TCP sockets, and files that are mapped.
 
 use apiward_common::flow::{Flow, Multiple, tls as tls_state};
-use apiward_common::limits::{MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX};
+use apiward_common::limits::{FRAMED_BYTES_MAX, MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX};
 use apiward_common::record::{Mapped, SENT, kind, missing};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_probe_read_kernel_str, bpf_skc_to_tcp_sock,
@@ -412,11 +412,12 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
         tls::carrier_used(tcp, flow, what.stack);
     }
     // SAFETY: a live map value.
-    let (known, exempt, shed) = unsafe { ((*flow).tls, (*flow).exempt, &mut (*flow).shed) };
+    let (known, exempt, framed, shed) =
+        unsafe { ((*flow).tls, (*flow).exempt, (*flow).framed, &mut (*flow).shed) };
     if known == tls_state::BOUND || exempt != 0 {
         return;
     }
-    let Some(budget) = budget(tcp.cookie, shed, what.bytes) else {
+    let Some(budget) = budget(tcp.cookie, shed, what.bytes, framed != 0) else {
         // Its end is told all the same, and with it how many bytes went by.
         // SAFETY: a live map value.
         if unsafe { (*flow).announced == 0 } {
@@ -453,10 +454,14 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
 
 /// Bytes of an operation that may be captured, by how full the ring is: first bodies are given up, then whole
 /// flows, more of them the fuller it is, and each until there is room again. `None`: this flow is given up now.
+/// `framed`: many messages share the flow, and a hole over their frames' boundaries loses all that come later.
 #[inline(always)]
-pub fn budget(flow: u64, shed: &mut u8, bytes: u64) -> Option<u64> {
+pub fn budget(flow: u64, shed: &mut u8, bytes: u64, framed: bool) -> Option<u64> {
     const AVAILABLE_DATA: u64 = 0;
-    let full = SETTINGS.operation_bytes_max() as u64;
+    let mut full = SETTINGS.operation_bytes_max() as u64;
+    if framed && full < FRAMED_BYTES_MAX {
+        full = FRAMED_BYTES_MAX;
+    }
     let eighths = RING.query(AVAILABLE_DATA) >> (SETTINGS.ring_shift() - 3);
     if eighths < 2 {
         *shed = 0;
@@ -472,10 +477,20 @@ pub fn budget(flow: u64, shed: &mut u8, bytes: u64) -> Option<u64> {
         count(|c| unsafe { &raw mut (*c).shed_bytes }, bytes);
         return None;
     }
-    Some(if eighths >= 4 { PRESSED_BYTES_MAX } else { full })
+    Some(if eighths >= 4 && !framed {
+        PRESSED_BYTES_MAX
+    } else {
+        full
+    })
 }
 
-/// Looks whether the flow's first operations start with a TLS record (RFC 8446 §5.1). Where the beginning of a
+/// How a client's first bytes start if it speaks HTTP/2 (RFC 9113 §3.4); no method of HTTP/1 does.
+#[inline(always)]
+pub fn is_preface(start: [u8; 3]) -> bool {
+    start[0] == b'P' && start[1] == b'R' && start[2] == b'I'
+}
+
+/// Looks whether the flow's first operations start with a TLS record (RFC 8446 §5.1), or as HTTP/2 does. Where the beginning of a
 /// direction is known, only there: else a peer could hide all of its requests behind one body that looks like one.
 #[inline(always)]
 fn sniff(flow: *mut Flow, operation: &Operation) {
@@ -506,6 +521,9 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     let Ok(start) = (unsafe { bpf_probe_read_user(address as *const [u8; 3]) }) else {
         return;
     };
+    if is_preface(start) {
+        flow.framed = 1;
+    }
     if start[0] >= 20 && start[0] <= 23 && start[1] == 3 && start[2] <= 4 && operation.left >= 5 {
         flow.tls = tls_state::UNKNOWN;
         flow.announced = 0;

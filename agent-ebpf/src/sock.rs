@@ -186,7 +186,8 @@ fn new_flow() -> Flow {
         sniffed: 0,
         shed: 0,
         exempt: 0,
-        reserved: [0; 7],
+        framed: 0,
+        reserved: [0; 6],
     }
 }
 

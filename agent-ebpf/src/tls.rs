@@ -17,7 +17,7 @@ use aya_ebpf::programs::ProbeContext;
 use crate::emit::{count, emit};
 use crate::gate;
 use crate::gate::tls::{REFUSED, WRITTEN, answer, apiward_gate_tls_denied, ask, judge};
-use crate::io::budget;
+use crate::io::{budget, is_preface};
 use crate::maps::{
     FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS,
 };
@@ -388,7 +388,15 @@ fn show<const BYTES: usize>(call: &TlsCall, object: &TlsObject) {
 
 #[inline(always)]
 fn ship(call: &TlsCall, object: &mut TlsObject, position: u64, moved: u64, sent: u8) {
-    let Some(budget) = budget(call.object, &mut object.shed, moved) else {
+    // The preface is the first thing that a client says; the other direction starts with what is none.
+    // SAFETY: the helper checks the address itself.
+    if position == 0
+        && object.framed == 0
+        && let Ok(start) = unsafe { bpf_probe_read_user(call.buffer as *const [u8; 3]) }
+    {
+        object.framed = is_preface(start) as u8;
+    }
+    let Some(budget) = budget(call.object, &mut object.shed, moved, object.framed != 0) else {
         return;
     };
     let mut operation = Operation::new(call.object, object.carrier, TLS | sent, budget);
@@ -514,6 +522,8 @@ fn object_of(object: u64) -> Option<*mut TlsObject> {
         exempt: 0,
         judged: judged::NOT,
         dead: 0,
+        framed: 0,
+        reserved: [0; 7],
     };
     let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
     TLS_OBJECTS.get_ptr_mut(&key)
