@@ -21,7 +21,7 @@ use super::{KernelTime, TlsInfo};
 use crate::kernel::elf::Elf;
 use crate::kernel::load::file_key;
 use crate::kernel::mappings::{Mappings, Seen, Watch};
-use crate::kernel::probes::{ProbeLink, Probes};
+use crate::kernel::probes::{self, ProbeLink, Probes};
 use crate::kernel::{mapped, site, turns};
 
 mod listed;
@@ -153,6 +153,8 @@ impl Libraries {
                 let _ = ready.send(());
                 keeper.rescan(started_at);
                 keeper.serve(&receiver);
+                let links = keeper.known.into_values().flat_map(|attached| attached.links);
+                probes::take_away(links.collect());
             }
         })?;
         let mut libraries = Libraries {
@@ -471,7 +473,7 @@ impl Keeper {
                 },
             );
         } else {
-            self.detach(links);
+            probes::take_away(links);
             make_room(&mut self.refused);
             self.refused.insert(file);
         }
@@ -523,17 +525,6 @@ impl Keeper {
         });
     }
 
-    fn detach(&mut self, links: Vec<ProbeLink>) {
-        for link in links {
-            if let Err(error) = self.probes.detach(link) {
-                tracing::warn!(
-                    error,
-                    "a probe could not be taken away; it goes when the agent ends"
-                );
-            }
-        }
-    }
-
     /// Lets go of files that are deleted and that no process maps.
     fn sweep(&mut self) {
         let deleted: Vec<FileKey> = self
@@ -557,7 +548,7 @@ impl Keeper {
             {
                 self.shared()
                     .detached(attached.number, "deleted, and no process maps it any more");
-                self.detach(attached.links);
+                probes::take_away(attached.links);
                 // Its number may be another file's now.
                 self.aliases.retain(|_, known| *known != key);
             }

@@ -27,6 +27,9 @@ mod command {
 /// `BPF_LINK_TYPE_CGROUP` of `enum bpf_link_type`.
 const LINK_TYPE_CGROUP: u32 = 3;
 
+/// `BPF_PERF_EVENT` of `enum bpf_attach_type`.
+const ATTACH_TYPE_PERF_EVENT: u32 = 41;
+
 /// Which way the packets go, by `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -174,6 +177,23 @@ pub(super) fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> 
         padding: 0,
     };
     bpf_open(command::RAW_TRACEPOINT_OPEN, &mut attributes)
+}
+
+/// Attaches a loaded program to a probe's event. Both that and the link keep the probe where it is; the link alone
+/// keeps the program there.
+pub(super) fn attach_event(
+    program: BorrowedFd<'_>,
+    event: BorrowedFd<'_>,
+    cookie: u64,
+) -> io::Result<OwnedFd> {
+    let mut attributes = LinkCreate {
+        program: program.as_raw_fd() as u32,
+        target: event.as_raw_fd() as u32,
+        attach_type: ATTACH_TYPE_PERF_EVENT,
+        more: [cookie, 0, 0, 0],
+        ..LinkCreate::default()
+    };
+    bpf_open(command::LINK_CREATE, &mut attributes)
 }
 
 fn info_of(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {

@@ -23,3 +23,4 @@ pub mod ring;
 pub mod sends;
 pub mod site;
 pub mod turns;
+mod user_probe;

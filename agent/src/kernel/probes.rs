@@ -1,15 +1,18 @@
 //! The programs at TLS libraries, and where they are attached.
 
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use apiward_common::site::Kind;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use aya::programs::UProbe;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
 
 use super::load::{LoadError, program, take, words};
-use super::registers;
+use super::user_probe::{self, Whose};
+use super::{links, registers};
 
 /// Loads the programs: those that write registers where the kernel lets them. Whether they are there, and whether they
 /// write.
@@ -41,7 +44,7 @@ fn name_of(kind: Kind, refusing: bool) -> &'static str {
     }
 }
 
-/// The programs of the TLS probes, and their links: whoever drops this detaches everything.
+/// The programs of the TLS probes.
 pub struct Probes {
     ebpf: Ebpf,
     /// By attach cookie.
@@ -50,11 +53,31 @@ pub struct Probes {
     refuses: bool,
 }
 
-/// An attached probe; detached by [`Probes::detach`].
-#[derive(Debug)]
+/// An attached probe. Dropping it detaches: the program at once, once no CPU runs it any more; then the place, for which
+/// the kernel waits some 80 ms for one after the other. Many are dropped by [`take_away`].
 pub struct ProbeLink {
-    program: &'static str,
-    link: UProbeLinkId,
+    link: OwnedFd,
+    event: OwnedFd,
+}
+
+/// Threads that wait for the kernel at once.
+const WAITING_MAX: usize = 32;
+
+/// Takes probes away. When it returns no program is attached by them any more; that nothing is left where they were
+/// takes a moment longer, which nobody waits for.
+pub fn take_away(probes: Vec<ProbeLink>) {
+    let (links, events): (Vec<OwnedFd>, Vec<OwnedFd>) =
+        probes.into_iter().map(|probe| (probe.link, probe.event)).unzip();
+    let mut links = links.into_iter().peekable();
+    while links.peek().is_some() {
+        std::thread::scope(|scope| {
+            for link in links.by_ref().take(WAITING_MAX) {
+                // A thread that cannot be started drops what it was given, here and now.
+                drop(std::thread::Builder::new().spawn_scoped(scope, move || drop(link)));
+            }
+        });
+    }
+    drop(std::thread::Builder::new().spawn(move || drop(events)));
 }
 
 impl Probes {
@@ -80,19 +103,13 @@ impl Probes {
     pub fn attach(&mut self, file: &Path, offset: u64, kind: Kind, cookie: u64) -> Result<ProbeLink, String> {
         let name = name_of(kind, self.refuses);
         let program: &mut UProbe = program(&mut self.ebpf, name)?;
-        let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(offset),
-            cookie: Some(cookie),
-        };
-        let link = program
-            .attach(point, file, UProbeScope::AllProcesses)
-            .map_err(|error| words(&error))?;
-        Ok(ProbeLink { program: name, link })
-    }
-
-    /// Takes a probe away.
-    pub fn detach(&mut self, link: ProbeLink) -> Result<(), String> {
-        let program: &mut UProbe = program(&mut self.ebpf, link.program)?;
-        program.detach(link.link).map_err(|error| words(&error))
+        let program = program.fd().map_err(|error| words(&error))?;
+        let path = CString::new(file.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+        let returns = kind == Kind::Uretprobe;
+        let event = user_probe::open(&path, offset, returns, Whose::Everybody)
+            .map_err(|error| format!("the kernel takes no probe there: {error}"))?;
+        let link = links::attach_event(program.as_fd(), event.as_fd(), cookie)
+            .map_err(|error| format!("a program cannot be attached to the probe: {error}"))?;
+        Ok(ProbeLink { link, event })
     }
 }

@@ -186,7 +186,7 @@ impl Agent {
     pub fn serve(&mut self, signals: &Signals) {
         let mut turn = Turn::default();
         let mut waited = Instant::now();
-        while !signals.stop.load(Ordering::Relaxed) && !self.life.released {
+        while !signals.stop.load(Ordering::Relaxed) {
             let late = waited.elapsed();
             // Canaries are enforced, whatever the mode is.
             let mode = match self.proof.is_running() {
@@ -218,6 +218,9 @@ impl Agent {
             }
             while let Ok(command) = self.commands.try_recv() {
                 self.command(command);
+            }
+            if self.life.released {
+                break;
             }
             let waiting = self.pipeline.judge.enforcement.is_waiting();
             if waiting {
