@@ -55,39 +55,15 @@ fn curl(world: &World, url: &str, ca: &Path, ids: &[String]) -> Result {
     Ok(())
 }
 
-/// A client of node on one connection in clear: it asks for all at once; or, with a file's name, once for nothing that
-/// counts, and for the others one after the other when that file is there.
-const CLIENT: &str = r#"
-const http2 = require("http2"), fs = require("fs");
-const [port, list, go] = process.argv.slice(2);
-const ids = list.split(",");
-const session = http2.connect(`http://127.0.0.1:${port}`);
-session.on("error", error => { console.error(error); process.exit(1); });
-const ask = id => new Promise((resolve, reject) => {
-  const stream = session.request({
-    ":path": "/fhir/Patient/1044?_summary=true", "traceparent": `00-${id}-b7ad6b7169203331-01`, "x-kept": "in the table",
-  });
-  stream.on("response", head => { stream.resume(); stream.on("end", () => resolve(head[":status"])); });
-  stream.on("error", reject);
-  stream.end();
-});
-(async () => {
-  if (go) {
-    await ask("0".repeat(31) + "1");
-    fs.writeFileSync(go + ".ready", "");
-    while (!fs.existsSync(go)) await new Promise(later => setTimeout(later, 10));
-    for (const id of ids) console.log(await ask(id));
-  } else {
-    for (const status of await Promise.all(ids.map(ask))) console.log(status);
-  }
-  session.close();
-})();
-"#;
+/// A client on one connection in clear: it asks for all at once; or, with a file's name, once for nothing that counts,
+/// and for the others one after the other when that file is there.
+const CLIENT: &str = include_str!("assets/h2client.py");
 
-fn node<'a>(world: &'a World, port: u16, ids: &[String]) -> Result<Start<'a>> {
-    let script = world.write("client.js", CLIENT)?;
-    Ok(Start::new(world, Place::Inside, program("node")?)
-        .name("node")
+fn one_connection<'a>(world: &'a World, port: u16, ids: &[String]) -> Result<Start<'a>> {
+    let script = world.write("h2client.py", CLIENT)?;
+    Ok(Start::new(world, Place::Inside, program("python3")?)
+        .name("h2client")
+        .arg("-I")
         .arg(script)
         .args([port.to_string(), ids.join(",")]))
 }
@@ -128,12 +104,12 @@ fn streams(tls: bool) -> Result {
         agent.wait_library(system_libssl()?)?;
     }
     let ids = trace_ids(CALLS);
-    let name = if tls { "curl" } else { "node" };
+    let name = if tls { "curl" } else { "python3" };
     if tls {
         let url = format!("https://127.0.0.1:{}/fhir/Patient/1044?_summary=true", edge.tls);
         curl(&world, &url, &authority.ca, &ids)?;
     } else {
-        let told = node(&world, edge.clear, &ids)?.run()?;
+        let told = one_connection(&world, edge.clear, &ids)?.run()?;
         let right = told.lines().filter(|line| line.trim() == "200").count();
         ensure!(
             right == ids.len(),
@@ -268,26 +244,27 @@ fn streams_of_a_connection_joined_late() -> Result {
     let edge = edge(&world, &authority)?;
     let ids = trace_ids(20);
     let go = world.path("go");
-    let mut client = node(&world, edge.clear, &ids)?.arg(&go).spawn()?;
+    let mut client = one_connection(&world, edge.clear, &ids)?.arg(&go).spawn()?;
     let ready = world.path("go.ready");
     client.wait_until("the client has asked once", || Ok(ready.exists()))?;
     let mut agent = Agent::start(&world, |_| {})?;
     std::fs::write(&go, "")?;
     let status = client.wait(std::time::Duration::from_secs(30))?;
     ensure!(status.success(), "{}", client.last_words());
-    let of_node = |all: &[Value]| -> Vec<Value> {
+    let client_pid = client.pid();
+    let of_client = |all: &[Value]| -> Vec<Value> {
         crate::harness::events::of_kind(all, "call")
             .into_iter()
-            .filter(|call| call["direction"] == "outbound" && text(&call["process"]["exe"]).ends_with("node"))
+            .filter(|call| call["direction"] == "outbound" && call["process"]["pid"] == client_pid)
             .cloned()
             .collect()
     };
     let all = agent
         .events
         .wait("the calls of the old connection are told", |all| {
-            of_node(all).len() >= ids.len()
+            of_client(all).len() >= ids.len()
         })?;
-    let calls = of_node(all);
+    let calls = of_client(all);
     ensure!(
         calls.len() == ids.len(),
         "{} calls, not {}",

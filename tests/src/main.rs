@@ -24,6 +24,7 @@ mod inventory;
 mod keep;
 mod lives;
 mod operator;
+mod protocols;
 mod prove;
 mod ways;
 
@@ -50,6 +51,7 @@ fn main() {
         lives::STORIES,
         framing::STORIES,
         http2::STORIES,
+        protocols::STORIES,
         ways::STORIES,
         enforce::STORIES,
         gate::STORIES,

@@ -91,6 +91,24 @@ const NEEDS: &[Need] = &[
         "python3",
         "the hospital's application; a client",
     ),
+    Need {
+        group: Group::Demo,
+        probe: Probe::AnyFile(&["/usr/lib/python3/dist-packages/grpc/__init__.py"]),
+        package: "python3-grpcio",
+        why: "both ends of gRPC for the tests",
+    },
+    Need {
+        group: Group::Demo,
+        probe: Probe::AnyFile(&["/usr/lib/python3/dist-packages/websockets/__init__.py"]),
+        package: "python3-websockets",
+        why: "both ends of a WebSocket for the tests",
+    },
+    Need {
+        group: Group::Demo,
+        probe: Probe::AnyFile(&["/usr/lib/python3/dist-packages/h2/__init__.py"]),
+        package: "python3-h2",
+        why: "a client of HTTP/2 for the tests",
+    },
     program(Group::Demo, "ip", "iproute2", "network namespaces for the tests"),
     program(
         Group::Vm,

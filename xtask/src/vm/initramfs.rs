@@ -44,6 +44,10 @@ const PYTHON_SKIPPED: [&str; 9] = [
     "turtledemo",
 ];
 
+/// Where Debian has what is not Python's own, and what of it the tests import.
+const DIST_PACKAGES: &str = "/usr/lib/python3/dist-packages";
+const PYTHON_PACKAGES: [&str; 5] = ["grpc", "websockets", "h2", "hpack", "hyperframe"];
+
 /// How many times longer than on a machine of its own a test may wait for something: everything is emulated.
 const PATIENCE: u32 = 8;
 
@@ -339,6 +343,20 @@ impl Copy {
         self.tree(&library, &PYTHON_SKIPPED)?;
         for entry in std::fs::read_dir(library.join("lib-dynload"))? {
             self.libraries(&entry?.path())?;
+        }
+        for package in PYTHON_PACKAGES {
+            let folder = Path::new(DIST_PACKAGES).join(package);
+            if !folder.is_dir() {
+                bail!("{} is missing: `cargo xtask setup --demo`", folder.display());
+            }
+            self.tree(&folder, &PYTHON_SKIPPED)?;
+        }
+        let compiled = Path::new(DIST_PACKAGES).join("grpc/_cython");
+        for entry in std::fs::read_dir(compiled)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "so") {
+                self.libraries(&path)?;
+            }
         }
         Ok(())
     }
