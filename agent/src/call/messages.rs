@@ -62,6 +62,8 @@ impl Messages {
                     request_body: Bytes::new(),
                     response_headers: Vec::new(),
                     response_body: Bytes::new(),
+                    // What the messages say has not been.
+                    looked_at: false,
                     ..call.raw.clone()
                 },
                 ambiguous: call.ambiguous,

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::phi::Scanner;
-use crate::call::{ApiCall, Content, Part, Phase};
+use crate::call::{ApiCall, Content, Part, Phase, Protocol};
 
 pub(super) fn look(scanner: &mut Scanner, phase: Phase, call: &mut ApiCall) {
     if phase == Phase::Head {
@@ -27,13 +27,16 @@ pub(super) fn look(scanner: &mut Scanner, phase: Phase, call: &mut ApiCall) {
 
 fn request(scanner: &mut Scanner, call: &mut ApiCall) {
     let raw = &call.raw;
-    let path = raw.path.as_deref().unwrap_or_default();
-    scanner.path(path);
-    if !raw.query.is_empty() {
-        scanner.query(path, &raw.query);
-    }
-    if !raw.request_headers.is_empty() {
-        scanner.headers(Part::RequestHeaders, pairs(&raw.request_headers));
+    // A message has these from the call that opened the connection, which has told of them.
+    if call.protocol != Protocol::WebSocket {
+        let path = raw.path.as_deref().unwrap_or_default();
+        scanner.path(path);
+        if !raw.query.is_empty() {
+            scanner.query(path, &raw.query);
+        }
+        if !raw.request_headers.is_empty() {
+            scanner.headers(Part::RequestHeaders, pairs(&raw.request_headers));
+        }
     }
     let (headers, body) = (&raw.request_headers, &raw.request_body);
     let anomaly = self::body(
