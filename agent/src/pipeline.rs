@@ -191,6 +191,10 @@ fn pass<G: FlowGate>(
     judge.tell();
 }
 
+fn is_denial(verdict: &Verdict) -> bool {
+    matches!(verdict.action, Action::Deny | Action::Kill)
+}
+
 impl<G: FlowGate> Judge<G> {
     /// `events`: where the first ones go.
     pub fn new(
@@ -245,10 +249,15 @@ impl<G: FlowGate> Judge<G> {
         // No server name is captured yet.
         self.vendors
             .mark(call, None, self.clock.unix_ns(call.request.head_at));
-        if !self.judged.contains_key(&call.id) {
+        // What was allowed here is not, if the gate's decision came behind.
+        let undecided = match self.judged.get(&call.id) {
+            None => true,
+            Some((verdict, _)) => call.stopped.is_some() && !is_denial(verdict),
+        };
+        if undecided {
             let findings = self.detectors.findings(call);
             if let Some(verdict) = self.engine.evaluate(call, &findings, phase) {
-                if matches!(verdict.action, Action::Deny | Action::Kill) {
+                if is_denial(&verdict) {
                     let open = self.open.get(&call.flow.id).copied().unwrap_or(0);
                     let others = if phase == Phase::Complete {
                         open
@@ -270,7 +279,7 @@ impl<G: FlowGate> Judge<G> {
             // Once more, over the whole call: the response has its findings too.
             let findings = self.detectors.findings(call);
             if verdict.policy != canary::NAME {
-                let denied = matches!(verdict.action, Action::Deny | Action::Kill);
+                let denied = is_denial(&verdict);
                 let at_ns = self.clock.unix_ns(call.request.head_at);
                 self.inventory.ended(call, &findings, denied, at_ns);
             }
@@ -282,7 +291,7 @@ impl<G: FlowGate> Judge<G> {
         if !verdict.policy.is_empty() {
             let tally = self.tally(&verdict.policy);
             tally.matched += 1;
-            tally.denied += u64::from(matches!(verdict.action, Action::Deny | Action::Kill));
+            tally.denied += u64::from(is_denial(verdict));
         }
     }
 

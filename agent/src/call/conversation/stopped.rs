@@ -26,7 +26,12 @@ impl Conversation {
             false => stopped.decision.earlier.saturating_sub(self.answered),
         };
         if stopped.decision.hook != Hook::Ingress {
-            self.decided = Some(stopped);
+            // A segment may leave later than the call that wrote it returned: then its bytes were here first.
+            let begins_here = |open: &&mut Box<Open>| open.position as u32 == stopped.position as u32;
+            match self.open.iter_mut().find(begins_here) {
+                Some(open) => open.call.stopped = Some(stopped.decision),
+                None => self.decided = Some(stopped),
+            }
             return;
         }
         tell(stopped, self.proxied_client, cx);

@@ -84,3 +84,20 @@ fn a_decision_waits_for_the_bytes_that_the_process_has() {
     assert_eq!(call.direction, CallDirection::Outbound);
     assert_eq!(call.stopped.map(|decision| decision.hook), Some(Hook::Egress));
 }
+
+#[test]
+fn a_decision_that_comes_behind_its_bytes_finds_its_call() {
+    let mut scene = Scene::server();
+    scene.positions = [SERVER_STARTS, CLIENT_STARTS];
+    scene.sent("GET /vendor HTTP/1.1\r\nHost: a\r\n\r\n");
+    scene.take(stopped("", Hook::Egress, 0));
+    scene.close(true);
+    let [call] = scene.ended.as_slice() else {
+        panic!("{} calls", scene.ended.len())
+    };
+    assert_eq!(
+        (call.request.method.as_str(), call.direction),
+        ("GET", CallDirection::Outbound)
+    );
+    assert_eq!(call.stopped.map(|decision| decision.hook), Some(Hook::Egress));
+}
