@@ -26,7 +26,7 @@ impl Conversation {
             false => stopped.decision.earlier.saturating_sub(self.answered),
         };
         if stopped.decision.hook != Hook::Ingress {
-            self.decided = Some(stopped);
+            self.decided = Some(Box::new(stopped));
             return;
         }
         tell(stopped, self.proxied_client, cx);
@@ -36,14 +36,14 @@ impl Conversation {
     /// connection that is given up): the gate's
     /// copy is all there will be. `now`: the connection goes on, and the bytes may still come.
     pub(super) fn tell_unshown(&mut self, now: Option<KernelTime>, cx: &mut Context<'_>) {
-        let is_due = |stopped: &mut Stopped| {
+        let is_due = |stopped: &mut Box<Stopped>| {
             stopped.decision.hook != Hook::Ingress
                 && now.is_none_or(|now| now.since(stopped.at) >= UNREAD_WAIT_NS)
         };
         if let Some(stopped) = self.decided.take_if(is_due) {
             // Whatever comes of it now has been told.
             self.over = true;
-            tell(stopped, self.proxied_client, cx);
+            tell(*stopped, self.proxied_client, cx);
         }
     }
 
