@@ -4,18 +4,22 @@
 //! Prints one line a scenario: calls per second, nanoseconds per call, captured megabytes per second. Exporting works on
 //! threads of its own: there it is processor time.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use apiward::call::{Calls, Content, Limits, Options, Part, Phase};
+use apiward::call::{CallId, Calls, Content, Limits, Options, Part, Phase};
+use apiward::capture::intake::Intake;
 use apiward::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
-use apiward::detect::PhiSettings;
 use apiward::detect::phi::Scanner;
+use apiward::detect::{Detectors, Inventory, PhiSettings, inventory};
+use apiward::enforce::{self, Egress, Enforcement, FlowGate, GateError};
 use apiward::export::clock::Clock;
-use apiward::export::{self, Exports, jsonl, spool, wire};
+use apiward::export::{self, Exports, jsonl, spool};
 use apiward::flow::{self, Flows};
+use apiward::pipeline::{Judge, Pipeline};
 use apiward::policy::gate::{Local, compile, judge, mapped};
 use apiward::policy::{Engine, Mode, PolicySet};
 use apiward::telemetry::Telemetry;
@@ -229,11 +233,44 @@ fn gate(name: &str, rules: usize, head: &str) {
     );
 }
 
-/// Judges and exports `calls` calls, each told as one that the stages have made.
-fn run_export(calls: u64) {
+/// Nothing is denied here: nothing is asked of the kernel.
+struct NoGate;
+
+impl FlowGate for NoGate {
+    fn withhold(&mut self, _: u64, _: Option<u32>) -> Result<(), GateError> {
+        Err(GateError::Gone)
+    }
+
+    fn release(&mut self, _: u64) {}
+
+    fn egress(&mut self, _: u64) -> Option<Egress> {
+        None
+    }
+
+    fn destroy(&mut self, _: &FlowInfo, _: u64) -> Result<(), GateError> {
+        Err(GateError::Gone)
+    }
+
+    fn answer(&mut self, _: &FlowInfo, _: &Process, _: CallId) -> Result<u32, GateError> {
+        Err(GateError::Gone)
+    }
+
+    fn accepted(&mut self, _: &FlowInfo) -> Option<u32> {
+        None
+    }
+
+    fn kill(&mut self, _: &Process, _: KernelTime) -> Result<(), GateError> {
+        Err(GateError::Gone)
+    }
+}
+
+/// Every stage behind capture, as the agent has them: both ends of `connections` connections within this host, each call
+/// judged, and exported as a JSON line and into the spool. `phi`: personal data is looked for.
+fn run_export(name: &str, calls: u64, phi: bool) {
     /// Less than the queue holds, so that none is dropped.
     const AHEAD_MAX: u64 = 4_096;
     const BATCH: u64 = 128;
+    const CONNECTIONS: u64 = 8;
     let folder = std::env::temp_dir().join(format!("apiward-bench-stages-{}", std::process::id()));
     let settings = export::Settings {
         ocsf: Vec::new(),
@@ -255,65 +292,120 @@ fn run_export(calls: u64) {
         return;
     };
     let exports = started.exports;
-    let mut engine = Engine::new(Arc::default(), Mode::Observe, Vec::new());
-    let clock = Clock::measure();
-    let mut bench = Bench::new();
-    bench.open(1);
+    let Bench {
+        flows,
+        calls: stage,
+        process,
+        ..
+    } = Bench::new();
+    let phi = PhiSettings {
+        enabled: phi,
+        ..PhiSettings::default()
+    };
+    let mut pipeline = Pipeline::new(
+        Intake::new([]),
+        flows,
+        stage,
+        Judge::new(
+            Detectors::new(&phi, [1; 32], &[]).expect("the tables build"),
+            Engine::new(Arc::default(), Mode::Observe, Vec::new()),
+            Enforcement::new(enforce::Limits::default(), NoGate),
+            Clock::measure(),
+            Inventory::new(inventory::Settings {
+                key: [1; 32],
+                limits: inventory::Limits::default(),
+                cluster: Vec::new(),
+            }),
+            exports.batch(),
+        ),
+    );
+    let server: SocketAddr = ([127, 0, 0, 1], 8080).into();
+    for connection in 0..CONNECTIONS {
+        let client: SocketAddr = ([127, 0, 0, 1], 40_000 + connection as u16).into();
+        for (side, local, remote, role) in [
+            (0, client, server, SocketRole::Client),
+            (1, server, client, SocketRole::Server),
+        ] {
+            let cookie = connection * 2 + side;
+            pipeline.captured(Captured::Flow(Arc::new(FlowInfo {
+                id: FlowId::Socket(cookie),
+                carrier: Some(cookie),
+                local: Some(local),
+                remote: Some(remote),
+                role,
+                netns: 0,
+                tls: None,
+                joined_late: false,
+                starts: None,
+                enforceable: true,
+            })));
+        }
+    }
     let request = Bytes::from_static(REQUEST);
-    let response = Bytes::from(response(200));
-    let (mut received, mut sent) = (1, 1);
-    let (mut events, mut told) = (exports.batch(), wire::Told::default());
-    let before = processor_ns();
-    for call in 0..calls {
-        for (direction, bytes) in [(Direction::Received, &request), (Direction::Sent, &response)] {
-            bench.now += 1_000;
+    let mut response = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+        Content-Type: application/json\r\nContent-Length: 100\r\nConnection: keep-alive\r\n\r\n{\"pad\":\""
+        .to_vec();
+    response.extend([b'x'; 90]);
+    response.extend(b"\"}");
+    let response = Bytes::from(response);
+    let mut positions = [(1, 1); 2 * CONNECTIONS as usize];
+    let mut now = 1;
+    let (before, own_before) = (processor_ns(), thread_ns());
+    for call in 0..calls / 2 {
+        let connection = call % CONNECTIONS;
+        for (side, direction, bytes) in [
+            (0, Direction::Sent, &request),
+            (1, Direction::Received, &request),
+            (1, Direction::Sent, &response),
+            (0, Direction::Received, &response),
+        ] {
+            now += 1_000;
+            let cookie = connection * 2 + side;
+            let (sent, received) = &mut positions[cookie as usize];
             let (position, other_position) = match direction {
-                Direction::Received => (received, sent),
-                Direction::Sent => (sent, received),
+                Direction::Sent => (sent, *received),
+                Direction::Received => (received, *sent),
             };
-            let captured = Captured::Segment(Segment {
-                at: KernelTime(bench.now),
-                flow: FlowId::Socket(1),
-                process: bench.process.clone(),
+            pipeline.captured(Captured::Segment(Segment {
+                at: KernelTime(now),
+                flow: FlowId::Socket(cookie),
+                process: process.clone(),
                 direction,
-                position,
+                position: *position,
                 other_position,
+                // Every record has memory of its own, as capture gives it.
                 bytes: Bytes::copy_from_slice(bytes),
                 missing: 0,
                 missing_reason: GapReason::Limit,
-            });
-            match direction {
-                Direction::Received => received += bytes.len() as u64,
-                Direction::Sent => sent += bytes.len() as u64,
-            }
-            let Bench { flows, calls, .. } = &mut bench;
-            flows.on(captured, &mut |item| {
-                calls.on(item, &mut |phase, call| {
-                    if phase == Phase::Complete
-                        && let Some(verdict) = engine.evaluate(call, &[], phase)
-                    {
-                        events.push(told.call(&clock, call, &[], &verdict, None));
-                    }
-                });
-            });
+            }));
+            *position += bytes.len() as u64;
         }
-        if events.len() as u64 >= BATCH || call + 1 == calls {
-            exports.hand_on(std::mem::replace(&mut events, exports.batch()));
+        let events = &mut pipeline.judge.events;
+        if events.len() as u64 >= BATCH || call + 1 == calls / 2 {
+            exports.hand_on(std::mem::replace(events, exports.batch()));
             let written = || exports.spool().map_or(0, |spool| spool.stats().last);
-            while call.saturating_sub(written()) > AHEAD_MAX {
+            while (call * 2).saturating_sub(written()) > AHEAD_MAX {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         }
     }
+    assert_eq!(pipeline.judge.ended, calls / 2 * 2, "calls were lost");
+    let own = (thread_ns() - own_before) as f64;
     exports.shutdown(std::time::Duration::ZERO);
     let used = (processor_ns() - before) as f64;
     println!(
-        "{:<28} {:>9.0} calls/s {:>7.0} ns/call",
-        "decoded, judged, exported",
+        "{name:<28} {:>9.0} calls/s {:>7.0} ns/call, of which the stages {:>7.0}",
         calls as f64 * 1e9 / used,
-        used / calls as f64
+        used / calls as f64,
+        own / calls as f64,
     );
     let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// Processor time of this thread.
+fn thread_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Processor time of all threads.
@@ -431,13 +523,15 @@ fn main() {
     if let [_, what, calls] = std::env::args().collect::<Vec<_>>().as_slice() {
         let calls = calls.parse().expect("a number of calls");
         match what.as_str() {
-            "export" => run_export(calls),
+            "export" => run_export("all stages, exported", calls, true),
+            "export-no-phi" => run_export("the same without PHI", calls, false),
             _ => run("small, keep-alive", calls, 64, 200, usize::MAX, true),
         }
         return;
     }
     run_data();
-    run_export(200_000);
+    run_export("all stages, exported", 200_000, true);
+    run_export("the same without PHI", 200_000, false);
     run("small, keep-alive", 300_000, 64, 200, usize::MAX, true);
     run("small, 5000 connections", 300_000, 5_000, 200, usize::MAX, true);
     run("small, one per connection", 300_000, 1, 200, usize::MAX, false);

@@ -42,7 +42,7 @@ pub struct Judge<G> {
     pub inventory: Inventory,
     pub vendors: Vendors,
     /// Verdicts that are final, on calls that have not ended.
-    judged: HashMap<CallId, (Verdict, Vec<Finding>)>,
+    judged: HashMap<CallId, Verdict>,
     /// Calls that have begun and not ended, by flow.
     open: HashMap<FlowId, u32>,
     /// Ended and denied; the outcome is to come.
@@ -252,11 +252,16 @@ impl<G: FlowGate> Judge<G> {
         // What was allowed here is not, if the gate's decision came behind.
         let undecided = match self.judged.get(&call.id) {
             None => true,
-            Some((verdict, _)) => call.stopped.is_some() && !is_denial(verdict),
+            Some(verdict) => call.stopped.is_some() && !is_denial(verdict),
         };
+        // What there is to find is found where somebody asks for it: a rule, or whoever reads the event.
+        let mut findings = None;
         if undecided {
-            let findings = self.detectors.findings(call);
-            if let Some(verdict) = self.engine.evaluate(call, &findings, phase) {
+            if phase == Phase::Complete || self.engine.asks_findings() {
+                findings = Some(self.detectors.findings(call));
+            }
+            let known = findings.as_deref().unwrap_or_default();
+            if let Some(verdict) = self.engine.evaluate(call, known, phase) {
                 if is_denial(&verdict) {
                     let open = self.open.get(&call.flow.id).copied().unwrap_or(0);
                     let others = if phase == Phase::Complete {
@@ -268,16 +273,16 @@ impl<G: FlowGate> Judge<G> {
                 }
                 let set = self.engine.set();
                 self.breakers.count(set, &call.process, &verdict, at);
-                self.judged.insert(call.id, (verdict, findings));
+                self.judged.insert(call.id, verdict);
             }
         }
         if phase == Phase::Complete
-            && let Some((verdict, _)) = self.judged.remove(&call.id)
+            && let Some(verdict) = self.judged.remove(&call.id)
         {
             self.ended += 1;
             self.count(&verdict);
-            // Once more, over the whole call: the response has its findings too.
-            let findings = self.detectors.findings(call);
+            // Over the whole call: the response has its findings too.
+            let findings = findings.unwrap_or_else(|| self.detectors.findings(call));
             if verdict.policy != canary::NAME {
                 let denied = is_denial(&verdict);
                 let at_ns = self.clock.unix_ns(call.request.head_at);

@@ -60,13 +60,78 @@ pub fn direction_name(direction: i32) -> Option<&'static str> {
     }
 }
 
+/// A message that gets its shape where it is written: a call's has a kilobyte, and would be moved from hand to hand.
+struct As<'a, T>(&'a T);
+
+/// Messages, each likewise.
+struct Each<'a, T>(&'a [T]);
+
+trait Shaped {
+    fn shape(&self) -> impl Serialize;
+}
+
+impl<T: Shaped> Serialize for As<'_, T> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.shape().serialize(serializer)
+    }
+}
+
+impl<T: Shaped> Serialize for Each<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(As))
+    }
+}
+
+impl Shaped for v1::Call {
+    fn shape(&self) -> impl Serialize {
+        CallJson::of(self)
+    }
+}
+
+impl Shaped for v1::Process {
+    fn shape(&self) -> impl Serialize {
+        ProcessJson::of(self)
+    }
+}
+
+impl Shaped for v1::Request {
+    fn shape(&self) -> impl Serialize {
+        RequestJson::of(self)
+    }
+}
+
+impl Shaped for v1::Response {
+    fn shape(&self) -> impl Serialize {
+        ResponseJson::of(self)
+    }
+}
+
+impl Shaped for v1::Operation {
+    fn shape(&self) -> impl Serialize {
+        OperationJson::of(self)
+    }
+}
+
+impl Shaped for v1::Data {
+    fn shape(&self) -> impl Serialize {
+        DataJson::of(self)
+    }
+}
+
+impl Shaped for v1::Verdict {
+    fn shape(&self) -> impl Serialize {
+        VerdictJson::of(self)
+    }
+}
+
 #[derive(Serialize)]
 struct EventJson<'a> {
     kind: &'static str,
     id: Hex<'a>,
     time: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    call: Option<CallJson<'a>>,
+    call: Option<As<'a, v1::Call>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     flow_loss: Option<FlowLossJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +158,7 @@ impl<'a> EventJson<'a> {
             inventory: None,
         };
         match &event.kind {
-            Some(v1::event::Kind::Call(call)) => json.call = Some(CallJson::of(call)),
+            Some(v1::event::Kind::Call(call)) => json.call = Some(As(call)),
             Some(v1::event::Kind::FlowLoss(loss)) => json.flow_loss = Some(FlowLossJson::of(loss)),
             Some(v1::event::Kind::FlowEnd(end)) => json.flow_end = Some(FlowEndJson::of(end)),
             Some(v1::event::Kind::AgentState(state)) => json.agent_state = Some(AgentStateJson::of(state)),
@@ -114,18 +179,18 @@ struct CallJson<'a> {
     state: Option<&'a str>,
     /// From the request's head to the last byte of the response.
     duration_ns: Option<u64>,
-    process: Option<ProcessJson<'a>>,
+    process: Option<As<'a, v1::Process>>,
     local: Option<PeerJson<'a>>,
     remote: Option<PeerJson<'a>>,
     tls: Option<TlsJson<'a>>,
-    request: Option<RequestJson<'a>>,
-    response: Option<ResponseJson<'a>>,
-    operation: Option<OperationJson<'a>>,
-    data: Vec<DataJson<'a>>,
+    request: Option<As<'a, v1::Request>>,
+    response: Option<As<'a, v1::Response>>,
+    operation: Option<As<'a, v1::Operation>>,
+    data: Each<'a, v1::Data>,
     third_party: Option<inventory::ThirdPartyJson<'a>>,
     anomalies: &'a [String],
     findings: Findings<'a>,
-    verdict: Option<VerdictJson<'a>>,
+    verdict: Option<As<'a, v1::Verdict>>,
     ambiguous: bool,
     loss_overlap: bool,
     flow_id: Number64,
@@ -138,18 +203,18 @@ impl<'a> CallJson<'a> {
             protocol: text(&call.protocol),
             state: text(&call.state),
             duration_ns: duration_ns(call),
-            process: call.process.as_ref().map(ProcessJson::of),
+            process: call.process.as_ref().map(As),
             local: call.local.as_ref().and_then(PeerJson::of),
             remote: call.remote.as_ref().and_then(PeerJson::of),
             tls: call.tls.as_ref().map(TlsJson::of),
-            request: call.request.as_ref().map(RequestJson::of),
-            response: call.response.as_ref().map(ResponseJson::of),
-            operation: call.operation.as_ref().map(OperationJson::of),
-            data: call.data.iter().map(DataJson::of).collect(),
+            request: call.request.as_ref().map(As),
+            response: call.response.as_ref().map(As),
+            operation: call.operation.as_ref().map(As),
+            data: Each(&call.data),
             third_party: call.third_party.as_ref().map(inventory::ThirdPartyJson::of),
             anomalies: &call.anomalies,
             findings: Findings(&call.findings),
-            verdict: call.verdict.as_ref().map(VerdictJson::of),
+            verdict: call.verdict.as_ref().map(As),
             ambiguous: call.ambiguous,
             loss_overlap: call.loss_overlap,
             flow_id: Number64(call.flow_id),
@@ -368,7 +433,16 @@ struct OperationJson<'a> {
     resource: Option<&'a str>,
     subject: Option<&'a str>,
     entries: u32,
-    details: Vec<DetailJson<'a>>,
+    details: Each<'a, v1::Detail>,
+}
+
+impl Shaped for v1::Detail {
+    fn shape(&self) -> impl Serialize {
+        DetailJson {
+            name: &self.name,
+            value: &self.value,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -379,17 +453,13 @@ struct DetailJson<'a> {
 
 impl<'a> OperationJson<'a> {
     fn of(operation: &'a v1::Operation) -> Self {
-        let details = operation.details.iter().map(|detail| DetailJson {
-            name: &detail.name,
-            value: &detail.value,
-        });
         OperationJson {
             api: &operation.api,
             name: text(&operation.name),
             resource: text(&operation.resource),
             subject: text(&operation.subject),
             entries: operation.entries,
-            details: details.collect(),
+            details: Each(&operation.details),
         }
     }
 }

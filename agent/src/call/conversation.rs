@@ -146,7 +146,7 @@ pub(super) struct Conversation {
     proxied_client: Option<SocketAddr>,
     proxied: bool,
     /// Decided by the gate, of a request whose bytes come by themselves.
-    decided: Option<Stopped>,
+    decided: Option<Box<Stopped>>,
     /// Requests that have their whole answers.
     answered: u32,
     /// What the answer in progress makes of the connection.
@@ -155,7 +155,7 @@ pub(super) struct Conversation {
     successor: Option<Successor>,
     over: bool,
     /// It is in MLLP: what has come of it, for whoever reads that.
-    mllp: Option<Piece>,
+    mllp: Option<Box<Piece>>,
 }
 
 impl Conversation {
@@ -201,7 +201,7 @@ impl Conversation {
 
     /// It has turned out to be in MLLP.
     pub(super) fn take_mllp(&mut self) -> Option<Piece> {
-        self.mllp.take()
+        self.mllp.take().map(|piece| *piece)
     }
 
     /// Nothing of it will be a call any more.
@@ -385,7 +385,7 @@ impl Conversation {
             if let (None, Some(at)) = (expected, MllpDecoder::begins_at(bytes)) {
                 bytes.advance(at);
                 piece.position += at as u64;
-                self.mllp = Some(piece);
+                self.mllp = Some(Box::new(piece));
                 self.abandon();
                 return None;
             }
@@ -437,7 +437,7 @@ impl Conversation {
                 return None;
             }
             Sniffed::Mllp if expected.is_none() => {
-                self.mllp = Some(piece);
+                self.mllp = Some(Box::new(piece));
                 self.abandon();
                 return None;
             }

@@ -112,6 +112,12 @@ const KEY_HEADERS: &[&[u8]] = &[
     b"x-functions-key",
     b"x-vault-token",
 ];
+
+/// Cheap: what [`KEY_HEADERS`] begin with.
+fn may_be_key(header: &[u8]) -> bool {
+    matches!(header.first(), Some(b'x' | b'a' | b'o'))
+}
+
 /// Parameters and cookies that carry one.
 const KEY_NAMES: &[&str] = &[
     "api_key",
@@ -225,7 +231,9 @@ pub(super) fn read(
         match name.as_ref() {
             b"authorization" if bearer.is_none() => bearer = authorization(value, &mut found, redactor),
             b"cookie" => cookies(value, &mut found, &mut cookie_token, redactor),
-            name if KEY_HEADERS.contains(&name) => api_key(value, "header", &mut found, redactor),
+            name if may_be_key(name) && KEY_HEADERS.contains(&name) => {
+                api_key(value, "header", &mut found, redactor)
+            }
             _ => {}
         }
     }

@@ -207,12 +207,25 @@ pub struct Segment<'a> {
 impl<'a> Segment<'a> {
     /// Reads one. `resource`: it stands where a FHIR id stands.
     pub fn read(segment: &'a str, resource: bool) -> Segment<'a> {
-        let (bare, matrix) = segment.split_once(';').unwrap_or((segment, ""));
+        let joined = segment
+            .bytes()
+            .any(|byte| matches!(byte, b';' | b'(' | b':' | b'.'));
+        let (bare, matrix) = match joined {
+            true => segment.split_once(';').unwrap_or((segment, "")),
+            false => (segment, ""),
+        };
         let of = |shape, text| Segment { shape, text, matrix };
         let id = || SmolStr::new_static("{id}");
         // A resource's id may look like a word; operations and history never look like one.
         if resource && !bare.starts_with(['$', '_']) {
             return of(Shape::Code, id());
+        }
+        if !joined {
+            let shape = Shape::of(bare);
+            return match shape.is_word() {
+                true => of(shape, SmolStr::new(bare)),
+                false => of(shape, id()),
+            };
         }
         // OData: `Patients(123)`, `Patients(key='a')`; what is called is a word, what is in the parentheses never is.
         if let Some((name, key)) = bare.split_once('(')

@@ -227,18 +227,23 @@ impl Hash for FlowKey<'_> {
 
 /// `Example.org:8080` → `example.org` and the port, unless it is a default one.
 fn split_authority(authority: &[u8]) -> (String, Option<u16>) {
-    let text = String::from_utf8_lossy(authority).to_ascii_lowercase();
-    let text = text.rsplit_once('@').map_or(text.as_str(), |(_, host)| host);
-    let end_of_literal = text.rfind(']').map_or(0, |at| at + 1);
-    match text[end_of_literal..].rfind(':').map(|at| at + end_of_literal) {
+    let text = String::from_utf8_lossy(authority);
+    let text = match memchr::memrchr(b'@', text.as_bytes()) {
+        Some(at) => &text[at + 1..],
+        None => &text,
+    };
+    let end_of_literal = memchr::memrchr(b']', text.as_bytes()).map_or(0, |at| at + 1);
+    let colon = memchr::memrchr(b':', &text.as_bytes()[end_of_literal..]).map(|at| at + end_of_literal);
+    let (host, port) = match colon {
         Some(colon) => match text[colon + 1..].parse::<u16>() {
-            Ok(80 | 443) => (text[..colon].to_owned(), None),
-            Ok(port) => (text[..colon].to_owned(), Some(port)),
-            Err(_) if text[colon + 1..].is_empty() => (text[..colon].to_owned(), None),
-            Err(_) => (text.to_owned(), None),
+            Ok(80 | 443) => (&text[..colon], None),
+            Ok(port) => (&text[..colon], Some(port)),
+            Err(_) if text[colon + 1..].is_empty() => (&text[..colon], None),
+            Err(_) => (text, None),
         },
-        None => (text.to_owned(), None),
-    }
+        None => (text, None),
+    };
+    (host.to_ascii_lowercase(), port)
 }
 
 #[cfg(test)]

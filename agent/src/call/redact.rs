@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use crate::decode::Anomaly;
 
@@ -49,6 +49,8 @@ impl Default for Earning {
 }
 
 const WORD_BYTES_MAX: usize = 24;
+/// No word that ships is longer; a test holds it.
+const VOCABULARY_WORD_BYTES_MAX: usize = 64;
 /// Segments of a path that are told apart.
 const SEGMENTS_MAX: usize = 32;
 const HOST_BYTES_MAX: usize = 253;
@@ -210,22 +212,16 @@ impl Redactor {
         if bare.parse::<IpAddr>().is_ok() || self.host_earned(host, witness) {
             return SmolStr::new(host);
         }
-        let hash = self.hash(b"host", host.as_bytes());
-        format_smolstr!("host-{}", &hash[..8])
+        SmolStr::from_iter(["host-", &self.hash(b"host", host.as_bytes()).as_str()[..8]])
     }
 
     fn host_earned(&mut self, host: &str, witness: Option<u64>) -> bool {
-        let labels: Vec<&str> = host.split('.').collect();
-        let dns = host.len() <= HOST_BYTES_MAX && labels.iter().all(|label| is_dns_label(label));
-        if !dns || labels.iter().any(|label| is_id(label)) {
+        if host.len() > HOST_BYTES_MAX || !host.split('.').all(|label| is_dns_label(label) && !is_id(label)) {
             return false;
         }
         // A name with a domain is corroborated by flows; a bare word could be anything, and has to be vocabulary.
-        if labels.len() < 2
-            || !labels[labels.len() - 1]
-                .bytes()
-                .all(|byte| byte.is_ascii_alphabetic())
-        {
+        let domain = memchr::memrchr(b'.', host.as_bytes()).map(|at| &host.as_bytes()[at + 1..]);
+        if !domain.is_some_and(|last| last.iter().all(u8::is_ascii_alphabetic)) {
             return is_vocabulary(host);
         }
         let needed = self.earning.host_witnesses_min;
@@ -252,16 +248,50 @@ impl Redactor {
     pub fn request_id(&self, id: &[u8]) -> SmolStr {
         match std::str::from_utf8(id) {
             Ok(text) if is_uuid(text) || is_hex_id(text) => SmolStr::new(text.to_ascii_lowercase()),
-            _ => format_smolstr!("h:{}", &self.hash(b"request-id", id)[..16]),
+            _ => SmolStr::from_iter(["h:", self.hash(b"request-id", id).as_str()]),
         }
     }
 
-    fn hash(&self, domain: &[u8], value: &[u8]) -> String {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(domain);
-        hasher.update(&[0]);
-        hasher.update(value);
-        hasher.finalize().to_hex().to_string()
+    fn hash(&self, domain: &[u8], value: &[u8]) -> Digits {
+        Digits::of(&self.key, domain, value)
+    }
+}
+
+/// The beginning of a keyed hash, in hex digits.
+struct Digits([u8; Digits::LEN]);
+
+impl Digits {
+    const LEN: usize = 16;
+
+    fn of(key: &[u8; 32], domain: &[u8], value: &[u8]) -> Digits {
+        /// What is no longer, with its domain, is hashed in one piece: nearly all values are.
+        const PIECE_BYTES: usize = 192;
+        let mut piece = [0; PIECE_BYTES];
+        let length = domain.len() + 1 + value.len();
+        let hash = match piece.get_mut(..length) {
+            Some(piece) => {
+                piece[..domain.len()].copy_from_slice(domain);
+                piece[domain.len() + 1..].copy_from_slice(value);
+                blake3::keyed_hash(key, piece)
+            }
+            None => {
+                let mut hasher = blake3::Hasher::new_keyed(key);
+                hasher.update(domain);
+                hasher.update(&[0]);
+                hasher.update(value);
+                hasher.finalize()
+            }
+        };
+        let mut digits = [0; Digits::LEN];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(hash.as_bytes()) {
+            let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        Digits(digits)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -287,11 +317,7 @@ impl KeyedHash {
 
     /// 16 hex digits. The same value in another domain has another one.
     pub fn of(&self, domain: &[u8], value: &[u8]) -> SmolStr {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(domain);
-        hasher.update(&[0]);
-        hasher.update(value);
-        SmolStr::new(&hasher.finalize().to_hex()[..16])
+        SmolStr::new(Digits::of(&self.0, domain, value).as_str())
     }
 }
 
@@ -332,26 +358,42 @@ pub(super) fn is_vocabulary(segment: &str) -> bool {
     if segment.len() > 64 {
         return false;
     }
-    let segment = segment.strip_prefix('$').unwrap_or(segment);
-    is_version(segment)
-        || (is_known_word(segment)
-            || segment
-                .split(['-', '_', '.', ':'])
-                .all(|part| is_version(part) || is_known_word(part) || is_camel_vocabulary(part)))
+    let bare = segment.strip_prefix('$').unwrap_or(segment);
+    let bytes = bare.as_bytes();
+    let is_other = bare.len() < segment.len() || bytes.iter().any(u8::is_ascii_uppercase);
+    if is_version(bare) || (is_other && is_known_word(bare)) {
+        return true;
+    }
+    // A word by itself has been looked up by now; what is put together is looked up in its parts.
+    let is_joined = bytes.iter().any(|byte| matches!(byte, b'-' | b'_' | b'.' | b':'))
+        || bytes
+            .windows(2)
+            .any(|two| two[0].is_ascii_lowercase() && two[1].is_ascii_uppercase());
+    is_joined
+        && bare
+            .split(['-', '_', '.', ':'])
+            .all(|part| is_version(part) || is_known_word(part) || is_camel_vocabulary(part))
 }
 
 fn is_known_word(word: &str) -> bool {
-    if word.is_empty()
-        || !word
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
+    let mut capitals = false;
+    for byte in word.bytes() {
+        match byte {
+            b'A'..=b'Z' => capitals = true,
+            b'a'..=b'z' | b'0'..=b'9' | b'_' => {}
+            _ => return false,
+        }
+    }
+    let mut lower = [0; VOCABULARY_WORD_BYTES_MAX];
+    let Some(lower) = lower.get_mut(..word.len()).filter(|lower| !lower.is_empty()) else {
         return false;
+    };
+    if !capitals {
+        return VOCABULARY.contains(word);
     }
-    if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return VOCABULARY.contains(word.to_ascii_lowercase().as_str());
-    }
-    VOCABULARY.contains(word)
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    std::str::from_utf8(lower).is_ok_and(|lower| VOCABULARY.contains(lower))
 }
 
 fn is_camel_vocabulary(part: &str) -> bool {
@@ -384,10 +426,10 @@ pub(super) fn is_version(part: &str) -> bool {
 
 /// It has the shape of an identifier: digits, escapes, an address, or too long and mixed for a word.
 fn is_id(segment: &str) -> bool {
-    segment
-        .bytes()
-        .any(|byte| byte.is_ascii_digit() || matches!(byte, b'@' | b'%' | b'=' | b'+' | b'|' | b','))
-        || segment.len() > 32
+    segment.len() > 32
+        || segment
+            .bytes()
+            .any(|byte| byte.is_ascii_digit() || matches!(byte, b'@' | b'%' | b'=' | b'+' | b'|' | b','))
         || (segment.len() >= 8 && segment.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
@@ -438,6 +480,32 @@ pub(super) fn is_ambiguous(anomaly: Anomaly) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_have_room() {
+        assert!(
+            VOCABULARY
+                .iter()
+                .all(|word| word.len() <= VOCABULARY_WORD_BYTES_MAX)
+        );
+    }
+
+    #[test]
+    fn a_hash_is_the_same_in_one_piece_and_in_several() {
+        for length in [0, 1, 63, 64, 180, 200, 3_000] {
+            let value = vec![b'v'; length];
+            let mut hasher = blake3::Hasher::new_keyed(&[9; 32]);
+            for part in [&b"kind"[..], &[0], &value] {
+                hasher.update(part);
+            }
+            let hex = hasher.finalize().to_hex();
+            assert_eq!(
+                Digits::of(&[9; 32], b"kind", &value).as_str(),
+                &hex[..16],
+                "{length}"
+            );
+        }
+    }
 
     fn redactor() -> Redactor {
         Redactor::new(

@@ -59,6 +59,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             None => return Err(error),
         },
     };
+    memory::give_back();
     tracing::info!(mode, "the agent runs; stop with SIGTERM");
     agent.serve(&signals);
     agent.stop(&signals);

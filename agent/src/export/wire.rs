@@ -56,8 +56,7 @@ impl Told {
         }
         if let Some(v1::event::Kind::Call(told)) = &mut event.kind {
             tell_call(told, clock, call);
-            told.findings.clear();
-            told.findings.extend(findings.iter().map(finding));
+            tell_each(&mut told.findings, findings, tell_finding);
             tell_verdict(told.verdict.get_or_insert_default(), judged, outcome);
         }
         event
@@ -107,9 +106,11 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
     told.loss_overlap = call.loss_overlap;
     told.flow_id = flow_id(&call.flow);
     told.ambiguous = call.ambiguous;
-    told.operation = call.operation.as_deref().map(operation);
-    told.data.clear();
-    told.data.extend(call.data.iter().map(data));
+    match call.operation.as_deref() {
+        None => told.operation = None,
+        Some(operation) => tell_operation(told.operation.get_or_insert_default(), operation),
+    }
+    tell_each(&mut told.data, &call.data, tell_data);
     told.third_party = call.third_party.as_deref().map(third_party);
 }
 
@@ -140,34 +141,37 @@ fn credentials(credentials: &Credentials) -> v1::Credentials {
     }
 }
 
-fn operation(operation: &Operation) -> v1::Operation {
-    v1::Operation {
-        api: operation.api.as_str().to_owned(),
-        name: operation.name.to_string(),
-        resource: operation.resource.to_string(),
-        subject: operation.subject.as_deref().unwrap_or_default().to_owned(),
-        entries: operation.entries,
-        details: operation
-            .details
-            .iter()
-            .map(|(name, value)| v1::Detail {
-                name: (*name).to_owned(),
-                value: value.to_string(),
-            })
-            .collect(),
-    }
+fn tell_operation(told: &mut v1::Operation, operation: &Operation) {
+    set(&mut told.api, operation.api.as_str());
+    set(&mut told.name, &operation.name);
+    set(&mut told.resource, &operation.resource);
+    set(
+        &mut told.subject,
+        operation.subject.as_deref().unwrap_or_default(),
+    );
+    told.entries = operation.entries;
+    tell_each(&mut told.details, &operation.details, |told, (name, value)| {
+        set(&mut told.name, name);
+        set(&mut told.value, value);
+    });
 }
 
-fn data(data: &Data) -> v1::Data {
-    v1::Data {
-        class: data.class.to_string(),
-        group: data.group.to_owned(),
-        evidence: data.evidence.as_str().to_owned(),
-        confidence: data.confidence.into(),
-        part: data.part.as_str().to_owned(),
-        location: data.location.to_string(),
-        count: data.count,
-        hash: data.hash.as_deref().unwrap_or_default().to_owned(),
+fn tell_data(told: &mut v1::Data, data: &Data) {
+    set(&mut told.class, &data.class);
+    set(&mut told.group, data.group);
+    set(&mut told.evidence, data.evidence.as_str());
+    told.confidence = data.confidence.into();
+    set(&mut told.part, data.part.as_str());
+    set(&mut told.location, &data.location);
+    told.count = data.count;
+    set(&mut told.hash, data.hash.as_deref().unwrap_or_default());
+}
+
+/// One behind the other, in the memory of those that were told last.
+fn tell_each<T: Default, F>(told: &mut Vec<T>, from: &[F], tell: impl Fn(&mut T, &F)) {
+    told.resize_with(from.len(), T::default);
+    for (told, from) in told.iter_mut().zip(from) {
+        tell(told, from);
     }
 }
 
@@ -338,16 +342,26 @@ fn set_address(text: &mut String, address: IpAddr) {
     match address.to_canonical() {
         // By hand: it is most of them, and the general way is several times dearer.
         IpAddr::V4(address) => {
+            let (mut digits, mut length) = ([0; 15], 0);
+            let mut write = |digit| {
+                if let Some(place) = digits.get_mut(length) {
+                    *place = digit;
+                    length += 1;
+                }
+            };
             for (index, byte) in address.octets().into_iter().enumerate() {
                 if index > 0 {
-                    text.push('.');
+                    write(b'.');
                 }
-                let digits = [byte / 100, byte / 10 % 10, byte % 10];
-                let first = digits.iter().position(|digit| *digit != 0).unwrap_or(2);
-                for digit in &digits[first..] {
-                    text.push(char::from(b'0' + digit));
+                if byte >= 100 {
+                    write(b'0' + byte / 100);
                 }
+                if byte >= 10 {
+                    write(b'0' + byte / 10 % 10);
+                }
+                write(b'0' + byte % 10);
             }
+            text.push_str(std::str::from_utf8(&digits[..length]).unwrap_or_default());
         }
         IpAddr::V6(address) => {
             // A string takes whatever is written.
@@ -363,18 +377,18 @@ fn tell_body(told: &mut v1::Body, body: &BodyFacts) {
     set(&mut told.media_type, &body.media_type);
 }
 
-fn finding(finding: &Finding) -> v1::Finding {
-    v1::Finding {
-        kind: finding.kind.to_string(),
-        severity: match finding.severity {
+fn tell_finding(told: &mut v1::Finding, finding: &Finding) {
+    set(&mut told.kind, &finding.kind);
+    set(
+        &mut told.severity,
+        match finding.severity {
             Severity::Info => "info",
             Severity::Low => "low",
             Severity::Medium => "medium",
             Severity::High => "high",
-        }
-        .to_owned(),
-        message: finding.message.clone(),
-    }
+        },
+    );
+    set(&mut told.message, &finding.message);
 }
 
 fn tell_verdict(told: &mut v1::Verdict, verdict: &Verdict, outcome: Option<&Outcome>) {

@@ -139,7 +139,7 @@ struct Flow {
     /// A TLS object took the socket over: what TCP counts from then on is seen as that object's plaintext.
     carries_tls: bool,
     /// When and how it ended; its last records may still come.
-    ending: Option<(KernelTime, FlowEnd)>,
+    ending: Option<Box<(KernelTime, FlowEnd)>>,
 }
 
 impl Flow {
@@ -159,7 +159,8 @@ impl Flow {
 /// The table of flows.
 pub struct Flows {
     limits: Limits,
-    flows: HashMap<FlowId, Flow>,
+    /// Apart, so that the table's free places are small.
+    flows: HashMap<FlowId, Box<Flow>>,
     /// Second-chance queue: who is next to be evicted, with `touched` as it was when queued.
     clock: VecDeque<(FlowId, KernelTime)>,
     /// Directions that hold early bytes, by the time at which their hole counts as one.
@@ -281,7 +282,7 @@ impl Flows {
             carries_tls: false,
             ending: None,
         };
-        self.flows.insert(id, flow);
+        self.flows.insert(id, Box::new(flow));
         self.clock.push_back((id, at));
         self.stats.flows_total += 1;
         // Closed flows leave their entry behind; sweep when they are the majority.
@@ -368,7 +369,8 @@ impl Flows {
                 return;
             }
             self.ending.pop_first();
-            if let Some((at, end)) = self.flows.get(&id).and_then(|flow| flow.ending) {
+            let ending = self.flows.get(&id).and_then(|flow| flow.ending.as_deref());
+            if let Some(&(at, end)) = ending {
                 self.end(at, id, end, out);
             }
         }
@@ -410,7 +412,7 @@ impl Flows {
         let Some(flow) = self.flows.get_mut(&id) else {
             return;
         };
-        if let Some((_, ending)) = &mut flow.ending {
+        if let Some((_, ending)) = flow.ending.as_deref_mut() {
             // It has ended; how much there was is known now.
             ending.sent_end = ending.sent_end.max(end.sent_end);
             ending.received_end = ending.received_end.max(end.received_end);
@@ -421,7 +423,7 @@ impl Flows {
             (false, true) if flow.may_follow(&end) => self.limits.reset_ns,
             _ => return self.end(at, id, end, out),
         };
-        flow.ending = Some((at, end));
+        flow.ending = Some(Box::new((at, end)));
         self.ending.insert((KernelTime(at.0.saturating_add(more_ns)), id));
     }
 

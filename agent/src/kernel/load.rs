@@ -14,7 +14,7 @@ use apiward_common::offsets::Offsets;
 use apiward_common::scope::{
     BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings,
 };
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{BtfTracePoint, CgroupSkb, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 
@@ -173,10 +173,8 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     granted.map_err(|source| LoadError::Map { name, source })?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.set_scope(&options.scope)?;
-    let ring = Ring::new(
-        take(&mut ebpf, "RING", RingBuf::try_from)?,
-        take(&mut ebpf, "SLEEPING", Array::try_from)?,
-    );
+    let sleeping = take(&mut ebpf, "SLEEPING", Array::try_from)?;
+    let ring = take(&mut ebpf, "RING", |ring| Ring::new(ring, sleeping))?;
     let mut egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = Vec::new();
     // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.

@@ -3,11 +3,15 @@
 //! The kernel side wakes the agent only if it has said that it sleeps, and then once. While there is work the
 //! agent comes back on its own after a short pause, so that a busy host costs no wake-up per record.
 
-use std::os::fd::OwnedFd;
+mod records;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, MapData, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError};
+use records::Records;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// Pauses without a record after which the agent goes to sleep until it is woken.
@@ -15,7 +19,8 @@ const IDLE_PAUSES_MAX: u32 = 8;
 
 /// The agent's end of the ring.
 pub struct Ring {
-    ring: RingBuf<MapData>,
+    map: MapData,
+    records: Records,
     sleeping: Array<MapData, u32>,
     idle_pauses: u32,
     waker: Option<Arc<OwnedFd>>,
@@ -34,13 +39,20 @@ impl Waker {
 }
 
 impl Ring {
-    pub(super) fn new(ring: RingBuf<MapData>, sleeping: Array<MapData, u32>) -> Self {
-        Ring {
-            ring,
+    pub(super) fn new(map: Map, sleeping: Array<MapData, u32>) -> Result<Self, MapError> {
+        let Map::RingBuf(map) = map else {
+            return Err(MapError::IoError(io::Error::other("it is no ring")));
+        };
+        // As it is: one that was kept from an earlier run may have another size than is asked for now.
+        let bytes = map.info()?.max_entries();
+        let records = Records::new(map.fd().as_fd(), bytes).map_err(MapError::IoError)?;
+        Ok(Ring {
+            map,
+            records,
             sleeping,
             idle_pauses: 0,
             waker: None,
-        }
+        })
     }
 
     /// A way to end waits. `None`: the kernel gives no descriptor, and waits end by themselves.
@@ -55,11 +67,7 @@ impl Ring {
     /// Hands every record that is there to `each`, at most `records_max`. Returns how many there were.
     pub fn drain(&mut self, records_max: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut records = 0;
-        while records < records_max {
-            match self.ring.next() {
-                Some(record) => each(&record),
-                None => break,
-            }
+        while records < records_max && self.records.next(&mut each) {
             records += 1;
         }
         if records > 0 {
@@ -92,7 +100,7 @@ impl Ring {
                 tv_sec: left.as_secs() as i64,
                 tv_nsec: left.subsec_nanos() as i64,
             };
-            let mut fds = vec![PollFd::new(&self.ring, PollFlags::IN)];
+            let mut fds = vec![PollFd::from_borrowed_fd(self.map.fd().as_fd(), PollFlags::IN)];
             fds.extend(self.waker.iter().map(|waker| PollFd::new(waker, PollFlags::IN)));
             match poll(&mut fds, Some(&timeout)) {
                 Err(rustix::io::Errno::INTR) => continue,

@@ -52,6 +52,7 @@ pub struct Engine {
     verdicts: Vec<Verdict>,
     by_policy: Vec<PolicyVerdicts>,
     default: Verdict,
+    asks_findings: bool,
     rates: Vec<Option<Buckets>>,
     charged: Charged,
     scratch: Scratch,
@@ -120,6 +121,7 @@ impl Engine {
             verdicts: Vec::new(),
             by_policy: Vec::new(),
             default: default_verdict(mode),
+            asks_findings: false,
             rates: Vec::new(),
             charged: Charged::default(),
             scratch: Scratch::default(),
@@ -164,6 +166,11 @@ impl Engine {
     /// The agent's mode.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Some rule may ask for a call's findings; where none does, they are not needed to judge.
+    pub fn asks_findings(&self) -> bool {
+        self.asks_findings
     }
 
     /// The set in force.
@@ -460,6 +467,7 @@ impl Engine {
     fn prepare(&mut self) {
         let set = &self.set;
         self.default = default_verdict(self.mode);
+        self.asks_findings = set.rules.iter().any(|rule| rule.when.is_some());
         let decided = gate::decided(set);
         self.verdicts = set
             .rules

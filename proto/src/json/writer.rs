@@ -71,8 +71,8 @@ impl SerializeStruct for Members<'_> {
         name: &'static str,
         value: &T,
     ) -> Result<(), Unsupported> {
-        self.next();
-        self.out.push(b'"');
+        let before = std::mem::replace(&mut self.before, b',');
+        self.out.extend_from_slice(&[before, b'"']);
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
         value.serialize(Writer(self.out))
@@ -284,6 +284,7 @@ fn number(mut value: u64, out: &mut Vec<u8>) {
 
 /// A string with its quotes (RFC 8259 §7).
 fn text(value: &str, out: &mut Vec<u8>) {
+    out.reserve(value.len() + 2);
     out.push(b'"');
     if is_plain(value.as_bytes()) {
         out.extend_from_slice(value.as_bytes());

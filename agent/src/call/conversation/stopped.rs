@@ -30,7 +30,7 @@ impl Conversation {
             let begins_here = |open: &&mut Box<Open>| open.position as u32 == stopped.position as u32;
             match self.open.iter_mut().find(begins_here) {
                 Some(open) => open.call.stopped = Some(stopped.decision),
-                None => self.decided = Some(stopped),
+                None => self.decided = Some(Box::new(stopped)),
             }
             return;
         }
@@ -41,14 +41,14 @@ impl Conversation {
     /// connection that is given up): the gate's
     /// copy is all there will be. `now`: the connection goes on, and the bytes may still come.
     pub(super) fn tell_unshown(&mut self, now: Option<KernelTime>, cx: &mut Context<'_>) {
-        let is_due = |stopped: &mut Stopped| {
+        let is_due = |stopped: &mut Box<Stopped>| {
             stopped.decision.hook != Hook::Ingress
                 && now.is_none_or(|now| now.since(stopped.at) >= UNREAD_WAIT_NS)
         };
         if let Some(stopped) = self.decided.take_if(is_due) {
             // Whatever comes of it now has been told.
             self.over = true;
-            tell(stopped, self.proxied_client, cx);
+            tell(*stopped, self.proxied_client, cx);
         }
     }
 

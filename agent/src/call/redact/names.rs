@@ -4,17 +4,14 @@
 //! earned may be shown; the rest is a keyed hash, so that it can be told apart and counted. It must not know which
 //! protocol a name comes from.
 
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use super::{Redactor, is_vocabulary};
-
-/// Hex digits of a hash that stands for a value.
-const HASH_DIGITS: usize = 16;
 
 impl Redactor {
     /// `h:` and 16 hex digits. The same value of the same kind has the same hash in every call of this installation.
     pub(in crate::call) fn keyed(&self, kind: &[u8], value: &[u8]) -> SmolStr {
-        format_smolstr!("h:{}", &self.hash(kind, value)[..HASH_DIGITS])
+        SmolStr::from_iter(["h:", self.hash(kind, value).as_str()])
     }
 
     /// The person whose data a call is about, by whatever identifier the protocol has.

@@ -15,7 +15,7 @@ use self::body::Body;
 use self::path::{Shape, Target};
 use super::{contains, header, query};
 use crate::call::redact::Redactor;
-use crate::call::{Api, ApiCall, Operation, Phase};
+use crate::call::{Api, ApiCall, Operation, Phase, Protocol};
 
 /// Patients of one answer that are told apart.
 pub(super) const PATIENTS_MAX: usize = 4_096;
@@ -177,6 +177,14 @@ const OWN_PARAMETERS: &[&str] = &[
 
 /// Fills in what can be told by now.
 pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
+    // A request without a body says nothing that its head has not said; but for a POST, whose body may be the bundle.
+    if phase == Phase::Request
+        && call.protocol == Protocol::Http1
+        && call.raw.request_body.is_empty()
+        && call.request.method != "POST"
+    {
+        return;
+    }
     let worth_it = match &call.operation {
         Some(operation) => operation.api == Api::Fhir,
         None => is_near(call) || (phase > Phase::Head && has_resource(call)),

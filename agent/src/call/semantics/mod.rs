@@ -66,7 +66,13 @@ fn header<'a>(headers: &'a [(Bytes, Bytes)], name: &str) -> Option<&'a [u8]> {
 
 /// It has these letters in it, whatever their case. `wanted` is in lower case.
 fn contains(bytes: &[u8], wanted: &str) -> bool {
-    bytes
-        .windows(wanted.len())
-        .any(|window| window.eq_ignore_ascii_case(wanted.as_bytes()))
+    let wanted = wanted.as_bytes();
+    let Some(first) = wanted.first() else {
+        return true;
+    };
+    memchr::memchr2_iter(*first, first.to_ascii_uppercase(), bytes).any(|at| {
+        bytes
+            .get(at..at + wanted.len())
+            .is_some_and(|part| part.eq_ignore_ascii_case(wanted))
+    })
 }

@@ -6,7 +6,7 @@
 use smol_str::SmolStr;
 
 use super::histogram::Histogram;
-use crate::call::{Evidence, Part, Shape};
+use crate::call::{Data, Evidence, Part, Shape};
 
 /// Entries of one list.
 const ENTRIES_MAX: usize = 16;
@@ -223,7 +223,31 @@ impl Facts {
         parameter.shapes |= 1 << index;
     }
 
-    pub(super) fn data(&mut self, fact: DataFact) {
+    /// Personal data of one call.
+    pub(super) fn found(&mut self, data: &Data) {
+        let known = self
+            .data
+            .iter_mut()
+            .find(|one| one.part == data.part && one.class == data.class && one.location == data.location);
+        match known {
+            Some(known) => {
+                known.evidence = known.evidence.max(data.evidence);
+                known.calls += 1;
+                known.count = known.count.saturating_add(u64::from(data.count));
+            }
+            None => self.data(DataFact {
+                class: data.class.clone(),
+                group: SmolStr::new_static(data.group),
+                part: data.part,
+                location: data.location.clone(),
+                evidence: data.evidence,
+                calls: 1,
+                count: u64::from(data.count),
+            }),
+        }
+    }
+
+    fn data(&mut self, fact: DataFact) {
         let found = self
             .data
             .iter_mut()

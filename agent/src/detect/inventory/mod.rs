@@ -15,6 +15,8 @@ mod snapshot;
 mod tree;
 mod types;
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use smol_str::{SmolStr, format_smolstr};
 
@@ -87,6 +89,10 @@ pub struct Inventory {
     settings: Settings,
     workloads: HashMap<Workload, u32>,
     workload_list: Vec<Workload>,
+    /// What each is called.
+    workload_names: Vec<String>,
+    /// Processes that were asked about last, by where they are in memory.
+    recent: Vec<Option<(Arc<Process>, u32)>>,
     services: HashMap<ServiceKey, u32>,
     service_list: Vec<Service>,
     hosts: HashMap<(u32, bool), usize>,
@@ -106,6 +112,8 @@ pub struct Inventory {
     stats: Stats,
 }
 
+/// Processes that are told apart without a look at their names; a power of two.
+const RECENT_PROCESSES: usize = 64;
 /// Ids of gone endpoints that are kept until somebody asks.
 const GONE_MAX: usize = 16_384;
 
@@ -116,6 +124,8 @@ impl Inventory {
             settings,
             workloads: HashMap::new(),
             workload_list: Vec::new(),
+            workload_names: Vec::new(),
+            recent: vec![None; RECENT_PROCESSES],
             services: HashMap::new(),
             service_list: Vec::new(),
             hosts: HashMap::new(),
@@ -184,7 +194,7 @@ impl Inventory {
             }
             _ => None,
         };
-        let caller = caller.map(|caller| self.workload_list[caller as usize].name());
+        let caller = caller.map(|caller| self.workload_names[caller as usize].as_str());
         let Some(Some(entry)) = self.entries.get_mut(number as usize) else {
             return;
         };
@@ -198,7 +208,7 @@ impl Inventory {
             .unwrap_or_default();
         facts.peers[peer] += 1;
         if let Some(caller) = caller {
-            facts.callers.add(&caller, 1);
+            facts.callers.add(caller, 1);
         }
         if !is_unmatched && entry.recognised == Recognised::default() {
             entry.recognised = Recognised::of(call);
@@ -209,8 +219,18 @@ impl Inventory {
         }
     }
 
-    fn workload(&mut self, process: &Process) -> Option<u32> {
-        self.known_workload(Workload::of(process))
+    fn workload(&mut self, process: &Arc<Process>) -> Option<u32> {
+        let slot = (Arc::as_ptr(process).addr() / size_of::<Process>()) % RECENT_PROCESSES;
+        if let Some(Some((known, workload))) = self.recent.get(slot)
+            && Arc::ptr_eq(known, process)
+        {
+            return Some(*workload);
+        }
+        let workload = self.known_workload(Workload::of(process))?;
+        if let Some(slot) = self.recent.get_mut(slot) {
+            *slot = Some((process.clone(), workload));
+        }
+        Some(workload)
     }
 
     fn known_workload(&mut self, workload: Workload) -> Option<u32> {
@@ -221,6 +241,7 @@ impl Inventory {
             return None;
         }
         let number = self.workload_list.len() as u32;
+        self.workload_names.push(workload.name());
         self.workload_list.push(workload.clone());
         self.workloads.insert(workload, number);
         Some(number)

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use smol_str::{SmolStr, format_smolstr};
 
-use super::{DataFact, Facts, PeerGroup, Proof};
+use super::{Facts, PeerGroup, Proof};
 use crate::call::{Api, ApiCall, CallDirection, Learnable, Segment, Shape};
 use crate::detect::Finding;
 
@@ -109,14 +109,15 @@ pub(super) fn note(
             .add(format_smolstr!("{} {}", tls.library, tls.version).trim_end(), 1),
     }
     if let Some(remote) = call.flow.remote {
-        facts.addresses |= 1 << (fnv(remote.ip().to_canonical().to_string().as_bytes()) & 63);
+        facts.addresses |= 1 << (fnv_of_address(remote.ip().to_canonical()) & 63);
     }
     let served = match call.direction {
         CallDirection::Inbound => call.flow.local,
         CallDirection::Outbound => call.flow.remote,
     };
     if let Some(served) = served {
-        facts.ports.add(&format_smolstr!("{}", served.port()), 1);
+        let mut digits = [0; 5];
+        facts.ports.add(decimal(served.port(), &mut digits), 1);
     }
     if let Some(operation) = &call.operation {
         facts.apis.add(operation.api.as_str(), 1);
@@ -134,15 +135,7 @@ pub(super) fn note(
             .add(response.last_byte_at.since(call.request.head_at));
     }
     for data in &call.data {
-        facts.data(DataFact {
-            class: data.class.clone(),
-            group: SmolStr::new_static(data.group),
-            part: data.part,
-            location: data.location.clone(),
-            evidence: data.evidence,
-            calls: 1,
-            count: u64::from(data.count),
-        });
+        facts.found(data);
     }
     if is_unmatched || Proof::of(call) != Proof::Success {
         return;
@@ -192,8 +185,61 @@ fn parameter(facts: &mut Facts, part: &[u8], place: &'static str) {
 }
 
 fn fnv(bytes: &[u8]) -> u64 {
-    let hash = bytes.iter().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-    });
+    let hash = bytes.iter().fold(FNV_START, fnv_step);
     hash ^ (hash >> 29)
+}
+
+const FNV_START: u64 = 0xCBF2_9CE4_8422_2325;
+
+fn fnv_step(hash: u64, byte: &u8) -> u64 {
+    (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+}
+
+/// Of the address as it is written.
+fn fnv_of_address(address: IpAddr) -> u64 {
+    let IpAddr::V4(address) = address else {
+        return fnv(address.to_string().as_bytes());
+    };
+    let mut hash = FNV_START;
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            hash = fnv_step(hash, &b'.');
+        }
+        let mut digits = [0; 5];
+        hash = decimal(octet.into(), &mut digits)
+            .as_bytes()
+            .iter()
+            .fold(hash, fnv_step);
+    }
+    hash ^ (hash >> 29)
+}
+
+/// A number, written without asking for memory.
+fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &str {
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    std::str::from_utf8(&digits[start..]).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_addresses_as_they_are_written() {
+        for number in [0, 9, 10, 443, 8080, u16::MAX] {
+            assert_eq!(decimal(number, &mut [0; 5]), number.to_string());
+        }
+        for address in ["127.0.0.1", "10.200.3.255", "0.0.0.0", "2001:db8::1"] {
+            let parsed: IpAddr = address.parse().expect("an address");
+            assert_eq!(fnv_of_address(parsed), fnv(address.as_bytes()), "{address}");
+        }
+    }
 }

@@ -106,6 +106,11 @@ impl Hits {
 
 /// The same whatever the spelling: letters in lower case and digits, nothing between.
 fn normal(value: &[u8]) -> Vec<u8> {
+    if value.is_ascii() {
+        let mut normal = value.to_ascii_lowercase();
+        normal.retain(u8::is_ascii_alphanumeric);
+        return normal;
+    }
     let text = String::from_utf8_lossy(value);
     let normal: String = text
         .chars()

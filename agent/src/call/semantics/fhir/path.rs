@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use hashbrown::HashSet;
 
+use crate::call::semantics::contains;
+
 /// Segments that are looked at, from the end: no path of FHIR is longer behind its base.
 const TAIL_MAX: usize = 8;
 
@@ -109,7 +111,7 @@ pub(super) fn target(path: &str) -> Target<'_> {
     };
     // The first type whose tail is one of FHIR's: a type that stands as an id or in the base has none.
     for at in from..segments.len() {
-        let Some(kind) = TYPES.get(segments[at]).copied() else {
+        let Some(kind) = known_type(segments[at]) else {
             continue;
         };
         let tail = &segments[at + 1..];
@@ -176,6 +178,10 @@ fn is_id(segment: &str) -> bool {
 
 /// The type, if it is one.
 pub(super) fn known_type(name: &str) -> Option<&'static str> {
+    // They all begin with a capital letter; most segments of paths do not.
+    name.as_bytes()
+        .first()
+        .filter(|first| first.is_ascii_uppercase())?;
     TYPES.get(name).copied()
 }
 
@@ -185,8 +191,7 @@ pub(super) fn has_words(kind: &str) -> bool {
 }
 
 fn is_marker(segment: &str) -> bool {
-    let lower = segment.to_ascii_lowercase();
-    lower.contains("fhir")
+    contains(segment.as_bytes(), "fhir")
         || [
             "r4",
             "r4b",
@@ -198,5 +203,6 @@ fn is_marker(segment: &str) -> bool {
             "baser5",
             "basedstu3",
         ]
-        .contains(&lower.as_str())
+        .iter()
+        .any(|marker| segment.eq_ignore_ascii_case(marker))
 }

@@ -220,7 +220,7 @@ impl Walk {
     pub(super) fn path(&mut self, path: &str) {
         let mut before = Key::default();
         let mut above: &[u8] = b"";
-        let mut place = String::new();
+        let mut place = String::with_capacity(path.len() + 8);
         for segment in path.split('/').filter(|segment| !segment.is_empty()).take(64) {
             let shown = crate::call::Vocabulary::has(segment) || self.literals.contains(segment);
             place.push('/');
@@ -230,9 +230,8 @@ impl Walk {
                 above = segment.as_bytes();
                 continue;
             }
-            let at = place.clone() + "{id}";
             place.push_str("{id}");
-            self.path_segment(&at, before, above, segment.as_bytes());
+            self.path_segment(&place, before, above, segment.as_bytes());
             (before, above) = (Key::default(), b"");
         }
     }
@@ -284,63 +283,9 @@ impl Walk {
 
     /// A header field.
     pub(super) fn header(&mut self, name: &[u8], value: &[u8]) {
-        /// Of the connection and its tools: what is in them is nobody's, or is told elsewhere.
-        const QUIET: &[&[u8]] = &[
-            b"host",
-            b"user-agent",
-            b"accept",
-            b"accept-encoding",
-            b"accept-language",
-            b"accept-charset",
-            b"connection",
-            b"content-type",
-            b"content-length",
-            b"content-encoding",
-            b"transfer-encoding",
-            b"date",
-            b"etag",
-            b"server",
-            b"if-none-match",
-            b"if-match",
-            b"if-modified-since",
-            b"if-unmodified-since",
-            b"last-modified",
-            b"expires",
-            b"cache-control",
-            b"pragma",
-            b"vary",
-            b"age",
-            b"via",
-            b"te",
-            b"trailer",
-            b"upgrade",
-            b"origin",
-            b"range",
-            b"content-range",
-            b"accept-ranges",
-            b"keep-alive",
-            b"traceparent",
-            b"tracestate",
-            b"baggage",
-            b"x-request-id",
-            b"x-correlation-id",
-            b"x-forwarded-for",
-            b"x-forwarded-host",
-            b"x-forwarded-proto",
-            b"x-real-ip",
-            b"forwarded",
-            b"x-amzn-trace-id",
-            b"cf-ray",
-            b"content-security-policy",
-            b"strict-transport-security",
-            b"x-amz-date",
-            b"x-amz-content-sha256",
-            b"sec-websocket-key",
-            b"sec-websocket-accept",
-            b"expect",
-            b"alt-svc",
-            b"link",
-        ];
+        if is_quiet(name) {
+            return;
+        }
         let key = self.keys.get(name, &self.literals);
         let token = |walk: &mut Walk, class: Class, value: &[u8]| {
             walk.hit(
@@ -404,10 +349,70 @@ impl Walk {
                     }
                 }
             }
-            _ if QUIET.contains(&name) => {}
             _ => self.place(key, name, Some(0), ValueType::Text, value),
         }
     }
+}
+
+/// Header fields of the connection and its tools: what is in them is nobody's, or is told elsewhere.
+fn is_quiet(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"host"
+            | b"user-agent"
+            | b"accept"
+            | b"accept-encoding"
+            | b"accept-language"
+            | b"accept-charset"
+            | b"connection"
+            | b"content-type"
+            | b"content-length"
+            | b"content-encoding"
+            | b"transfer-encoding"
+            | b"date"
+            | b"etag"
+            | b"server"
+            | b"if-none-match"
+            | b"if-match"
+            | b"if-modified-since"
+            | b"if-unmodified-since"
+            | b"last-modified"
+            | b"expires"
+            | b"cache-control"
+            | b"pragma"
+            | b"vary"
+            | b"age"
+            | b"via"
+            | b"te"
+            | b"trailer"
+            | b"upgrade"
+            | b"origin"
+            | b"range"
+            | b"content-range"
+            | b"accept-ranges"
+            | b"keep-alive"
+            | b"traceparent"
+            | b"tracestate"
+            | b"baggage"
+            | b"x-request-id"
+            | b"x-correlation-id"
+            | b"x-forwarded-for"
+            | b"x-forwarded-host"
+            | b"x-forwarded-proto"
+            | b"x-real-ip"
+            | b"forwarded"
+            | b"x-amzn-trace-id"
+            | b"cf-ray"
+            | b"content-security-policy"
+            | b"strict-transport-security"
+            | b"x-amz-date"
+            | b"x-amz-content-sha256"
+            | b"sec-websocket-key"
+            | b"sec-websocket-accept"
+            | b"expect"
+            | b"alt-svc"
+            | b"link"
+    )
 }
 
 /// What an element of FHIR's data types and resources holds.
