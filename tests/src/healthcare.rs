@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::Story;
 use crate::every_call::system_libssl;
 use crate::harness::certificates::{Authority, Identity};
-use crate::harness::events::trace_ids;
+use crate::harness::events::{trace_ids, traceparent, with_ids};
 use crate::harness::policy;
 use crate::harness::process::Start;
 use crate::harness::servers::{Server, accepts, free_port};
@@ -20,6 +20,7 @@ pub const STORIES: &[Story] = &[
         hl7_messages_and_their_acknowledgements,
     ),
     ("fhir_in_its_own_words", fhir_in_its_own_words),
+    ("patients_are_not_sent_out", patients_are_not_sent_out),
 ];
 
 const MLLP: &str = include_str!("assets/mllp.py");
@@ -243,6 +244,88 @@ fn fhir_in_its_own_words() -> Result {
     subjects.dedup();
     ensure!(subjects.len() == 1 && subjects[0].contains("h:"), "{subjects:?}");
     drop((nginx, app));
+    agent.end()?;
+    Ok(())
+}
+
+/// A rule on what is in a body: it is decided once the body is whole, by the pipeline, and the event says no more than
+/// was done.
+fn patients_are_not_sent_out() -> Result {
+    const PATIENT: &str =
+        r#"{"resourceType":"Patient","name":[{"family":"Okonkwo"}],"birthDate":"1970-03-02"}"#;
+    const PLAIN: &str = r#"{"job":"nightly","rows":1044}"#;
+    let world = World::new()?;
+    let rules = json!([{
+        "name": "no-patients-out",
+        "match": { "direction": "outbound", "methods": ["POST"] },
+        "when": "call.request.phi.count > 0",
+        "action": "deny",
+    }]);
+    let file = policy::file(&world, "tests", &rules)?;
+    let mut agent = Agent::start(&world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+    })?;
+    let vendor = servers::app(&world, Place::Outside, None)?;
+    let ids = trace_ids(12);
+    let mut answers = Vec::new();
+    for (index, id) in ids.iter().enumerate() {
+        let body = if index % 2 == 0 { PATIENT } else { PLAIN };
+        let answer = world.path("answer.bin");
+        // Not there if nothing came.
+        let _ = std::fs::remove_file(&answer);
+        let mut process = Start::new(&world, Place::Inside, program("curl")?)
+            .args(["-q", "--silent", "--max-time", "10", "--noproxy", "*", "--output"])
+            .arg(&answer)
+            .args([
+                "--header",
+                &traceparent(id),
+                "--header",
+                "Content-Type: application/json",
+            ])
+            .args(["--data", body])
+            .arg(format!("http://127.0.0.1:{}/fhir/Observation", vendor.port))
+            .spawn()?;
+        let status = process.wait(std::time::Duration::from_secs(20))?;
+        answers.push((status.success(), std::fs::read(&answer).unwrap_or_default()));
+    }
+    agent
+        .events
+        .wait("every call is told", |all| with_ids(all, &ids).len() >= ids.len())?;
+    for (index, (id, (succeeded, answer))) in ids.iter().zip(&answers).enumerate() {
+        let [call] = with_ids(&agent.events.all, std::slice::from_ref(id))[..] else {
+            anyhow::bail!("call {index} is told more than once")
+        };
+        let verdict = &call["verdict"];
+        if index % 2 == 1 {
+            ensure!(
+                *succeeded && verdict["action"] == "allow",
+                "call {index}: {call:#}"
+            );
+            continue;
+        }
+        ensure!(
+            verdict["action"] == "deny"
+                && verdict["rule"] == "no-patients-out"
+                && verdict["decided_by"] == "pipeline",
+            "call {index}: {call:#}"
+        );
+        match verdict["guarantee"].as_str() {
+            Some("contained") => ensure!(
+                answer.is_empty(),
+                "call {index} was contained, and has its answer"
+            ),
+            Some("cut") => {}
+            Some("observed") => ensure!(!verdict["shortfall"].is_null(), "call {index}: {verdict:#}"),
+            _ => anyhow::bail!("what has been written cannot be prevented: {verdict:#}"),
+        }
+    }
+    let leaks = |event: &&Value| event.to_string().contains("Okonkwo");
+    ensure!(
+        agent.events.all.iter().find(leaks).is_none(),
+        "a name got into the events"
+    );
+    drop(vendor);
     agent.end()?;
     Ok(())
 }
