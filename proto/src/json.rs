@@ -652,7 +652,10 @@ const HEX_BYTES_MAX: usize = 32;
 impl Serialize for Hex<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut buffer = [0u8; 2 * HEX_BYTES_MAX];
-        serializer.serialize_str(hex(&self.0[..self.0.len().min(HEX_BYTES_MAX)], &mut buffer))
+        serializer.serialize_bytes(hex_digits(
+            &self.0[..self.0.len().min(HEX_BYTES_MAX)],
+            &mut buffer,
+        ))
     }
 }
 
@@ -662,17 +665,21 @@ struct Number64(u64);
 impl Serialize for Number64 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut buffer = [0u8; 2 * HEX_BYTES_MAX];
-        serializer.serialize_str(hex(&self.0.to_be_bytes(), &mut buffer))
+        serializer.serialize_bytes(hex_digits(&self.0.to_be_bytes(), &mut buffer))
     }
 }
 
 fn hex<'b>(bytes: &[u8], buffer: &'b mut [u8; 2 * HEX_BYTES_MAX]) -> &'b str {
+    std::str::from_utf8(hex_digits(bytes, buffer)).unwrap_or_default()
+}
+
+fn hex_digits<'b>(bytes: &[u8], buffer: &'b mut [u8; 2 * HEX_BYTES_MAX]) -> &'b [u8] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in buffer.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
-    std::str::from_utf8(&buffer[..2 * bytes.len().min(HEX_BYTES_MAX)]).unwrap_or_default()
+    &buffer[..2 * bytes.len().min(HEX_BYTES_MAX)]
 }
 
 /// An event's id as lower-case hex digits, as it is printed everywhere.
@@ -692,7 +699,8 @@ fn time(ns: u64) -> Option<Time> {
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut buffer = [0u8; TIME_BYTES];
-        serializer.serialize_str(rfc3339(self.0, &mut buffer))
+        rfc3339_digits(self.0, &mut buffer);
+        serializer.serialize_bytes(&buffer)
     }
 }
 
@@ -708,6 +716,11 @@ pub fn time_text(ns: u64) -> String {
 /// The calendar is jiff's, asked once a day; only the digits are placed by hand, because a call has six times and
 /// formatting them through `fmt` was half of the line's cost.
 fn rfc3339(ns: u64, buffer: &mut [u8; TIME_BYTES]) -> &str {
+    rfc3339_digits(ns, buffer);
+    std::str::from_utf8(buffer).unwrap_or_default()
+}
+
+fn rfc3339_digits(ns: u64, buffer: &mut [u8; TIME_BYTES]) {
     const SECOND: u64 = 1_000_000_000;
     const DAY: u64 = 86_400;
     thread_local! {
@@ -725,7 +738,6 @@ fn rfc3339(ns: u64, buffer: &mut [u8; TIME_BYTES]) -> &str {
     digits(&mut buffer[14..16], second / 60 % 60);
     digits(&mut buffer[17..19], second % 60);
     digits(&mut buffer[20..29], ns % SECOND);
-    std::str::from_utf8(buffer).unwrap_or_default()
 }
 
 /// The date so many days after the first of January 1970.

@@ -42,6 +42,10 @@ impl Fields {
                     *slot = Some(value.clone());
                 }
             };
+            // Cheap: what the names below begin with.
+            if !matches!(name.first(), Some(b'h' | b'a' | b'c' | b'x' | b'o' | b't' | b'r')) {
+                continue;
+            }
             match name.as_ref() {
                 b"host" => first(&mut fields.host),
                 b"authorization" => first(&mut fields.authorization),

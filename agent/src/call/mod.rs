@@ -38,6 +38,7 @@ pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 pub use self::redact::{KeyedHash, Vocabulary};
+pub use self::target::segments;
 pub use self::third_party::{Agreement, ThirdParty, Vendor};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;

@@ -10,14 +10,16 @@
 
 mod names;
 
-use std::hash::{BuildHasher, RandomState};
+use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use smol_str::SmolStr;
 
+use super::target::segments;
 use crate::decode::Anomaly;
 
 /// When an unknown word may be shown after all.
@@ -84,11 +86,11 @@ impl Candidate {
 
 /// Turns values into what may leave. Holds what was learnt, the literals and the key; has no `Debug`.
 pub struct Redactor {
-    key: [u8; 32],
+    key: KeyedHash,
     earning: Earning,
     literals: HashSet<String>,
     paths_raw: bool,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// Unknown words by the template of the path before them.
     words: HashMap<String, HashMap<String, Candidate>>,
     words_count: usize,
@@ -101,11 +103,11 @@ impl Redactor {
     /// `key` makes hashes of this agent its own: without it they cannot be recomputed from a guess.
     pub fn new(key: [u8; 32], earning: Earning) -> Self {
         Redactor {
-            key,
+            key: KeyedHash::new(key),
             earning,
             literals: HashSet::new(),
             paths_raw: false,
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             words: HashMap::new(),
             words_count: 0,
             hosts: HashMap::new(),
@@ -139,7 +141,7 @@ impl Redactor {
             return path.to_owned();
         }
         let mut template = String::with_capacity(path.len() + 8);
-        for (index, segment) in path.strip_prefix('/').unwrap_or(path).split('/').enumerate() {
+        for (index, segment) in segments(path.strip_prefix('/').unwrap_or(path)).enumerate() {
             if index == SEGMENTS_MAX {
                 template.push_str("/{rest}");
                 break;
@@ -253,11 +255,12 @@ impl Redactor {
     }
 
     fn hash(&self, domain: &[u8], value: &[u8]) -> Digits {
-        Digits::of(&self.key, domain, value)
+        self.key.digits(domain, value)
     }
 }
 
 /// The beginning of a keyed hash, in hex digits.
+#[derive(Clone, Copy)]
 struct Digits([u8; Digits::LEN]);
 
 impl Digits {
@@ -306,30 +309,67 @@ impl Vocabulary {
 }
 
 /// Hashes that correlate and cannot be recomputed from a guess without the agent's key. Has no `Debug`.
+///
+/// The same few values come again and again: hosts, clients, the patient whose record is open. What was hashed last is
+/// found by two other, cheaper hashes, whose keys are new with every start; the values are not kept.
 #[derive(Clone)]
-pub struct KeyedHash([u8; 32]);
+pub struct KeyedHash {
+    key: [u8; 32],
+    cheap: [DefaultHashBuilder; 2],
+    recent: RefCell<Vec<Option<(u64, u64, Digits)>>>,
+}
+
+/// Hashes that are remembered; a power of two.
+const RECENT_HASHES: usize = 512;
 
 impl KeyedHash {
     /// With the agent's own key.
     pub fn new(key: [u8; 32]) -> Self {
-        KeyedHash(key)
+        KeyedHash {
+            key,
+            cheap: [DefaultHashBuilder::default(), DefaultHashBuilder::default()],
+            recent: RefCell::new(vec![None; RECENT_HASHES]),
+        }
     }
 
     /// 16 hex digits. The same value in another domain has another one.
     pub fn of(&self, domain: &[u8], value: &[u8]) -> SmolStr {
-        SmolStr::new(Digits::of(&self.0, domain, value).as_str())
+        SmolStr::new(self.digits(domain, value).as_str())
+    }
+
+    fn digits(&self, domain: &[u8], value: &[u8]) -> Digits {
+        let [one, other] = &self.cheap;
+        let (one, other) = (one.hash_one((domain, value)), other.hash_one((domain, value)));
+        let mut recent = self.recent.borrow_mut();
+        let slot = &mut recent[one as usize % RECENT_HASHES];
+        match slot {
+            Some((known, too, digits)) if (*known, *too) == (one, other) => *digits,
+            _ => {
+                let digits = Digits::of(&self.key, domain, value);
+                *slot = Some((one, other, digits));
+                digits
+            }
+        }
     }
 }
 
 /// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`.
 pub(super) fn trace_id(traceparent: &[u8]) -> Option<SmolStr> {
-    let text = std::str::from_utf8(traceparent).ok()?;
-    let mut parts = text.split('-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let lengths = (version.len(), trace.len(), parent.len(), flags.len());
-    let hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (lengths == (2, 32, 16, 2) && hex(version) && hex(trace) && hex(parent) && hex(flags))
-        .then(|| SmolStr::new(trace.to_ascii_lowercase()))
+    const BYTES: usize = 55;
+    let (known, rest) = traceparent.split_at_checked(BYTES)?;
+    let is_well_formed = known.iter().enumerate().all(|(at, byte)| match at {
+        2 | 35 | 52 => *byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    });
+    // A newer version may say more behind it.
+    let is_ended = rest.is_empty() || (rest[0] == b'-' && std::str::from_utf8(rest).is_ok());
+    let mut trace = [0; 32];
+    trace.copy_from_slice(&known[3..35]);
+    trace.make_ascii_lowercase();
+    std::str::from_utf8(&trace)
+        .ok()
+        .filter(|_| is_well_formed && is_ended)
+        .map(SmolStr::new)
 }
 
 /// The media type of a `Content-Type`, if it is one that we ship.

@@ -21,6 +21,22 @@ pub(super) struct Target {
     pub ambiguous: bool,
 }
 
+/// The parts of a path between its slashes, as `split` gives them: a byte at a time, which is faster for parts as short as
+/// these.
+pub fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        match text.bytes().position(|byte| byte == b'/') {
+            Some(at) => {
+                rest = text.get(at + 1..);
+                text.get(..at)
+            }
+            None => rest.take(),
+        }
+    })
+}
+
 /// Takes a target apart. `connect`: the method is CONNECT, whose target is an authority.
 pub(super) fn parse(target: &Bytes, connect: bool) -> Target {
     if connect {
@@ -146,6 +162,13 @@ mod corpus;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn segments_are_what_split_gives() {
+        for path in ["", "/", "/a/b", "a//b/", "//", "/é/ü/x", "abc"] {
+            assert!(segments(path).eq(path.split('/')), "{path}");
+        }
+    }
 
     #[test]
     fn targets_are_taken_apart() {

@@ -201,8 +201,14 @@ impl<'o> Serializer for Writer<'o> {
         Err(Unsupported)
     }
 
-    fn serialize_bytes(self, _: &[u8]) -> Result<(), Unsupported> {
-        Err(Unsupported)
+    /// Characters of which none is escaped: digits and what stands between them in a time.
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), Unsupported> {
+        self.0.reserve(value.len() + 2);
+        self.0.push(b'"');
+        self.0.extend_from_slice(value);
+        self.0.push(b'"');
+        Ok(())
     }
 
     fn serialize_unit(self) -> Result<(), Unsupported> {

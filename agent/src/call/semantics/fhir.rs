@@ -200,7 +200,10 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
     .operation() else {
         return;
     };
-    call.operation = Some(Box::new(told));
+    match &mut call.operation {
+        Some(operation) => **operation = told,
+        None => call.operation = Some(Box::new(told)),
+    }
 }
 
 /// A resource type.
@@ -466,8 +469,12 @@ impl Parameters {
             let Ok(name) = std::str::from_utf8(&name) else {
                 continue;
             };
-            let bare = name.split(':').next().unwrap_or_default();
-            self.own |= OWN_PARAMETERS.contains(&bare);
+            let bare = match memchr::memchr(b':', name.as_bytes()) {
+                Some(colon) => &name[..colon],
+                None => name,
+            };
+            // All of FHIR's own begin like that.
+            self.own |= bare.starts_with('_') && OWN_PARAMETERS.contains(&bare);
             self.kinds = self.kinds.saturating_add(1);
             match bare {
                 "_include" => self.include += 1,
@@ -507,7 +514,7 @@ fn operation_name(name: &str) -> SmolStr {
 }
 
 fn is_fhir(value: &[u8]) -> bool {
-    contains(value, "fhir+") || contains(value, "+fhir")
+    contains(value, "fhir") && (contains(value, "fhir+") || contains(value, "+fhir"))
 }
 
 fn is_form(call: &ApiCall) -> bool {

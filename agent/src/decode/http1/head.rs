@@ -8,11 +8,17 @@ use crate::decode::scan::{is_tchar, registered_method};
 use crate::decode::{Anomaly, AnswerTo, Framing, Head, Limits, Role, StartLine};
 
 /// Ranges into the head.
+#[derive(Clone, Copy)]
 struct Field {
     name: (u32, u32),
     value: (u32, u32),
-    /// The value was folded over several lines and stands apart.
-    folded: Option<Bytes>,
+}
+
+/// The fields so far.
+struct Fields {
+    list: Vec<Field>,
+    /// Values that were folded over several lines stand apart, with their fields' places, in order.
+    folded: Vec<(usize, Vec<u8>)>,
 }
 
 /// Parses `head`, which ends with its empty line unless it was cut off at the limit.
@@ -20,7 +26,10 @@ pub(super) fn parse(head: &[u8], role: Role, answer_to: AnswerTo, limits: &Limit
     // One copy, in which the names become lower case; method, target and fields are slices of it.
     let mut copy = head.to_vec();
     let mut anomalies = Vec::new();
-    let mut fields: Vec<Field> = Vec::with_capacity(16);
+    let mut fields = Fields {
+        list: Vec::with_capacity(16),
+        folded: Vec::new(),
+    };
     let mut line_end = None;
     let mut at = 0;
     while at < copy.len() {
@@ -45,15 +54,13 @@ pub(super) fn parse(head: &[u8], role: Role, answer_to: AnswerTo, limits: &Limit
     }
     let copy = Bytes::from(copy);
     let slice = |range: (u32, u32)| copy.slice(range.0 as usize..range.1 as usize);
-    let headers: Vec<(Bytes, Bytes)> = fields
-        .into_iter()
-        .map(|field| {
-            (
-                slice(field.name),
-                field.folded.unwrap_or_else(|| slice(field.value)),
-            )
-        })
-        .collect();
+    let mut headers: Vec<(Bytes, Bytes)> = Vec::with_capacity(fields.list.len());
+    for field in &fields.list {
+        headers.push((slice(field.name), slice(field.value)));
+    }
+    for (place, value) in fields.folded {
+        headers[place].1 = Bytes::from(value);
+    }
     let first = copy.slice(..line_end.unwrap_or(0));
     let (line, http10) = match role {
         Role::Requests => request_line(&first, &mut anomalies),
@@ -85,7 +92,7 @@ fn field(
     copy: &mut [u8],
     start: usize,
     stop: usize,
-    fields: &mut Vec<Field>,
+    fields: &mut Fields,
     anomalies: &mut Vec<Anomaly>,
     limits: &Limits,
 ) {
@@ -93,7 +100,7 @@ fn field(
         fold(copy, start, stop, fields, anomalies);
         return;
     }
-    if fields.len() >= limits.headers_max {
+    if fields.list.len() >= limits.headers_max {
         note(anomalies, Anomaly::TooManyHeaders);
         return;
     }
@@ -107,37 +114,42 @@ fn field(
         note(anomalies, Anomaly::SpaceBeforeColon);
     }
     let name = &mut copy[start..name_end];
-    if name.is_empty() || !name.iter().all(|byte| is_tchar(*byte)) {
+    // Without a way out in the middle, so that it is one pass.
+    let mut odd = name.is_empty();
+    for byte in name {
+        odd |= !is_tchar(*byte);
+        *byte = byte.to_ascii_lowercase();
+    }
+    if odd {
         note(anomalies, Anomaly::InvalidHeaderName);
     }
-    name.make_ascii_lowercase();
     let (from, to) = trim(copy, start + colon + 1, stop);
     check_value(&copy[from..to], anomalies);
-    fields.push(Field {
+    fields.list.push(Field {
         name: (start as u32, name_end as u32),
         value: (from as u32, to as u32),
-        folded: None,
     });
 }
 
 /// A line that begins with white space continues the field before it (obs-fold, RFC 9112 §5.2).
-fn fold(copy: &[u8], start: usize, stop: usize, fields: &mut [Field], anomalies: &mut Vec<Anomaly>) {
-    let Some(last) = fields.last_mut() else {
+fn fold(copy: &[u8], start: usize, stop: usize, fields: &mut Fields, anomalies: &mut Vec<Anomaly>) {
+    let Some((place, last)) = fields.list.iter().enumerate().next_back() else {
         note(anomalies, Anomaly::SpaceAfterStartLine);
         return;
     };
     note(anomalies, Anomaly::ObsoleteFolding);
     let (from, to) = trim(copy, start, stop);
     check_value(&copy[from..to], anomalies);
-    let mut value = match &last.folded {
-        Some(value) => value.to_vec(),
-        None => copy[last.value.0 as usize..last.value.1 as usize].to_vec(),
-    };
-    if from < to {
+    if fields.folded.last().is_none_or(|(folded, _)| *folded != place) {
+        let value = copy[last.value.0 as usize..last.value.1 as usize].to_vec();
+        fields.folded.push((place, value));
+    }
+    if let Some((_, value)) = fields.folded.last_mut()
+        && from < to
+    {
         value.push(b' ');
         value.extend_from_slice(&copy[from..to]);
     }
-    last.folded = Some(Bytes::from(value));
 }
 
 fn trim(bytes: &[u8], mut from: usize, mut to: usize) -> (usize, usize) {

@@ -286,6 +286,8 @@ const KNOWN: &[&[u8]] = &[
 /// Types of resources, by whose data they hold.
 pub(super) fn resource(name: &[u8]) -> Option<(Resource, Owner)> {
     use Resource::*;
+    // They all begin with a capital letter; most keys and segments do not.
+    name.first().filter(|first| first.is_ascii_uppercase())?;
     Some(match name {
         b"Patient" | b"Person" => (Patient, Owner::Patient),
         b"RelatedPerson" => (RelatedPerson, Owner::Patient),

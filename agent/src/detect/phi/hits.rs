@@ -86,7 +86,13 @@ impl Hits {
         }
         let elsewhere = key.3 == u64::MAX;
         self.by_place.insert(key, self.data.len() as u32);
-        let hash = (class.identifies && !elsewhere).then(|| self.hash.of(b"data", &normal(hit.value)));
+        let hash = (class.identifies && !elsewhere).then(|| {
+            let mut plain = [0; PLAIN_BYTES_MAX];
+            match plain_normal(hit.value, &mut plain) {
+                Some(normal) => self.hash.of(b"data", normal),
+                None => self.hash.of(b"data", &normal(hit.value)),
+            }
+        });
         self.data.push(Data {
             class: class.name.clone(),
             group: hit.group,
@@ -106,11 +112,6 @@ impl Hits {
 
 /// The same whatever the spelling: letters in lower case and digits, nothing between.
 fn normal(value: &[u8]) -> Vec<u8> {
-    if value.is_ascii() {
-        let mut normal = value.to_ascii_lowercase();
-        normal.retain(u8::is_ascii_alphanumeric);
-        return normal;
-    }
     let text = String::from_utf8_lossy(value);
     let normal: String = text
         .chars()
@@ -118,4 +119,48 @@ fn normal(value: &[u8]) -> Vec<u8> {
         .flat_map(char::to_lowercase)
         .collect();
     normal.into_bytes()
+}
+
+/// The longest value that is made normal without memory of its own.
+const PLAIN_BYTES_MAX: usize = 64;
+
+/// As [`normal`], of short ASCII, which nearly all is.
+fn plain_normal<'b>(value: &[u8], buffer: &'b mut [u8; PLAIN_BYTES_MAX]) -> Option<&'b [u8]> {
+    if value.len() > PLAIN_BYTES_MAX || !value.is_ascii() {
+        return None;
+    }
+    let letters = value.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let mut length = 0;
+    for (place, byte) in buffer.iter_mut().zip(letters) {
+        *place = byte.to_ascii_lowercase();
+        length += 1;
+    }
+    buffer.get(..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_values_are_made_normal_as_others_are() {
+        for value in [
+            "",
+            "078-05-1120",
+            "Marta.Okafor@Mail.example",
+            "ABC 12/3",
+            &"x-".repeat(32),
+        ] {
+            let mut buffer = [0; PLAIN_BYTES_MAX];
+            let plain = plain_normal(value.as_bytes(), &mut buffer);
+            assert_eq!(
+                plain.map(<[u8]>::to_vec),
+                Some(normal(value.as_bytes())),
+                "{value}"
+            );
+        }
+        for value in ["é", &"x".repeat(65)] {
+            assert!(plain_normal(value.as_bytes(), &mut [0; PLAIN_BYTES_MAX]).is_none());
+        }
+    }
 }

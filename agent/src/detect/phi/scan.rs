@@ -18,7 +18,7 @@ use super::settings::{OWN_CLASSES_MAX, PhiSettings};
 use super::text::{Around, Found, Own, Text};
 use crate::call::{
     Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Sink, ValueType,
-    Visited,
+    Visited, segments,
 };
 
 mod place;
@@ -202,9 +202,7 @@ impl Scanner {
     /// Looks at a query; `path` says whose parameters they are.
     pub fn query(&mut self, path: &str, query: &[u8]) {
         self.walk.begin(Part::RequestQuery);
-        let owner = path
-            .split('/')
-            .find_map(|segment| fhir::resource(segment.as_bytes()));
+        let owner = segments(path).find_map(|segment| fhir::resource(segment.as_bytes()));
         self.walk
             .root(owner.filter(|(resource, _)| *resource != Resource::Definition));
         Format::visit_query(query, &self.limits, &mut self.walk);

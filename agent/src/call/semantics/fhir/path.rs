@@ -101,16 +101,29 @@ impl<'a> Target<'a> {
 
 /// Takes a path (in normal form) apart.
 pub(super) fn target(path: &str) -> Target<'_> {
-    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let from = segments.len().saturating_sub(TAIL_MAX);
+    let segments = || crate::call::segments(path).filter(|segment| !segment.is_empty());
+    let mut marked = false;
+    let mut count = 0usize;
+    for segment in segments() {
+        marked |= is_marker(segment);
+        count += 1;
+    }
+    let mut tail = [""; TAIL_MAX];
+    for (place, segment) in tail
+        .iter_mut()
+        .zip(segments().skip(count.saturating_sub(TAIL_MAX)))
+    {
+        *place = segment;
+    }
+    let segments = &tail[..count.min(TAIL_MAX)];
     let mut found = Target {
         shape: Shape::Base,
         kind: "",
         id: None,
-        marked: segments.iter().any(|segment| is_marker(segment)),
+        marked,
     };
     // The first type whose tail is one of FHIR's: a type that stands as an id or in the base has none.
-    for at in from..segments.len() {
+    for at in 0..segments.len() {
         let Some(kind) = known_type(segments[at]) else {
             continue;
         };
@@ -129,7 +142,7 @@ pub(super) fn target(path: &str) -> Target<'_> {
             return found;
         }
     }
-    match segments.as_slice() {
+    match segments {
         [.., "metadata"] => found.shape = Shape::Capabilities,
         [.., "_history"] => found.shape = Shape::History,
         [.., "_search"] => found.shape = Shape::Search,
@@ -191,18 +204,23 @@ pub(super) fn has_words(kind: &str) -> bool {
 }
 
 fn is_marker(segment: &str) -> bool {
-    contains(segment.as_bytes(), "fhir")
-        || [
-            "r4",
-            "r4b",
-            "r5",
-            "stu3",
-            "dstu2",
-            "baser4",
-            "baser4b",
-            "baser5",
-            "basedstu3",
-        ]
-        .iter()
-        .any(|marker| segment.eq_ignore_ascii_case(marker))
+    const VERSIONS: &[&str] = &[
+        "r4",
+        "r4b",
+        "r5",
+        "stu3",
+        "dstu2",
+        "baser4",
+        "baser4b",
+        "baser5",
+        "basedstu3",
+    ];
+    let bytes = segment.as_bytes();
+    let is_version = bytes.len() <= 9
+        && matches!(
+            bytes.first(),
+            Some(b'r' | b'R' | b's' | b'S' | b'd' | b'D' | b'b' | b'B')
+        )
+        && VERSIONS.iter().any(|known| segment.eq_ignore_ascii_case(known));
+    is_version || contains(bytes, "fhir")
 }

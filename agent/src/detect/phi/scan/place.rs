@@ -221,7 +221,7 @@ impl Walk {
         let mut before = Key::default();
         let mut above: &[u8] = b"";
         let mut place = String::with_capacity(path.len() + 8);
-        for segment in path.split('/').filter(|segment| !segment.is_empty()).take(64) {
+        for segment in segments(path).filter(|segment| !segment.is_empty()).take(64) {
             let shown = crate::call::Vocabulary::has(segment) || self.literals.contains(segment);
             place.push('/');
             if shown {
@@ -356,63 +356,67 @@ impl Walk {
 
 /// Header fields of the connection and its tools: what is in them is nobody's, or is told elsewhere.
 fn is_quiet(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"host"
-            | b"user-agent"
-            | b"accept"
-            | b"accept-encoding"
-            | b"accept-language"
-            | b"accept-charset"
-            | b"connection"
-            | b"content-type"
-            | b"content-length"
-            | b"content-encoding"
-            | b"transfer-encoding"
-            | b"date"
-            | b"etag"
-            | b"server"
-            | b"if-none-match"
-            | b"if-match"
-            | b"if-modified-since"
-            | b"if-unmodified-since"
-            | b"last-modified"
-            | b"expires"
-            | b"cache-control"
-            | b"pragma"
-            | b"vary"
-            | b"age"
-            | b"via"
-            | b"te"
-            | b"trailer"
-            | b"upgrade"
-            | b"origin"
-            | b"range"
-            | b"content-range"
-            | b"accept-ranges"
-            | b"keep-alive"
-            | b"traceparent"
-            | b"tracestate"
-            | b"baggage"
-            | b"x-request-id"
-            | b"x-correlation-id"
-            | b"x-forwarded-for"
-            | b"x-forwarded-host"
-            | b"x-forwarded-proto"
-            | b"x-real-ip"
-            | b"forwarded"
-            | b"x-amzn-trace-id"
-            | b"cf-ray"
-            | b"content-security-policy"
-            | b"strict-transport-security"
-            | b"x-amz-date"
-            | b"x-amz-content-sha256"
-            | b"sec-websocket-key"
-            | b"sec-websocket-accept"
-            | b"expect"
-            | b"alt-svc"
-            | b"link"
-    )
+    // By the first letter, so that a name is compared with few.
+    match name.first() {
+        Some(b'a') => matches!(
+            name,
+            b"accept"
+                | b"accept-encoding"
+                | b"accept-language"
+                | b"accept-charset"
+                | b"age"
+                | b"accept-ranges"
+                | b"alt-svc"
+        ),
+        Some(b'b') => matches!(name, b"baggage"),
+        Some(b'c') => matches!(
+            name,
+            b"connection"
+                | b"content-type"
+                | b"content-length"
+                | b"content-encoding"
+                | b"cache-control"
+                | b"content-range"
+                | b"cf-ray"
+                | b"content-security-policy"
+        ),
+        Some(b'd') => matches!(name, b"date"),
+        Some(b'e') => matches!(name, b"etag" | b"expires" | b"expect"),
+        Some(b'f') => matches!(name, b"forwarded"),
+        Some(b'h') => matches!(name, b"host"),
+        Some(b'i') => matches!(
+            name,
+            b"if-none-match" | b"if-match" | b"if-modified-since" | b"if-unmodified-since"
+        ),
+        Some(b'k') => matches!(name, b"keep-alive"),
+        Some(b'l') => matches!(name, b"last-modified" | b"link"),
+        Some(b'o') => matches!(name, b"origin"),
+        Some(b'p') => matches!(name, b"pragma"),
+        Some(b'r') => matches!(name, b"range"),
+        Some(b's') => matches!(
+            name,
+            b"server" | b"strict-transport-security" | b"sec-websocket-key" | b"sec-websocket-accept"
+        ),
+        Some(b't') => matches!(
+            name,
+            b"transfer-encoding" | b"te" | b"trailer" | b"traceparent" | b"tracestate"
+        ),
+        Some(b'u') => matches!(name, b"user-agent" | b"upgrade"),
+        Some(b'v') => matches!(name, b"vary" | b"via"),
+        Some(b'x') => matches!(
+            name,
+            b"x-request-id"
+                | b"x-correlation-id"
+                | b"x-forwarded-for"
+                | b"x-forwarded-host"
+                | b"x-forwarded-proto"
+                | b"x-real-ip"
+                | b"x-amzn-trace-id"
+                | b"x-amz-date"
+                | b"x-amz-content-sha256"
+        ),
+        _ => false,
+    }
 }
 
 /// What an element of FHIR's data types and resources holds.
