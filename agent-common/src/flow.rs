@@ -1,5 +1,7 @@
 //! Map values that describe connections and TLS objects.
 
+use crate::limits::HANDSHAKE_OPERATIONS_MAX;
+
 /// What is known of a connection's encryption.
 pub mod tls {
     /// Nothing said so yet.
@@ -44,7 +46,21 @@ pub struct Flow {
     pub exempt: u8,
     /// It began as HTTP/2 does: captured in whole, because of what lies behind a long frame.
     pub framed: u8,
-    pub reserved: [u8; 6],
+    /// Operations each way that are still shipped as part of a TLS handshake; 0: none, or no more.
+    pub shaking_sent: u8,
+    pub shaking_received: u8,
+    pub reserved: [u8; 4],
+}
+
+impl Flow {
+    /// It is TLS from here on. Of a connection that is older than the programs the handshake is over.
+    #[inline(always)]
+    pub fn begins_tls(&mut self) {
+        if self.started != 0 && self.tls == tls::CLEAR {
+            self.shaking_sent = HANDSHAKE_OPERATIONS_MAX;
+            self.shaking_received = HANDSHAKE_OPERATIONS_MAX;
+        }
+    }
 }
 
 /// Key of the map of TLS objects.

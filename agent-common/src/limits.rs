@@ -13,6 +13,11 @@ pub const CHUNKS_PER_OPERATION_MAX: u32 = 1024;
 pub const VECTORS_MAX: u32 = 1024;
 /// Messages of one `sendmmsg`/`recvmmsg` that are followed.
 pub const MESSAGES_MAX: u32 = 64;
+/// Bytes of a connection, each way, among which a TLS handshake is looked for: two certificates of hospitals with all
+/// that belongs to them, and more.
+pub const HANDSHAKE_BYTES_MAX: u32 = 16 * 1024;
+/// Operations, each way, in which it is shipped: libraries read a record's five bytes of header by themselves.
+pub const HANDSHAKE_OPERATIONS_MAX: u8 = 32;
 /// Default size of the record ring.
 pub const RING_BYTES: u32 = 16 * 1024 * 1024;
 /// Connections of exempt processes whose other end is left alone too; the least recently used gives way.

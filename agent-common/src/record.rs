@@ -49,6 +49,9 @@ pub struct Header {
 pub const SENT: u8 = 1;
 /// `Data::flags`: plaintext of a TLS object; `flow` is its address and `generation` is set.
 pub const TLS: u8 = 2;
+/// `Data::flags`: bytes of a TLS handshake as they are on the wire; `flow` is the socket's cookie. They are no bytes that
+/// the application moves, and `moved_bytes` says no more than the payload.
+pub const HANDSHAKE: u8 = 4;
 
 /// Body of [`kind::DATA`].
 #[repr(C)]

@@ -1,8 +1,10 @@
 //! Plaintext that system calls move on TCP sockets, and files that are mapped.
 
 use apiward_common::flow::{Flow, Multiple, tls as tls_state};
-use apiward_common::limits::{FRAMED_BYTES_MAX, MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX};
-use apiward_common::record::{Mapped, SENT, kind, missing};
+use apiward_common::limits::{
+    FRAMED_BYTES_MAX, HANDSHAKE_BYTES_MAX, MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX,
+};
+use apiward_common::record::{HANDSHAKE, Mapped, SENT, kind, missing};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_get_socket_cookie, bpf_probe_read_kernel_str, bpf_skc_to_tcp_sock,
     bpf_task_pt_regs,
@@ -223,7 +225,7 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
     let known = match FLOWS.get_ptr_mut(&cookie) {
         // Its library's calls are seen, or it is left alone: of all there is, this ends the soonest.
         // SAFETY: a live map value.
-        Some(known) if unsafe { (*known).tls == tls_state::BOUND || (*known).exempt != 0 } => return,
+        Some(known) if unsafe { is_over(&*known, sent) } => return,
         // SAFETY: a live map value; what is written are words, and races are benign.
         Some(known) if scope::uses(unsafe { &mut *known }) => Some(known),
         Some(_) => return,
@@ -404,6 +406,12 @@ struct Moved {
     stack: u64,
 }
 
+/// Nothing of this direction is shipped any more.
+#[inline(always)]
+fn is_over(flow: &Flow, sent: bool) -> bool {
+    (flow.tls == tls_state::BOUND && *shaking(flow, sent) == 0) || flow.exempt != 0
+}
+
 /// `ends`: as [`ends`] gives them.
 #[inline(always)]
 fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
@@ -412,12 +420,18 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
         tls::carrier_used(tcp, flow, what.stack);
     }
     // SAFETY: a live map value.
-    let (known, exempt, framed, shed) =
-        unsafe { ((*flow).tls, (*flow).exempt, (*flow).framed, &mut (*flow).shed) };
-    if known == tls_state::BOUND || exempt != 0 {
+    if is_over(unsafe { &*flow }, what.sent) {
         return;
     }
-    let Some(budget) = budget(tcp.cookie, shed, what.bytes, framed != 0) else {
+    // SAFETY: as above. Bytes of a handshake are nobody's loss.
+    let budget = if unsafe { (*flow).tls == tls_state::BOUND } {
+        Some(HANDSHAKE_BYTES_MAX as u64)
+    } else {
+        // SAFETY: as above.
+        let (framed, shed) = unsafe { ((*flow).framed, &mut (*flow).shed) };
+        budget(tcp.cookie, shed, what.bytes, framed != 0)
+    };
+    let Some(budget) = budget else {
         // Its end is told all the same, and with it how many bytes went by.
         // SAFETY: a live map value.
         if unsafe { (*flow).announced == 0 } {
@@ -446,10 +460,77 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
         apiward_announce(tcp, flow);
     }
     // SAFETY: a live map value.
-    if unsafe { (*flow).tls == tls_state::UNKNOWN || (*flow).exempt != 0 } {
+    if unsafe {
+        (*flow).exempt != 0 || ((*flow).tls != tls_state::CLEAR && !shakes(&mut *flow, &mut operation))
+    } {
         return;
     }
     operation.ship();
+}
+
+/// Operations of a handshake that are still shipped, in one direction.
+#[inline(always)]
+fn shaking(flow: &Flow, sent: bool) -> &u8 {
+    if sent {
+        &flow.shaking_sent
+    } else {
+        &flow.shaking_received
+    }
+}
+
+/// An operation on a flow known as TLS: whether it is still shipped, as part of the handshake. The first that begins with
+/// application data is not, nor any after it. In TLS 1.3 most of a handshake looks like that, too: nobody here can read it.
+#[inline(always)]
+fn shakes(flow: &mut Flow, operation: &mut Operation) -> bool {
+    const APPLICATION_DATA: u8 = 23;
+    let (left, start) = if operation.flags & SENT != 0 {
+        (&mut flow.shaking_sent, flow.sent_start)
+    } else {
+        (&mut flow.shaking_received, flow.received_start)
+    };
+    if *left == 0 {
+        return false;
+    }
+    *left -= 1;
+    let offset = (operation.position as u32).wrapping_sub(start);
+    if offset >= HANDSHAKE_BYTES_MAX || operation.missing != missing::NOTHING || ring_eighths() >= 4 {
+        *left = 0;
+        return false;
+    }
+    let Some(first) = first_bytes(operation) else {
+        *left = 0;
+        return false;
+    };
+    if first[0] == APPLICATION_DATA && first[1] == 3 && operation.left >= 5 {
+        *left = 0;
+        return false;
+    }
+    operation.flags |= HANDSHAKE;
+    if operation.left > HANDSHAKE_BYTES_MAX as u64 {
+        operation.left = HANDSHAKE_BYTES_MAX as u64;
+    }
+    true
+}
+
+/// Where an operation's bytes begin, as far as one record's kind and version.
+#[inline(always)]
+fn first_bytes(operation: &Operation) -> Option<[u8; 3]> {
+    let mut address = operation.base;
+    if operation.vector_count > 0 {
+        // SAFETY: the helper checks the address itself.
+        address = unsafe { bpf_probe_read_user(operation.vectors as *const Vector) }
+            .ok()?
+            .base;
+    }
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_user(address as *const [u8; 3]) }.ok()
+}
+
+/// How full the ring is, in eighths.
+#[inline(always)]
+fn ring_eighths() -> u64 {
+    const AVAILABLE_DATA: u64 = 0;
+    RING.query(AVAILABLE_DATA) >> (SETTINGS.ring_shift() - 3)
 }
 
 /// Bytes of an operation that may be captured, by how full the ring is: first bodies are given up, then whole
@@ -457,12 +538,11 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
 /// `framed`: many messages share the flow, and a hole over their frames' boundaries loses all that come later.
 #[inline(always)]
 pub fn budget(flow: u64, shed: &mut u8, bytes: u64, framed: bool) -> Option<u64> {
-    const AVAILABLE_DATA: u64 = 0;
     let mut full = SETTINGS.operation_bytes_max() as u64;
     if framed && full < FRAMED_BYTES_MAX {
         full = FRAMED_BYTES_MAX;
     }
-    let eighths = RING.query(AVAILABLE_DATA) >> (SETTINGS.ring_shift() - 3);
+    let eighths = ring_eighths();
     if eighths < 2 {
         *shed = 0;
         return Some(full);
@@ -497,7 +577,8 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     const OPERATIONS_MAX: u8 = 8;
     // SAFETY: a live map value.
     let flow = unsafe { &mut *flow };
-    if flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING {
+    if flow.tls != tls_state::CLEAR || flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING
+    {
         return;
     }
     let start = if operation.flags & SENT != 0 {
@@ -509,22 +590,14 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
         return;
     }
     flow.sniffed += 1;
-    let mut address = operation.base;
-    if operation.vector_count > 0 {
-        // SAFETY: the helper checks the address itself.
-        match unsafe { bpf_probe_read_user(operation.vectors as *const Vector) } {
-            Ok(vector) => address = vector.base,
-            Err(_) => return,
-        }
-    }
-    // SAFETY: as above.
-    let Ok(start) = (unsafe { bpf_probe_read_user(address as *const [u8; 3]) }) else {
+    let Some(start) = first_bytes(operation) else {
         return;
     };
     if is_preface(start) {
         flow.framed = 1;
     }
     if start[0] >= 20 && start[0] <= 23 && start[1] == 3 && start[2] <= 4 && operation.left >= 5 {
+        flow.begins_tls();
         flow.tls = tls_state::UNKNOWN;
         flow.announced = 0;
     }

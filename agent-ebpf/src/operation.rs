@@ -6,7 +6,7 @@ use apiward_common::limits::{
     CHUNK_BYTES_MAX, CHUNK_CLASSES_BYTES, CHUNKS_PER_OPERATION_MAX, GATHERED_BYTES_MAX, GATHERED_VECTORS_MAX,
     MESSAGES_MAX, PRESSED_BYTES_MAX, VECTORS_MAX,
 };
-use apiward_common::record::{Data, kind, missing};
+use apiward_common::record::{Data, HANDSHAKE, kind, missing};
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user as bpf_probe_read_user_bytes};
 
@@ -172,7 +172,7 @@ impl Operation {
     /// none is written behind the end.
     #[inline(always)]
     fn gather<const CLASS: usize, const ROOM: usize>(&self) {
-        emit::<Data, ROOM>(kind::DATA, self.left, |record| {
+        emit::<Data, ROOM>(kind::DATA, self.loses(self.left), |record| {
             self.fill(&mut record.body, self.left, missing::NOTHING);
             let mut vectors = [Vector { base: 0, bytes: 0 }; GATHERED_VECTORS_MAX as usize];
             let (mut used, mut left) = (0u32, self.left);
@@ -221,10 +221,16 @@ impl Operation {
             }
             if used as u64 != self.left {
                 record.body.missing = missing::UNREADABLE;
-                count_unreadable(self.left - used as u64);
+                count_unreadable(self.loses(self.left - used as u64));
             }
             used
         });
+    }
+
+    /// What the loss of so many of its bytes costs: those of a handshake are none of the application's.
+    #[inline(always)]
+    fn loses(&self, bytes: u64) -> u64 {
+        if self.flags & HANDSHAKE != 0 { 0 } else { bytes }
     }
 
     #[inline(always)]
@@ -242,7 +248,7 @@ impl Operation {
 
     #[inline(always)]
     fn chunk<const CLASS: usize>(&self, bytes: u64) {
-        emit::<Data, CLASS>(kind::DATA, bytes, |record| {
+        emit::<Data, CLASS>(kind::DATA, self.loses(bytes), |record| {
             self.fill(&mut record.body, bytes, missing::NOTHING);
             // Read again, so that the compiler keeps the comparison that the verifier wants to see.
             // SAFETY: a reference is always readable.
@@ -260,7 +266,7 @@ impl Operation {
             };
             if failed != 0 {
                 record.body.missing = missing::UNREADABLE;
-                count(|c| unsafe { &raw mut (*c).unreadable }, bytes);
+                count_unreadable(self.loses(bytes));
                 return 0;
             }
             length

@@ -187,7 +187,9 @@ fn new_flow() -> Flow {
         shed: 0,
         exempt: 0,
         framed: 0,
-        reserved: [0; 6],
+        shaking_sent: 0,
+        shaking_received: 0,
+        reserved: [0; 4],
     }
 }
 

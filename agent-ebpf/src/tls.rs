@@ -591,6 +591,7 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64) -> Option<()> {
     }
     object.carrier = tcp.cookie;
     object.socket = tcp.sk;
+    state.begins_tls();
     state.tls = tls::BOUND;
     state.announced = 0;
     Some(())

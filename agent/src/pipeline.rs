@@ -161,6 +161,10 @@ fn pass<G: FlowGate>(
             *now = segment.at;
             None
         }
+        Captured::Handshake(handshake) => {
+            *now = handshake.at;
+            None
+        }
         Captured::Stopped(stopped) => {
             *now = stopped.at;
             None
@@ -246,9 +250,7 @@ impl<G: FlowGate> Judge<G> {
         }
         // Also where the verdict is final: what is in the call is told all the same.
         self.detectors.look(phase, call);
-        // No server name is captured yet.
-        self.vendors
-            .mark(call, None, self.clock.unix_ns(call.request.head_at));
+        self.vendors.mark(call, self.clock.unix_ns(call.request.head_at));
         // What was allowed here is not, if the gate's decision came behind.
         let undecided = match self.judged.get(&call.id) {
             None => true,

@@ -17,6 +17,8 @@ mod mllp;
 mod policy;
 #[path = "../../tests/fuzz/targets/record.rs"]
 mod record;
+#[path = "../../tests/fuzz/targets/tls.rs"]
+mod tls;
 
 /// Small, seeded, and good enough to choose mutations with (xorshift64*).
 struct Random(u64);
@@ -507,4 +509,66 @@ fn content_survives() {
         b"ISA*",
     ];
     check("content", content::run, &seeds, words, 20);
+}
+
+/// A turn of a handshake: who speaks, and what.
+fn turn(who: u8, records: &[&[u8]]) -> Vec<u8> {
+    let bytes = records.concat();
+    [&[who][..], &(bytes.len() as u16).to_be_bytes(), &bytes].concat()
+}
+
+#[test]
+fn tls_survives() {
+    let message = |kind: u8, body: &[u8]| [&[kind, 0][..], &(body.len() as u16).to_be_bytes(), body].concat();
+    let framed =
+        |kind: u8, body: &[u8]| [&[kind, 3, 3][..], &(body.len() as u16).to_be_bytes(), body].concat();
+    let extensions: &[u8] = b"\x00\x1f\x00\x00\x00\x0e\x00\x0c\x00\x00\x09a.example\x00\x10\x00\x05\x00\x03\x02h2\x00\x2b\x00\x00";
+    let client = [
+        &b"\x03\x03"[..],
+        &[7; 32],
+        b"\x00\x00\x02\xc0\x2f\x01\x00",
+        extensions,
+    ]
+    .concat();
+    let server = [&b"\x03\x03"[..], &[8; 32], b"\x00\xc0\x2f\x00"].concat();
+    let der = std::fs::read(folder("corpus/tls/a.example.der")).expect("a certificate");
+    let length = |bytes: usize| [0, (bytes >> 8) as u8, bytes as u8];
+    let chain = [&length(der.len() + 3)[..], &length(der.len()), &der].concat();
+    let done = framed(22, &[message(11, &chain), message(14, b"")].concat());
+    let change = framed(20, &[1]);
+    let seeds = vec![
+        [
+            vec![9],
+            turn(0, &[&framed(22, &message(1, &client))]),
+            turn(1, &[&framed(22, &message(2, &server)), &done]),
+            turn(
+                0,
+                &[
+                    &framed(22, &message(16, &[1; 40])),
+                    &change,
+                    &framed(22, &[0xee; 40]),
+                ],
+            ),
+        ]
+        .concat(),
+        [
+            vec![2],
+            turn(0, &[&framed(22, &message(1, &client)), &change]),
+            turn(1, &[&done]),
+        ]
+        .concat(),
+    ];
+    let words: &[&[u8]] = &[
+        &[22, 3, 3, 0, 4],
+        &[20, 3, 3, 0, 1, 1],
+        &[23, 3, 3, 0, 1],
+        &[1, 0, 0],
+        &[2, 0, 0],
+        &[11, 0, 0],
+        &[0xff, 0xff],
+        &[0, 0],
+        &[0, 43, 0, 2, 3, 4],
+        &[0, 0, 0],
+    ];
+    check("tls", tls::run, &seeds, words, 4);
 }

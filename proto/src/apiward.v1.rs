@@ -59,8 +59,76 @@ pub struct Peer {
 pub struct Tls {
     #[prost(string, tag = "1")]
     pub library: ::prost::alloc::string::String,
+    /// The library's.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
+    /// What the connection's handshake said. Absent: it was not seen, as of a connection older than the agent.
+    #[prost(message, optional, tag = "60")]
+    pub handshake: ::core::option::Option<TlsHandshake>,
+}
+/// What was said in the clear. Empty texts: not known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TlsHandshake {
+    /// ssl3, 1.0, 1.1, 1.2, 1.3
+    #[prost(string, tag = "60")]
+    pub version: ::prost::alloc::string::String,
+    /// The registered name of the cipher suite, or its number.
+    #[prost(string, tag = "61")]
+    pub cipher: ::prost::alloc::string::String,
+    /// As the client gave it; shown or hashed as hosts are.
+    #[prost(string, tag = "62")]
+    pub server_name: ::prost::alloc::string::String,
+    /// There is, or seems to be, another name inside, encrypted.
+    #[prost(bool, tag = "63")]
+    pub encrypted_hello: bool,
+    /// What was agreed on; TLS 1.3 encrypts it.
+    #[prost(string, tag = "64")]
+    pub alpn: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "65")]
+    pub alpn_offered: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Absent: not known.
+    #[prost(bool, optional, tag = "66")]
+    pub resumed: ::core::option::Option<bool>,
+    #[prost(message, optional, tag = "67")]
+    pub certificate: ::core::option::Option<Certificate>,
+    #[prost(message, optional, tag = "68")]
+    pub client_certificate: ::core::option::Option<Certificate>,
+    /// Server name and Host are of different registrable domains.
+    #[prost(bool, tag = "69")]
+    pub names_disagree: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Certificate {
+    /// shown, none, not-asked; why it is not known: encrypted, resumed, unknown. Unless shown, there is nothing else.
+    #[prost(string, tag = "60")]
+    pub known: ::prost::alloc::string::String,
+    /// A server's host, shown or hashed as hosts are; a client's keyed hash.
+    #[prost(string, tag = "61")]
+    pub subject: ::prost::alloc::string::String,
+    /// Hosts that it is for.
+    #[prost(string, repeated, tag = "62")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "63")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Seconds since 1970; 0: it could not be read.
+    #[prost(uint64, tag = "64")]
+    pub not_before_s: u64,
+    #[prost(uint64, tag = "65")]
+    pub not_after_s: u64,
+    /// At the time of the call.
+    #[prost(bool, tag = "66")]
+    pub expired: bool,
+    #[prost(bool, tag = "67")]
+    pub self_signed: bool,
+    /// rsa-2048, ec-256, ed25519
+    #[prost(string, tag = "68")]
+    pub key: ::prost::alloc::string::String,
+    /// Certificates that were shown, this one among them.
+    #[prost(uint32, tag = "69")]
+    pub chain: u32,
+    /// Hex; of a server's alone.
+    #[prost(string, tag = "70")]
+    pub serial: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Body {
@@ -105,7 +173,7 @@ pub struct Credentials {
     /// Keyed hash of who it is.
     #[prost(string, tag = "1")]
     pub principal: ::prost::alloc::string::String,
-    /// subject, client, user, api-key, access-key, token
+    /// subject, client, user, api-key, access-key, token, certificate
     #[prost(string, tag = "2")]
     pub principal_kind: ::prost::alloc::string::String,
     /// header, query, cookie
@@ -123,6 +191,9 @@ pub struct Credentials {
     pub aws_service: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]
     pub aws_region: ::prost::alloc::string::String,
+    /// The connection's client showed a certificate and proved that it is its own.
+    #[prost(bool, tag = "60")]
+    pub client_certificate: bool,
 }
 /// Facts of a JSON Web Token, which nobody here has verified.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 use crate::v1;
 
 mod inventory;
+mod tls;
 mod writer;
 
 pub use inventory::{endpoint, quantile};
@@ -211,6 +212,7 @@ impl<'a> PeerJson<'a> {
 struct TlsJson<'a> {
     library: &'a str,
     version: Option<&'a str>,
+    handshake: Option<tls::HandshakeJson<'a>>,
 }
 
 impl<'a> TlsJson<'a> {
@@ -218,6 +220,7 @@ impl<'a> TlsJson<'a> {
         TlsJson {
             library: &tls.library,
             version: text(&tls.version),
+            handshake: tls.handshake.as_ref().map(tls::HandshakeJson::of),
         }
     }
 }
@@ -281,6 +284,7 @@ struct CredentialsJson<'a> {
     principal_kind: Option<&'a str>,
     api_key_in: Option<&'a str>,
     session_cookie: bool,
+    client_certificate: bool,
     in_url: bool,
     jwt: Option<JwtJson<'a>>,
     aws_service: Option<&'a str>,
@@ -294,6 +298,7 @@ impl<'a> CredentialsJson<'a> {
             principal_kind: text(&credentials.principal_kind),
             api_key_in: text(&credentials.api_key_in),
             session_cookie: credentials.session_cookie,
+            client_certificate: credentials.client_certificate,
             in_url: credentials.in_url,
             jwt: credentials.jwt.as_ref().map(|jwt| JwtJson {
                 alg: text(&jwt.alg),

@@ -26,6 +26,7 @@ mod lives;
 mod operator;
 mod protocols;
 mod prove;
+mod transport;
 mod ways;
 
 use harness::Result;
@@ -65,6 +66,7 @@ fn main() {
         operator::STORIES,
         prove::STORIES,
         healthcare::STORIES,
+        transport::STORIES,
     ]
     .concat()
     .into_iter()

@@ -11,6 +11,7 @@ use super::messages::Messages;
 use super::mllp::Mllp;
 use super::redact::Redactor;
 use super::streams::Streams;
+use super::tls::{BlindTls, Handshakes};
 use super::{ApiCall, Options, Phase, Stats, Unread};
 use crate::capture::{FlowId, FlowInfo, Hook, KernelTime};
 use crate::flow::Item;
@@ -65,6 +66,7 @@ pub struct Calls {
     options: Options,
     conversations: HashMap<FlowId, Known>,
     redactor: Redactor,
+    handshakes: Handshakes,
     stats: Stats,
     bodies_bytes: usize,
     calls_open: usize,
@@ -83,6 +85,7 @@ impl Calls {
         Calls {
             conversations: HashMap::new(),
             redactor,
+            handshakes: Handshakes::default(),
             stats: Stats::default(),
             bodies_bytes: 0,
             calls_open: 0,
@@ -112,6 +115,11 @@ impl Calls {
 
     /// Takes one item in; `out` gets every call at each phase it reaches.
     pub fn on(&mut self, item: Item, out: &mut dyn FnMut(Phase, &mut ApiCall)) {
+        let handshakes = &self.handshakes;
+        let out = &mut |phase: Phase, call: &mut ApiCall| {
+            handshakes.tell(phase, call);
+            out(phase, call);
+        };
         let mut context = Context {
             limits: &self.options.limits,
             boot_id: &self.options.boot_id,
@@ -202,6 +210,12 @@ impl Calls {
                     }
                 }
             }
+            Item::Handshake(handshake) => {
+                let flows_max = self.options.limits.flows_max;
+                self.handshakes
+                    .take(&handshake, flows_max, &mut self.redactor, &mut self.stats);
+            }
+            Item::SocketEnd { carrier } => self.handshakes.forget(carrier),
             Item::Lost { at, .. } => self.lost_at = Some(at),
             Item::Tick { at } => {
                 for (id, known) in &mut self.conversations {
@@ -263,6 +277,11 @@ impl Calls {
     /// Conversations that turned out to be what this build does not read, since the last time this was asked.
     pub fn take_unread(&mut self) -> Vec<Unread> {
         std::mem::take(&mut self.unread)
+    }
+
+    /// TLS connections that nobody reads, and what their handshakes said, since the last time this was asked.
+    pub fn take_blind(&mut self) -> Vec<BlindTls> {
+        self.handshakes.take_blind()
     }
 
     /// Captured body bytes that open calls hold.

@@ -35,11 +35,14 @@ const INDIFFERENT: GeneralPurposeConfig = general_purpose::NO_PAD
 pub struct Credentials {
     /// Keyed hash of who it is: the token's subject, the user, the key.
     pub principal: Option<SmolStr>,
-    /// What that is the hash of: `subject`, `client`, `user`, `api-key`, `access-key`, `token`; empty: nothing.
+    /// What that is the hash of: `subject`, `client`, `user`, `api-key`, `access-key`, `token`, `certificate`; empty:
+    /// nothing.
     pub principal_kind: &'static str,
     /// `header`, `query` or `cookie`; empty: no API key.
     pub api_key_in: &'static str,
     pub session_cookie: bool,
+    /// The connection's client showed a certificate, and proved that it is its own (mutual TLS).
+    pub client_certificate: bool,
     /// A key, token or password stands in the target, where logs keep it.
     pub in_url: bool,
     pub jwt: Option<Box<Jwt>>,

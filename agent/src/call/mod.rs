@@ -23,6 +23,7 @@ mod semantics;
 mod streams;
 mod target;
 mod third_party;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 pub use self::redact::{KeyedHash, Vocabulary};
 pub use self::third_party::{Agreement, ThirdParty, Vendor};
+pub use self::tls::{BlindTls, CallTls, Certificate, Sight, Tls, TlsNames};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::Anomaly;
 
@@ -191,6 +193,8 @@ pub struct Raw {
     pub proxied_client: Option<SocketAddr>,
     /// Claims of the request's token.
     pub claims: Claims,
+    /// Names in the connection's handshake.
+    pub tls: Option<Arc<TlsNames>>,
 }
 
 /// One API call, seen from one process.
@@ -209,6 +213,8 @@ pub struct ApiCall {
     pub operation: Option<Box<Operation>>,
     /// Kinds of personal data in it; `detect` fills it, the request's by `Phase::Request` at the latest.
     pub data: Vec<Data>,
+    /// What the connection's TLS handshake said; `None`: it has none, or that was not seen.
+    pub tls: Option<CallTls>,
     /// Whom it goes out to, if that is somebody else; `detect` fills it, by `Phase::Head`.
     pub third_party: Option<Box<ThirdParty>>,
     /// The target is not in normal form (percent-encoding of path characters, `//`, dot segments, `;`, absolute

@@ -87,6 +87,7 @@ impl Open {
                 anomalies,
                 operation: None,
                 data: Vec::new(),
+                tls: None,
                 third_party: None,
                 ambiguous: told.ambiguous,
                 loss_overlap: false,

@@ -101,6 +101,9 @@ pub struct Stats {
     pub pushes: u64,
     /// Connections of HTTP/2 whose tables were forgotten because all together held too much.
     pub decoders_given_up: u64,
+    /// TLS handshakes that were followed to where they say no more, and those given up for want of room.
+    pub handshakes: u64,
+    pub handshakes_given_up: u64,
     /// Flows that became WebSocket.
     pub flows_websocket: u64,
     /// Flows of some other protocol.

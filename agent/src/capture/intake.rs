@@ -8,8 +8,8 @@ use std::sync::Arc;
 use apiward_common::flow::tls as tls_state;
 use apiward_common::owner::{Identity, Owner};
 use apiward_common::record::{
-    self, Data, FlowClose, FlowOpen, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind, TlsClose,
-    kind, missing, role,
+    self, Data, FlowClose, FlowOpen, HANDSHAKE, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind,
+    TlsClose, kind, missing, role,
 };
 use apiward_common::scope::FileKey;
 use bytes::Bytes;
@@ -33,6 +33,7 @@ const ENDED_KEPT_NS: u64 = 1_000_000_000;
 const CPUS_MAX: usize = 1024;
 
 mod gate;
+mod handshake;
 
 /// What capture has to tell besides [`Captured`].
 #[derive(Clone, Debug)]
@@ -120,6 +121,8 @@ struct Object {
 struct Flow {
     info: Arc<FlowInfo>,
     process: Arc<Process>,
+    /// Of `apiward_common::flow::tls`.
+    tls: u8,
     /// TLS objects that this socket carries.
     objects: Vec<FlowId>,
     /// Its end was told; records of calls that were still returning may follow.
@@ -332,6 +335,10 @@ impl Intake {
     ) -> Option<()> {
         let process = self.process(header);
         let missing_bytes = data.moved_bytes.checked_sub(payload.len() as u32)?;
+        if data.flags & HANDSHAKE != 0 {
+            self.handshake(KernelTime(header.at), data, process, payload, out);
+            return Some(());
+        }
         let flow = if data.flags & TLS != 0 {
             let id = FlowId::Tls {
                 pid: header.pid,
@@ -347,11 +354,7 @@ impl Intake {
             at: KernelTime(header.at),
             flow,
             process,
-            direction: if data.flags & SENT != 0 {
-                Direction::Sent
-            } else {
-                Direction::Received
-            },
+            direction: direction(data),
             position: data.position,
             other_position: if data.flags & TLS != 0 {
                 0
@@ -413,6 +416,7 @@ impl Intake {
         let flow = Flow {
             info: info.clone(),
             process,
+            tls: open.tls,
             objects,
             ended: open.gone != 0,
         };
@@ -661,6 +665,14 @@ impl Intake {
             flow: id,
             end,
         });
+    }
+}
+
+fn direction(data: &Data) -> Direction {
+    if data.flags & SENT != 0 {
+        Direction::Sent
+    } else {
+        Direction::Received
     }
 }
 

@@ -208,12 +208,41 @@ impl std::fmt::Debug for Stopped {
     }
 }
 
+/// Bytes of a connection's TLS handshake, as they are on the wire: no bytes that the application moves.
+#[derive(Clone)]
+pub struct Handshake {
+    pub at: KernelTime,
+    /// The socket.
+    pub flow: Arc<FlowInfo>,
+    pub process: Arc<Process>,
+    pub direction: Direction,
+    /// TCP's sequence number of the first byte.
+    pub position: u32,
+    pub bytes: Bytes,
+    /// No probed library has claimed the connection.
+    pub blind: bool,
+}
+
+/// Never the bytes themselves: what is printed ends up in logs.
+impl std::fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handshake")
+            .field("at", &self.at)
+            .field("flow", &self.flow.id)
+            .field("direction", &self.direction)
+            .field("position", &self.position)
+            .field("bytes_len", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What capture hands on, in the order the kernel stamped it.
 #[derive(Clone, Debug)]
 pub enum Captured {
     /// A flow appeared, or more is known of it. Always before its first segment.
     Flow(Arc<FlowInfo>),
     Segment(Segment),
+    Handshake(Handshake),
     Stopped(Stopped),
     /// No more segments of this flow will come, but those that [`FlowEnd::unread`] speaks of, and after a reset those of
     /// calls that were still returning.

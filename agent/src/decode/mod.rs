@@ -10,6 +10,7 @@ mod mllp;
 mod proxy;
 mod scan;
 mod sniff;
+mod tls;
 mod websocket;
 
 use bytes::Bytes;
@@ -20,6 +21,12 @@ pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
 pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
+#[cfg(test)]
+pub(crate) use self::tls::tests as tls_tests;
+pub use self::tls::{
+    Certificate as TlsCertificate, Cipher as TlsCipher, Shown as TlsShown, Spoken as TlsSpoken, TlsHandshake,
+    Version as TlsVersion,
+};
 pub use self::websocket::{Said, WebSocketDecoder};
 
 /// What a decoder may hold.

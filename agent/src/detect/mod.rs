@@ -7,6 +7,7 @@ mod data;
 mod exposure;
 pub mod inventory;
 pub mod phi;
+mod tls;
 mod transport;
 mod vendors;
 
@@ -46,6 +47,11 @@ pub const KINDS: &[&str] = &[
     credentials::JWT_ALG_NONE,
     credentials::JWT_EXPIRED,
     credentials::CREDENTIALS_IN_URL,
+    tls::TLS_VERSION_OLD,
+    tls::TLS_CIPHER_WEAK,
+    tls::CERTIFICATE_EXPIRED,
+    tls::CERTIFICATE_SELF_SIGNED,
+    tls::HANDSHAKE_INVALID,
     exposure::PHI_IN_CLEAR,
     exposure::PHI_IN_URL,
     exposure::CONTENT_BOMB,
@@ -89,6 +95,7 @@ impl Detectors {
     pub fn findings(&self, call: &ApiCall) -> Vec<Finding> {
         let mut findings = Vec::new();
         transport::detect(call, &mut findings);
+        tls::detect(call, &mut findings);
         credentials::detect(call, &mut findings);
         exposure::detect(call, &mut findings);
         vendors::detect(call, &mut findings);

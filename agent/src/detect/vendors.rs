@@ -45,30 +45,43 @@ impl Vendors {
             .find(|vendor| vendor.domains.iter().any(|domain| is_within(host, domain)))
     }
 
-    /// Says whom a call goes to. `server_name`: of the TLS handshake, where it was seen. `at_ns`: wall clock.
-    pub fn mark(&self, call: &mut ApiCall, server_name: Option<&str>, at_ns: u64) {
+    /// Says whom a call goes to, and what else only holds at its time. `at_ns`: wall clock.
+    pub fn mark(&self, call: &mut ApiCall, at_ns: u64) {
+        super::tls::mark(call, at_ns);
         if call.direction != CallDirection::Outbound || call.third_party.is_some() {
             return;
         }
         let host = call.raw.host.as_str();
+        // Where the bytes go is what TLS was told; what the request says inside is for whoever ends TLS there.
+        let server_name = call
+            .raw
+            .tls
+            .as_deref()
+            .map(|names| names.server_name.as_str())
+            .filter(|name| !name.is_empty());
         let name = server_name.unwrap_or(host);
         let remote = call.flow.remote.map(|remote| remote.ip().to_canonical());
         let public = remote.is_some_and(|remote| {
             !is_own(remote) && !self.own.iter().any(|network| network.contains(&remote))
         });
-        let vendor = self.of(name).or_else(|| self.of(host));
-        if !public && vendor.is_none() {
+        let (first, second) = (self.of(name), self.of(host));
+        if !public && first.is_none() && second.is_none() {
             return;
         }
         let domain = registrable(name);
-        let disagrees = match server_name {
-            // Names of one house under one domain: a front end may serve them all.
-            Some(server_name) => {
-                !host.is_empty()
-                    && host.parse::<IpAddr>().is_err()
-                    && registrable(server_name) != registrable(host)
-            }
-            None => bare_address(host).is_some_and(|named| remote.is_some_and(|remote| named != remote)),
+        let names_disagree = call.tls.as_ref().is_some_and(|tls| tls.names_disagree);
+        let disagrees = names_disagree
+            || bare_address(host).is_some_and(|named| remote.is_some_and(|remote| named != remote));
+        let agreement = |vendor: Option<&Arc<Vendor>>| {
+            vendor.map_or(Agreement::Unlisted, |vendor| vendor.agreement(at_ns))
+        };
+        let (vendor, agreement) = match names_disagree {
+            // Both may get to see it: there is an agreement only if both have one.
+            true => match (agreement(first), agreement(second)) {
+                (Agreement::Yes, second) => (first, second),
+                (none, _) => (first, none),
+            },
+            false => (first.or(second), agreement(first.or(second))),
         };
         let shown_by_redactor = !host.is_empty()
             && call.request.host.split(':').next() == Some(host)
@@ -86,7 +99,7 @@ impl Vendors {
                     .unwrap_or_default(),
                 None => SmolStr::new(domain),
             },
-            agreement: vendor.map_or(Agreement::Unlisted, |vendor| vendor.agreement(at_ns)),
+            agreement,
             vendor: vendor.cloned(),
             disagrees,
         }));
@@ -94,16 +107,15 @@ impl Vendors {
 }
 
 pub(super) fn detect(call: &ApiCall, findings: &mut Vec<Finding>) {
-    let Some(third) = call.third_party.as_deref() else {
-        return;
-    };
-    if third.disagrees {
+    let third = call.third_party.as_deref();
+    if third.is_some_and(|third| third.disagrees) || call.tls.as_ref().is_some_and(|tls| tls.names_disagree) {
         findings.push(Finding {
             kind: SmolStr::new_static(DESTINATION_DISAGREES),
             severity: Severity::Medium,
             message: "the destination's names and address do not belong together".to_owned(),
         });
     }
+    let Some(third) = third else { return };
     let sent = || call.data.iter().filter(|data| data.part.is_request());
     let whom = match &third.vendor {
         Some(vendor) => format_smolstr!("the vendor {}", vendor.name),
@@ -144,7 +156,7 @@ fn is_within(host: &str, domain: &str) -> bool {
 }
 
 /// The part of a name that somebody has registered; the name itself where the list does not say. Empty for addresses.
-fn registrable(host: &str) -> &str {
+pub(super) fn registrable(host: &str) -> &str {
     if bare_address(host).is_some() {
         return "";
     }
@@ -287,9 +299,38 @@ mod tests {
                 Some("unlisted"),
                 Some(DESTINATION_DISAGREES),
             ),
+            // A front end of somebody else, for a vendor's name inside.
+            (
+                "api.labs.example.co.uk",
+                [93, 1, 1, 1],
+                Some("x.front.example"),
+                None,
+                Some("unlisted"),
+                Some(DESTINATION_DISAGREES),
+            ),
+            // Inside, too: nothing says that it is a third party, and the names disagree all the same.
+            (
+                "intranet.hospital.example",
+                [10, 1, 1, 1],
+                Some("x.front.example"),
+                None,
+                None,
+                Some(DESTINATION_DISAGREES),
+            ),
+            (
+                "intranet.hospital.example",
+                [10, 1, 1, 1],
+                Some("api.mail.example"),
+                None,
+                Some("no"),
+                Some(DESTINATION_DISAGREES),
+            ),
         ] {
             let mut call = call(host, remote, group);
-            vendors().mark(&mut call, server_name, 100);
+            if let Some(server_name) = server_name {
+                call.tls = Some(super::super::tls::sample(server_name, &mut call.raw));
+            }
+            vendors().mark(&mut call, 100);
             let third = call.third_party.as_deref();
             assert_eq!(third.map(|third| third.agreement.as_str()), agreement, "{host}");
             let mut findings = Vec::new();
@@ -298,7 +339,7 @@ mod tests {
             assert_eq!(kinds, finding.into_iter().collect::<Vec<_>>(), "{host}");
         }
         let mut call = call("api.vendor.co.uk", [93, 1, 1, 1], None);
-        vendors().mark(&mut call, None, 0);
+        vendors().mark(&mut call, 0);
         let third = call.third_party.expect("a third party");
         assert_eq!((third.domain.as_str(), third.shows), ("vendor.co.uk", false));
     }

@@ -74,6 +74,9 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
     tell_peer(&mut told.local, call.flow.local);
     tell_peer(&mut told.remote, call.flow.remote);
     told.tls = call.flow.tls.as_ref().map(tls);
+    if let (Some(told), Some(handshake)) = (&mut told.tls, &call.tls) {
+        told.handshake = Some(tls::handshake(handshake));
+    }
     let request = told.request.get_or_insert_default();
     set(&mut request.method, &call.request.method);
     set(&mut request.path, &call.request.path);
@@ -126,6 +129,7 @@ fn credentials(credentials: &Credentials) -> v1::Credentials {
         principal_kind: credentials.principal_kind.to_owned(),
         api_key_in: credentials.api_key_in.to_owned(),
         session_cookie: credentials.session_cookie,
+        client_certificate: credentials.client_certificate,
         in_url: credentials.in_url,
         jwt: credentials.jwt.as_deref().map(|jwt| v1::Jwt {
             alg: jwt.alg.to_string(),
@@ -242,6 +246,7 @@ fn tls(tls: &TlsInfo) -> v1::Tls {
     v1::Tls {
         library: tls.library.to_string(),
         version: tls.version.to_string(),
+        handshake: None,
     }
 }
 
@@ -418,6 +423,8 @@ fn flow_id(flow: &FlowInfo) -> u64 {
         (None, tls @ FlowId::Tls { .. }) => KEY.hash_one(tls),
     }
 }
+
+mod tls;
 
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,8 @@ use self::lane::{Lane, Sink};
 use self::stats::Losses;
 pub use self::stats::{Ledger, Loss, Stats};
 use crate::capture::{
-    Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
-    Stopped,
+    Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, Handshake, KernelTime, Process, Segment,
+    SocketRole, Stopped,
 };
 
 /// What this stage may hold.
@@ -87,6 +87,10 @@ pub enum Item {
     Evicted { flow: Arc<FlowInfo>, at: KernelTime },
     /// The gate has kept a request from its receiver. It is no part of the stream that the process sees.
     Stopped(Stopped),
+    /// Bytes of a socket's TLS handshake. They are no part of the stream that the process sees.
+    Handshake(Handshake),
+    /// A socket has ended, whatever it carried.
+    SocketEnd { carrier: u64 },
     /// The kernel dropped records.
     Lost { at: KernelTime, records: u64 },
     /// Time passes.
@@ -201,7 +205,12 @@ impl Flows {
             Captured::Closed { at, flow, end } => {
                 self.settle(at, out);
                 self.closed(at, flow, end, out);
+                if let FlowId::Socket(carrier) = flow {
+                    out(Item::SocketEnd { carrier });
+                }
             }
+            // Who reads it goes by positions himself: it has few records, which come in order.
+            Captured::Handshake(handshake) => out(Item::Handshake(handshake)),
             Captured::Stopped(stopped) => out(Item::Stopped(stopped)),
             Captured::Lost { at, records } => {
                 self.lost_at = Some(at);

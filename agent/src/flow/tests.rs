@@ -58,6 +58,7 @@ impl Told {
             Item::End { .. } => self.0.push_str("<end>"),
             Item::Evicted { .. } => self.0.push_str("<evicted>"),
             Item::Lost { .. } | Item::Tick { .. } | Item::Info(_) | Item::Stopped(_) => {}
+            Item::Handshake(_) | Item::SocketEnd { .. } => {}
         });
     }
 }

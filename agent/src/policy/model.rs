@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 use crate::call::{
     ApiCall, AuthScheme, BodyFacts, CallDirection, CallId, CallState, Operation, Phase, Protocol, Raw,
-    Request, Response, ThirdParty,
+    Request, Response, Sight, ThirdParty,
 };
 use crate::capture::{FlowId, FlowInfo, KernelTime, Process, SocketRole};
 use crate::detect::{Finding, Severity};
@@ -94,6 +94,21 @@ pub const FIELDS: &[Field] = &[
     field("call.tls.used", Kind::Bool, Phase::Head, "it was read inside a TLS library"),
     field("call.tls.library", Kind::Text, Phase::Head, "such as `openssl`; empty in clear text"),
     field("call.tls.version", Kind::Text, Phase::Head, "the library's version; empty in clear text"),
+    field("call.tls.protocol", Kind::Text, Phase::Head, "the protocol's version, such as `1.3`; empty if its handshake was not seen"),
+    field("call.tls.cipher", Kind::Text, Phase::Head, "registered name of the cipher suite; empty if not known"),
+    field("call.tls.server_name", Kind::Text, Phase::Head, "the name that the client asked for (SNI), as it is; empty if none, or not known"),
+    field("call.tls.encrypted_hello", Kind::Bool, Phase::Head, "the client sent an encrypted hello, or what looks like one: the name may be a front end's"),
+    field("call.tls.alpn", Kind::Text, Phase::Head, "the protocol agreed on; TLS 1.3 encrypts it; empty if not known"),
+    field("call.tls.alpn_offered", Kind::List, Phase::Head, "protocols that the client offered, registered names alone"),
+    field("call.tls.resumed", Kind::Bool, Phase::Head, "the session goes on from an older one"),
+    field("call.tls.names_disagree", Kind::Bool, Phase::Head, "server name and request's host are of different registrable domains"),
+    field("call.tls.certificate.known", Kind::Text, Phase::Head, "`shown`, `none`; why it is not known: `encrypted` (TLS 1.3), `resumed`, `unknown`; empty in clear text"),
+    field("call.tls.certificate.subject", Kind::Text, Phase::Head, "common name of the server's certificate, as it is"),
+    field("call.tls.certificate.issuer", Kind::Text, Phase::Head, "common name of its issuer, as it is"),
+    field("call.tls.certificate.expires", Kind::Int, Phase::Head, "its last second, since 1970; 0 if not known"),
+    field("call.tls.certificate.expired", Kind::Bool, Phase::Head, "it was over at the time of the call, or had not begun"),
+    field("call.tls.certificate.self_signed", Kind::Bool, Phase::Head, "its issuer is itself"),
+    field("call.tls.client_certificate", Kind::Text, Phase::Head, "`shown`, `none`, `not-asked`; why it is not known: `encrypted` (TLS 1.3), `resumed`, `unknown`; empty in clear text"),
     field("call.request.method", Kind::Text, Phase::Head, "as sent"),
     field("call.request.path", Kind::Text, Phase::Head, "in normal form, without query; empty if it has none"),
     field("call.request.target", Kind::Text, Phase::Head, "as sent"),
@@ -125,9 +140,10 @@ pub const FIELDS: &[Field] = &[
     field("call.operation.resource", Kind::Text, Phase::Request, "what it is about, such as FHIR's resource type; empty if none"),
     field("call.operation.entries", Kind::Int, Phase::Request, "entries asked for, such as a batch's"),
     field("call.auth.principal", Kind::Text, Phase::Head, "keyed hash of who calls: the token's subject, the user, the key; empty if not known"),
-    field("call.auth.principal_kind", Kind::Text, Phase::Head, "`subject`, `client`, `user`, `api-key`, `access-key`, `token`; empty if not known"),
+    field("call.auth.principal_kind", Kind::Text, Phase::Head, "`subject`, `client`, `user`, `api-key`, `access-key`, `token`, `certificate`; empty if not known"),
     field("call.auth.api_key_in", Kind::Text, Phase::Head, "`header`, `query` or `cookie`; empty without an API key"),
     field("call.auth.session_cookie", Kind::Bool, Phase::Head, "it has a session cookie"),
+    field("call.auth.client_certificate", Kind::Bool, Phase::Head, "the connection's client showed a certificate and proved that it is its own (mutual TLS); false also where that is not known, see `call.tls.client_certificate`"),
     field("call.auth.in_url", Kind::Bool, Phase::Head, "a key, token or password stands in the target"),
     field("call.auth.jwt.used", Kind::Bool, Phase::Head, "its token is a JWT; whether that is valid is the application's to say"),
     field("call.auth.jwt.alg", Kind::Text, Phase::Head, "such as `RS256`, or `none`; empty without a JWT"),
@@ -185,7 +201,9 @@ impl VariableResolver for Model<'_> {
             "tls.library" => text(call.flow.tls.as_ref().map_or("", |tls| tls.library.as_str())),
             "tls.version" => text(call.flow.tls.as_ref().map_or("", |tls| tls.version.as_str())),
             _ => {
-                if let Some(name) = name.strip_prefix("third_party.") {
+                if let Some(name) = name.strip_prefix("tls.") {
+                    tls(call, name)?
+                } else if let Some(name) = name.strip_prefix("third_party.") {
                     third_party(call.third_party.as_deref(), name)?
                 } else if let Some(name) = name.strip_prefix("operation.") {
                     operation(call.operation.as_deref(), name)?
@@ -202,6 +220,45 @@ impl VariableResolver for Model<'_> {
         };
         Some(value)
     }
+}
+
+fn tls<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
+    let told = call.tls.as_ref();
+    let facts = told.map(|told| &*told.facts);
+    let names = call.raw.tls.as_deref();
+    let certificate = facts.and_then(|facts| facts.certificate.as_ref());
+    let sight = |sight: Option<Sight>| match (sight, &call.flow.tls) {
+        (Some(sight), _) => text(sight.as_str()),
+        (None, Some(_)) => text(Sight::Unknown.as_str()),
+        (None, None) => text(""),
+    };
+    Some(match name {
+        "protocol" => text(facts.map_or("", |facts| facts.version)),
+        "cipher" => text(facts.map_or("", |facts| facts.cipher.as_str())),
+        "server_name" => text(names.map_or("", |names| names.server_name.as_str())),
+        "encrypted_hello" => bool(facts.is_some_and(|facts| facts.encrypted_hello)),
+        "alpn" => text(facts.map_or("", |facts| facts.alpn.as_str())),
+        "alpn_offered" => {
+            let offered = facts
+                .map(|facts| facts.alpn_offered.as_slice())
+                .unwrap_or_default();
+            CowVal::owned(CelList::from(
+                offered.iter().map(|name| boxed(name)).collect::<Vec<_>>(),
+            ))
+        }
+        "resumed" => bool(facts.is_some_and(|facts| facts.resumed == Some(true))),
+        "names_disagree" => bool(told.is_some_and(|told| told.names_disagree)),
+        "certificate.known" => sight(facts.map(|facts| facts.certificate_sight)),
+        "certificate.subject" => text(names.map_or("", |names| names.subject.as_str())),
+        "certificate.issuer" => text(names.map_or("", |names| names.issuer.as_str())),
+        "certificate.expires" => int(certificate
+            .and_then(|certificate| u64::try_from(certificate.not_after_s).ok())
+            .unwrap_or(0)),
+        "certificate.expired" => bool(told.is_some_and(|told| told.certificate_expired)),
+        "certificate.self_signed" => bool(certificate.is_some_and(|certificate| certificate.self_signed)),
+        "client_certificate" => sight(facts.map(|facts| facts.client_certificate_sight)),
+        _ => return None,
+    })
 }
 
 fn operation<'b>(operation: Option<&'b Operation>, name: &str) -> Option<CowVal<'b, 'b>> {
@@ -238,6 +295,7 @@ fn auth<'b>(call: &'b ApiCall, name: &str) -> Option<CowVal<'b, 'b>> {
         "principal_kind" => text(credentials.map_or("", |credentials| credentials.principal_kind)),
         "api_key_in" => text(credentials.map_or("", |credentials| credentials.api_key_in)),
         "session_cookie" => bool(credentials.is_some_and(|credentials| credentials.session_cookie)),
+        "client_certificate" => bool(credentials.is_some_and(|credentials| credentials.client_certificate)),
         "in_url" => bool(credentials.is_some_and(|credentials| credentials.in_url)),
         "jwt.used" => bool(jwt.is_some()),
         "jwt.alg" => text(jwt.map_or("", |jwt| jwt.alg.as_str())),
@@ -493,6 +551,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
         anomalies: Vec::new(),
         operation: None,
         data: Vec::new(),
+        tls: None,
         third_party: None,
         ambiguous: false,
         loss_overlap: false,
@@ -512,6 +571,7 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
             looked_at: false,
             proxied_client: None,
             claims: Default::default(),
+            tls: None,
         },
     };
     let finding = Finding {

@@ -39,6 +39,16 @@ pub(crate) fn call_event() -> v1::Event {
             tls: Some(v1::Tls {
                 library: "openssl".into(),
                 version: "3.0.17".into(),
+                handshake: Some(v1::TlsHandshake {
+                    version: "1.3".into(),
+                    cipher: "TLS_AES_128_GCM_SHA256".into(),
+                    server_name: "ehr.example".into(),
+                    certificate: Some(v1::Certificate {
+                        known: "encrypted".into(),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
             }),
             request: Some(v1::Request {
                 method: "GET".into(),

@@ -65,6 +65,7 @@ fn call_record(event: &v1::Event, call: &v1::Call) -> Record {
         // API Activity has no end of its own for what came back but these.
         record.keep("tls", call.tls.is_some());
     }
+    tls(&mut record, call);
     http(&mut record, call, &request);
     match &call.response {
         Some(response) => {
@@ -125,6 +126,63 @@ fn involved(record: &mut Record, call: &v1::Call) {
     }
     if let Some(process) = &call.process {
         record.set("actor", json!({ "process": process_of(process) }));
+    }
+}
+
+/// The connection's handshake, where it was seen: HTTP Activity has a place for it, API Activity has none.
+fn tls(record: &mut Record, call: &v1::Call) {
+    let Some(handshake) = call.tls.as_ref().and_then(|tls| tls.handshake.as_ref()) else {
+        return;
+    };
+    let mut told = Map::new();
+    told.insert("version".into(), or(&handshake.version, "unknown").into());
+    for (name, text) in [("cipher", &handshake.cipher), ("sni", &handshake.server_name)] {
+        if !text.is_empty() {
+            told.insert(name.into(), text.as_str().into());
+        }
+    }
+    if let Some(certificate) = handshake
+        .certificate
+        .as_ref()
+        .filter(|shown| !shown.serial.is_empty())
+    {
+        let names: Vec<Value> = certificate
+            .names
+            .iter()
+            .map(|name| json!({ "name": name, "type": "DNS" }))
+            .collect();
+        let mut shown = Map::new();
+        shown.insert("serial_number".into(), certificate.serial.as_str().into());
+        shown.insert("issuer".into(), or(&certificate.issuer, "unknown").into());
+        shown.insert("is_self_signed".into(), certificate.self_signed.into());
+        if !certificate.subject.is_empty() {
+            shown.insert("subject".into(), certificate.subject.as_str().into());
+        }
+        for (name, seconds) in [
+            ("created_time", certificate.not_before_s),
+            ("expiration_time", certificate.not_after_s),
+        ] {
+            if seconds != 0 {
+                shown.insert(name.into(), seconds.saturating_mul(1_000).into());
+            }
+        }
+        if !names.is_empty() {
+            shown.insert("sans".into(), names.into());
+        }
+        told.insert("certificate".into(), shown.into());
+    }
+    if record.class.uid == Class::HTTP.uid {
+        record.set("tls", told);
+    } else {
+        record.keep("tls_handshake", told);
+    }
+    for (side, certificate) in [
+        ("certificate", &handshake.certificate),
+        ("client_certificate", &handshake.client_certificate),
+    ] {
+        if let Some(certificate) = certificate {
+            record.keep_text(side, &certificate.known);
+        }
     }
 }
 

@@ -54,6 +54,20 @@ impl Authority {
     }
 }
 
+/// One that has signed itself, for `localhost`, and that is over since the end of 2019.
+pub fn over(world: &World) -> Result<Identity> {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    params.distinguished_name = named("localhost");
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2019, 12, 31);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok(Identity {
+        certificate: world.write("over.pem", certificate.pem())?,
+        key: world.write("over.key", key.serialize_pem())?,
+    })
+}
+
 /// Issuer and subject must differ, or verifiers take a certificate for its own issuer.
 fn named(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();

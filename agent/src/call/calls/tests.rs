@@ -16,6 +16,7 @@ use crate::flow::{self, Flows};
 mod http2;
 mod mllp;
 mod stopped;
+mod tls;
 mod websocket;
 
 const SERVER_STARTS: u32 = u32::MAX - 50;

@@ -63,6 +63,7 @@ pub(super) fn call(line: &str) -> Given {
         anomalies: Vec::new(),
         operation: None,
         data: Vec::new(),
+        tls: None,
         third_party: None,
         ambiguous: false,
         loss_overlap: false,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apiward_common::flow::tls as tls_state;
 use apiward_common::owner::Owner;
 use apiward_common::record::{self, role};
 
@@ -42,6 +43,7 @@ impl Intake {
                         self.make_room();
                     }
                     let flow = Flow {
+                        tls: tls_state::CLEAR,
                         info: info.clone(),
                         process: process.clone(),
                         objects: Vec::new(),

@@ -216,6 +216,7 @@ fn operation(
                 "sigv4" => json!({ "type": "http", "scheme": "aws4-hmac-sha256" }),
                 // Which header or cookie it was is not kept.
                 "api-key" => json!({ "type": "apiKey", "in": "header", "name": "X-Api-Key" }),
+                "mtls" => json!({ "type": "mutualTLS" }),
                 "cookie" => json!({ "type": "apiKey", "in": "cookie", "name": "session" }),
                 _ => return None,
             };

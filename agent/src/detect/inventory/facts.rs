@@ -156,7 +156,7 @@ pub struct Facts {
     /// Calls that a policy denied.
     pub denied: u64,
     pub auth: Words,
-    /// `openssl 3.0.17`; `clear` without.
+    /// `tls 1.3`, `tls` where its handshake was not seen; `clear` without.
     pub tls: Words,
     /// Workloads of this host that called it.
     pub callers: Words,

@@ -102,11 +102,21 @@ pub(super) fn note(
     facts.classes[if class > 5 { 0 } else { class }] += 1;
     facts.denied += u64::from(denied);
     facts.auth.add(call.request.auth.as_str(), 1);
-    match &call.flow.tls {
-        None => facts.tls.add("clear", 1),
-        Some(tls) => facts
-            .tls
-            .add(format_smolstr!("{} {}", tls.library, tls.version).trim_end(), 1),
+    if call
+        .request
+        .credentials
+        .as_ref()
+        .is_some_and(|credentials| credentials.client_certificate)
+    {
+        facts.auth.add("mtls", 1);
+    }
+    match (&call.flow.tls, &call.tls) {
+        (None, _) => facts.tls.add("clear", 1),
+        (Some(_), Some(tls)) if !tls.facts.version.is_empty() => {
+            facts.tls.add(&format_smolstr!("tls {}", tls.facts.version), 1);
+        }
+        // Its handshake was before anybody looked.
+        (Some(_), _) => facts.tls.add("tls", 1),
     }
     if let Some(remote) = call.flow.remote {
         facts.addresses |= 1 << (fnv(remote.ip().to_canonical().to_string().as_bytes()) & 63);

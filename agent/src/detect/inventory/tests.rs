@@ -65,6 +65,7 @@ fn call_from(port: u16, method: &str, path: &str, status: u16) -> ApiCall {
         anomalies: Vec::new(),
         operation: None,
         data: Vec::new(),
+        tls: None,
         third_party: None,
         ambiguous: false,
         loss_overlap: false,

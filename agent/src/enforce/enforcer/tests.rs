@@ -111,6 +111,7 @@ fn call(id: u128, flow: FlowInfo) -> ApiCall {
         anomalies: Vec::new(),
         operation: None,
         data: Vec::new(),
+        tls: None,
         third_party: None,
         ambiguous: false,
         loss_overlap: false,

@@ -362,12 +362,66 @@ impl Attributes {
         }
     }
 
-    /// The version that an event has is the library's, so it is not `tls.protocol.version`.
     fn tls(&mut self, tls: Option<&v1::Tls>) {
-        if let Some(tls) = tls {
+        let Some(tls) = tls else { return };
+        // The version is the library's; the protocol's is in the handshake.
+        self.text("apiward.tls.library", &tls.library);
+        self.text("apiward.tls.library.version", &tls.version);
+        let Some(handshake) = &tls.handshake else {
             self.text("tls.protocol.name", "tls");
-            self.text("apiward.tls.library", &tls.library);
-            self.text("apiward.tls.library.version", &tls.version);
+            return;
+        };
+        match handshake.version.as_str() {
+            "ssl3" => {
+                self.text("tls.protocol.name", "ssl");
+                self.text("tls.protocol.version", "3");
+            }
+            version => {
+                self.text("tls.protocol.name", "tls");
+                self.text("tls.protocol.version", version);
+            }
+        }
+        self.text("tls.cipher", &handshake.cipher);
+        self.text("tls.client.server_name", &handshake.server_name);
+        self.text("tls.next_protocol", &handshake.alpn);
+        if let Some(resumed) = handshake.resumed {
+            self.flag("tls.resumed", resumed);
+        }
+        self.texts("apiward.tls.alpn_offered", &handshake.alpn_offered);
+        self.flag("apiward.tls.encrypted_hello", handshake.encrypted_hello);
+        self.flag("apiward.tls.names_disagree", handshake.names_disagree);
+        for (side, certificate) in [
+            ("server", &handshake.certificate),
+            ("client", &handshake.client_certificate),
+        ] {
+            let Some(certificate) = certificate else { continue };
+            self.text(
+                &format!("apiward.tls.{side}.certificate.known"),
+                &certificate.known,
+            );
+            if certificate.chain == 0 {
+                continue;
+            }
+            self.text(&format!("tls.{side}.subject"), &certificate.subject);
+            self.text(&format!("tls.{side}.issuer"), &certificate.issuer);
+            for (name, seconds) in [
+                ("not_before", certificate.not_before_s),
+                ("not_after", certificate.not_after_s),
+            ] {
+                if seconds != 0 {
+                    self.text(
+                        &format!("tls.{side}.{name}"),
+                        &json::time_text(seconds.saturating_mul(1_000_000_000)),
+                    );
+                }
+            }
+            self.flag(
+                &format!("apiward.tls.{side}.certificate.self_signed"),
+                certificate.self_signed,
+            );
+            if side == "server" {
+                self.flag("apiward.tls.server.certificate.expired", certificate.expired);
+            }
         }
     }
 

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::*;
-use crate::call::{AuthScheme, CallId, CallState, Raw, Request, Response};
+use crate::call::{
+    AuthScheme, CallId, CallState, CallTls, Certificate, Raw, Request, Response, Sight, Tls, TlsNames,
+};
 use crate::capture::{KernelTime, SocketRole, TlsInfo};
 use crate::policy::{DecidedBy, Guarantee, Mode};
 
@@ -77,6 +79,33 @@ fn sample() -> ApiCall {
         anomalies: vec![crate::call::Anomaly::BareLineFeed],
         operation: None,
         data: Vec::new(),
+        tls: Some(CallTls {
+            facts: Arc::new(Tls {
+                version: "1.2",
+                cipher: "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into(),
+                server_name: "host-0123abcd".into(),
+                alpn: "http/1.1".into(),
+                alpn_offered: vec!["h2".into(), "http/1.1".into()],
+                resumed: Some(false),
+                certificate_sight: Sight::Shown,
+                certificate: Some(Certificate {
+                    subject: "host-0123abcd".into(),
+                    names: vec!["*.host-89abcdef".into()],
+                    issuer: "h:0123456789abcdef".into(),
+                    not_before_s: 1_700_000_000,
+                    not_after_s: 1_800_000_000,
+                    self_signed: false,
+                    key: "rsa-2048".into(),
+                    chain: 2,
+                    serial: "0a1b".into(),
+                }),
+                client_certificate_sight: Sight::None,
+                ..Tls::default()
+            }),
+            server_name: "ehr.example".into(),
+            certificate_expired: false,
+            names_disagree: false,
+        }),
         third_party: None,
         ambiguous: false,
         loss_overlap: false,
@@ -100,6 +129,11 @@ fn sample() -> ApiCall {
                 audience: CANARY.into(),
                 subject: CANARY.into(),
             },
+            tls: Some(Arc::new(TlsNames {
+                server_name: CANARY.into(),
+                subject: CANARY.into(),
+                issuer: CANARY.into(),
+            })),
         },
     }
 }

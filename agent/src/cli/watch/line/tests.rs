@@ -32,6 +32,7 @@ fn call() -> v1::Call {
         tls: Some(v1::Tls {
             library: "openssl".into(),
             version: "3".into(),
+            handshake: None,
         }),
         request: Some(v1::Request {
             method: "GET".into(),

@@ -100,6 +100,28 @@ pub(in crate::export::otlp) fn a_call() -> v1::Event {
         tls: Some(v1::Tls {
             library: "openssl".to_owned(),
             version: "3.0.17".to_owned(),
+            handshake: Some(v1::TlsHandshake {
+                version: "1.2".to_owned(),
+                cipher: "TLS_AES_128_GCM_SHA256".to_owned(),
+                server_name: "front.example".to_owned(),
+                alpn: "http/1.1".to_owned(),
+                alpn_offered: vec!["h2".to_owned(), "http/1.1".to_owned()],
+                resumed: Some(false),
+                certificate: Some(v1::Certificate {
+                    known: "shown".to_owned(),
+                    subject: "front.example".to_owned(),
+                    issuer: "h:0123".to_owned(),
+                    not_after_s: 1_800_000_000,
+                    chain: 2,
+                    ..Default::default()
+                }),
+                client_certificate: Some(v1::Certificate {
+                    known: "none".to_owned(),
+                    ..Default::default()
+                }),
+                names_disagree: true,
+                ..Default::default()
+            }),
         }),
         request: Some(v1::Request {
             method: "GET".to_owned(),
@@ -192,9 +214,24 @@ fn a_call_s_record() {
     network.peer.port = 40000
     apiward.flow.id = 000000000000abcd
     url.scheme = https
-    tls.protocol.name = tls
     apiward.tls.library = openssl
     apiward.tls.library.version = 3.0.17
+    tls.protocol.name = tls
+    tls.protocol.version = 1.2
+    tls.cipher = TLS_AES_128_GCM_SHA256
+    tls.client.server_name = front.example
+    tls.next_protocol = http/1.1
+    tls.resumed = false
+    apiward.tls.alpn_offered = ["h2", "http/1.1"]
+    apiward.tls.encrypted_hello = false
+    apiward.tls.names_disagree = true
+    apiward.tls.server.certificate.known = shown
+    tls.server.subject = front.example
+    tls.server.issuer = h:0123
+    tls.server.not_after = 2027-01-15T08:00:00.000000000Z
+    apiward.tls.server.certificate.self_signed = false
+    apiward.tls.server.certificate.expired = false
+    apiward.tls.client.certificate.known = none
     process.pid = 7
     thread.id = 8
     process.real_user.id = 33

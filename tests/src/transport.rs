@@ -1,0 +1,262 @@
+//! What a connection's TLS handshake tells of the calls on it: curl against nginx and Python in TLS 1.2 and 1.3, with and
+//! without a client's certificate, with a Host of somebody else's, and a certificate that is over.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::Story;
+use crate::every_call::system_libssl;
+use crate::harness::certificates::{Authority, Identity, over};
+use crate::harness::events::{text, trace_ids, traceparent, with_ids};
+use crate::harness::process::Start;
+use crate::harness::world::program;
+use crate::harness::{Agent, Place, Result, World, policy, servers};
+
+pub const STORIES: &[Story] = &[("handshakes_are_facts_of_calls", handshakes_are_facts_of_calls)];
+
+/// One call by a curl of its own.
+fn curl(world: &World, port: u16, id: &str, more: &[&str]) -> Result {
+    let told = Start::new(world, Place::Inside, program("curl")?)
+        .args([
+            "-q",
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "30",
+            "--noproxy",
+            "*",
+        ])
+        .args([
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            "--http1.1",
+        ])
+        .args(["--header", &traceparent(id)])
+        .args(more.iter().copied())
+        .arg(format!("https://localhost:{port}/fhir/Patient/1"))
+        .run()?;
+    ensure!(told.trim() == "200", "the call was answered with {told}");
+    Ok(())
+}
+
+/// The call as both sides saw it.
+fn sides(agent: &mut Agent<'_>, id: &str) -> Result<[Value; 2]> {
+    let ids = [id.to_owned()];
+    let in_tls = |all: &[Value]| {
+        let calls = with_ids(all, &ids);
+        calls.iter().filter(|call| !call["tls"].is_null()).count()
+    };
+    agent
+        .events
+        .wait("both sides of the call are told", |all| in_tls(all) >= 2)?;
+    let calls = with_ids(&agent.events.all, &ids);
+    // nginx passes the header on, in clear.
+    let of = |direction: &str| {
+        calls
+            .iter()
+            .find(|call| call["direction"] == direction && !call["tls"].is_null())
+            .map(|call| (*call).clone())
+            .with_context(|| format!("no {direction} call {id} in TLS: {calls:#?}"))
+    };
+    Ok([of("outbound")?, of("inbound")?])
+}
+
+fn check(what: &str, call: &Value, facts: &Value) -> Result {
+    let handshake = &call["tls"]["handshake"];
+    for (pointer, value) in facts.as_object().into_iter().flatten() {
+        ensure!(
+            handshake.pointer(pointer) == Some(value),
+            "{what}: {pointer} is not {value} in {call:#}"
+        );
+    }
+    Ok(())
+}
+
+fn findings(call: &Value) -> Vec<&str> {
+    let findings = call["findings"].as_array();
+    findings
+        .into_iter()
+        .flatten()
+        .map(|finding| text(&finding["kind"]))
+        .collect()
+}
+
+struct Files<'a> {
+    ca: &'a Path,
+    client: &'a Identity,
+}
+
+impl Files<'_> {
+    fn arguments<'b>(&'b self, more: &[&'b str], certificate: bool) -> Result<Vec<&'b str>> {
+        let path = |path: &'b Path| path.to_str().context("a path in UTF-8");
+        let mut arguments = vec!["--cacert", path(self.ca)?];
+        if certificate {
+            arguments.extend([
+                "--cert",
+                path(&self.client.certificate)?,
+                "--key",
+                path(&self.client.key)?,
+            ]);
+        }
+        arguments.extend(more);
+        Ok(arguments)
+    }
+}
+
+/// Version, cipher, names and certificates are told as far as they were said in the clear; no byte of it counts as moved
+/// or lost.
+fn handshakes_are_facts_of_calls() -> Result {
+    let world = World::new()?;
+    let authority = Authority::new(&world)?;
+    let server = authority.issue(&world, "server", &[])?;
+    let client = authority.issue(&world, "client", &[])?;
+    let rules = policy::file(
+        &world,
+        "old",
+        &json!([{
+            "name": "no-older-than-1.3",
+            "match": { "direction": "inbound" },
+            "when": "call.tls.used && call.tls.protocol != '1.3' && call.tls.server_name == 'localhost'",
+            "action": "alert",
+        }]),
+    )?;
+    let mut agent = Agent::start(&world, |config| {
+        config["policies"] = json!([rules]);
+        config["capture"]["flow_ends"] = json!("all");
+    })?;
+    agent.wait_library(system_libssl()?)?;
+    let app = servers::app(&world, Place::Inside, None)?;
+    let asks = format!(
+        "ssl_protocols TLSv1.2 TLSv1.3; ssl_client_certificate {}; ssl_verify_client optional;",
+        authority.ca.display()
+    );
+    let nginx = servers::nginx_with(&world, Place::Inside, app.port, &server, &asks)?;
+    let old = servers::app(&world, Place::Inside, Some(&over(&world)?))?;
+    let files = Files {
+        ca: &authority.ca,
+        client: &client,
+    };
+    let ids = trace_ids(5);
+
+    curl(
+        &world,
+        nginx.tls,
+        &ids[0],
+        &files.arguments(&["--tls-max", "1.2"], false)?,
+    )?;
+    for call in sides(&mut agent, &ids[0])? {
+        let facts = json!({
+            "/version": "1.2",
+            "/server_name": "localhost",
+            "/alpn": "http/1.1",
+            "/alpn_offered": ["http/1.1"],
+            "/resumed": false,
+            "/names_disagree": false,
+            "/certificate/known": "shown",
+            "/certificate/facts/self_signed": false,
+            "/certificate/facts/expired": false,
+            "/certificate/facts/names": ["localhost"],
+            "/client_certificate/known": "none",
+        });
+        check("TLS 1.2", &call, &facts)?;
+        let cipher = text(&call["tls"]["handshake"]["cipher"]);
+        ensure!(
+            cipher.starts_with("TLS_ECDHE_ECDSA_WITH_"),
+            "the cipher is {cipher:?}"
+        );
+        ensure!(findings(&call).is_empty(), "{:?}", findings(&call));
+        let alerted = call["direction"] == "inbound";
+        ensure!(
+            (call["verdict"]["action"] == "alert") == alerted,
+            "{:#}",
+            call["verdict"]
+        );
+    }
+
+    curl(
+        &world,
+        nginx.tls,
+        &ids[1],
+        &files.arguments(&["--tls-max", "1.2"], true)?,
+    )?;
+    for call in sides(&mut agent, &ids[1])? {
+        check(
+            "mutual TLS",
+            &call,
+            &json!({ "/client_certificate/known": "shown" }),
+        )?;
+        let credentials = &call["request"]["credentials"];
+        let subject = &call["tls"]["handshake"]["client_certificate"]["facts"]["subject"];
+        ensure!(
+            credentials["client_certificate"] == true
+                && credentials["principal_kind"] == "certificate"
+                && credentials["principal"] == *subject
+                && text(subject).starts_with("h:"),
+            "{call:#}"
+        );
+    }
+
+    curl(
+        &world,
+        nginx.tls,
+        &ids[2],
+        &files.arguments(&["--tlsv1.3"], true)?,
+    )?;
+    for call in sides(&mut agent, &ids[2])? {
+        let facts = json!({
+            "/version": "1.3",
+            "/server_name": "localhost",
+            "/alpn": null,
+            "/alpn_offered": ["http/1.1"],
+            "/certificate": { "known": "encrypted" },
+            "/client_certificate": { "known": "encrypted" },
+        });
+        check("TLS 1.3", &call, &facts)?;
+        ensure!(call["request"]["credentials"].is_null(), "{call:#}");
+        ensure!(call["verdict"]["action"] == "allow", "{:#}", call["verdict"]);
+    }
+
+    let host = ["--header", "Host: records.front.test"];
+    curl(&world, nginx.tls, &ids[3], &files.arguments(&host, false)?)?;
+    for call in sides(&mut agent, &ids[3])? {
+        check("another Host", &call, &json!({ "/names_disagree": true }))?;
+        ensure!(
+            findings(&call) == ["destination-disagrees"],
+            "{:?}",
+            findings(&call)
+        );
+    }
+
+    curl(&world, old.port, &ids[4], &["--insecure", "--tls-max", "1.2"])?;
+    for call in sides(&mut agent, &ids[4])? {
+        let facts = json!({
+            "/certificate/facts/self_signed": true,
+            "/certificate/facts/expired": true,
+            "/certificate/facts/not_after": "2019-12-31T00:00:00.000000000Z",
+            "/client_certificate/known": "not-asked",
+        });
+        check("a certificate that is over", &call, &facts)?;
+        ensure!(
+            findings(&call) == ["certificate-expired", "certificate-self-signed"],
+            "{:?}",
+            findings(&call)
+        );
+    }
+
+    agent.check_no_losses()?;
+    let events = agent.end()?;
+    for end in events.of_kind("flow_end") {
+        let sides = [&end["sent"], &end["received"]];
+        ensure!(
+            sides
+                .iter()
+                .all(|side| side["moved"] == side["seen"] && side["lost"] == 0),
+            "a connection's account is wrong: {end:#}"
+        );
+    }
+    Ok(())
+}
