@@ -577,7 +577,8 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     const OPERATIONS_MAX: u8 = 8;
     // SAFETY: a live map value.
     let flow = unsafe { &mut *flow };
-    if flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING {
+    if flow.tls != tls_state::CLEAR || flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING
+    {
         return;
     }
     let start = if operation.flags & SENT != 0 {
