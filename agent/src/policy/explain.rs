@@ -6,7 +6,7 @@
 
 use super::gate::{self, Decided};
 use super::{Action, DecidedBy, Guarantee, PolicySet, Rule};
-use crate::call::{CallDirection, Phase};
+use crate::call::{CallDirection, Phase, Protocol};
 
 /// What the host's kernel can do to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +153,17 @@ pub struct Explained<'s> {
 }
 
 impl Explained<'_> {
+    /// Protocols that it matches, and that only the pipeline judges although the gate decides the rest. Empty where that
+    /// is so of all of them, and for rules that deny nothing.
+    pub fn beside_the_gate(&self) -> Vec<Protocol> {
+        let protocols = &self.rule.matches.protocols;
+        [Protocol::Http2, Protocol::WebSocket]
+            .into_iter()
+            .filter(|_| self.decided_by == DecidedBy::Gate && !self.promises.is_empty())
+            .filter(|protocol| protocols.is_empty() || protocols.contains(protocol))
+            .collect()
+    }
+
     /// The directions in which `require` asks for more than can be given.
     pub fn unmet(&self) -> Vec<(CallDirection, bool, Promise)> {
         let Some(require) = self.rule.require else {

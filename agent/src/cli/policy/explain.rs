@@ -259,6 +259,15 @@ fn rule_lines(
             .styled(Style::Dim, promise.why)
             .end();
     }
+    let beside = explained.beside_the_gate();
+    if !beside.is_empty() {
+        let names: Vec<&str> = beside.iter().map(|protocol| protocol.as_str()).collect();
+        let text = format!(
+            "in {}: by the agent, once the bytes have moved: contained at best inbound, cut outbound",
+            names.join(" and ")
+        );
+        paper.pad_to(5).styled(Style::Dim, &text).end();
+    }
     let unmet = explained.unmet();
     if let (Some(require), false) = (rule.require, unmet.is_empty()) {
         let text = format!(
@@ -340,6 +349,7 @@ fn rule_json(set: &PolicySet, explained: &Explained<'_>, waits_for: Option<&Rule
         "matches_on": rule.dimensions(),
         "decided_by": explained.decided_by.as_str(),
         "why_not_gate": explained.why_not_gate,
+        "not_by_the_gate": explained.beside_the_gate().iter().map(|protocol| protocol.as_str()).collect::<Vec<_>>(),
         "decided_at": phase_name(explained.decided_at),
         "waits_for": waits_for.map(|first| first.name.as_str()),
         "require": rule.require.map(|require| require.as_str()),
