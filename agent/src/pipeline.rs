@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use crate::call::{ApiCall, CallId, CallState, Calls, Phase, Raw};
+use crate::call::{ApiCall, BlindTls, CallId, CallState, Calls, Phase, Raw};
 use crate::capture::intake::{Intake, Notice};
 use crate::capture::{Captured, FlowId, KernelTime};
 use crate::detect::{Detectors, Finding, Inventory, Vendors};
@@ -300,6 +300,16 @@ impl<G: FlowGate> Judge<G> {
             tally.matched += 1;
             tally.denied += u64::from(is_denial(verdict));
         }
+    }
+
+    /// A TLS connection that nobody reads: the inventory tells that it is, and where it goes.
+    pub fn blind(&mut self, blind: &BlindTls) {
+        if self.engine.set().is_canary(&blind.process) {
+            return;
+        }
+        let at_ns = self.clock.unix_ns(blind.at);
+        let third_party = self.vendors.of_blind(blind, at_ns);
+        self.inventory.blind(blind, third_party, at_ns);
     }
 
     /// A connection has ended: it counts for the coverage of every policy whose workload it was.

@@ -1,5 +1,5 @@
 //! What a connection's TLS handshake tells of the calls on it: curl against nginx and Python in TLS 1.2 and 1.3, with and
-//! without a client's certificate, with a Host of somebody else's, and a certificate that is over.
+//! without a client's certificate, with a Host of somebody else's, and a certificate that is over; and TLS in memory.
 
 use std::path::Path;
 
@@ -12,9 +12,27 @@ use crate::harness::certificates::{Authority, Identity, over};
 use crate::harness::events::{text, trace_ids, traceparent, with_ids};
 use crate::harness::process::Start;
 use crate::harness::world::program;
-use crate::harness::{Agent, Place, Result, World, policy, servers};
+use crate::harness::{Agent, Place, Result, World, policy, servers, until};
 
-pub const STORIES: &[Story] = &[("handshakes_are_facts_of_calls", handshakes_are_facts_of_calls)];
+pub const STORIES: &[Story] = &[
+    ("handshakes_are_facts_of_calls", handshakes_are_facts_of_calls),
+    (
+        "tls_that_nobody_reads_has_a_name",
+        tls_that_nobody_reads_has_a_name,
+    ),
+];
+
+/// Its TLS is in memory, so that no library call is tied to the socket: to the agent the socket's bytes are anybody's.
+const CLIENT: &str = r#"
+import asyncio, ssl, sys
+async def main():
+    trust = ssl.create_default_context(cafile=sys.argv[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(sys.argv[2]), ssl=trust, server_hostname="localhost")
+    writer.write(b"GET /fhir/Patient/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    await reader.read()
+    writer.close()
+asyncio.run(main())
+"#;
 
 /// One call by a curl of its own.
 fn curl(world: &World, port: u16, id: &str, more: &[&str]) -> Result {
@@ -258,5 +276,36 @@ fn handshakes_are_facts_of_calls() -> Result {
             "a connection's account is wrong: {end:#}"
         );
     }
+    Ok(())
+}
+
+/// A connection that cannot be read is in the inventory all the same, by the name that its client asked for.
+fn tls_that_nobody_reads_has_a_name() -> Result {
+    let world = World::new()?;
+    let authority = Authority::new(&world)?;
+    let identity = authority.issue(&world, "server", &[])?;
+    let agent = Agent::start(&world, |_| {})?;
+    let server = servers::app(&world, Place::Outside, Some(&identity))?;
+    let script = world.write("client.py", CLIENT)?;
+    Start::new(&world, Place::Inside, program("python3")?)
+        .arg("-I")
+        .arg(script)
+        .arg(&authority.ca)
+        .arg(server.port.to_string())
+        .run()?;
+    until("the inventory has the connection", || {
+        let text = agent
+            .command(&["inventory", "--unmatched", "--output", "json"])?
+            .run()?;
+        let told: Value = serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?;
+        let endpoints = told["endpoints"].as_array();
+        Ok(endpoints.into_iter().flatten().any(|one| {
+            one["protocol"] == "tls"
+                && one["host"] == "localhost"
+                && one["path"] == "{encrypted}"
+                && one["tls"].to_string().contains("tls 1.")
+        }))
+    })?;
+    agent.end()?;
     Ok(())
 }

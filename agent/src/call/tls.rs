@@ -12,7 +12,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::redact::Redactor;
 use super::{ApiCall, Credentials, Phase, Stats};
-use crate::capture::{FlowInfo, Handshake, Process};
+use crate::capture::{FlowInfo, Handshake, KernelTime, Process, SocketRole};
 use crate::decode::{TlsCertificate, TlsCipher, TlsHandshake, TlsShown, TlsSpoken, TlsVersion};
 
 /// Bytes that all handshakes in progress may hold together.
@@ -169,6 +169,7 @@ pub struct CallTls {
 /// A TLS connection that nobody reads.
 #[derive(Clone)]
 pub struct BlindTls {
+    pub at: KernelTime,
     pub flow: Arc<FlowInfo>,
     pub process: Arc<Process>,
     pub facts: Arc<Tls>,
@@ -224,7 +225,7 @@ impl Handshakes {
         if said {
             let spoken = reading.spoken();
             known.names = Arc::new(names(spoken));
-            known.facts = Arc::new(facts(spoken, redactor));
+            known.facts = Arc::new(facts(spoken, witness(handshake, redactor), redactor));
         }
         let over = reading.is_over();
         let held = reading.held_bytes();
@@ -240,6 +241,7 @@ impl Handshakes {
         if handshake.blind && over && !known.told && self.blind.len() < BLIND_LEN_MAX {
             known.told = true;
             self.blind.push(BlindTls {
+                at: handshake.at,
                 flow: handshake.flow.clone(),
                 process: handshake.process.clone(),
                 facts: known.facts.clone(),
@@ -339,7 +341,17 @@ fn names(spoken: &TlsSpoken) -> TlsNames {
     }
 }
 
-fn facts(spoken: &TlsSpoken, redactor: &mut Redactor) -> Tls {
+/// Who vouches for the server name. Where the requests are read, they do, by their hosts, and must not count twice.
+fn witness(handshake: &Handshake, redactor: &Redactor) -> Option<u64> {
+    let remote = handshake.flow.remote?.ip().to_canonical();
+    match (handshake.blind && !remote.is_loopback(), handshake.flow.role) {
+        (false, _) => None,
+        (true, SocketRole::Server) => Some(redactor.witness(remote)),
+        (true, _) => Some(redactor.witness(handshake.flow.carrier)),
+    }
+}
+
+fn facts(spoken: &TlsSpoken, witness: Option<u64>, redactor: &mut Redactor) -> Tls {
     let (client, server) = (spoken.client_hello.as_ref(), spoken.server_hello.as_ref());
     let resumed = spoken.resumed();
     let unseen = match (spoken.version(), resumed) {
@@ -380,7 +392,7 @@ fn facts(spoken: &TlsSpoken, redactor: &mut Redactor) -> Tls {
         cipher: server.map(|server| cipher(server.cipher)).unwrap_or_default(),
         server_name: client
             .and_then(|client| client.server_name.as_deref())
-            .map(|name| redactor.host(name, None))
+            .map(|name| redactor.host(name, witness))
             .unwrap_or_default(),
         encrypted_hello: client.is_some_and(|client| client.encrypted),
         alpn: server

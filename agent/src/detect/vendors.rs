@@ -13,7 +13,8 @@ use std::sync::Arc;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::{Finding, Severity};
-use crate::call::{Agreement, ApiCall, CallDirection, ThirdParty, Vendor};
+use crate::call::{Agreement, ApiCall, BlindTls, CallDirection, ThirdParty, Vendor};
+use crate::capture::SocketRole;
 
 pub(super) const PHI_WITHOUT_AGREEMENT: &str = "phi-to-vendor-without-agreement";
 pub(super) const DATA_NOT_ALLOWED: &str = "data-not-allowed-to-vendor";
@@ -51,31 +52,54 @@ impl Vendors {
         if call.direction != CallDirection::Outbound || call.third_party.is_some() {
             return;
         }
-        let host = call.raw.host.as_str();
+        let names = call.raw.tls.as_deref();
+        let destination = Destination {
+            server_name: names.map_or("", |names| names.server_name.as_str()),
+            host: &call.raw.host,
+            shown: call.request.host.split(':').next().unwrap_or_default(),
+            remote: call.flow.remote.map(|remote| remote.ip().to_canonical()),
+            names_disagree: call.tls.as_ref().is_some_and(|tls| tls.names_disagree),
+        };
+        call.third_party = self.whose(&destination, at_ns).map(Box::new);
+    }
+
+    /// Whom a TLS connection that nobody reads goes to.
+    pub fn of_blind(&self, blind: &BlindTls, at_ns: u64) -> Option<ThirdParty> {
+        if blind.flow.role != SocketRole::Client {
+            return None;
+        }
+        let destination = Destination {
+            server_name: &blind.names.server_name,
+            host: "",
+            shown: &blind.facts.server_name,
+            remote: blind.flow.remote.map(|remote| remote.ip().to_canonical()),
+            names_disagree: false,
+        };
+        self.whose(&destination, at_ns)
+    }
+
+    /// `None`: it stays in the house.
+    fn whose(&self, to: &Destination<'_>, at_ns: u64) -> Option<ThirdParty> {
+        let host = to.host;
         // Where the bytes go is what TLS was told; what the request says inside is for whoever ends TLS there.
-        let server_name = call
-            .raw
-            .tls
-            .as_deref()
-            .map(|names| names.server_name.as_str())
-            .filter(|name| !name.is_empty());
-        let name = server_name.unwrap_or(host);
-        let remote = call.flow.remote.map(|remote| remote.ip().to_canonical());
-        let public = remote.is_some_and(|remote| {
+        let name = match to.server_name {
+            "" => host,
+            name => name,
+        };
+        let public = to.remote.is_some_and(|remote| {
             !is_own(remote) && !self.own.iter().any(|network| network.contains(&remote))
         });
         let (first, second) = (self.of(name), self.of(host));
         if !public && first.is_none() && second.is_none() {
-            return;
+            return None;
         }
         let domain = registrable(name);
-        let names_disagree = call.tls.as_ref().is_some_and(|tls| tls.names_disagree);
-        let disagrees = names_disagree
-            || bare_address(host).is_some_and(|named| remote.is_some_and(|remote| named != remote));
+        let disagrees = to.names_disagree
+            || bare_address(host).is_some_and(|named| to.remote.is_some_and(|remote| named != remote));
         let agreement = |vendor: Option<&Arc<Vendor>>| {
             vendor.map_or(Agreement::Unlisted, |vendor| vendor.agreement(at_ns))
         };
-        let (vendor, agreement) = match names_disagree {
+        let (vendor, agreement) = match to.names_disagree {
             // Both may get to see it: there is an agreement only if both have one.
             true => match (agreement(first), agreement(second)) {
                 (Agreement::Yes, second) => (first, second),
@@ -83,10 +107,11 @@ impl Vendors {
             },
             false => (first.or(second), agreement(first.or(second))),
         };
-        let shown_by_redactor = !host.is_empty()
-            && call.request.host.split(':').next() == Some(host)
-            && registrable(host) == domain;
-        call.third_party = Some(Box::new(ThirdParty {
+        let shown_by_redactor = match host {
+            "" => !name.is_empty() && to.shown == name,
+            host => to.shown == host && registrable(host) == domain,
+        };
+        Some(ThirdParty {
             shows: vendor.is_some() || shown_by_redactor,
             domain: match vendor {
                 // What is registered may be shown; what is below it is the caller's word.
@@ -102,8 +127,18 @@ impl Vendors {
             agreement,
             vendor: vendor.cloned(),
             disagrees,
-        }));
+        })
     }
+}
+
+/// What names a connection's other end. Empty: nothing does.
+struct Destination<'a> {
+    server_name: &'a str,
+    host: &'a str,
+    /// What the redactor shows of the host, or of the server name where there is no host.
+    shown: &'a str,
+    remote: Option<IpAddr>,
+    names_disagree: bool,
 }
 
 pub(super) fn detect(call: &ApiCall, findings: &mut Vec<Finding>) {
@@ -342,5 +377,38 @@ mod tests {
         vendors().mark(&mut call, 0);
         let third = call.third_party.expect("a third party");
         assert_eq!((third.domain.as_str(), third.shows), ("vendor.co.uk", false));
+    }
+
+    #[test]
+    fn where_a_connection_goes_that_nobody_reads() {
+        use super::super::inventory::blind_sample;
+        for (server_name, shown, remote, told) in [
+            (
+                "api.labs.example.co.uk",
+                "host-1",
+                [93, 1, 1, 1],
+                Some(("labs.example.co.uk", true, "yes")),
+            ),
+            (
+                "x.front.example",
+                "host-1",
+                [93, 1, 1, 1],
+                Some(("front.example", false, "unlisted")),
+            ),
+            (
+                "x.front.example",
+                "x.front.example",
+                [93, 1, 1, 1],
+                Some(("front.example", true, "unlisted")),
+            ),
+            ("", "", [93, 1, 1, 1], Some(("", false, "unlisted"))),
+            ("intranet", "host-1", [10, 1, 1, 1], None),
+        ] {
+            let third = vendors().of_blind(&blind_sample(server_name, shown, remote), 0);
+            let third = third
+                .as_ref()
+                .map(|third| (third.domain.as_str(), third.shows, third.agreement.as_str()));
+            assert_eq!(third, told, "{server_name}");
+        }
     }
 }

@@ -354,6 +354,9 @@ impl Agent {
                 call::UnreadWhy::Gap => self.unseen(&flow, &process, GAP),
             }
         }
+        for blind in self.pipeline.calls.take_blind() {
+            self.pipeline.judge.blind(&blind);
+        }
         for (process, bytes, enforceable, seen) in ended {
             self.pipeline.judge.flow_ended(&Ended {
                 process: &process,

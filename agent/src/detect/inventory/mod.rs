@@ -7,6 +7,7 @@
 //!
 //! It must not know policy, exporters or files: they get [`Endpoint`]s.
 
+mod blind;
 mod facts;
 mod histogram;
 mod note;
@@ -23,7 +24,7 @@ use smol_str::{SmolStr, format_smolstr};
 pub use self::facts::{DataFact, Facts, Parameter, PeerGroup, Words};
 pub use self::histogram::Histogram;
 pub(super) use self::note::is_private;
-use self::note::{exposure, host_key, note, operation, shown_host};
+use self::note::{address_bit, exposure, host_key, note, operation, shown_host};
 pub use self::plane::{Plane, Recognised};
 pub use self::snapshot::{Kept, KeptPlace, KeptService};
 use self::tree::{Found, Merges, Place, Tree, Way};
@@ -535,6 +536,7 @@ impl Inventory {
             method: entry.method.clone(),
             path: match place {
                 Some(place) => service.tree.template(place, &hide),
+                None if service.key.protocol == blind::PROTOCOL => blind::PATH.to_owned(),
                 None => "{unmatched}".to_owned(),
             },
             operation: entry.operation.clone(),
@@ -585,27 +587,13 @@ impl Inventory {
     }
 
     fn group(&self, call: &ApiCall) -> PeerGroup {
-        let Some(remote) = call.flow.remote.map(|remote| remote.ip().to_canonical()) else {
-            return PeerGroup::Unknown;
-        };
-        let local = call.flow.local.map(|local| local.ip().to_canonical());
-        match () {
-            () if remote.is_loopback() || Some(remote) == local => PeerGroup::SameHost,
-            () if self
-                .settings
-                .cluster
-                .iter()
-                .any(|network| network.contains(&remote)) =>
-            {
-                PeerGroup::Cluster
-            }
-            () if is_private(remote) => PeerGroup::Private,
-            () => PeerGroup::Public,
-        }
+        self.group_of(call.flow.local, call.flow.remote)
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use blind::sample as blind_sample;
 #[cfg(test)]
 pub(super) use tests::sample_call;

@@ -119,7 +119,7 @@ pub(super) fn note(
         (Some(_), _) => facts.tls.add("tls", 1),
     }
     if let Some(remote) = call.flow.remote {
-        facts.addresses |= 1 << (fnv_of_address(remote.ip().to_canonical()) & 63);
+        facts.addresses |= address_bit(remote.ip());
     }
     let served = match call.direction {
         CallDirection::Inbound => call.flow.local,
@@ -192,6 +192,11 @@ fn parameter(facts: &mut Facts, part: &[u8], place: &'static str) {
     }
     let shape = std::str::from_utf8(value).map_or(Shape::Text, Shape::value);
     facts.parameter(name, place, known, shape, 1 << (fnv(value) & 63));
+}
+
+/// One of 64: how many are set tells about how many addresses there were.
+pub(super) fn address_bit(address: IpAddr) -> u64 {
+    1 << (fnv_of_address(address.to_canonical()) & 63)
 }
 
 fn fnv(bytes: &[u8]) -> u64 {

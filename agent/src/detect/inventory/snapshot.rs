@@ -59,7 +59,8 @@ impl Inventory {
     pub fn keep(&self) -> Kept {
         let key = &self.settings.key;
         let mut kept = Kept::default();
-        for service in &self.service_list {
+        let kept_ones = |service: &&super::Service| service.key.protocol != super::blind::PROTOCOL;
+        for service in self.service_list.iter().filter(kept_ones) {
             let mut places = service.tree.keep(&|word| hash_of(key, word));
             let mut number = |number: u32, place| {
                 let entry = self.entries.get(number as usize)?.as_ref()?;
