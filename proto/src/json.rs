@@ -10,17 +10,18 @@
 //! - Times are RFC 3339 in UTC with nanoseconds; durations are in nanoseconds and end in `_ns`.
 //! - 64-bit identifiers are strings of hex digits: a JSON number is a double to many readers (RFC 8259 §6).
 
-use std::cell::Cell;
-
 use serde::{Serialize, Serializer};
 
 use crate::v1;
 
 mod inventory;
 mod tls;
+mod values;
 mod writer;
 
 pub use inventory::{endpoint, quantile};
+use values::{Hex, Number64, Time, time};
+pub use values::{id_text, time_text};
 
 /// Appends `event` as one line, with its line feed, to `out`.
 pub fn line(event: &v1::Event, out: &mut Vec<u8>) {
@@ -646,124 +647,6 @@ impl<'a> AuditJson<'a> {
 /// proto3 has no absent strings: empty stands for it there, `null` here.
 fn text(value: &str) -> Option<&str> {
     (!value.is_empty()).then_some(value)
-}
-
-/// Bytes as lower-case hex digits.
-struct Hex<'a>(&'a [u8]);
-
-/// Bytes of an identifier that are shown; ours have 16.
-const HEX_BYTES_MAX: usize = 32;
-
-impl Serialize for Hex<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0u8; 2 * HEX_BYTES_MAX];
-        serializer.serialize_bytes(hex_digits(
-            &self.0[..self.0.len().min(HEX_BYTES_MAX)],
-            &mut buffer,
-        ))
-    }
-}
-
-/// A 64-bit identifier as 16 hex digits.
-struct Number64(u64);
-
-impl Serialize for Number64 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0u8; 2 * HEX_BYTES_MAX];
-        serializer.serialize_bytes(hex_digits(&self.0.to_be_bytes(), &mut buffer))
-    }
-}
-
-fn hex<'b>(bytes: &[u8], buffer: &'b mut [u8; 2 * HEX_BYTES_MAX]) -> &'b str {
-    std::str::from_utf8(hex_digits(bytes, buffer)).unwrap_or_default()
-}
-
-fn hex_digits<'b>(bytes: &[u8], buffer: &'b mut [u8; 2 * HEX_BYTES_MAX]) -> &'b [u8] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in buffer.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    &buffer[..2 * bytes.len().min(HEX_BYTES_MAX)]
-}
-
-/// An event's id as lower-case hex digits, as it is printed everywhere.
-pub fn id_text(id: &[u8]) -> String {
-    let mut buffer = [0u8; 2 * HEX_BYTES_MAX];
-    hex(&id[..id.len().min(HEX_BYTES_MAX)], &mut buffer).to_owned()
-}
-
-/// Unix nanoseconds, written as RFC 3339 in UTC with nine digits.
-struct Time(u64);
-
-/// 0 is how proto3 says "not known".
-fn time(ns: u64) -> Option<Time> {
-    (ns != 0).then_some(Time(ns))
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0u8; TIME_BYTES];
-        rfc3339_digits(self.0, &mut buffer);
-        serializer.serialize_bytes(&buffer)
-    }
-}
-
-/// Length of `2026-11-24T09:57:43.123456789Z`. u64 nanoseconds end in the year 2554: always four digits.
-const TIME_BYTES: usize = 30;
-
-/// Unix nanoseconds as RFC 3339 in UTC with nine digits.
-pub fn time_text(ns: u64) -> String {
-    let mut buffer = [0u8; TIME_BYTES];
-    rfc3339(ns, &mut buffer).to_owned()
-}
-
-/// The calendar is jiff's, asked once a day; only the digits are placed by hand, because a call has six times and
-/// formatting them through `fmt` was half of the line's cost.
-fn rfc3339(ns: u64, buffer: &mut [u8; TIME_BYTES]) -> &str {
-    rfc3339_digits(ns, buffer);
-    std::str::from_utf8(buffer).unwrap_or_default()
-}
-
-fn rfc3339_digits(ns: u64, buffer: &mut [u8; TIME_BYTES]) {
-    const SECOND: u64 = 1_000_000_000;
-    const DAY: u64 = 86_400;
-    thread_local! {
-        static DATE: Cell<(u64, [u8; 10])> = const { Cell::new((0, *b"1970-01-01")) };
-    }
-    let (day, second) = (ns / SECOND / DAY, ns / SECOND % DAY);
-    let (mut known, mut date) = DATE.get();
-    if known != day {
-        (known, date) = (day, date_of(day));
-        DATE.set((known, date));
-    }
-    buffer.copy_from_slice(b"0000-00-00T00:00:00.000000000Z");
-    buffer[..10].copy_from_slice(&date);
-    digits(&mut buffer[11..13], second / 3600);
-    digits(&mut buffer[14..16], second / 60 % 60);
-    digits(&mut buffer[17..19], second % 60);
-    digits(&mut buffer[20..29], ns % SECOND);
-}
-
-/// The date so many days after the first of January 1970.
-fn date_of(day: u64) -> [u8; 10] {
-    let mut text = *b"0000-00-00";
-    let seconds = i64::try_from(day * 86_400).unwrap_or(i64::MAX);
-    if let Ok(timestamp) = jiff::Timestamp::from_second(seconds) {
-        let civil = jiff::tz::Offset::UTC.to_datetime(timestamp);
-        digits(&mut text[0..4], civil.year().unsigned_abs().into());
-        digits(&mut text[5..7], civil.month().unsigned_abs().into());
-        digits(&mut text[8..10], civil.day().unsigned_abs().into());
-    }
-    text
-}
-
-#[inline]
-fn digits(places: &mut [u8], mut number: u64) {
-    for digit in places.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
 }
 
 #[cfg(test)]
