@@ -13,6 +13,7 @@ use hashbrown::HashSet;
 use smol_str::SmolStr;
 
 use super::redact::{is_uuid, is_version, is_vocabulary};
+use super::words::is_random;
 
 /// A word is at most as long.
 const WORD_BYTES_MAX: usize = 48;
@@ -144,8 +145,11 @@ impl Shape {
         if bytes.len() >= 16 && !separated && cases * 4 > bytes.len() {
             return Shape::Token;
         }
-        if bytes.len() > WORD_BYTES_MAX || bytes.is_empty() {
+        if bytes.len() > WORD_BYTES_MAX || bytes.is_empty() || is_random(text) {
             return Shape::Token;
+        }
+        if is_file_or_host(text) || is_locale(bytes) {
+            return Shape::Code;
         }
         Shape::Word
     }
@@ -288,6 +292,59 @@ impl Learnable {
             .any(|part| part.len() >= 3 && is_vocabulary(part))
     }
 
+    /// It says what is done: `getStatus`, `list-items`, `addwebhook`.
+    pub fn is_action(word: &str) -> bool {
+        let first = word
+            .split(['-', '_', '.'])
+            .flat_map(camel_parts)
+            .next()
+            .unwrap_or_default();
+        let whole = first.len() == word.len();
+        if !whole {
+            return VERBS.iter().any(|verb| first.eq_ignore_ascii_case(verb));
+        }
+        VERBS_TOGETHER.iter().any(|verb| {
+            first
+                .get(..verb.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(verb))
+                && first.len() > verb.len() + 3
+        })
+    }
+
+    /// Two to five capitals, or a language's two letters: currencies, countries, symbols.
+    pub fn is_symbol(word: &str) -> bool {
+        match word.len() {
+            2 => word.bytes().all(|byte| byte.is_ascii_alphabetic()),
+            3..=5 => word.bytes().all(|byte| byte.is_ascii_uppercase()),
+            _ => false,
+        }
+    }
+
+    /// `v1`, `v2.1`.
+    pub fn is_version(word: &str) -> bool {
+        is_version(word)
+    }
+
+    /// What an API begins with, before anything of its own: `api`, `rest`, `public`.
+    pub fn is_base(word: &str) -> bool {
+        is_version(word) || BASES.iter().any(|known| word.eq_ignore_ascii_case(known))
+    }
+
+    /// `partyRole`, `memory_total`: written as programs write, not as people name things.
+    pub fn is_written_as_code(word: &str) -> bool {
+        word.contains('_')
+            || word.starts_with(|c: char| c.is_ascii_lowercase()) && camel_parts(word).count() > 1
+    }
+
+    /// The name of a collection by its form: `patients`, `MedicationRequests`; not `status`, `address`.
+    pub fn is_plural(word: &str) -> bool {
+        let word = word.split('(').next().unwrap_or(word);
+        word.len() > 3
+            && word.ends_with('s')
+            && !["ss", "us", "is", "ews"].iter().any(|end| word.ends_with(end))
+            && !NO_COLLECTIONS.contains(&word.to_ascii_lowercase().as_str())
+    }
+
     /// A collection of persons: words below it are their names, however they look.
     pub fn is_of_persons(word: &str) -> bool {
         let word = word.split('(').next().unwrap_or(word);
@@ -316,6 +373,101 @@ static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
         .flat_map(str::split_ascii_whitespace)
         .collect()
 });
+
+const VERBS: &[&str] = &[
+    "get",
+    "set",
+    "add",
+    "list",
+    "find",
+    "search",
+    "create",
+    "update",
+    "delete",
+    "remove",
+    "check",
+    "validate",
+    "verify",
+    "send",
+    "upload",
+    "download",
+    "export",
+    "import",
+    "start",
+    "stop",
+    "enable",
+    "disable",
+    "save",
+    "load",
+    "fetch",
+    "cancel",
+    "generate",
+    "calculate",
+    "convert",
+    "reset",
+    "register",
+    "switch",
+    "change",
+    "by",
+    "is",
+    "has",
+    "to",
+    "post",
+    "put",
+    "make",
+    "mark",
+    "drop",
+    "edit",
+    "modify",
+    "assign",
+    "unassign",
+    "batch",
+    "bulk",
+    "lookup",
+    "query",
+    "count",
+    "copy",
+    "move",
+    "clear",
+    "run",
+    "request",
+    "submit",
+    "approve",
+    "reject",
+    "resend",
+    "sync",
+];
+
+/// Those that are written together with what they are done to, and begin no other words.
+const VERBS_TOGETHER: &[&str] = &[
+    "get", "set", "add", "list", "find", "search", "create", "update", "delete", "remove", "validate",
+    "download", "export", "switch", "fetch",
+];
+
+/// Plurals of what is looked at, not collected.
+const NO_COLLECTIONS: &[&str] = &[
+    "stats",
+    "statistics",
+    "metrics",
+    "settings",
+    "options",
+    "preferences",
+    "tools",
+    "analytics",
+    "insights",
+    "details",
+    "capabilities",
+    "diagnostics",
+    "basics",
+    "utils",
+    "totals",
+    "limits",
+];
+
+const BASES: &[&str] = &[
+    "api", "rest", "rpc", "public", "private", "internal", "external", "latest", "beta", "alpha", "stable",
+    "web", "app", "rest-api", "webapi", "odata", "json", "v0", "cgi-bin",
+];
 
 const PERSONS: &[&str] = &[
     "patient",
@@ -408,6 +560,26 @@ fn ends_with_number(text: &str) -> bool {
     text.rsplit(['-', '_', '.', ':'])
         .next()
         .is_some_and(|last| !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// `notes.md`, `scan-a.png`, `clinic.example`: a name with an ending that no part of an API has.
+fn is_file_or_host(text: &str) -> bool {
+    const ENDINGS: &[&str] = &[
+        "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "mjs", "map", "woff", "woff2", "ttf",
+        "md", "txt", "pdf", "doc", "docx", "xlsx", "zip", "gz", "tar", "mp3", "mp4", "dcm", "com", "org",
+        "net", "io", "dev", "example", "local", "test", "internal",
+    ];
+    text.rsplit_once('.').is_some_and(|(name, ending)| {
+        !name.is_empty() && ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
+    })
+}
+
+/// `de-AT`, `pt_BR`.
+fn is_locale(bytes: &[u8]) -> bool {
+    bytes.len() == 5
+        && bytes[..2].iter().all(u8::is_ascii_lowercase)
+        && matches!(bytes[2], b'-' | b'_')
+        && bytes[3..].iter().all(u8::is_ascii_uppercase)
 }
 
 /// `2024-02-30`, `2024-02`, with or without a time. Whether the day exists is not asked.

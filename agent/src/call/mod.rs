@@ -24,6 +24,7 @@ mod streams;
 mod target;
 mod third_party;
 mod tls;
+mod words;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -457,11 +457,19 @@ fn is_camel_vocabulary(part: &str) -> bool {
 
 /// `v1`, `v2.1`: an API version.
 pub(super) fn is_version(part: &str) -> bool {
-    part.strip_prefix(['v', 'V']).is_some_and(|number| {
-        (1..=3).contains(&number.len())
-            && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-            && number.as_bytes()[0].is_ascii_digit()
-    })
+    let Some(number) = part.strip_prefix(['v', 'V']).filter(|number| number.len() <= 12) else {
+        return false;
+    };
+    // `v1beta2`, `v3alpha`: so are they versioned that are not stable yet.
+    let end = number
+        .bytes()
+        .position(|byte| !(byte.is_ascii_digit() || byte == b'.' || byte == b'_'))
+        .unwrap_or(number.len());
+    let (digits, stage) = number.split_at(end);
+    let stage = stage.trim_end_matches(|c: char| c.is_ascii_digit());
+    digits.bytes().next().is_some_and(|first| first.is_ascii_digit())
+        && digits.split(['.', '_']).all(|part| (1..=3).contains(&part.len()))
+        && matches!(stage, "" | "alpha" | "beta" | "rc" | "preview" | "p")
 }
 
 /// It has the shape of an identifier: digits, escapes, an address, or too long and mixed for a word.

@@ -388,6 +388,31 @@ impl Inventory {
         Some(number)
     }
 
+    /// The endpoint that such a call counts to, without counting it; `None`: it leads nowhere, or was never seen.
+    pub fn endpoint_of(&self, call: &ApiCall) -> Option<u64> {
+        let inbound = call.direction == CallDirection::Inbound;
+        let mut key = ServiceKey {
+            workload: *self.workloads.get(&Workload::of(&call.process))?,
+            inbound,
+            protocol: call.protocol.as_str(),
+            host: host_key(call, inbound),
+        };
+        let mut number = self.services.get(&key);
+        if number.is_none() {
+            key.host = SmolStr::default();
+            number = self.services.get(&key);
+        }
+        let service = self.service_list.get(*number? as usize)?;
+        let fhir = call.operation.as_ref().map(|operation| operation.api) == Some(Api::Fhir);
+        let path = call.raw.path.as_deref().unwrap_or_default();
+        let Found::At(place) = service.tree.find(path, fhir) else {
+            return None;
+        };
+        let end = service.tree.end(place, &call.request.method, &operation(call))?;
+        let entry = self.entries.get(end as usize)?.as_ref()?;
+        Some(entry.id)
+    }
+
     fn put(&mut self, number: u32, entry: Entry) {
         match self.entries.get_mut(number as usize) {
             Some(slot) => *slot = Some(entry),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+mod made_up;
+
 use super::*;
 use crate::call::{AuthScheme, BodyFacts, CallId, Protocol, Raw, Request, Response};
 use crate::capture::{FlowId, FlowInfo, KernelTime, SocketRole};

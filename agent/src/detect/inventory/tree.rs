@@ -8,13 +8,14 @@
 //!
 //! It must not know what is counted at an endpoint: an end is a number that its owner gave.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use smol_str::SmolStr;
 
 use super::{Limits, Proof};
 use crate::call::{Fhir, Learnable, Segment, Shape, segments};
 
 mod kept;
+mod learn;
 
 /// A place, by its index in the tree.
 pub(super) type Place = u32;
@@ -22,23 +23,6 @@ const ROOT: Place = 0;
 
 /// Segments of a path that are told apart; the others are one `{rest}`.
 const SEGMENTS_MAX: usize = 24;
-/// Words at one place that share words below them and no values: names, whatever they are.
-const ALIKE_WITH_WORDS: usize = 3;
-/// Words at one place that end alike, most of them seen but once or twice; below a plural (`/tags/…`), where an unknown
-/// word is more often a value than an action; and below a collection of persons, where it is a name.
-const ALIKE_AND_RARE: usize = 8;
-const ALIKE_BELOW_PLURAL: usize = 4;
-const ALIKE_BELOW_PERSONS: usize = 2;
-/// Words at one place that have values below them: collections, unless there are more than an API has.
-const ALIKE_COLLECTIONS: usize = 40;
-/// Words at one place beside values, most of them seen but once or twice.
-const ALIKE_BESIDE_VALUES: usize = 4;
-/// Words at one place that are alike in whatever way.
-const ALIKE: usize = 20;
-/// Words at one place that differ in a number alone: `bed1`, `bed2`.
-const ALIKE_BUT_NUMBERS: usize = 3;
-/// Seen so often, a word is rare.
-const RARE: u32 = 2;
 /// Words at one place that no call has proven: no more are taken.
 const UNPROVEN_WORDS_MAX: usize = 4;
 /// At a place with more unknown words none is shown.
@@ -60,6 +44,8 @@ pub(super) struct Node {
     value: Option<Place>,
     /// Words here are values.
     folded: bool,
+    /// Hashes of known words and actions that are values here.
+    taken: Vec<u32>,
     /// Calls that succeeded, and that came this way at all.
     hits: u32,
     seen: u32,
@@ -87,6 +73,8 @@ pub(super) struct Tree {
     unproven: usize,
     /// Words of which only the hash was kept over a restart.
     hashed: usize,
+    /// Hashes of words that turned out to be values somewhere.
+    names: HashSet<u32>,
 }
 
 /// Where a path leads.
@@ -123,6 +111,7 @@ impl Default for Tree {
             free: Vec::new(),
             unproven: 0,
             hashed: 0,
+            names: HashSet::new(),
         }
     }
 }
@@ -210,18 +199,19 @@ impl Tree {
                 let parent = trail[index];
                 let child = trail[index + 1];
                 let node = self.node(child);
-                // Only a word that is new, or whose looks may just have changed, can tip the scales.
-                let news = !node.is_value && !node.is_known && (made > 0 || node.seen.is_power_of_two());
+                // Only what is new, or a word whose looks may just have changed, can tip the scales.
+                let news = made > 0 || (!node.is_value && node.seen.is_power_of_two());
                 if news && self.fold(parent, merges) {
                     // The trail is no longer where it was.
-                    return self.walk_folded(path, fhir);
+                    return self.find(path, fhir);
                 }
             }
         }
         Found::At(place)
     }
 
-    fn walk_folded(&self, path: &str, fhir: bool) -> Found {
+    /// Where a path leads, without learning from it.
+    pub fn find(&self, path: &str, fhir: bool) -> Found {
         let (mut place, mut fhir, mut before) = (ROOT, fhir, "");
         for segment in path
             .split('/')
@@ -249,7 +239,8 @@ impl Tree {
             // Among values, a word that is not known here is one of them; among numbered ones, one with a number is.
             let is_numbered =
                 read.shape == Shape::Word && read.text.bytes().any(|byte| byte.is_ascii_digit());
-            return (node.folded || is_numbered).then_some(node.value).flatten();
+            let is_value = node.takes(&read.text, read.shape == Shape::Word);
+            return (is_value || is_numbered).then_some(node.value).flatten();
         }
         node.value
     }
@@ -318,146 +309,6 @@ impl Tree {
         (self.nodes.len() - 1) as Place
     }
 
-    /// Which of the unknown words at a place are values; and whether all that may come are.
-    fn values_at(&self, place: Place) -> (Vec<Place>, bool) {
-        let node = self.node(place);
-        let unknown: Vec<Place> = node
-            .words
-            .values()
-            .copied()
-            .filter(|word| !self.node(*word).is_known && self.node(*word).hits > 0)
-            .collect();
-        let persons = Learnable::is_of_persons(&node.text);
-        if unknown.len()
-            < if persons {
-                ALIKE_BELOW_PERSONS
-            } else {
-                ALIKE_WITH_WORDS
-            }
-        {
-            return (Vec::new(), false);
-        }
-        let rare_limit = match () {
-            () if persons => ALIKE_BELOW_PERSONS,
-            () if node.is_known && node.text.ends_with('s') => ALIKE_BELOW_PLURAL,
-            () => ALIKE_AND_RARE,
-        };
-        let beside_values = node.value.is_some_and(|value| self.node(value).hits > 0);
-        let mut groups: HashMap<(u64, bool), Vec<Place>> = HashMap::new();
-        for word in &unknown {
-            let half = Learnable::is_half_known(&self.node(*word).text);
-            groups.entry((self.looks(*word), half)).or_default().push(*word);
-        }
-        let mut numbered: HashMap<String, Vec<Place>> = HashMap::new();
-        for word in &unknown {
-            let text = &self.node(*word).text;
-            if text.bytes().any(|byte| byte.is_ascii_digit()) {
-                let bare = text.chars().filter(|one| !one.is_ascii_digit()).collect();
-                numbered.entry(bare).or_default().push(*word);
-            }
-        }
-        let mut values: Vec<Place> = Vec::new();
-        let mut all = false;
-        // Words below that several share, and no values directly below: `acme/orders`, `zenith/orders`.
-        let mut below: HashMap<&str, usize> = HashMap::new();
-        let mut with_words = 0;
-        for word in &unknown {
-            let node = self.node(*word);
-            if node.value.is_none() && !node.words.is_empty() {
-                with_words += 1;
-                for text in node.words.keys() {
-                    *below.entry(text.as_str()).or_default() += 1;
-                }
-            }
-        }
-        let shared = below.values().copied().max().unwrap_or(0);
-        if shared >= ALIKE_WITH_WORDS && shared * 2 > with_words {
-            values.extend(unknown.iter().copied().filter(|word| {
-                let node = self.node(*word);
-                node.value.is_none()
-            }));
-            all = true;
-        }
-        for ((_, half), group) in &groups {
-            let rare = group.iter().filter(|word| self.node(**word).hits <= RARE).count();
-            let mostly_rare = rare * 2 >= group.len();
-            let collections = group.iter().any(|word| self.node(*word).value.is_some());
-            let factor = if *half { 2 } else { 1 };
-            let many = |limit: usize| group.len() >= limit * factor;
-            if match collections {
-                true => many(ALIKE_COLLECTIONS),
-                false => {
-                    many(ALIKE)
-                        || (many(rare_limit) && (mostly_rare || persons))
-                        || (beside_values && many(ALIKE_BESIDE_VALUES) && mostly_rare)
-                }
-            } {
-                values.extend(group);
-                all = true;
-            }
-        }
-        for group in numbered.values().filter(|group| group.len() >= ALIKE_BUT_NUMBERS) {
-            values.extend(group);
-        }
-        values.sort_unstable();
-        values.dedup();
-        (values, all)
-    }
-
-    /// Puts the words at a place together that are values, if there are any.
-    fn fold(&mut self, place: Place, merges: &mut Merges) -> bool {
-        let (values, all) = self.values_at(place);
-        if values.is_empty() {
-            return false;
-        }
-        if all {
-            self.at(place).folded = true;
-        }
-        let into = match self.node(place).value {
-            Some(value) => value,
-            None => {
-                let made = Node {
-                    parent: place,
-                    text: SmolStr::new_static("{id}"),
-                    is_value: true,
-                    is_known: true,
-                    ..Node::default()
-                };
-                let value = self.put(made);
-                self.at(place).value = Some(value);
-                value
-            }
-        };
-        for word in values {
-            let text = self.node(word).text.clone();
-            let node = self.at(into);
-            node.values |= 1 << (hash(&text) & 63);
-            node.shapes |= 1 << shape_index(Shape::Word);
-            self.at(place).words.remove(&text);
-            self.merge(into, word, merges);
-        }
-        true
-    }
-
-    /// What a place looks like from above: methods that end there, and what is below, without its words' names.
-    fn looks(&self, place: Place) -> u64 {
-        let node = self.node(place);
-        let mut methods: Vec<&str> = node.ends.iter().map(|(method, _, _)| method.as_str()).collect();
-        methods.sort_unstable();
-        methods.dedup();
-        let mut looks = 17u64;
-        // Who is only read may be read with HEAD too.
-        let reads = methods
-            .iter()
-            .all(|method| matches!(*method, "GET" | "HEAD" | "OPTIONS"));
-        if !reads {
-            for method in methods {
-                looks = looks.rotate_left(9) ^ hash(method);
-            }
-        }
-        looks ^ (u64::from(node.value.is_some()) << 1) ^ (u64::from(!node.words.is_empty()) << 2)
-    }
-
     /// Puts `from` and all below it into `into`.
     fn merge(&mut self, into: Place, from: Place, merges: &mut Merges) {
         let mut waiting = vec![(into, from)];
@@ -480,6 +331,7 @@ impl Tree {
             };
             node.shapes |= taken.shapes;
             node.folded |= taken.folded;
+            node.taken.extend(taken.taken);
             for (method, operation, number) in taken.ends {
                 let same = node.ends.iter().find(|(m, o, _)| *m == method && *o == operation);
                 match same {

@@ -145,6 +145,17 @@ const PERSON: &[&str] = &[
     "participant",
     "emergency",
     "primary",
+    "contributor",
+    "maintainer",
+    "committer",
+    "editor",
+    "creator",
+    "reviewer",
+    "approver",
+    "agent",
+    "seller",
+    "passenger",
+    "artist",
 ];
 const ORGANIZATION: &[&str] = &[
     "organization",
@@ -296,8 +307,13 @@ impl Names {
         if words.is_empty() {
             return (key, false);
         }
-        let found = self.find(&words).or_else(|| {
-            let mut less = words.clone();
+        // `doctorname`, `emergencycontactphone`: words for people written together with what is theirs.
+        let apart = match words.as_slice() {
+            [one] if self.find(&words).is_none() => apart(one),
+            _ => words.clone(),
+        };
+        let found = self.find(&apart).or_else(|| {
+            let mut less = apart.clone();
             while let [.., _, last] = less.as_slice()
                 && (TAILS.contains(&last.as_str()) || last.bytes().all(|byte| byte.is_ascii_digit()))
             {
@@ -306,17 +322,22 @@ impl Names {
             if let Some(last) = less.last_mut() {
                 last.truncate(last.trim_end_matches(|c: char| c.is_ascii_digit()).len());
             }
-            (less != words).then(|| self.find(&less)).flatten()
+            (less != apart).then(|| self.find(&less)).flatten()
         });
+        let (found, before) =
+            found.map_or((None, apart.len()), |(id, says, first)| (Some((id, says)), first));
         key.class = found;
         key.technical = found.is_none() && words.iter().any(|word| TECHNICAL.contains(&&**word));
-        for word in &words {
+        for (at, word) in apart.iter().enumerate() {
             key.context |= self.context.get(word.as_str()).copied().unwrap_or_default();
-            let owner = if PATIENT.contains(&&**word) {
+            let one = word.strip_suffix('s').unwrap_or(word);
+            let of = |people: &[&str]| people.contains(&&**word) || people.contains(&one);
+            let owner = if of(PATIENT) {
                 Owner::Patient
-            } else if PERSON.contains(&&**word) {
+            } else if of(PERSON) {
                 Owner::Person
-            } else if ORGANIZATION.contains(&&**word) {
+            } else if at < before && ORGANIZATION.contains(&&**word) {
+                // Not where it is part of the name itself: a bank account is a person's.
                 Owner::Organization
             } else {
                 continue;
@@ -331,7 +352,8 @@ impl Names {
         (key, shown)
     }
 
-    fn find(&self, words: &[String]) -> Option<(ClassId, Says)> {
+    /// What the words say, and how many stand before those that say it.
+    fn find(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
         for first in 0..words.len() {
             let Some((id, how)) = self.exact.get(words[first..].concat().as_str()) else {
                 continue;
@@ -342,10 +364,10 @@ impl Names {
                 PATIENT.contains(&word) || PERSON.contains(&word) || QUALIFIERS.contains(&word)
             };
             match how {
-                How::Anywhere => return Some((*id, Says::It)),
+                How::Anywhere => return Some((*id, Says::It, first)),
                 // `name` alone is said of things as well.
-                How::Beside if before.is_empty() => return Some((*id, Says::Beside)),
-                How::Alone | How::Beside if before.iter().all(people) => return Some((*id, Says::It)),
+                How::Beside if before.is_empty() => return Some((*id, Says::Beside, first)),
+                How::Alone | How::Beside if before.iter().all(people) => return Some((*id, Says::It, first)),
                 _ => {}
             }
         }
@@ -385,6 +407,24 @@ impl Keys {
         }
         key
     }
+}
+
+/// `emergencycontactname` → `emergency`, `contact`, `name`: words for people at the beginning come off.
+fn apart(word: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut rest = word;
+    while let Some(first) = [PATIENT, PERSON, QUALIFIERS]
+        .into_iter()
+        .flatten()
+        .chain(&["insurance"])
+        .filter(|known| known.len() >= 4 && rest.len() > known.len() + 1 && rest.starts_with(**known))
+        .max_by_key(|known| known.len())
+    {
+        parts.push((*first).to_owned());
+        rest = &rest[first.len()..];
+    }
+    parts.push(rest.to_owned());
+    parts
 }
 
 /// `patientEmail_Address2` → `patient`, `email`, `address`, `2`.

@@ -327,3 +327,44 @@ proptest! {
         scan(&mut scanner, &patient.as_bytes()[..cut.min(patient.len())], "application/json");
     }
 }
+
+#[test]
+fn a_description_of_an_api_holds_examples() {
+    let mut scanner = scanner();
+    let document = br#"{"openapi":"3.1.0","info":{"contact":{"name":"Marta Okafor"}},
+        "components":{"examples":{"a":{"value":{"patient":{"firstName":"Marta","ssn":"536-22-8741"}}}}}}"#;
+    assert!(scan(&mut scanner, document, "application/json").is_empty());
+    // Only at the root, and only with a version.
+    for body in [
+        r#"{"data":{"openapi":"3.1.0","firstName":"Marta"}}"#,
+        r#"{"openapi":"yes","firstName":"Marta"}"#,
+    ] {
+        assert!(
+            !scan(&mut scanner, body.as_bytes(), "application/json").is_empty(),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn keys_in_other_languages_and_written_together() {
+    let mut scanner = scanner();
+    for (key, value, class) in [
+        ("emergencycontactname", "Marta Okafor", "name"),
+        ("fechaDeNacimiento", "1980-02-14", "birth-date"),
+        ("DATA_DI_NASCITA", "14.02.1980", "birth-date"),
+        ("handynummer", "0171 5550142", "phone"),
+        ("codigo-postal", "28013", "address"),
+        ("patientdob", "14.02.1980", "birth-date"),
+        ("bank_account_number", "2102094981", "account"),
+        ("bankAccount", "DE89370400440532013000", "iban"),
+        ("reisepassnummer", "C01X00T47", "passport"),
+    ] {
+        let body = serde_json::json!({ key: value }).to_string();
+        let found = scan(&mut scanner, body.as_bytes(), "application/json");
+        assert!(found.iter().any(|data| data.class == class), "{body}: {found:?}");
+    }
+    let body = br#"{"contributors":[{"name":"Marta Okafor","email":"m@mail.example"}]}"#;
+    let found = scan(&mut scanner, body, "application/json");
+    assert!(found.iter().all(|data| data.group == "pii"), "{found:?}");
+}

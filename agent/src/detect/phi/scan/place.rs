@@ -115,6 +115,9 @@ impl Walk {
             self.look(key, name, None, kind, value);
             return;
         };
+        if at == 0 && is_description(name, value) {
+            self.becomes(at, Resource::Definition, Owner::Definition);
+        }
         let frame = &self.frames[at];
         let (owner, resource, inside) = (frame.owner, frame.resource, frame.key.element);
         // An attribute of DICOM JSON: its values are below its tag.
@@ -167,7 +170,11 @@ impl Walk {
                 || matches!(resource, Resource::Bundle)
                 || key.element == Element::Other
         });
-        if let Some((class, says)) = by_key {
+        if let Some((mut class, says)) = by_key {
+            let iban = class == Class::Account as ClassId && (Class::Iban.detector().fits)(value);
+            if iban {
+                class = Class::Iban as ClassId;
+            }
             let fits = match DETECTORS.get(usize::from(class)) {
                 Some(detector) => (detector.fits)(value),
                 None => true,
@@ -199,9 +206,12 @@ impl Walk {
     }
 
     fn resource_type(&mut self, at: usize, value: &[u8]) {
-        let Some((resource, owner)) = fhir::resource(value) else {
-            return;
-        };
+        if let Some((resource, owner)) = fhir::resource(value) {
+            self.becomes(at, resource, owner);
+        }
+    }
+
+    fn becomes(&mut self, at: usize, resource: Resource, owner: Owner) {
         let frame = &mut self.frames[at];
         if frame.owner == Owner::Definition {
             return;
@@ -417,6 +427,14 @@ fn is_quiet(name: &[u8]) -> bool {
         ),
         _ => false,
     }
+}
+
+/// The document describes an API: what it holds are examples. Its version stands at the root.
+fn is_description(name: &[u8], value: &[u8]) -> bool {
+    matches!(name, b"openapi" | b"swagger" | b"asyncapi")
+        && value.len() <= 8
+        && value.first().is_some_and(u8::is_ascii_digit)
+        && value.get(1) == Some(&b'.')
 }
 
 /// What an element of FHIR's data types and resources holds.
