@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::BodyFacts;
+use super::content::{Content, ContentLimits};
+use super::{ApiCall, BodyFacts};
+use crate::decode::Anomaly;
 
 /// Without memory of its own while the body is empty or in one piece, which is nearly always.
 #[derive(Default)]
@@ -67,6 +69,60 @@ impl Body {
     }
 }
 
+/// Undoes the encodings of a call's bodies, once for all who read them. Who hands the call on puts back what was
+/// captured: what few bytes become is held for no longer than that.
+pub(super) fn decode(call: &mut ApiCall) {
+    let cut = call.request.body.truncated;
+    let raw = &mut call.raw;
+    let mut anomalies = [None, None];
+    if !raw.request_decoded {
+        (raw.request_decoded, anomalies[0]) = decoded(&raw.request_headers, &mut raw.request_body, cut);
+    }
+    if let Some(response) = &call.response
+        && !raw.response_decoded
+    {
+        let cut = response.body.truncated;
+        (raw.response_decoded, anomalies[1]) = decoded(&raw.response_headers, &mut raw.response_body, cut);
+    }
+    for anomaly in anomalies.into_iter().flatten() {
+        if !call.anomalies.contains(&anomaly) {
+            call.anomalies.push(anomaly);
+        }
+    }
+}
+
+/// Whether there was something to undo.
+fn decoded(headers: &[(Bytes, Bytes)], body: &mut Bytes, truncated: bool) -> (bool, Option<Anomaly>) {
+    if body.is_empty() {
+        return (false, None);
+    }
+    // Several fields are one list.
+    let mut encodings: Vec<u8> = Vec::new();
+    for (_, value) in headers
+        .iter()
+        .filter(|(name, _)| name.as_ref() == b"content-encoding")
+    {
+        if !encodings.is_empty() {
+            encodings.push(b',');
+        }
+        encodings.extend_from_slice(value);
+    }
+    if encodings.is_empty() {
+        return (false, None);
+    }
+    let content = Content {
+        bytes: body,
+        content_type: b"",
+        content_encoding: &encodings,
+        truncated,
+    };
+    let (bytes, anomaly) = content.decoded(&ContentLimits::default());
+    if let std::borrow::Cow::Owned(bytes) = bytes {
+        *body = Bytes::from(bytes);
+    }
+    (true, anomaly)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +148,30 @@ mod tests {
         body.add(piece.clone(), 10, 10);
         assert_eq!(body.bytes().as_ptr(), piece.as_ptr());
         assert!(!body.facts("".into()).truncated);
+    }
+
+    #[test]
+    fn encodings_are_undone_once() {
+        use std::io::Write;
+        let bundle = br#"{"resourceType":"Bundle","entry":[{},{}]}"#;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bundle).expect("memory");
+        let encoded = Bytes::from(encoder.finish().expect("memory"));
+        let header = |value: &'static str| {
+            vec![(
+                Bytes::from_static(b"content-encoding"),
+                Bytes::from_static(value.as_bytes()),
+            )]
+        };
+        let mut body = encoded.clone();
+        assert_eq!(decoded(&header("gzip"), &mut body, false), (true, None));
+        assert_eq!(body, &bundle[..]);
+        let mut body = encoded.clone();
+        assert_eq!(
+            decoded(&header("zorks"), &mut body, false),
+            (true, Some(Anomaly::UnknownContentEncoding))
+        );
+        assert_eq!(body, encoded);
+        assert_eq!(decoded(&[], &mut body, false), (false, None));
     }
 }

@@ -63,6 +63,8 @@ impl Messages {
                     response_headers: Vec::new(),
                     response_body: Bytes::new(),
                     // What the messages say has not been.
+                    request_decoded: false,
+                    response_decoded: false,
                     looked_at: false,
                     ..call.raw.clone()
                 },

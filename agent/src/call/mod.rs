@@ -186,8 +186,12 @@ pub struct Raw {
     /// Header fields in order, names in lower case.
     pub request_headers: Vec<(Bytes, Bytes)>,
     pub response_headers: Vec<(Bytes, Bytes)>,
+    /// With their encodings undone while the call is handed on, where they could be.
     pub request_body: Bytes,
     pub response_body: Bytes,
+    /// The bodies' encodings are undone.
+    pub request_decoded: bool,
+    pub response_decoded: bool,
     /// `detect` has looked at the request: its data is known.
     pub looked_at: bool,
     /// Whom a PROXY protocol header at the connection's beginning named as the client. Anybody can send one: it

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-use super::body::Body;
+use super::body::{self, Body};
 use super::conversation::Context;
 use super::facts::{self, Told};
 use super::grpc::Grpc;
@@ -187,8 +187,12 @@ impl Open {
         self.call.request.body = self.request_body.facts(self.request_media_type.clone());
         self.call.raw.request_body = self.request_body.bytes();
         self.tell_grpc();
+        body::decode(&mut self.call);
         semantics::tell(Phase::Request, &mut self.call, cx.redactor);
         (cx.out)(Phase::Request, &mut self.call);
+        if std::mem::take(&mut self.call.raw.request_decoded) {
+            self.call.raw.request_body = self.request_body.bytes();
+        }
     }
 
     pub(super) fn begin_answer(&mut self, status: u16, head: &Head, started_at: KernelTime, at: KernelTime) {
@@ -270,6 +274,7 @@ impl Open {
             response.body = self.response_body.facts(self.response_media_type.clone());
             call.raw.response_body = self.response_body.bytes();
         }
+        body::decode(call);
         semantics::tell(Phase::Complete, call, cx.redactor);
         let counter = match state {
             CallState::Answered => &mut cx.stats.answered,

@@ -38,12 +38,12 @@ fn request(scanner: &mut Scanner, call: &mut ApiCall) {
             scanner.headers(Part::RequestHeaders, pairs(&raw.request_headers));
         }
     }
-    let (headers, body) = (&raw.request_headers, &raw.request_body);
     let anomaly = self::body(
         scanner,
         Part::RequestBody,
-        headers,
-        body,
+        &raw.request_headers,
+        &raw.request_body,
+        raw.request_decoded,
         call.request.body.truncated,
     );
     note(call, anomaly);
@@ -57,12 +57,12 @@ fn response(scanner: &mut Scanner, call: &mut ApiCall) {
     if !raw.response_headers.is_empty() {
         scanner.headers(Part::ResponseHeaders, pairs(&raw.response_headers));
     }
-    let (headers, body) = (&raw.response_headers, &raw.response_body);
     let anomaly = self::body(
         scanner,
         Part::ResponseBody,
-        headers,
-        body,
+        &raw.response_headers,
+        &raw.response_body,
+        raw.response_decoded,
         response.body.truncated,
     );
     note(call, anomaly);
@@ -79,6 +79,7 @@ fn body(
     part: Part,
     headers: &[(Bytes, Bytes)],
     body: &Bytes,
+    decoded: bool,
     truncated: bool,
 ) -> Option<crate::call::Anomaly> {
     if body.is_empty() {
@@ -99,7 +100,10 @@ fn body(
     let content = Content {
         bytes: body,
         content_type: &value(b"content-type"),
-        content_encoding: &value(b"content-encoding"),
+        content_encoding: &match decoded {
+            true => std::borrow::Cow::Borrowed(&b""[..]),
+            false => value(b"content-encoding"),
+        },
         truncated,
     };
     scanner.body(part, &content).anomaly

@@ -568,6 +568,8 @@ pub(super) fn example() -> (ApiCall, Vec<Finding>) {
             response_headers: vec![header("content-type", "application/json")],
             request_body: "{}".into(),
             response_body: "{}".into(),
+            request_decoded: false,
+            response_decoded: false,
             looked_at: false,
             proxied_client: None,
             claims: Default::default(),

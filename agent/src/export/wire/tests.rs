@@ -122,6 +122,8 @@ fn sample() -> ApiCall {
             response_headers: vec![(canary(), canary())],
             request_body: canary(),
             response_body: canary(),
+            request_decoded: false,
+            response_decoded: false,
             looked_at: false,
             proxied_client: None,
             claims: crate::call::Claims {
