@@ -30,19 +30,22 @@ const REQUEST: &[u8] = b"GET /fhir/Patient/8f14e45f?_format=json HTTP/1.1\r\nHos
 User-Agent: bench/1.0\r\nAccept: application/fhir+json\r\nAccept-Encoding: gzip\r\nConnection: keep-alive\r\n\
 Authorization: Bearer abcdefghijklmnopqrstuvwxyz\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
 
-fn response(body: usize) -> Vec<u8> {
+fn response(body: &[u8]) -> Vec<u8> {
+    let length = body.len();
     let mut response = format!(
         "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: application/json\r\n\
-         Content-Length: {body}\r\nConnection: keep-alive\r\n\r\n"
+         Content-Length: {length}\r\nConnection: keep-alive\r\n\r\n"
     )
     .into_bytes();
-    response.extend(std::iter::repeat_n(b'x', body));
+    response.extend(body);
     response
 }
 
 struct Bench {
     flows: Flows,
     calls: Calls,
+    /// None, unless they are part of what is measured.
+    detectors: Detectors,
     process: Arc<Process>,
     now: u64,
     complete: u64,
@@ -60,6 +63,7 @@ impl Bench {
                 earning: Default::default(),
                 literals: Vec::new(),
             }),
+            detectors: Detectors::default(),
             process: Arc::new(Process {
                 pid: 1,
                 tid: 1,
@@ -77,10 +81,14 @@ impl Bench {
     }
 
     fn take(&mut self, captured: Captured) {
-        let (calls, complete) = (&mut self.calls, &mut self.complete);
+        let (calls, detectors, complete) = (&mut self.calls, &mut self.detectors, &mut self.complete);
         self.flows.on(captured, &mut |item| {
-            calls.on(item, &mut |phase, _| {
-                *complete += u64::from(phase == Phase::Complete)
+            calls.on(item, &mut |phase, call| {
+                detectors.look(phase, call);
+                if phase == Phase::Complete {
+                    *complete += 1;
+                    std::hint::black_box(detectors.findings(call));
+                }
             });
         });
     }
@@ -127,7 +135,25 @@ impl Bench {
 
 /// `calls` calls over `flows` connections, the response in pieces of `piece` bytes.
 fn run(name: &str, calls: u64, flows: u64, body: usize, piece: usize, keep_alive: bool) {
+    run_on(
+        Bench::new(),
+        name,
+        calls,
+        flows,
+        &vec![b'x'; body],
+        piece,
+        keep_alive,
+    );
+}
+
+/// The same on any body, with every detector.
+fn run_detected(name: &str, calls: u64, body: &[u8]) {
     let mut bench = Bench::new();
+    bench.detectors = Detectors::new(&PhiSettings::default(), [1; 32], &[]).expect("the tables build");
+    run_on(bench, name, calls, 64, body, 16 * 1024, true);
+}
+
+fn run_on(mut bench: Bench, name: &str, calls: u64, flows: u64, body: &[u8], piece: usize, keep_alive: bool) {
     let request = Bytes::from_static(REQUEST);
     let response = Bytes::from(response(body));
     let mut positions = vec![(1u64, 1u64); flows as usize];
@@ -440,21 +466,27 @@ fn data(name: &str, content_type: &str, body: &[u8]) {
     );
 }
 
-/// Bodies of the kinds that a hospital's interfaces have, about 64 KiB each.
-fn run_data() {
-    let of = |one: &dyn Fn(usize) -> String, before: &str, between: &str, after: &str| {
-        let mut body = String::from(before);
-        let mut number = 0;
-        while body.len() < 64 * 1024 {
-            if number > 0 {
-                body += between;
-            }
-            body += &one(number);
-            number += 1;
+/// As short as most answers.
+const SMALL_BODY: &[u8] =
+    b"{\"id\":\"6f1c0d0e\",\"status\":\"active\",\"total\":3,\"tags\":[\"alpha\",\"beta\"],\"active\":true}";
+
+/// About 64 KiB.
+fn of(one: &dyn Fn(usize) -> String, before: &str, between: &str, after: &str) -> String {
+    let mut body = String::from(before);
+    let mut number = 0;
+    while body.len() < 64 * 1024 {
+        if number > 0 {
+            body += between;
         }
-        body + after
-    };
-    let mixed = of(
+        body += &one(number);
+        number += 1;
+    }
+    body + after
+}
+
+/// What applications send each other: little of it is personal.
+fn mixed() -> String {
+    of(
         &|n| {
             format!(
                 "{{\"id\":\"6f1c0d0e-7a52-4c1f-9d8e-3b1f5a{n:06}\",\"status\":\"active\",\"created_at\":\"2024-05-02T10:11:12Z\",\
@@ -466,8 +498,16 @@ fn run_data() {
         "[",
         ",",
         "]",
+    )
+}
+
+/// Bodies of the kinds that a hospital's interfaces have, about 64 KiB each.
+fn run_data() {
+    data(
+        "personal data, mixed JSON",
+        "application/json",
+        mixed().as_bytes(),
     );
-    data("personal data, mixed JSON", "application/json", mixed.as_bytes());
     let bundle = of(
         &|n| {
             format!(
@@ -525,6 +565,7 @@ fn main() {
         match what.as_str() {
             "export" => run_export("all stages, exported", calls, true),
             "export-no-phi" => run_export("the same without PHI", calls, false),
+            "detected" => run_detected("small, detectors too", calls, SMALL_BODY),
             _ => run("small, keep-alive", calls, 64, 200, usize::MAX, true),
         }
         return;
@@ -532,6 +573,8 @@ fn main() {
     run_data();
     run_export("all stages, exported", 200_000, true);
     run_export("the same without PHI", 200_000, false);
+    run_detected("small, detectors too", 300_000, SMALL_BODY);
+    run_detected("64 KiB of JSON, detectors too", 5_000, mixed().as_bytes());
     run("small, keep-alive", 300_000, 64, 200, usize::MAX, true);
     run("small, 5000 connections", 300_000, 5_000, 200, usize::MAX, true);
     run("small, one per connection", 300_000, 1, 200, usize::MAX, false);

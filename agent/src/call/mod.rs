@@ -40,7 +40,7 @@ pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
 pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 pub use self::redact::{KeyedHash, Vocabulary};
-pub use self::target::segments;
+pub use self::target::Segments;
 pub use self::third_party::{Agreement, ThirdParty, Vendor};
 pub use self::tls::{BlindTls, CallTls, Certificate, Sight, Tls, TlsNames};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};

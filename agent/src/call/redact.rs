@@ -19,7 +19,7 @@ use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use smol_str::SmolStr;
 
-use super::target::segments;
+use super::target::Segments;
 use crate::decode::Anomaly;
 
 /// When an unknown word may be shown after all.
@@ -141,7 +141,7 @@ impl Redactor {
             return path.to_owned();
         }
         let mut template = String::with_capacity(path.len() + 8);
-        for (index, segment) in segments(path.strip_prefix('/').unwrap_or(path)).enumerate() {
+        for (index, segment) in Segments::of(path.strip_prefix('/').unwrap_or(path)).enumerate() {
             if index == SEGMENTS_MAX {
                 template.push_str("/{rest}");
                 break;

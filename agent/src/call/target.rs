@@ -23,18 +23,28 @@ pub(super) struct Target {
 
 /// The parts of a path between its slashes, as `split` gives them: a byte at a time, which is faster for parts as short as
 /// these.
-pub fn segments(path: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(path);
-    std::iter::from_fn(move || {
-        let text = rest?;
+pub struct Segments<'a>(Option<&'a str>);
+
+impl<'a> Segments<'a> {
+    /// Of a path.
+    pub fn of(path: &'a str) -> Self {
+        Segments(Some(path))
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0?;
         match text.bytes().position(|byte| byte == b'/') {
             Some(at) => {
-                rest = text.get(at + 1..);
+                self.0 = text.get(at + 1..);
                 text.get(..at)
             }
-            None => rest.take(),
+            None => self.0.take(),
         }
-    })
+    }
 }
 
 /// Takes a target apart. `connect`: the method is CONNECT, whose target is an authority.
@@ -166,7 +176,7 @@ mod tests {
     #[test]
     fn segments_are_what_split_gives() {
         for path in ["", "/", "/a/b", "a//b/", "//", "/é/ü/x", "abc"] {
-            assert!(segments(path).eq(path.split('/')), "{path}");
+            assert!(Segments::of(path).eq(path.split('/')), "{path}");
         }
     }
 

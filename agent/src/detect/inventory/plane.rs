@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use smol_str::{SmolStr, format_smolstr};
 
-use crate::call::{ApiCall, Shape, segments};
+use crate::call::{ApiCall, Segments, Shape};
 
 /// What a call is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +130,7 @@ fn metadata(path: &str) -> SmolStr {
 /// `/api/v1/…`, `/apis/group/version/…` with what only the Kubernetes API has: a namespace, a known collection, or its
 /// discovery.
 fn kubernetes(call: &ApiCall, path: &str) -> Option<SmolStr> {
-    let mut parts = segments(path).filter(|part| !part.is_empty());
+    let mut parts = Segments::of(path).filter(|part| !part.is_empty());
     let rest: Vec<&str> = match parts.next()? {
         "api" if parts.next()? == "v1" => parts.collect(),
         "apis" => {

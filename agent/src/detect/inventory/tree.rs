@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 use smol_str::SmolStr;
 
 use super::{Limits, Proof};
-use crate::call::{Fhir, Learnable, Segment, Shape, segments};
+use crate::call::{Fhir, Learnable, Segment, Segments, Shape};
 
 mod kept;
 mod learn;
@@ -141,13 +141,13 @@ impl Tree {
         } = *way;
         let mut trail: [Place; SEGMENTS_MAX + 1] = [ROOT; SEGMENTS_MAX + 1];
         let mut depth = 0;
-        let mut shown = shown.map(|shown| segments(shown.strip_prefix('/').unwrap_or(shown)));
+        let mut shown = shown.map(|shown| Segments::of(shown.strip_prefix('/').unwrap_or(shown)));
         let mut place = ROOT;
         let mut values = 0u64;
         let mut made = 0;
         let mut before = "";
         let mut fhir = fhir;
-        for segment in segments(path).filter(|segment| !segment.is_empty()) {
+        for segment in Segments::of(path).filter(|segment| !segment.is_empty()) {
             let shows = shown.as_mut().and_then(Iterator::next) == Some(segment);
             if depth == SEGMENTS_MAX {
                 break;

@@ -17,8 +17,8 @@ use super::keys::{ClassId, Key, Keys, Names, Owner, Says};
 use super::settings::{OWN_CLASSES_MAX, PhiSettings};
 use super::text::{Around, Found, Own, Text};
 use crate::call::{
-    Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Sink, ValueType,
-    Visited, segments,
+    Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Segments, Sink,
+    ValueType, Visited,
 };
 
 mod place;
@@ -202,7 +202,7 @@ impl Scanner {
     /// Looks at a query; `path` says whose parameters they are.
     pub fn query(&mut self, path: &str, query: &[u8]) {
         self.walk.begin(Part::RequestQuery);
-        let owner = segments(path).find_map(|segment| fhir::resource(segment.as_bytes()));
+        let owner = Segments::of(path).find_map(|segment| fhir::resource(segment.as_bytes()));
         self.walk
             .root(owner.filter(|(resource, _)| *resource != Resource::Definition));
         Format::visit_query(query, &self.limits, &mut self.walk);

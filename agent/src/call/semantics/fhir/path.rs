@@ -101,7 +101,7 @@ impl<'a> Target<'a> {
 
 /// Takes a path (in normal form) apart.
 pub(super) fn target(path: &str) -> Target<'_> {
-    let segments = || crate::call::segments(path).filter(|segment| !segment.is_empty());
+    let segments = || crate::call::Segments::of(path).filter(|segment| !segment.is_empty());
     let mut marked = false;
     let mut count = 0usize;
     for segment in segments() {

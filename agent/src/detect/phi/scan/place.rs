@@ -231,7 +231,7 @@ impl Walk {
         let mut before = Key::default();
         let mut above: &[u8] = b"";
         let mut place = String::with_capacity(path.len() + 8);
-        for segment in segments(path).filter(|segment| !segment.is_empty()).take(64) {
+        for segment in Segments::of(path).filter(|segment| !segment.is_empty()).take(64) {
             let shown = crate::call::Vocabulary::has(segment) || self.literals.contains(segment);
             place.push('/');
             if shown {
