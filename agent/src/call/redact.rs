@@ -8,9 +8,9 @@
 //!
 //! It must not know policies, only the literals they contain.
 
+mod keyed;
 mod names;
 
-use std::cell::RefCell;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -19,6 +19,8 @@ use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use smol_str::SmolStr;
 
+use self::keyed::Digits;
+pub use self::keyed::KeyedHash;
 use super::target::Segments;
 use crate::decode::Anomaly;
 
@@ -259,45 +261,6 @@ impl Redactor {
     }
 }
 
-/// The beginning of a keyed hash, in hex digits.
-#[derive(Clone, Copy)]
-struct Digits([u8; Digits::LEN]);
-
-impl Digits {
-    const LEN: usize = 16;
-
-    fn of(key: &[u8; 32], domain: &[u8], value: &[u8]) -> Digits {
-        /// What is no longer, with its domain, is hashed in one piece: nearly all values are.
-        const PIECE_BYTES: usize = 192;
-        let mut piece = [0; PIECE_BYTES];
-        let length = domain.len() + 1 + value.len();
-        let hash = match piece.get_mut(..length) {
-            Some(piece) => {
-                piece[..domain.len()].copy_from_slice(domain);
-                piece[domain.len() + 1..].copy_from_slice(value);
-                blake3::keyed_hash(key, piece)
-            }
-            None => {
-                let mut hasher = blake3::Hasher::new_keyed(key);
-                hasher.update(domain);
-                hasher.update(&[0]);
-                hasher.update(value);
-                hasher.finalize()
-            }
-        };
-        let mut digits = [0; Digits::LEN];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(hash.as_bytes()) {
-            let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
-        Digits(digits)
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
 /// The words that ship with the agent: whatever is made of them alone is nobody's.
 pub struct Vocabulary;
 
@@ -305,51 +268,6 @@ impl Vocabulary {
     /// `word` is made of shipped words.
     pub fn has(word: &str) -> bool {
         !word.is_empty() && is_vocabulary(word)
-    }
-}
-
-/// Hashes that correlate and cannot be recomputed from a guess without the agent's key. Has no `Debug`.
-///
-/// The same few values come again and again: hosts, clients, the patient whose record is open. What was hashed last is
-/// found by two other, cheaper hashes, whose keys are new with every start; the values are not kept.
-#[derive(Clone)]
-pub struct KeyedHash {
-    key: [u8; 32],
-    cheap: [DefaultHashBuilder; 2],
-    recent: RefCell<Vec<Option<(u64, u64, Digits)>>>,
-}
-
-/// Hashes that are remembered; a power of two.
-const RECENT_HASHES: usize = 512;
-
-impl KeyedHash {
-    /// With the agent's own key.
-    pub fn new(key: [u8; 32]) -> Self {
-        KeyedHash {
-            key,
-            cheap: [DefaultHashBuilder::default(), DefaultHashBuilder::default()],
-            recent: RefCell::new(vec![None; RECENT_HASHES]),
-        }
-    }
-
-    /// 16 hex digits. The same value in another domain has another one.
-    pub fn of(&self, domain: &[u8], value: &[u8]) -> SmolStr {
-        SmolStr::new(self.digits(domain, value).as_str())
-    }
-
-    fn digits(&self, domain: &[u8], value: &[u8]) -> Digits {
-        let [one, other] = &self.cheap;
-        let (one, other) = (one.hash_one((domain, value)), other.hash_one((domain, value)));
-        let mut recent = self.recent.borrow_mut();
-        let slot = &mut recent[one as usize % RECENT_HASHES];
-        match slot {
-            Some((known, too, digits)) if (*known, *too) == (one, other) => *digits,
-            _ => {
-                let digits = Digits::of(&self.key, domain, value);
-                *slot = Some((one, other, digits));
-                digits
-            }
-        }
     }
 }
 
@@ -467,7 +385,9 @@ pub(super) fn is_version(part: &str) -> bool {
         .unwrap_or(number.len());
     let (digits, stage) = number.split_at(end);
     let stage = stage.trim_end_matches(|c: char| c.is_ascii_digit());
-    digits.bytes().next().is_some_and(|first| first.is_ascii_digit())
+    // As many as a year has: what has more may be somebody's number.
+    number.bytes().filter(u8::is_ascii_digit).count() <= 4
+        && digits.bytes().next().is_some_and(|first| first.is_ascii_digit())
         && digits.split(['.', '_']).all(|part| (1..=3).contains(&part.len()))
         && matches!(stage, "" | "alpha" | "beta" | "rc" | "preview" | "p")
 }
@@ -530,42 +450,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_number_behind_a_v_is_no_version() {
+        for version in ["v1", "v2.0", "v1_2_3", "v1beta2", "v3alpha"] {
+            assert!(is_version(version), "{version}");
+        }
+        for number in ["v536_221_234", "v1p123456789", "v123.45", "v1beta20260101"] {
+            assert!(!is_version(number), "{number}");
+        }
+    }
+
+    #[test]
     fn words_have_room() {
         assert!(
             VOCABULARY
                 .iter()
                 .all(|word| word.len() <= VOCABULARY_WORD_BYTES_MAX)
         );
-    }
-
-    #[test]
-    fn a_hash_is_the_same_in_one_piece_and_in_several() {
-        for length in [0, 1, 63, 64, 180, 200, 3_000] {
-            let value = vec![b'v'; length];
-            let mut hasher = blake3::Hasher::new_keyed(&[9; 32]);
-            for part in [&b"kind"[..], &[0], &value] {
-                hasher.update(part);
-            }
-            let hex = hasher.finalize().to_hex();
-            assert_eq!(
-                Digits::of(&[9; 32], b"kind", &value).as_str(),
-                &hex[..16],
-                "{length}"
-            );
-        }
-    }
-
-    fn redactor() -> Redactor {
-        Redactor::new(
-            [7; 32],
-            Earning {
-                seen_min: 20,
-                callers_min: 3,
-                siblings_max: 3,
-                host_witnesses_min: 3,
-                ..Earning::default()
-            },
-        )
     }
 
     #[test]
@@ -691,5 +591,18 @@ mod tests {
             "application/json"
         );
         assert_eq!(media_type(Some(&Bytes::from_static(b"application/zebulon"))), "");
+    }
+
+    fn redactor() -> Redactor {
+        Redactor::new(
+            [7; 32],
+            Earning {
+                seen_min: 20,
+                callers_min: 3,
+                siblings_max: 3,
+                host_witnesses_min: 3,
+                ..Earning::default()
+            },
+        )
     }
 }

@@ -570,18 +570,19 @@ fn now() -> KernelTime {
     KernelTime(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
-/// `/proc/<pid>/root/usr/lib/x` is `/usr/lib/x` to whoever reads it.
+/// What is looked at through a process's root is named as that process names it.
 fn shown_path(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if let Some(rest) = text.strip_prefix("/proc/") {
-        if let Some((_, inside)) = rest.split_once("/root/") {
-            return format!("/{inside}");
+    if let Ok(below) = path.strip_prefix("/proc") {
+        let mut parts = below.components();
+        parts.next();
+        if let Ok(inside) = parts.as_path().strip_prefix("root") {
+            return Path::new("/").join(inside).to_string_lossy().into_owned();
         }
         if let Ok(target) = fs::read_link(path) {
             return target.to_string_lossy().into_owned();
         }
     }
-    text.into_owned()
+    path.to_string_lossy().into_owned()
 }
 
 /// The file that a process maps, as a path that opens it whatever the process's mount namespace, and also once its

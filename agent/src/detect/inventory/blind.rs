@@ -6,7 +6,7 @@
 use smol_str::{SmolStr, format_smolstr};
 
 use super::note::is_private;
-use super::{Inventory, PeerGroup, Service, ServiceKey, Tree, address_bit};
+use super::{Inventory, PeerGroup, ServiceKey, address_bit};
 use crate::call::{BlindTls, ThirdParty};
 use crate::capture::SocketRole;
 
@@ -91,15 +91,7 @@ impl Inventory {
                 shown_host.clone()
             }
         };
-        let number = self.service_list.len() as u32;
-        self.service_list.push(Service {
-            key: key.clone(),
-            tree: Tree::default(),
-            shown_host,
-            unmatched: None,
-        });
-        self.services.insert(key, number);
-        number
+        self.add_service(key, shown_host)
     }
 
     /// Where the other end is.

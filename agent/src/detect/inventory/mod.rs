@@ -292,6 +292,10 @@ impl Inventory {
             true => SmolStr::default(),
             false => shown_host(call).into(),
         };
+        Some(self.add_service(key, shown_host))
+    }
+
+    fn add_service(&mut self, key: ServiceKey, shown_host: SmolStr) -> u32 {
         let number = self.service_list.len() as u32;
         self.service_list.push(Service {
             key: key.clone(),
@@ -300,7 +304,7 @@ impl Inventory {
             unmatched: None,
         });
         self.services.insert(key, number);
-        Some(number)
+        number
     }
 
     /// The endpoint of a call; `None` where it leads nowhere.
