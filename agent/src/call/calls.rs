@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::conversation::{Context, Conversation, Ended, Successor};
+use super::known::KnownRequests;
 use super::messages::Messages;
 use super::mllp::Mllp;
 use super::redact::Redactor;
@@ -14,6 +15,7 @@ use super::streams::Streams;
 use super::tls::{BlindTls, Handshakes};
 use super::{ApiCall, Options, Phase, Stats, Unread};
 use crate::capture::{FlowId, FlowInfo, Hook, KernelTime};
+use crate::decode::KnownHeads;
 use crate::flow::Item;
 
 enum Known {
@@ -66,6 +68,8 @@ pub struct Calls {
     options: Options,
     conversations: HashMap<FlowId, Known>,
     redactor: Redactor,
+    heads: KnownHeads,
+    known: KnownRequests,
     handshakes: Handshakes,
     stats: Stats,
     bodies_bytes: usize,
@@ -85,6 +89,8 @@ impl Calls {
         Calls {
             conversations: HashMap::new(),
             redactor,
+            heads: KnownHeads::default(),
+            known: KnownRequests::default(),
             handshakes: Handshakes::default(),
             stats: Stats::default(),
             bodies_bytes: 0,
@@ -124,6 +130,8 @@ impl Calls {
             limits: &self.options.limits,
             boot_id: &self.options.boot_id,
             redactor: &mut self.redactor,
+            heads: &mut self.heads,
+            known: &mut self.known,
             stats: &mut self.stats,
             bodies_bytes: &mut self.bodies_bytes,
             calls_open: &mut self.calls_open,
@@ -246,6 +254,8 @@ impl Calls {
             limits: &self.options.limits,
             boot_id: &self.options.boot_id,
             redactor: &mut self.redactor,
+            heads: &mut self.heads,
+            known: &mut self.known,
             stats: &mut self.stats,
             bodies_bytes: &mut self.bodies_bytes,
             calls_open: &mut self.calls_open,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use super::known::KnownRequests;
 use super::messages::Messages;
 use super::open::{Answer, Open};
 use super::options::UNREAD_LEN_MAX;
@@ -23,7 +24,7 @@ use super::redact::Redactor;
 use super::streams::{self, Streams};
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
 use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Stopped};
-use crate::decode::{Decoder, MllpDecoder, Prefix, Role, Sniffed};
+use crate::decode::{Decoder, KnownHeads, MllpDecoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
 
 /// Bytes of an undecided direction that are looked at before it counts as something else.
@@ -34,6 +35,8 @@ pub(super) struct Context<'a> {
     pub limits: &'a Limits,
     pub boot_id: &'a [u8; 16],
     pub redactor: &'a mut Redactor,
+    pub heads: &'a mut KnownHeads,
+    pub known: &'a mut KnownRequests,
     pub stats: &'a mut Stats,
     pub bodies_bytes: &'a mut usize,
     pub calls_open: &'a mut usize,

@@ -5,6 +5,8 @@ use std::hash::Hash;
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::conversation::Context;
+use super::known::Shows;
 use super::redact::{self, Redactor};
 use super::{AuthScheme, BodyFacts, CallDirection, Raw, Request, credentials, target};
 use crate::capture::{FlowInfo, KernelTime, Process};
@@ -14,6 +16,7 @@ use crate::decode::{Anomaly, AnswerTo, Head, StartLine};
 const REQUEST_ID_BYTES_MAX: usize = 256;
 
 /// A request as told by its head.
+#[derive(Clone)]
 pub(super) struct Told {
     pub request: Request,
     pub raw: Raw,
@@ -115,14 +118,25 @@ pub(super) fn request(
     direction: CallDirection,
     flow: &FlowInfo,
     process: &Process,
-    redactor: &mut Redactor,
+    cx: &mut Context<'_>,
 ) -> (Told, Vec<Anomaly>) {
+    let redactor = &mut *cx.redactor;
+    let asked = Asked {
+        direction,
+        flow,
+        process,
+    };
+    if let Some(kept) = cx.known.get(head.known, redactor) {
+        return (kept.again(at, &asked, redactor), head.anomalies);
+    }
+    let before = redactor.learning();
     let Head {
         line,
         headers,
         anomalies,
         bytes,
         unknown_fields,
+        known,
         ..
     } = head;
     let (method, known_method, target_bytes) = match line {
@@ -147,26 +161,14 @@ pub(super) fn request(
     let (host, port) = authority
         .map(|authority| split_authority(authority))
         .unwrap_or_default();
-    let caller = match (direction, flow.remote) {
-        (CallDirection::Inbound, Some(remote)) => redactor.witness(remote.ip()),
-        (CallDirection::Inbound, None) => 0,
-        (CallDirection::Outbound, _) => redactor.witness(process.exe.as_str()),
-    };
-    let witness = match (direction, flow.remote) {
-        (_, Some(remote)) if remote.ip().to_canonical().is_loopback() => None,
-        (CallDirection::Inbound, Some(remote)) => Some(redactor.witness(remote.ip())),
-        (CallDirection::Outbound, Some(_)) => Some(redactor.witness(FlowKey(flow))),
-        (_, None) => None,
-    };
-    let mut shown_host = redactor.host(&host, witness);
-    if let (Some(port), false) = (port, shown_host.is_empty()) {
-        shown_host = format_smolstr!("{shown_host}:{port}");
-    }
+    let shown_host = asked.host(&host, port, redactor);
+    let host_learns = redactor.learning() != before;
     let path = match &parsed.path {
-        Some(path) => redactor.path(path, caller),
+        Some(path) => asked.path(path, redactor),
         None if target_bytes.as_ref() == b"*" => "*".to_owned(),
         None => String::new(),
     };
+    let by_head = redactor.learning();
     let trace_id = fields
         .traceparent
         .as_ref()
@@ -214,11 +216,55 @@ pub(super) fn request(
             query: parsed.query,
             host,
             request_headers: headers,
+            request_head: known,
             claims,
             ..Raw::default()
         },
     };
+    // What may be shown of a token's issuer can change with the next call.
+    if redactor.learning() == by_head {
+        let path_learns = by_head != before;
+        let shows = Shows {
+            host: host_learns.then_some(port),
+            path: path_learns,
+        };
+        cx.known.keep(known, &told, shows);
+    }
     (told, anomalies)
+}
+
+/// Who asks, for what is shown once many have asked for it.
+pub(super) struct Asked<'a> {
+    direction: CallDirection,
+    flow: &'a FlowInfo,
+    process: &'a Process,
+}
+
+impl Asked<'_> {
+    /// What is shown of a host. `port`: if it is not a default one.
+    pub(super) fn host(&self, host: &str, port: Option<u16>, redactor: &mut Redactor) -> SmolStr {
+        let witness = match (self.direction, self.flow.remote) {
+            (_, Some(remote)) if remote.ip().to_canonical().is_loopback() => None,
+            (CallDirection::Inbound, Some(remote)) => Some(redactor.witness(remote.ip())),
+            (CallDirection::Outbound, Some(_)) => Some(redactor.witness(FlowKey(self.flow))),
+            (_, None) => None,
+        };
+        let shown = redactor.host(host, witness);
+        match (port, shown.is_empty()) {
+            (Some(port), false) => format_smolstr!("{shown}:{port}"),
+            _ => shown,
+        }
+    }
+
+    /// What is shown of a path.
+    pub(super) fn path(&self, path: &str, redactor: &mut Redactor) -> String {
+        let caller = match (self.direction, self.flow.remote) {
+            (CallDirection::Inbound, Some(remote)) => redactor.witness(remote.ip()),
+            (CallDirection::Inbound, None) => 0,
+            (CallDirection::Outbound, _) => redactor.witness(self.process.exe.as_str()),
+        };
+        redactor.path(path, caller)
+    }
 }
 
 struct FlowKey<'a>(&'a FlowInfo);

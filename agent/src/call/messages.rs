@@ -60,7 +60,8 @@ impl Messages {
                 request: call.request.clone(),
                 raw: Raw {
                     request_body: Bytes::new(),
-                    response_headers: Vec::new(),
+                    response_headers: Default::default(),
+                    response_head: 0,
                     response_body: Bytes::new(),
                     // What the messages say has not been.
                     request_decoded: false,
@@ -262,7 +263,7 @@ fn begin(
         open.end_request(piece.at, false, cx);
         let head = Head {
             line: StartLine::Response { status: 101 },
-            headers: Vec::new(),
+            headers: Default::default(),
             framing: Framing::None,
             anomalies: Vec::new(),
             bytes: 0,
@@ -271,6 +272,7 @@ fn begin(
             close: false,
             upgrade: false,
             expect_continue: false,
+            known: 0,
         };
         open.begin_answer(101, &head, piece.at, piece.at);
     }

@@ -509,10 +509,10 @@ fn told(read: &Hl7<'_>, at: KernelTime, cx: &mut Context<'_>) -> Told {
 fn head(anomalies: Vec<Anomaly>) -> Head {
     Head {
         line: StartLine::Response { status: 0 },
-        headers: vec![(
+        headers: Arc::new(vec![(
             Bytes::from_static(b"content-type"),
             Bytes::from_static(MEDIA_TYPE.as_bytes()),
-        )],
+        )]),
         framing: Framing::None,
         anomalies,
         bytes: 0,
@@ -521,5 +521,6 @@ fn head(anomalies: Vec<Anomaly>) -> Head {
         close: false,
         upgrade: false,
         expect_continue: false,
+        known: 0,
     }
 }

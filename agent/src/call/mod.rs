@@ -13,6 +13,7 @@ mod data;
 mod endpoint;
 mod facts;
 mod grpc;
+mod known;
 mod messages;
 mod mllp;
 mod open;
@@ -44,7 +45,7 @@ pub use self::target::Segments;
 pub use self::third_party::{Agreement, ThirdParty, Vendor};
 pub use self::tls::{BlindTls, CallTls, Certificate, Sight, Tls, TlsNames};
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
-pub use crate::decode::Anomaly;
+pub use crate::decode::{Anomaly, ByHead, Fields};
 
 /// Names one call on one side, for ever: derived from the boot, the flow and the position of the request's head
 /// (in HTTP/2, of its first frame: no two streams share it).
@@ -183,9 +184,11 @@ pub struct Raw {
     pub query: Bytes,
     /// Host header or authority of the target, lower case, without port.
     pub host: String,
-    /// Header fields in order, names in lower case.
-    pub request_headers: Vec<(Bytes, Bytes)>,
-    pub response_headers: Vec<(Bytes, Bytes)>,
+    pub request_headers: Fields,
+    pub response_headers: Fields,
+    /// Name the heads among those that came before, to the byte; 0: they did not.
+    pub request_head: u64,
+    pub response_head: u64,
     /// With their encodings undone while the call is handed on, where they could be.
     pub request_body: Bytes,
     pub response_body: Bytes,

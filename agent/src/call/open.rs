@@ -223,16 +223,18 @@ impl Open {
         self.switching = false;
         self.may_switch = false;
         self.call.response = None;
-        self.call.raw.response_headers = Vec::new();
+        self.call.raw.response_headers = Default::default();
+        self.call.raw.response_head = 0;
         self.response_body = Body::default();
     }
 
-    pub(super) fn set_response_headers(&mut self, headers: Vec<(Bytes, Bytes)>) {
+    pub(super) fn set_response_headers(&mut self, head: &Head) {
         if let Some(grpc) = &mut self.grpc {
-            grpc.answered(&headers);
+            grpc.answered(&head.headers);
         }
         if !self.reported {
-            self.call.raw.response_headers = headers;
+            self.call.raw.response_headers = head.headers.clone();
+            self.call.raw.response_head = head.known;
         }
     }
 

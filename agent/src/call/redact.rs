@@ -97,6 +97,10 @@ pub struct Redactor {
     words: HashMap<String, HashMap<String, Candidate>>,
     words_count: usize,
     hosts: HashMap<String, Candidate>,
+    /// How often something was asked that others' calls have a part in.
+    learning: u64,
+    /// How often it was told what may be shown.
+    told: u64,
     /// Candidates that were not remembered for want of room.
     pub(super) not_learnt: u64,
 }
@@ -113,12 +117,15 @@ impl Redactor {
             words: HashMap::new(),
             words_count: 0,
             hosts: HashMap::new(),
+            learning: 0,
+            told: 0,
             not_learnt: 0,
         }
     }
 
     /// Replaces the words (path segments, hosts) that policies and configuration name and that may thus be shown.
     pub fn set_literals(&mut self, literals: &[String]) {
+        self.told += 1;
         self.literals = literals
             .iter()
             .flat_map(|literal| literal.split('/'))
@@ -129,7 +136,19 @@ impl Redactor {
 
     /// Shows paths as they are (`redact.paths: raw`). Whoever sets this answers for the reason and the end.
     pub fn set_paths_raw(&mut self, paths_raw: bool) {
+        self.told += 1;
         self.paths_raw = paths_raw;
+    }
+
+    /// Changes whenever an answer was given that another call may change, or that changes others: as long as it does not,
+    /// the same question has the same answer, until [`Redactor::told`] changes.
+    pub(super) fn learning(&self) -> u64 {
+        self.learning
+    }
+
+    /// Changes whenever other words may be shown.
+    pub(super) fn told(&self) -> u64 {
+        self.told
     }
 
     /// Hash of a caller, for telling callers apart without remembering them.
@@ -174,6 +193,7 @@ impl Redactor {
         {
             return false;
         }
+        self.learning += 1;
         let earning = self.earning;
         if let Some(siblings) = self.words.get_mut(before) {
             let crowded = siblings.len() > earning.siblings_max;
@@ -228,6 +248,7 @@ impl Redactor {
         if !domain.is_some_and(|last| last.iter().all(u8::is_ascii_alphabetic)) {
             return is_vocabulary(host);
         }
+        self.learning += 1;
         let needed = self.earning.host_witnesses_min;
         let Some(witness) = witness else {
             return self

@@ -13,10 +13,12 @@ mod sniff;
 mod tls;
 mod websocket;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 pub use self::hl7v2::{Hl7, Separators};
-pub use self::http1::{Decoder, GapEffect};
+pub use self::http1::{ByHead, Decoder, GapEffect, KnownHeads};
 pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
 pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent};
 pub use self::proxy::Prefix;
@@ -51,7 +53,7 @@ impl Default for Limits {
 }
 
 /// Which half of the conversation a direction carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     Requests,
     Responses,
@@ -65,7 +67,7 @@ impl Role {
 }
 
 /// What a response answers: it decides whether a body follows (RFC 9112 §6.3). Ignored by request decoders.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AnswerTo {
     #[default]
     Ordinary,
@@ -104,12 +106,15 @@ pub enum Framing {
     Unknown,
 }
 
+/// Header fields in order, names in lower case. Shared by heads that are the same.
+pub type Fields = Arc<Vec<(Bytes, Bytes)>>;
+
 /// A message's head. Deliberately without `Debug`: it is captured bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Head {
     pub line: StartLine,
-    /// In order, names in lower case; values without surrounding white space.
-    pub headers: Vec<(Bytes, Bytes)>,
+    /// Values without surrounding white space.
+    pub headers: Fields,
     pub framing: Framing,
     pub anomalies: Vec<Anomaly>,
     /// Bytes of the head, from its first line to the empty line; in HTTP/2 of its frames.
@@ -124,6 +129,8 @@ pub struct Head {
     pub upgrade: bool,
     /// `Expect: 100-continue`: the body may never come.
     pub expect_continue: bool,
+    /// HTTP/1: names a head that came before, to the byte; 0: it did not.
+    pub known: u64,
 }
 
 /// What a decoder says.

@@ -4,40 +4,66 @@
 use bytes::Bytes;
 
 use super::phi::Scanner;
-use crate::call::{ApiCall, Content, Part, Phase, Protocol};
+use crate::call::{ApiCall, ByHead, Content, Data, Part, Phase, Protocol};
 
-pub(super) fn look(scanner: &mut Scanner, phase: Phase, call: &mut ApiCall) {
+/// What was found in heads that come again.
+pub(super) type KnownData = ByHead<Box<[Data]>>;
+
+pub(super) fn look(scanner: &mut Scanner, known: &mut KnownData, phase: Phase, call: &mut ApiCall) {
     if phase == Phase::Head {
         return;
     }
     if !call.raw.looked_at {
         call.raw.looked_at = true;
-        request(scanner, call);
+        request(scanner, known, call);
     }
     if phase == Phase::Complete {
-        response(scanner, call);
-    }
-    let found = scanner.take();
-    if call.data.is_empty() {
-        call.data = found;
-    } else {
-        call.data.extend(found);
+        response(scanner, known, call);
     }
 }
 
-fn request(scanner: &mut Scanner, call: &mut ApiCall) {
-    let raw = &call.raw;
+fn found(call: &mut ApiCall, found: Vec<Data>) {
+    match call.data.is_empty() {
+        true => call.data = found,
+        false => call.data.extend(found),
+    }
+}
+
+/// Adds what is in a head to the call; it is looked for in heads that did not come before.
+fn in_head(
+    scanner: &mut Scanner,
+    known: &mut KnownData,
+    call: &mut ApiCall,
+    head: u64,
+    look: impl FnOnce(&mut Scanner, &ApiCall),
+) {
+    if let Some(known) = known.get(head) {
+        call.data.extend_from_slice(known);
+        return;
+    }
+    look(scanner, call);
+    let data = scanner.take();
+    known.put(head, data.as_slice().into());
+    found(call, data);
+}
+
+fn request(scanner: &mut Scanner, known: &mut KnownData, call: &mut ApiCall) {
     // A message has these from the call that opened the connection, which has told of them.
     if call.protocol != Protocol::WebSocket {
-        let path = raw.path.as_deref().unwrap_or_default();
-        scanner.path(path);
-        if !raw.query.is_empty() {
-            scanner.query(path, &raw.query);
-        }
-        if !raw.request_headers.is_empty() {
-            scanner.headers(Part::RequestHeaders, pairs(&raw.request_headers));
-        }
+        let head = call.raw.request_head;
+        in_head(scanner, known, call, head, |scanner, call| {
+            let raw = &call.raw;
+            let path = raw.path.as_deref().unwrap_or_default();
+            scanner.path(path);
+            if !raw.query.is_empty() {
+                scanner.query(path, &raw.query);
+            }
+            if !raw.request_headers.is_empty() {
+                scanner.headers(Part::RequestHeaders, pairs(&raw.request_headers));
+            }
+        });
     }
+    let raw = &call.raw;
     let anomaly = self::body(
         scanner,
         Part::RequestBody,
@@ -46,17 +72,25 @@ fn request(scanner: &mut Scanner, call: &mut ApiCall) {
         raw.request_decoded,
         call.request.body.truncated,
     );
+    found(call, scanner.take());
     note(call, anomaly);
 }
 
-fn response(scanner: &mut Scanner, call: &mut ApiCall) {
+fn response(scanner: &mut Scanner, known: &mut KnownData, call: &mut ApiCall) {
+    if call.response.is_none() {
+        return;
+    }
+    let head = call.raw.response_head;
+    in_head(scanner, known, call, head, |scanner, call| {
+        let headers = &call.raw.response_headers;
+        if !headers.is_empty() {
+            scanner.headers(Part::ResponseHeaders, pairs(headers));
+        }
+    });
     let Some(response) = &call.response else {
         return;
     };
     let raw = &call.raw;
-    if !raw.response_headers.is_empty() {
-        scanner.headers(Part::ResponseHeaders, pairs(&raw.response_headers));
-    }
     let anomaly = self::body(
         scanner,
         Part::ResponseBody,
@@ -65,6 +99,7 @@ fn response(scanner: &mut Scanner, call: &mut ApiCall) {
         raw.response_decoded,
         response.body.truncated,
     );
+    found(call, scanner.take());
     note(call, anomaly);
 }
 

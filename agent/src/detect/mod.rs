@@ -64,6 +64,7 @@ pub const KINDS: &[&str] = &[
 #[derive(Default)]
 pub struct Detectors {
     data: Option<phi::Scanner>,
+    known: data::KnownData,
 }
 
 impl Detectors {
@@ -74,6 +75,7 @@ impl Detectors {
                 true => Some(phi::Scanner::new(settings, key, literals)?),
                 false => None,
             },
+            known: data::KnownData::default(),
         })
     }
 
@@ -81,13 +83,14 @@ impl Detectors {
     pub fn set_literals(&mut self, literals: &[String]) {
         if let Some(scanner) = &mut self.data {
             scanner.set_literals(literals);
+            self.known.clear();
         }
     }
 
     /// Looks for personal data, once in the request and once in the response, as soon as each is whole.
     pub fn look(&mut self, phase: Phase, call: &mut ApiCall) {
         if let Some(scanner) = &mut self.data {
-            data::look(scanner, phase, call);
+            data::look(scanner, &mut self.known, phase, call);
         }
     }
 

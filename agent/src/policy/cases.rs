@@ -199,7 +199,7 @@ fn read_call(fields: &Fields<'_>, call: &mut ApiCall, findings: &mut Vec<Finding
     call.ambiguous = fields
         .bool("ambiguous")
         .unwrap_or_else(|| !path.is_empty() && path != "*" && !is_plain(path));
-    call.raw.request_headers = headers(fields, "headers");
+    call.raw.request_headers = headers(fields, "headers").into();
     body(fields, "body", &mut call.request.body, &mut call.raw.request_body);
     read_flow(fields, call);
     if let Some(process) = fields.mapping("process") {
@@ -208,7 +208,7 @@ fn read_call(fields: &Fields<'_>, call: &mut ApiCall, findings: &mut Vec<Finding
     }
     let status = fields.mapping("response").map(|response| {
         let status = response.number("status", 100..=999).unwrap_or(200);
-        call.raw.response_headers = headers(&response, "headers");
+        call.raw.response_headers = headers(&response, "headers").into();
         if let Some(answer) = &mut call.response {
             body(&response, "body", &mut answer.body, &mut call.raw.response_body);
         }

@@ -248,8 +248,8 @@ fn call_of(stored: &StoredCall) -> (ApiCall, Vec<Finding>) {
     call.request.head_at = KernelTime(stored.at_ns);
     call.request.body.bytes_total = stored.request_bytes;
     call.request.body.media_type = stored.request_media.as_str().into();
-    call.raw.request_headers.clear();
-    call.raw.response_headers.clear();
+    call.raw.request_headers = Default::default();
+    call.raw.response_headers = Default::default();
     call.raw.request_body.clear();
     call.raw.response_body.clear();
     if let Some(response) = &mut call.response {

@@ -66,7 +66,7 @@ fn unknown_peer(mut call: ApiCall) -> ApiCall {
 
 fn header(mut call: ApiCall, name: &str, value: &str) -> ApiCall {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    call.raw.request_headers.push((bytes(name), bytes(value)));
+    Arc::make_mut(&mut call.raw.request_headers).push((bytes(name), bytes(value)));
     call
 }
 

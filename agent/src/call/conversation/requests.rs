@@ -2,7 +2,7 @@
 
 use super::{Context, Conversation, Side, is_loss};
 use crate::call::open::{Answer, Open, Place};
-use crate::call::{CallDirection, Phase, UnreadWhy, facts, semantics};
+use crate::call::{CallDirection, Phase, UnreadWhy, facts};
 use crate::capture::{Direction, KernelTime};
 use crate::decode::{Anomaly, AnswerTo, Broken, Event, GapEffect, Head, Role};
 use crate::flow::{Piece, What};
@@ -59,7 +59,9 @@ impl Conversation {
                         lane.message_position = piece.position + (length - input.len()) as u64;
                         lane.message_at = piece.at;
                     }
-                    let Some(event) = decoder.next(&mut input, AnswerTo::Ordinary, &cx.limits.decode) else {
+                    let Some(event) =
+                        decoder.next(&mut input, AnswerTo::Ordinary, &cx.limits.decode, cx.heads)
+                    else {
                         break;
                     };
                     self.request_event(event, Some(&piece), piece.at, cx);
@@ -132,8 +134,9 @@ impl Conversation {
             Direction::Sent => CallDirection::Outbound,
         };
         let may_switch = head.upgrade;
-        let (told, anomalies) =
-            facts::request(head, piece.at, direction, &self.flow, &piece.process, cx.redactor);
+        let known = head.known;
+        let told = facts::request(head, piece.at, direction, &self.flow, &piece.process, cx);
+        let (told, anomalies) = told;
         let position = self.lane_mut(piece.direction).message_position;
         let place = Place::of(position, told.request.head_bytes);
         let mut open = Box::new(Open::new(
@@ -147,7 +150,7 @@ impl Conversation {
         open.call.stopped = self.decision_on(position);
         *cx.calls_open += 1;
         cx.stats.calls += 1;
-        semantics::tell(Phase::Head, &mut open.call, cx.redactor);
+        cx.known.tell_operation(known, &mut open.call, cx.redactor);
         (cx.out)(Phase::Head, &mut open.call);
         self.open.push_back(open);
     }

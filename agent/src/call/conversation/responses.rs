@@ -122,7 +122,7 @@ impl Conversation {
                     let answer_to = awaited
                         .map(|index| self.open[index].answer_to)
                         .unwrap_or_default();
-                    let Some(event) = decoder.next(&mut input, answer_to, &cx.limits.decode) else {
+                    let Some(event) = decoder.next(&mut input, answer_to, &cx.limits.decode, cx.heads) else {
                         break;
                     };
                     self.response_event(event, Some(&piece), piece.at, Ended::Closed, cx);
@@ -223,7 +223,7 @@ impl Conversation {
             101 => upgrade(&head.headers),
             _ => Upgrade::Unknown,
         };
-        open.set_response_headers(head.headers);
+        open.set_response_headers(&head);
         let (declined, paused) = (
             !open.request_done,
             self.paused && open.may_switch && !open.switching,

@@ -12,7 +12,7 @@ use super::{Context, Conversation};
 use crate::call::open::{Open, Place};
 use crate::call::{CallDirection, CallState, Phase, facts, semantics};
 use crate::capture::{Decision, Direction, Hook, KernelTime, Stopped};
-use crate::decode::{AnswerTo, Decoder, Event, Framing, Head, Limits, Role, StartLine};
+use crate::decode::{AnswerTo, Decoder, Event, Framing, Head, KnownHeads, Limits, Role, StartLine};
 use crate::flow::{Piece, What};
 
 /// How long the bytes of what was stopped on its way out may take to come by themselves.
@@ -84,7 +84,7 @@ fn tell(stopped: Stopped, proxied_client: Option<SocketAddr>, cx: &mut Context<'
         direction,
         &stopped.flow,
         &piece.process,
-        cx.redactor,
+        cx,
     );
     let place = Place::of(stopped.position, told.request.head_bytes);
     let mut open = Open::new(told, anomalies, direction, &piece, place, false, cx);
@@ -110,7 +110,7 @@ fn lost() -> Head {
             registered: None,
             target: Bytes::new(),
         },
-        headers: Vec::new(),
+        headers: Default::default(),
         framing: Framing::None,
         anomalies: Vec::new(),
         bytes: 0,
@@ -119,6 +119,7 @@ fn lost() -> Head {
         close: true,
         upgrade: false,
         expect_continue: false,
+        known: 0,
     }
 }
 
@@ -126,9 +127,11 @@ fn lost() -> Head {
 fn head_of(mut bytes: Bytes, limits: &Limits) -> Option<Head> {
     const REST: &[u8] = b"\r\n\r\n";
     let mut decoder = Decoder::new(Role::Requests, true);
+    // It comes once.
+    let mut heads = KnownHeads::default();
     decoder.chunk(true);
     loop {
-        let event = decoder.next(&mut bytes, AnswerTo::Ordinary, limits);
+        let event = decoder.next(&mut bytes, AnswerTo::Ordinary, limits, &mut heads);
         match event {
             Some(Event::Head(head)) => return Some(head),
             Some(_) => {}
@@ -136,7 +139,7 @@ fn head_of(mut bytes: Bytes, limits: &Limits) -> Option<Head> {
         }
     }
     let mut rest = Bytes::from_static(REST);
-    while let Some(event) = decoder.next(&mut rest, AnswerTo::Ordinary, limits) {
+    while let Some(event) = decoder.next(&mut rest, AnswerTo::Ordinary, limits, &mut heads) {
         if let Event::Head(head) = event {
             return Some(head);
         }

@@ -186,7 +186,7 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
         return;
     }
     let worth_it = match &call.operation {
-        Some(operation) => operation.api == Api::Fhir,
+        Some(operation) => operation.api == Api::Fhir && (phase != Phase::Complete || adds_something(call)),
         None => is_near(call) || (phase > Phase::Head && has_resource(call)),
     };
     if !worth_it {
@@ -220,6 +220,22 @@ fn is_near(call: &ApiCall) -> bool {
         || contains(path.as_bytes(), "fhir")
         || call.raw.request_headers.iter().any(|(name, value)| {
             matches!(name.as_ref(), b"accept" | b"content-type") && contains(value, "fhir")
+        })
+}
+
+/// There is something in an answer, or in a request's body, that the head has not said.
+fn adds_something(call: &ApiCall) -> bool {
+    let raw = &call.raw;
+    let Some(response) = &call.response else {
+        return false;
+    };
+    // 202: how far a bulk export has come.
+    !raw.request_body.is_empty()
+        || response.status == 202
+        || Body::looks_like(&raw.response_body)
+        || raw.response_headers.iter().any(|(name, value)| {
+            name.as_ref() == b"x-progress"
+                || (name.as_ref() == b"content-type" && (is_fhir(value) || contains(value, "ndjson")))
         })
 }
 

@@ -87,10 +87,7 @@ impl Given {
         if name == "content-type" {
             self.call.request.body.media_type = crate::call::redact::media_type(Some(&value));
         }
-        self.call
-            .raw
-            .request_headers
-            .push((Bytes::from_static(name.as_bytes()), value));
+        Arc::make_mut(&mut self.call.raw.request_headers).push((Bytes::from_static(name.as_bytes()), value));
         self
     }
 
@@ -107,7 +104,7 @@ impl Given {
             first_byte_at: KernelTime(2),
             last_byte_at: KernelTime(2),
         });
-        self.call.raw.response_headers.push((
+        Arc::make_mut(&mut self.call.raw.response_headers).push((
             Bytes::from_static(b"content-type"),
             Bytes::copy_from_slice(content_type.as_bytes()),
         ));

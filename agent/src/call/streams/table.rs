@@ -159,8 +159,7 @@ impl Table {
         if head.unknown_fields > 0 {
             cx.stats.streams_unknown += 1;
         }
-        let (told, anomalies) =
-            facts::request(head, piece.at, direction, &self.flow, &piece.process, cx.redactor);
+        let (told, anomalies) = facts::request(head, piece.at, direction, &self.flow, &piece.process, cx);
         let place = Place {
             position,
             head_end: end,
@@ -264,7 +263,7 @@ impl Table {
                     .retain(|anomaly| *anomaly != Anomaly::UnknownFields);
                 open.gap = false;
                 open.begin_answer(status, &head, at, at);
-                open.set_response_headers(head.headers);
+                open.set_response_headers(&head);
             }
             Told::Of { event, .. } => {
                 open.answered_at(at);
@@ -483,7 +482,7 @@ impl Open {
         if self.reported {
             return;
         }
-        let headers = &mut self.call.raw.response_headers;
+        let headers = Arc::make_mut(&mut self.call.raw.response_headers);
         let room = headers_max.saturating_sub(headers.len());
         headers.extend(fields.into_iter().take(room));
     }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::*;
-use crate::decode::{AnswerTo, Event, Limits, Role, StartLine};
+use crate::decode::{AnswerTo, Event, KnownHeads, Limits, Role, StartLine};
 
 const DIFFERENCES: &str = include_str!("../../../../tests/corpus/llhttp-differences.txt");
 
@@ -241,6 +241,7 @@ fn flush(text: &mut String, body: &mut Vec<u8>) {
 fn actual(case: &Case, refuse: bool, piece_bytes: usize) -> String {
     let limits = Limits::default();
     let mut decoder = Decoder::new(case.role, true);
+    let mut heads = KnownHeads::default();
     let answer_to = if case.skip_body {
         AnswerTo::Head
     } else {
@@ -262,7 +263,7 @@ fn actual(case: &Case, refuse: bool, piece_bytes: usize) -> String {
         }
         let mut input = Bytes::copy_from_slice(piece);
         decoder.chunk(true);
-        while let Some(event) = decoder.next(&mut input, answer_to, &limits) {
+        while let Some(event) = decoder.next(&mut input, answer_to, &limits, &mut heads) {
             match event {
                 Event::Head(head) => {
                     let odd = head

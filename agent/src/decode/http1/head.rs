@@ -2,6 +2,8 @@
 //!
 //! RFC 9112 §2 to §6; which framing follows from the fields is decided here, in one place.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::decode::scan::{is_tchar, registered_method};
@@ -68,7 +70,7 @@ pub(super) fn parse(head: &[u8], role: Role, answer_to: AnswerTo, limits: &Limit
     };
     let mut head = Head {
         line,
-        headers,
+        headers: Arc::new(headers),
         framing: Framing::None,
         anomalies,
         bytes: u32::try_from(head.len()).unwrap_or(u32::MAX),
@@ -77,6 +79,7 @@ pub(super) fn parse(head: &[u8], role: Role, answer_to: AnswerTo, limits: &Limit
         close: false,
         upgrade: false,
         expect_continue: false,
+        known: 0,
     };
     fields_that_matter(&mut head, answer_to);
     head
@@ -270,7 +273,7 @@ fn fields_that_matter(head: &mut Head, answer_to: AnswerTo) {
     let mut upgrade_option = false;
     let mut upgrade_field = false;
     let anomalies = &mut head.anomalies;
-    for (name, value) in &head.headers {
+    for (name, value) in head.headers.iter() {
         match name.as_ref() {
             b"content-length" => {
                 for member in members(value).chain(value.is_empty().then_some(&[][..])) {

@@ -8,9 +8,11 @@
 
 mod chunked;
 mod head;
+mod known;
 
 use bytes::{Buf, Bytes};
 
+pub use self::known::{ByHead, KnownHeads};
 use super::scan::head_end;
 use super::sniff::{Sniffed, begins_message, skip_empty_lines, sniff};
 use super::{Anomaly, AnswerTo, Broken, Event, Framing, Head, Limits, Role};
@@ -155,14 +157,20 @@ impl Decoder {
 
     /// Takes the next event out of `input`. `None`: all of it was used, and more is needed. Call it until then,
     /// also when `input` is empty.
-    pub fn next(&mut self, input: &mut Bytes, answer_to: AnswerTo, limits: &Limits) -> Option<Event> {
+    pub fn next(
+        &mut self,
+        input: &mut Bytes,
+        answer_to: AnswerTo,
+        limits: &Limits,
+        heads: &mut KnownHeads,
+    ) -> Option<Event> {
         loop {
             let fresh_turn = !input.is_empty() && std::mem::take(&mut self.fresh_turn);
             match self.state {
                 State::Ending => return Some(self.finish(Event::End)),
                 State::Breaking => return Some(self.break_off(Broken::Invalid)),
                 _ if input.is_empty() => return None,
-                State::Start => return self.start(input, answer_to, limits),
+                State::Start => return self.start(input, answer_to, limits, heads),
                 State::Length { .. } | State::ChunkData { .. } | State::Unknown
                     if fresh_turn
                         && (self.declined || self.state == State::Unknown)
@@ -303,7 +311,13 @@ impl Decoder {
         event
     }
 
-    fn start(&mut self, input: &mut Bytes, answer_to: AnswerTo, limits: &Limits) -> Option<Event> {
+    fn start(
+        &mut self,
+        input: &mut Bytes,
+        answer_to: AnswerTo,
+        limits: &Limits,
+        heads: &mut KnownHeads,
+    ) -> Option<Event> {
         if self.buffer.is_empty() {
             let skip = input.len() - skip_empty_lines(input).len();
             input.advance(skip);
@@ -316,7 +330,8 @@ impl Decoder {
                         && end <= limits.head_bytes_max
                     {
                         let head = input.split_to(end);
-                        return Some(self.head(&head, answer_to, limits, false));
+                        let head = heads.decode(&head, self.role, answer_to, limits);
+                        return Some(self.begin(head));
                     }
                 }
                 Some(false) => return self.garbage(input),
@@ -348,7 +363,7 @@ impl Decoder {
                 let mut buffer = std::mem::take(&mut self.buffer);
                 buffer.truncate(end);
                 self.scanned = 0;
-                Some(self.head(&buffer, answer_to, limits, false))
+                Some(self.begin(head::parse(&buffer, self.role, answer_to, limits)))
             }
             Err(from) => {
                 self.scanned = from;
@@ -358,7 +373,10 @@ impl Decoder {
                 }
                 let buffer = std::mem::take(&mut self.buffer);
                 self.scanned = 0;
-                Some(self.head(&buffer, answer_to, limits, true))
+                let mut head = head::parse(&buffer, self.role, answer_to, limits);
+                head.anomalies.push(Anomaly::HeadTooLong);
+                head.framing = Framing::Unknown;
+                Some(self.begin(head))
             }
         }
     }
@@ -384,17 +402,15 @@ impl Decoder {
         Some(Event::Skipped(skipped))
     }
 
-    fn head(&mut self, bytes: &[u8], answer_to: AnswerTo, limits: &Limits, cut: bool) -> Event {
-        let mut head: Head = head::parse(bytes, self.role, answer_to, limits);
-        if cut {
-            head.anomalies.push(Anomaly::HeadTooLong);
-            head.framing = Framing::Unknown;
-        }
+    fn begin(&mut self, mut head: Head) -> Event {
+        // What stands before a head makes another one of it.
         if std::mem::take(&mut self.close_seen) {
             head.anomalies.push(Anomaly::DataAfterClose);
+            head.known = 0;
         }
         if std::mem::take(&mut self.garbage_seen) {
             head.anomalies.push(Anomaly::Garbage);
+            head.known = 0;
         }
         self.noted_bare_line_feed = head.anomalies.contains(&Anomaly::BareLineFeed);
         self.noted_extension = false;

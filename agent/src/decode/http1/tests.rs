@@ -6,18 +6,19 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::{Limits, StartLine};
+use crate::decode::{KnownHeads, Limits, StartLine};
 
 /// What a decoder says to a stream in pieces, as text; neighbouring body pieces are joined.
 fn decode(role: Role, answer_to: AnswerTo, pieces: &[&[u8]], limits: &Limits) -> String {
     let mut decoder = Decoder::new(role, true);
+    let mut heads = KnownHeads::default();
     let mut text = String::new();
     let mut body = Vec::new();
     let mut skipped = 0;
     for piece in pieces {
         let mut input = Bytes::copy_from_slice(piece);
         decoder.chunk(true);
-        while let Some(event) = decoder.next(&mut input, answer_to, limits) {
+        while let Some(event) = decoder.next(&mut input, answer_to, limits, &mut heads) {
             describe(event, &mut text, &mut body, &mut skipped);
         }
     }
@@ -261,10 +262,11 @@ fn a_gap_in_a_body_of_known_length_is_only_that() {
     let mut text = String::new();
     let (mut body, mut skipped) = (Vec::new(), 0);
     let mut decoder = Decoder::new(Role::Requests, true);
+    let mut heads = KnownHeads::default();
     let mut feed = |decoder: &mut Decoder, bytes: &[u8], text: &mut String| {
         let mut input = Bytes::copy_from_slice(bytes);
         decoder.chunk(true);
-        while let Some(event) = decoder.next(&mut input, AnswerTo::Ordinary, &limits) {
+        while let Some(event) = decoder.next(&mut input, AnswerTo::Ordinary, &limits, &mut heads) {
             describe(event, text, &mut body, &mut skipped);
         }
     };
@@ -311,6 +313,7 @@ fn a_gap_over_chunk_sizes_costs_the_bytes_and_not_the_call() {
         let mut text = String::new();
         let (mut body, mut skipped) = (Vec::new(), 0);
         let mut decoder = Decoder::new(Role::Responses, true);
+        let mut heads = KnownHeads::default();
         for (index, piece) in [head].iter().chain(rest).enumerate() {
             if index == 1 {
                 let effect = decoder.gap(Some(100), &mut |event| {
@@ -320,7 +323,7 @@ fn a_gap_over_chunk_sizes_costs_the_bytes_and_not_the_call() {
             }
             let mut input = Bytes::copy_from_slice(piece.as_bytes());
             decoder.chunk(true);
-            while let Some(event) = decoder.next(&mut input, AnswerTo::Ordinary, &limits) {
+            while let Some(event) = decoder.next(&mut input, AnswerTo::Ordinary, &limits, &mut heads) {
                 describe(event, &mut text, &mut body, &mut skipped);
             }
         }
@@ -354,7 +357,12 @@ fn bodies_that_look_like_requests_are_bodies() {
     let mut input = Bytes::copy_from_slice(inner.as_bytes());
     decoder.chunk(false);
     assert!(matches!(
-        decoder.next(&mut input, AnswerTo::Ordinary, &Limits::default()),
+        decoder.next(
+            &mut input,
+            AnswerTo::Ordinary,
+            &Limits::default(),
+            &mut KnownHeads::default()
+        ),
         Some(Event::Skipped(_))
     ));
 }

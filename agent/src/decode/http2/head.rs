@@ -3,6 +3,8 @@
 //! What the RFC calls malformed is named as an anomaly and read all the same: a receiver that goes on with it may see
 //! something else than one that does not.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::super::scan::{is_tchar, registered_method};
@@ -178,7 +180,7 @@ impl Gathered {
         };
         Head {
             line,
-            headers: self.headers,
+            headers: Arc::new(self.headers),
             framing,
             anomalies: self.anomalies,
             bytes,
@@ -187,6 +189,7 @@ impl Gathered {
             close: false,
             upgrade: false,
             expect_continue,
+            known: 0,
         }
     }
 
