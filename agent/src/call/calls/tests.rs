@@ -15,6 +15,7 @@ use crate::flow::{self, Flows};
 
 mod http2;
 mod mllp;
+mod repeated;
 mod stopped;
 mod tls;
 mod websocket;
