@@ -440,6 +440,8 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
         return;
     };
     let mut operation = Operation::new(tcp.cookie, tcp.cookie, if what.sent { SENT } else { 0 }, budget);
+    // SAFETY: as above.
+    operation.ungated = unsafe { ((*flow).framed != 0 || (*flow).started == 0) as u8 };
     let mut bytes = what.bytes;
     match what.shape {
         shape::BUFFER => operation.buffer(what.address, bytes),
@@ -630,7 +632,7 @@ fn mapped(fd: u32) {
     if unsafe { LIBRARIES.get(&key) }.is_some() {
         return;
     }
-    emit::<Mapped, NAME_BYTES>(kind::MAPPED, 0, |record| {
+    emit::<Mapped, NAME_BYTES>(kind::MAPPED, false, 0, |record| {
         record.body = Mapped {
             inode: key.inode,
             device: key.device,

@@ -258,7 +258,7 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
         Some(net) => read(net, OFFSETS.net_inum()).unwrap_or(0),
         None => 0,
     };
-    if emit::<FlowOpen, 0>(kind::FLOW_OPEN, 0, |record| {
+    if emit::<FlowOpen, 0>(kind::FLOW_OPEN, false, 0, |record| {
         let open = &mut record.body;
         open.cookie = tcp.cookie;
         open.local = ends.local;
@@ -384,18 +384,24 @@ fn closed(ctx: &BtfTracePointContext) {
     let Some(cookie) = read::<u64>(sk, OFFSETS.sk_cookie()) else {
         return;
     };
+    // SAFETY: copied out at once.
+    let withhold = unsafe { WITHHELD.get(&cookie) }.copied();
+    let unread = has_unread(sk);
     if gate::was_on() {
         if old == state::LISTEN {
             owner::unlistens(cookie);
         } else {
             gate::packets::closed(cookie);
         }
+        // Nothing leaves by it any more. The agent takes back what it has withheld itself; this may be without one.
+        if !unread && withhold.is_some_and(|withhold| withhold.gate != 0) {
+            let _ = WITHHELD.remove(&cookie);
+        }
     }
     // SAFETY: copied out before anything else runs.
     let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {
         return;
     };
-    let unread = has_unread(sk);
     // Who still reads must not look like a new connection; the entry goes when it is the least recently used.
     if !unread {
         let _ = FLOWS.remove(&cookie);
@@ -403,8 +409,6 @@ fn closed(ctx: &BtfTracePointContext) {
     if flow.announced == 0 {
         return;
     }
-    // SAFETY: copied out at once.
-    let withhold = unsafe { WITHHELD.get(&cookie) }.copied();
     let (mut sent_end, received_end) = ends(sk).unwrap_or((0, 0));
     if matches!(
         old,
@@ -412,7 +416,7 @@ fn closed(ctx: &BtfTracePointContext) {
     ) {
         sent_end = sent_end.wrapping_sub(1);
     }
-    emit::<FlowClose, 0>(kind::FLOW_CLOSE, 0, |record| {
+    emit::<FlowClose, 0>(kind::FLOW_CLOSE, false, 0, |record| {
         record.body = FlowClose {
             cookie,
             bytes_acked: read(sk, OFFSETS.tp_bytes_acked()).unwrap_or(0),

@@ -366,8 +366,8 @@ impl<G: FlowGate> Judge<G> {
         outcome: Option<&Outcome>,
     ) {
         if verdict.policy != canary::NAME {
-            let event = self.told.call(&self.clock, call, findings, verdict, outcome);
-            self.events.push(event);
+            self.told.call(&self.clock, call, findings, verdict, outcome);
+            self.events.push_call(&mut self.told);
         } else if let Some(outcome) = outcome {
             *self.canary_told.entry(outcome.guarantee).or_default() += 1;
         }

@@ -23,17 +23,43 @@ pub use inventory::{endpoint, quantile};
 use values::{Hex, Number64, Time, time};
 pub use values::{id_text, time_text};
 
+/// Parts of a call that are the same in many, as JSON; empty: as the message has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written<'a> {
+    pub process: &'a [u8],
+    pub tls: &'a [u8],
+}
+
 /// Appends `event` as one line, with its line feed, to `out`.
 pub fn line(event: &v1::Event, out: &mut Vec<u8>) {
-    value(event, out);
+    line_with(event, Written::default(), out);
+}
+
+/// As [`line`], of a call of which some is written already.
+pub fn line_with(event: &v1::Event, written: Written<'_>, out: &mut Vec<u8>) {
+    object(&EventJson::of(event, written), out);
     out.push(b'\n');
 }
 
 /// Appends `event` as a JSON object, without a line feed, to `out`.
 pub fn value(event: &v1::Event, out: &mut Vec<u8>) {
+    object(&EventJson::of(event, Written::default()), out);
+}
+
+/// Appends a process as a JSON object, for [`Written`].
+pub fn process(process: &v1::Process, out: &mut Vec<u8>) {
+    object(&As(process), out);
+}
+
+/// Appends what is known of a call's TLS, likewise.
+pub fn tls(tls: &v1::Tls, out: &mut Vec<u8>) {
+    object(&TlsJson::of(tls), out);
+}
+
+fn object(shape: &impl Serialize, out: &mut Vec<u8>) {
     let start = out.len();
     // Every shape here has a form; if the writer ever thinks otherwise, half an object must not stay behind.
-    if writer::write(&EventJson::of(event), out).is_err() {
+    if writer::write(shape, out).is_err() {
         out.truncate(start);
         out.extend_from_slice(b"{}");
     }
@@ -68,6 +94,41 @@ struct As<'a, T>(&'a T);
 /// Messages, each likewise.
 struct Each<'a, T>(&'a [T]);
 
+/// A call, likewise, with what of it is written already.
+struct CallWith<'a>(&'a v1::Call, Written<'a>);
+
+impl Serialize for CallWith<'_> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        CallJson::of(self.0, self.1).serialize(serializer)
+    }
+}
+
+/// A part of a call.
+enum OrWritten<'a, T> {
+    Shape(Option<T>),
+    Written(&'a [u8]),
+}
+
+impl<'a, T> OrWritten<'a, T> {
+    fn of(written: &'a [u8], shape: Option<T>) -> Self {
+        match written.is_empty() {
+            true => OrWritten::Shape(shape),
+            false => OrWritten::Written(written),
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for OrWritten<'_, T> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            OrWritten::Shape(shape) => shape.serialize(serializer),
+            OrWritten::Written(written) => serializer.serialize_bytes(written),
+        }
+    }
+}
+
 trait Shaped {
     fn shape(&self) -> impl Serialize;
 }
@@ -82,12 +143,6 @@ impl<T: Shaped> Serialize for As<'_, T> {
 impl<T: Shaped> Serialize for Each<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(As))
-    }
-}
-
-impl Shaped for v1::Call {
-    fn shape(&self) -> impl Serialize {
-        CallJson::of(self)
     }
 }
 
@@ -133,7 +188,7 @@ struct EventJson<'a> {
     id: Hex<'a>,
     time: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    call: Option<As<'a, v1::Call>>,
+    call: Option<CallWith<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     flow_loss: Option<FlowLossJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,7 +202,7 @@ struct EventJson<'a> {
 }
 
 impl<'a> EventJson<'a> {
-    fn of(event: &'a v1::Event) -> Self {
+    fn of(event: &'a v1::Event, written: Written<'a>) -> Self {
         let mut json = EventJson {
             kind: kind_name(event),
             id: Hex(&event.id),
@@ -160,7 +215,7 @@ impl<'a> EventJson<'a> {
             inventory: None,
         };
         match &event.kind {
-            Some(v1::event::Kind::Call(call)) => json.call = Some(As(call)),
+            Some(v1::event::Kind::Call(call)) => json.call = Some(CallWith(call, written)),
             Some(v1::event::Kind::FlowLoss(loss)) => json.flow_loss = Some(FlowLossJson::of(loss)),
             Some(v1::event::Kind::FlowEnd(end)) => json.flow_end = Some(FlowEndJson::of(end)),
             Some(v1::event::Kind::AgentState(state)) => json.agent_state = Some(AgentStateJson::of(state)),
@@ -181,10 +236,10 @@ struct CallJson<'a> {
     state: Option<&'a str>,
     /// From the request's head to the last byte of the response.
     duration_ns: Option<u64>,
-    process: Option<As<'a, v1::Process>>,
+    process: OrWritten<'a, As<'a, v1::Process>>,
     local: Option<PeerJson<'a>>,
     remote: Option<PeerJson<'a>>,
-    tls: Option<TlsJson<'a>>,
+    tls: OrWritten<'a, TlsJson<'a>>,
     request: Option<As<'a, v1::Request>>,
     response: Option<As<'a, v1::Response>>,
     operation: Option<As<'a, v1::Operation>>,
@@ -199,16 +254,16 @@ struct CallJson<'a> {
 }
 
 impl<'a> CallJson<'a> {
-    fn of(call: &'a v1::Call) -> Self {
+    fn of(call: &'a v1::Call, written: Written<'a>) -> Self {
         CallJson {
             direction: direction_name(call.direction),
             protocol: text(&call.protocol),
             state: text(&call.state),
             duration_ns: duration_ns(call),
-            process: call.process.as_ref().map(As),
+            process: OrWritten::of(written.process, call.process.as_ref().map(As)),
             local: call.local.as_ref().and_then(PeerJson::of),
             remote: call.remote.as_ref().and_then(PeerJson::of),
-            tls: call.tls.as_ref().map(TlsJson::of),
+            tls: OrWritten::of(written.tls, call.tls.as_ref().map(TlsJson::of)),
             request: call.request.as_ref().map(As),
             response: call.response.as_ref().map(As),
             operation: call.operation.as_ref().map(As),

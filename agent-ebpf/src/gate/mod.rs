@@ -42,7 +42,7 @@ pub static GATE_WORKLOADS: HashMap<WorkloadKey, Workload> = HashMap::with_max_en
 #[map]
 pub static GATE_RATES: Array<Rate> = Array::with_max_entries(SLOTS * RULES, 0);
 #[map]
-pub static GATE_ACCOUNTS: LruHashMap<RateKey, u64> = LruHashMap::with_max_entries(64 * 1024, 0);
+pub static GATE_ACCOUNTS: LruHashMap<RateKey, u64> = LruHashMap::with_max_entries(32 * 1024, 0);
 
 #[map]
 /// Until when denials hold (ns, as the kernel's clock); beside it, what the agent notes for the one after it.

@@ -22,7 +22,7 @@ const BPF_NOEXIST: u64 = 1;
 const TCP_CLOSE: u8 = 7;
 
 /// Objects that are judged at once.
-const JUDGED_MAX: u32 = 16 * 1024;
+const JUDGED_MAX: u32 = 10 * 1024;
 
 /// By TLS object. Forgotten before its object, its stream is one whose beginning was not seen.
 #[map]
@@ -373,7 +373,7 @@ pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, how: u32) -> i32
         unsafe { *some = 1 };
     }
     let inbound = object.judged == judged::READS;
-    emit::<Stopped, 0>(kind::STOPPED, 0, |record| {
+    emit::<Stopped, 0>(kind::STOPPED, true, 0, |record| {
         let body = &mut record.body;
         body.cookie = cookie;
         body.object = call.object;

@@ -77,6 +77,8 @@ pub struct Calls {
     decoders_bytes: usize,
     lost_at: Option<KernelTime>,
     unread: Vec<Unread>,
+    /// Some connection was a WebSocket, or spoke MLLP, when it was looked at last.
+    beside_http: bool,
     /// Reused by ticks, which walk the table in pieces of their own choosing.
     scratch: VecDeque<FlowId>,
 }
@@ -98,6 +100,7 @@ impl Calls {
             decoders_bytes: 0,
             lost_at: None,
             unread: Vec::new(),
+            beside_http: false,
             scratch: VecDeque::new(),
             options,
         }
@@ -167,8 +170,12 @@ impl Calls {
                         }
                     }
                     Known::Streams(streams) => streams.piece(piece, &mut context),
-                    Known::Messages(messages) => messages.piece(piece, &mut context),
+                    Known::Messages(messages) => {
+                        self.beside_http = true;
+                        messages.piece(piece, &mut context);
+                    }
                     Known::Mllp(mllp) => {
+                        self.beside_http = true;
                         let flow = piece.flow.clone();
                         mllp.piece(piece, &mut context);
                         if mllp.is_left() {
@@ -226,6 +233,7 @@ impl Calls {
             Item::SocketEnd { carrier } => self.handshakes.forget(carrier),
             Item::Lost { at, .. } => self.lost_at = Some(at),
             Item::Tick { at } => {
+                self.beside_http = false;
                 for (id, known) in &mut self.conversations {
                     match known {
                         Known::Http(conversation) => {
@@ -237,8 +245,12 @@ impl Calls {
                             }
                         }
                         Known::Streams(streams) => streams.tick(at, &mut context),
-                        Known::Mllp(mllp) => mllp.tick(at, &mut context),
-                        Known::Messages(_) | Known::Other => {}
+                        Known::Mllp(mllp) => {
+                            self.beside_http = true;
+                            mllp.tick(at, &mut context);
+                        }
+                        Known::Messages(_) => self.beside_http = true,
+                        Known::Other => {}
                     }
                 }
                 for id in self.scratch.drain(..) {
@@ -292,6 +304,11 @@ impl Calls {
     /// TLS connections that nobody reads, and what their handshakes said, since the last time this was asked.
     pub fn take_blind(&mut self) -> Vec<BlindTls> {
         self.handshakes.take_blind()
+    }
+
+    /// There are connections that the gate in the kernel does not read, although they may have begun as HTTP/1.
+    pub fn has_beside_http(&self) -> bool {
+        self.beside_http
     }
 
     /// Captured body bytes that open calls hold.

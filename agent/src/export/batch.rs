@@ -10,6 +10,7 @@ use apiward_proto::{json, v1};
 use prost::Message;
 
 use super::Event;
+use super::wire::Told;
 
 /// Memory for a next batch that is kept: for what one look into the ring makes at most, when calls are ordinary. What a
 /// flood took is given back.
@@ -93,6 +94,19 @@ impl Batch {
         if self.with_lines {
             json::line(event, &mut self.lines);
         }
+        self.mark(event);
+    }
+
+    /// Writes the call down that was told last.
+    pub fn push_call(&mut self, told: &mut Told) {
+        told.encode(&mut self.protobuf);
+        if self.with_lines {
+            told.line(&mut self.lines);
+        }
+        self.mark(told.event());
+    }
+
+    fn mark(&mut self, event: &Event) {
         let verdict = match &event.kind {
             Some(v1::event::Kind::Call(call)) => call.verdict.as_ref().map(Judged::of),
             _ => None,

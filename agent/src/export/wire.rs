@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 use apiward_proto::v1;
 
+pub use self::told::Told;
 use super::clock::{self, Clock};
 use crate::call::{ApiCall, BodyFacts, CallDirection, Credentials, Data, Operation, ThirdParty};
 use crate::capture::{FlowId, FlowInfo, Process, TlsInfo};
@@ -28,39 +29,41 @@ pub fn call(
     judged: &Verdict,
     outcome: Option<&Outcome>,
 ) -> v1::Event {
-    let mut told = Told::default();
-    told.call(clock, call, findings, judged, outcome);
-    told.0
+    let mut told = v1::Event::default();
+    tell(&mut told, clock, call, findings, judged, outcome);
+    if let Some(v1::event::Kind::Call(told)) = &mut told.kind {
+        told.process = Some(process(&call.process));
+        told.tls = tls_of(call);
+    }
+    told
 }
 
-/// The call that was told last: the next one takes its memory.
-#[derive(Debug, Default)]
-pub struct Told(v1::Event);
-
-impl Told {
-    /// As [`call`].
-    pub fn call(
-        &mut self,
-        clock: &Clock,
-        call: &ApiCall,
-        findings: &[Finding],
-        judged: &Verdict,
-        outcome: Option<&Outcome>,
-    ) -> &v1::Event {
-        let event = &mut self.0;
-        event.id.clear();
-        event.id.extend_from_slice(&call.id.0.to_be_bytes());
-        event.time_ns = clock.unix_ns(call.request.head_at);
-        if !matches!(event.kind, Some(v1::event::Kind::Call(_))) {
-            event.kind = Some(v1::event::Kind::Call(v1::Call::default()));
-        }
-        if let Some(v1::event::Kind::Call(told)) = &mut event.kind {
-            tell_call(told, clock, call);
-            tell_each(&mut told.findings, findings, tell_finding);
-            tell_verdict(told.verdict.get_or_insert_default(), judged, outcome);
-        }
-        event
+/// All but its process and its TLS, in the memory of the call that was told last.
+fn tell(
+    event: &mut v1::Event,
+    clock: &Clock,
+    call: &ApiCall,
+    findings: &[Finding],
+    judged: &Verdict,
+    outcome: Option<&Outcome>,
+) {
+    event.id.clear();
+    event.id.extend_from_slice(&call.id.0.to_be_bytes());
+    event.time_ns = clock.unix_ns(call.request.head_at);
+    if !matches!(event.kind, Some(v1::event::Kind::Call(_))) {
+        event.kind = Some(v1::event::Kind::Call(v1::Call::default()));
     }
+    if let Some(v1::event::Kind::Call(told)) = &mut event.kind {
+        tell_call(told, clock, call);
+        tell_each(&mut told.findings, findings, tell_finding);
+        tell_verdict(told.verdict.get_or_insert_default(), judged, outcome);
+    }
+}
+
+fn tls_of(call: &ApiCall) -> Option<v1::Tls> {
+    let mut told = call.flow.tls.as_ref().map(tls)?;
+    told.handshake = call.tls.as_ref().map(tls::handshake);
+    Some(told)
 }
 
 fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
@@ -69,13 +72,8 @@ fn tell_call(told: &mut v1::Call, clock: &Clock, call: &ApiCall) {
         CallDirection::Outbound => v1::Direction::Outbound,
     } as i32;
     set(&mut told.protocol, call.protocol.as_str());
-    tell_process(told.process.get_or_insert_default(), &call.process);
     tell_peer(&mut told.local, call.flow.local);
     tell_peer(&mut told.remote, call.flow.remote);
-    told.tls = call.flow.tls.as_ref().map(tls);
-    if let (Some(told), Some(handshake)) = (&mut told.tls, &call.tls) {
-        told.handshake = Some(tls::handshake(handshake));
-    }
     let request = told.request.get_or_insert_default();
     set(&mut request.method, &call.request.method);
     set(&mut request.path, &call.request.path);
@@ -439,6 +437,7 @@ fn flow_id(flow: &FlowInfo) -> u64 {
 }
 
 mod tls;
+mod told;
 
 #[cfg(test)]
 mod tests;

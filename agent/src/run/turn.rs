@@ -3,9 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::DRAIN_RECORDS_MAX;
+use crate::kernel::ring::Rest;
 use crate::kernel::turns;
 use crate::policy::Mode;
 
+/// Pause between two looks at the ring while there is traffic and nothing to enforce.
+const PAUSE: Duration = Duration::from_micros(1_000);
+/// Pause between two looks for whom a stopped connection belongs to: it has just been made.
+const PAUSE_WAITING: Duration = Duration::from_micros(250);
+/// Longest sleep without traffic.
+const SLEEP: Duration = Duration::from_millis(500);
 /// A pause of a millisecond that lasts longer: others have the processors, and what comes in is not looked at meanwhile.
 const LATE: Duration = Duration::from_millis(20);
 /// Looks into the ring, one after the other, that did not come to its end: a twentieth of it, in small records.
@@ -44,8 +51,9 @@ impl Default for Turn {
 
 impl Turn {
     /// `records` were taken in one go, `late` after the thread began to wait for them.
-    pub fn take(&mut self, mode: Mode, records: usize, late: Duration) {
-        let share = self.next(mode, records, late, Instant::now());
+    /// `urgent`: denials wait for this thread.
+    pub fn take(&mut self, urgent: bool, records: usize, late: Duration) {
+        let share = self.next(urgent, records, late, Instant::now());
         if share != std::mem::replace(&mut self.share, share) {
             match share {
                 Share::Small => turns::with_time(true),
@@ -55,8 +63,8 @@ impl Turn {
         }
     }
 
-    fn next(&mut self, mode: Mode, records: usize, late: Duration, now: Instant) -> Share {
-        if mode == Mode::Enforce {
+    fn next(&mut self, urgent: bool, records: usize, late: Duration, now: Instant) -> Share {
+        if urgent {
             return Share::AtOnce;
         }
         self.full_drains = match records >= DRAIN_RECORDS_MAX {
@@ -73,6 +81,17 @@ impl Turn {
     }
 }
 
+/// How the thread waits for what comes next, and how long at most. `alone`: the gate needs nobody for what it stops;
+/// `waiting`: a stopped connection's owner is looked for.
+pub fn rest(mode: Mode, alone: bool, waiting: bool) -> (Rest, Duration) {
+    match mode {
+        _ if waiting => (Rest::None, PAUSE_WAITING),
+        Mode::Observe => (Rest::Pause(PAUSE), SLEEP),
+        Mode::Enforce if alone => (Rest::Nap(PAUSE), SLEEP),
+        Mode::Enforce => (Rest::None, SLEEP),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,19 +100,19 @@ mod tests {
     fn a_small_share_while_it_keeps_up() {
         let mut turn = Turn::default();
         let start = Instant::now();
-        let mut next = |mode, records, late_ms, after_ms| {
+        let mut next = |urgent, records, late_ms, after_ms| {
             let late = Duration::from_millis(late_ms);
-            turn.next(mode, records, late, start + Duration::from_millis(after_ms))
+            turn.next(urgent, records, late, start + Duration::from_millis(after_ms))
         };
-        assert_eq!(next(Mode::Observe, 10, 1, 0), Share::Small);
+        assert_eq!(next(false, 10, 1, 0), Share::Small);
         for _ in 1..FULL_DRAINS {
-            assert_eq!(next(Mode::Observe, DRAIN_RECORDS_MAX, 1, 10), Share::Small);
+            assert_eq!(next(false, DRAIN_RECORDS_MAX, 1, 10), Share::Small);
         }
-        assert_eq!(next(Mode::Observe, DRAIN_RECORDS_MAX, 1, 10), Share::Full);
-        assert_eq!(next(Mode::Observe, 10, 1, 500), Share::Full);
-        assert_eq!(next(Mode::Observe, 10, 1, 1_011), Share::Small);
-        assert_eq!(next(Mode::Observe, 0, 20, 2_000), Share::Full);
-        assert_eq!(next(Mode::Enforce, 0, 20, 2_001), Share::AtOnce);
-        assert_eq!(next(Mode::Observe, 0, 1, 4_000), Share::Small);
+        assert_eq!(next(false, DRAIN_RECORDS_MAX, 1, 10), Share::Full);
+        assert_eq!(next(false, 10, 1, 500), Share::Full);
+        assert_eq!(next(false, 10, 1, 1_011), Share::Small);
+        assert_eq!(next(false, 0, 20, 2_000), Share::Full);
+        assert_eq!(next(true, 0, 20, 2_001), Share::AtOnce);
+        assert_eq!(next(false, 0, 1, 4_000), Share::Small);
     }
 }

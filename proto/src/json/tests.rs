@@ -257,3 +257,28 @@ fn times_are_the_calendar_s() {
         assert_eq!(time_text(ns), format!("{timestamp:.9}"));
     }
 }
+
+#[test]
+fn parts_that_are_written_already_are_as_they_would_be() {
+    let whole = call_event();
+    let mut expected = Vec::new();
+    line(&whole, &mut expected);
+    let mut bare = whole.clone();
+    let Some(v1::event::Kind::Call(call)) = &mut bare.kind else {
+        panic!("it is a call");
+    };
+    let (process, tls) = (call.process.take().unwrap(), call.tls.take().unwrap());
+    let (mut process_json, mut tls_json) = (Vec::new(), Vec::new());
+    super::process(&process, &mut process_json);
+    super::tls(&tls, &mut tls_json);
+    let written = Written {
+        process: &process_json,
+        tls: &tls_json,
+    };
+    let mut out = Vec::new();
+    line_with(&bare, written, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        String::from_utf8(expected).unwrap()
+    );
+}

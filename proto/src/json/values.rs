@@ -14,11 +14,7 @@ const HEX_BYTES_MAX: usize = 32;
 
 impl Serialize for Hex<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0u8; 2 * HEX_BYTES_MAX];
-        serializer.serialize_bytes(hex_digits(
-            &self.0[..self.0.len().min(HEX_BYTES_MAX)],
-            &mut buffer,
-        ))
+        quoted_hex(&self.0[..self.0.len().min(HEX_BYTES_MAX)], serializer)
     }
 }
 
@@ -27,16 +23,22 @@ pub(super) struct Number64(pub u64);
 
 impl Serialize for Number64 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0u8; 2 * HEX_BYTES_MAX];
-        serializer.serialize_bytes(hex_digits(&self.0.to_be_bytes(), &mut buffer))
+        quoted_hex(&self.0.to_be_bytes(), serializer)
     }
+}
+
+fn quoted_hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut buffer = [b'"'; 2 * HEX_BYTES_MAX + 2];
+    let length = hex_digits(bytes, &mut buffer[1..]).len();
+    buffer[1 + length] = b'"';
+    serializer.serialize_bytes(&buffer[..length + 2])
 }
 
 fn hex<'b>(bytes: &[u8], buffer: &'b mut [u8; 2 * HEX_BYTES_MAX]) -> &'b str {
     std::str::from_utf8(hex_digits(bytes, buffer)).unwrap_or_default()
 }
 
-fn hex_digits<'b>(bytes: &[u8], buffer: &'b mut [u8; 2 * HEX_BYTES_MAX]) -> &'b [u8] {
+fn hex_digits<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> &'b [u8] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in buffer.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
@@ -61,8 +63,10 @@ pub(super) fn time(ns: u64) -> Option<Time> {
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0u8; TIME_BYTES];
-        rfc3339_digits(self.0, &mut buffer);
+        let mut buffer = [b'"'; TIME_BYTES + 2];
+        if let Some(digits) = buffer.get_mut(1..).and_then(|rest| rest.first_chunk_mut()) {
+            rfc3339_digits(self.0, digits);
+        }
         serializer.serialize_bytes(&buffer)
     }
 }

@@ -232,7 +232,7 @@ fn adds_something(call: &ApiCall) -> bool {
     // 202: how far a bulk export has come.
     !raw.request_body.is_empty()
         || response.status == 202
-        || Body::looks_like(&raw.response_body)
+        || Body::may_be(&raw.response_body)
         || raw.response_headers.iter().any(|(name, value)| {
             name.as_ref() == b"x-progress"
                 || (name.as_ref() == b"content-type" && (is_fhir(value) || contains(value, "ndjson")))

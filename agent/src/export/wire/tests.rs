@@ -263,3 +263,37 @@ fn an_unanswered_call_has_no_response() {
     assert_eq!(call_of(&event).response, None);
     assert_eq!(call_of(&event).state, "timed-out");
 }
+
+#[test]
+fn a_call_in_parts_is_the_whole_call() {
+    let clock = Clock::measure();
+    let first = sample();
+    let mut second = sample();
+    second.process = Arc::new(Process {
+        pid: 8,
+        ..(*first.process).clone()
+    });
+    let mut clear = sample();
+    Arc::make_mut(&mut clear.flow).tls = None;
+    clear.tls = None;
+    let mut expired = first.clone();
+    if let Some(tls) = &mut expired.tls {
+        tls.certificate_expired = !tls.certificate_expired;
+    }
+    let verdict = deny();
+    let mut told = Told::default();
+    for call in [&first, &second, &first, &clear, &expired, &first, &second] {
+        let whole = super::call(&clock, call, &[], &verdict, None);
+        told.call(&clock, call, &[], &verdict, None);
+        let mut bytes = Vec::new();
+        told.encode(&mut bytes);
+        assert_eq!(v1::Event::decode(&bytes[..]).unwrap(), whole);
+        let (mut line, mut expected) = (Vec::new(), Vec::new());
+        told.line(&mut line);
+        apiward_proto::json::line(&whole, &mut expected);
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            String::from_utf8(expected).unwrap()
+        );
+    }
+}

@@ -3,8 +3,10 @@
 //! It looks no deeper than a reference of a bundle's entry. What was captured in part gives what was seen.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use hashbrown::HashSet;
+use memchr::memmem::Finder;
 use smol_str::SmolStr;
 
 use super::add_patient;
@@ -68,6 +70,16 @@ pub(super) struct Body {
     namespace: bool,
 }
 
+/// What a resource, a manifest of a bulk export, and XML of FHIR have in them.
+static MARKS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
+    [
+        &b"\"resourceType\""[..],
+        b"\"transactionTime\"",
+        b"http://hl7.org/fhir",
+    ]
+    .map(Finder::new)
+});
+
 impl Body {
     pub(super) fn read(bytes: &[u8]) -> Body {
         let start = bytes.trim_ascii_start();
@@ -83,11 +95,15 @@ impl Body {
 
     /// Cheap: its first bytes have what a resource has there. Some put it last; those take other evidence.
     pub(super) fn looks_like(bytes: &[u8]) -> bool {
-        let front = &bytes[..bytes.len().min(FRONT_BYTES)];
-        let has = |word: &[u8]| memchr::memmem::find(front, word).is_some();
-        match front.trim_ascii_start().first() {
-            Some(b'{') => has(b"\"resourceType\"") || has(b"\"transactionTime\""),
-            Some(b'<') => has(b"http://hl7.org/fhir"),
+        Body::may_be(&bytes[..bytes.len().min(FRONT_BYTES)])
+    }
+
+    /// The same of all of it: nothing without one of these is a resource.
+    pub(super) fn may_be(bytes: &[u8]) -> bool {
+        let [kind, manifest, namespace] = &*MARKS;
+        match bytes.trim_ascii_start().first() {
+            Some(b'{') => kind.find(bytes).is_some() || manifest.find(bytes).is_some(),
+            Some(b'<') => namespace.find(bytes).is_some(),
             _ => false,
         }
     }
