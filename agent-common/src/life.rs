@@ -8,7 +8,9 @@ use crate::gate::{
     Bits, EdgeKey, Facts, Generation, Method, MethodKey, NODES_MAX, Node, PeerKey, RULES_MAX, Rate, RateKey,
     SLOTS, Workload, WorkloadKey,
 };
-use crate::limits::{CLASSES_MAX, EXEMPT_PEERS_MAX, FLOWS_MAX, LISTENERS_MAX, WITHHELD_MAX};
+use crate::limits::{
+    CLASSES_MAX, EXEMPT_PEERS_MAX, FLOWS_MAX, GATED_MAX, LISTENERS_MAX, RATE_KEYS_MAX, WITHHELD_MAX,
+};
 use crate::owner::{Identity, Owner, Port};
 
 /// Words of the lease: until when denials hold; how many heads had been denied when an agent last looked.
@@ -55,6 +57,8 @@ pub const SHAPE: u32 = {
         CLASSES_MAX as usize,
         EXEMPT_PEERS_MAX as usize,
         FLOWS_MAX as usize,
+        GATED_MAX as usize,
+        RATE_KEYS_MAX as usize,
         LISTENERS_MAX as usize,
         WITHHELD_MAX as usize,
     ];

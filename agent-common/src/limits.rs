@@ -39,6 +39,11 @@ pub const TLS_CALLS_BESIDE_MAX: u32 = 8 * 1024;
 pub const TLS_SITES_MAX: u32 = 8 * 1024;
 /// Threads in the middle of a `sendmmsg` or `recvmmsg` at one moment.
 pub const MULTIPLES_MAX: u32 = 1024;
+/// Directions of connections that the gate follows at a time; one that is forgotten is the agent's again. Half a kilobyte
+/// each: 10,000 connections that rules are about.
+pub const GATED_MAX: u32 = 20 * 1024;
+/// What the gate's rates count by, of all rules; a key that is forgotten begins anew.
+pub const RATE_KEYS_MAX: u32 = 32 * 1024;
 /// Flows whose egress is withheld at one moment.
 pub const WITHHELD_MAX: u32 = 8 * 1024;
 /// Cgroups, network namespaces and executables that a scope or an exemption can name.

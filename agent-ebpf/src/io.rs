@@ -632,7 +632,7 @@ fn mapped(fd: u32) {
     if unsafe { LIBRARIES.get(&key) }.is_some() {
         return;
     }
-    emit::<Mapped, NAME_BYTES>(kind::MAPPED, false, 0, |record| {
+    emit::<Mapped, NAME_BYTES>(kind::MAPPED, true, 0, |record| {
         record.body = Mapped {
             inode: key.inode,
             device: key.device,

@@ -8,7 +8,7 @@ use apiward_common::gate::{
     SLOTS, Tables, Workload, WorkloadKey,
 };
 use apiward_common::life::{LEASE_UNTIL, LEASE_WORDS};
-use apiward_common::limits::CLASSES_MAX;
+use apiward_common::limits::{CLASSES_MAX, RATE_KEYS_MAX};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
@@ -42,7 +42,7 @@ pub static GATE_WORKLOADS: HashMap<WorkloadKey, Workload> = HashMap::with_max_en
 #[map]
 pub static GATE_RATES: Array<Rate> = Array::with_max_entries(SLOTS * RULES, 0);
 #[map]
-pub static GATE_ACCOUNTS: LruHashMap<RateKey, u64> = LruHashMap::with_max_entries(32 * 1024, 0);
+pub static GATE_ACCOUNTS: LruHashMap<RateKey, u64> = LruHashMap::with_max_entries(RATE_KEYS_MAX, 0);
 
 #[map]
 /// Until when denials hold (ns, as the kernel's clock); beside it, what the agent notes for the one after it.

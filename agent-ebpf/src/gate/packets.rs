@@ -9,7 +9,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use apiward_common::flow::{Tuple, Withhold};
 use apiward_common::gate::segments::{GateFlow, Mark, PLANS_MAX, Plan, on_segment, scanned};
 use apiward_common::gate::{Facts, Stream, direction, flag, state, strict};
-use apiward_common::limits::WITHHELD_MAX;
+use apiward_common::limits::{GATED_MAX, WITHHELD_MAX};
 use apiward_common::record::{hook, role, stopped};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock};
 use aya_ebpf::macros::map;
@@ -25,9 +25,6 @@ use crate::packet::{self, Segment};
 use crate::sock::{field, tuple};
 use crate::withhold::{DROP, PASS};
 
-/// Directions of connections that are followed at a time; one that is forgotten is the agent's again. Half a kilobyte
-/// each: 10,000 connections that rules are about.
-const GATED_MAX: u32 = 20 * 1024;
 /// Handshakes whose first bytes came before the connection.
 const HANDSHAKES_MAX: u32 = 4 * 1024;
 const TCP_LISTEN: u8 = 10;
