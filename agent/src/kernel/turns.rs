@@ -3,7 +3,7 @@
 //! While it only observes, nobody waits for the agent: its records lie in a ring, its events in queues. So it never goes
 //! at once: it does not interrupt whoever runs when it wakes, and whoever wakes meanwhile interrupts it. A watched server's
 //! slowest answers are else those that waited for the agent's turn to end. As long as there is much room left in ring and
-//! queues, it takes what nobody else wants, and hardly more; before there is little, the share that every thread gets.
+//! queues, it takes a small share only; before there is little, the share that every thread gets.
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 /// Slices are the shorter, the sooner a thread that wakes is let in (EEVDF); the kernel's own is some 3 ms. The most that
 /// it takes is 100 ms. Before Linux 6.12 it is not looked at.
 const SLICE_LONG_NS: u64 = 20_000_000;
+/// Niceness of a thread with time: a tenth of an ordinary thread's share.
+const WITH_TIME: i32 = 10;
 const NICENESS_MAX: i32 = 19;
 
 /// From now on this thread, and every one that it starts, lets others go first.
@@ -18,13 +20,13 @@ pub fn give_way() {
     set(libc::SCHED_BATCH, SLICE_LONG_NS, own_niceness());
 }
 
-/// As [`give_way`], and behind all ordinary threads for whoever has time, until it has not: each of them that wakes goes
-/// at once.
+/// As [`give_way`], with a small share for whoever has time, until it has not.
 pub fn with_time(has_time: bool) {
-    match has_time && may_return() {
-        true => set(libc::SCHED_IDLE, 0, own_niceness()),
-        false => give_way(),
-    }
+    let niceness = match has_time && may_return() {
+        true => (own_niceness() + WITH_TIME).min(NICENESS_MAX),
+        false => own_niceness(),
+    };
+    set(libc::SCHED_BATCH, SLICE_LONG_NS, niceness);
 }
 
 /// From now on this thread goes when it wakes, as threads do: a denial is worth what it comes early.
@@ -38,16 +40,15 @@ fn own_niceness() -> i32 {
     *NICENESS.get_or_init(niceness)
 }
 
-/// A thread that has put itself behind may take it back (CAP_SYS_NICE): else it must never do it.
+/// A thread that has made itself nicer may take it back (CAP_SYS_NICE): else it must never do it.
 fn may_return() -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
         let own = own_niceness();
         let tried = std::thread::spawn(move || {
-            set(libc::SCHED_IDLE, 0, own);
             set(libc::SCHED_BATCH, SLICE_LONG_NS, (own + 1).min(NICENESS_MAX));
             set(libc::SCHED_BATCH, SLICE_LONG_NS, own);
-            niceness() == own && policy() == libc::SCHED_BATCH
+            niceness() == own
         });
         tried.join().unwrap_or(false)
     })
@@ -57,12 +58,6 @@ fn may_return() -> bool {
 fn niceness() -> i32 {
     // SAFETY: plain numbers.
     unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
-}
-
-/// The current thread's.
-fn policy() -> i32 {
-    // SAFETY: only asks.
-    unsafe { libc::sched_getscheduler(0) }
 }
 
 fn set(policy: i32, slice_ns: u64, niceness: i32) {
@@ -82,16 +77,25 @@ fn set(policy: i32, slice_ns: u64, niceness: i32) {
 mod tests {
     use super::*;
 
+    fn policy() -> i32 {
+        // SAFETY: only asks.
+        unsafe { libc::sched_getscheduler(0) }
+    }
+
     #[test]
-    fn whoever_has_time_goes_last_and_takes_it_back() {
+    fn whoever_has_time_is_nicer_and_takes_it_back() {
         std::thread::spawn(|| {
             let own = niceness();
             with_time(true);
-            let last = match may_return() {
-                true => libc::SCHED_IDLE,
-                false => libc::SCHED_BATCH,
-            };
-            assert_eq!(policy(), last);
+            let nicer = niceness();
+            assert_eq!(
+                nicer,
+                if may_return() {
+                    (own + WITH_TIME).min(NICENESS_MAX)
+                } else {
+                    own
+                }
+            );
             with_time(false);
             assert_eq!((niceness(), policy()), (own, libc::SCHED_BATCH));
             with_time(true);
