@@ -13,12 +13,15 @@ mod hl7v2;
 mod json;
 mod multipart;
 mod protobuf;
+mod schema;
 mod sniff;
+mod typed;
 mod x12;
 mod xml;
 
 use std::borrow::Cow;
 
+pub use self::schema::{FieldKind, FieldType, Meaning, MessageFields, MessageType, Method, Schema};
 use crate::decode::Anomaly;
 
 /// What looking at one body may cost.
@@ -126,6 +129,8 @@ pub struct Content<'a> {
     pub content_type: &'a [u8],
     /// `Content-Encoding`; empty: none.
     pub content_encoding: &'a [u8],
+    /// What its messages are, where it is protobuf and the configuration has their types.
+    pub message: Option<MessageType<'a>>,
     /// Its end was not captured: an encoding that breaks off is no oddity.
     pub truncated: bool,
 }
@@ -146,6 +151,7 @@ pub struct Visited {
 pub(crate) struct Visit<'s, S> {
     sink: &'s mut S,
     limits: ContentLimits,
+    message: Option<MessageType<'s>>,
     depth: usize,
     values: u64,
     /// Parts within parts.
@@ -167,6 +173,7 @@ impl<'a> Content<'a> {
         let mut visit = Visit {
             sink,
             limits: *limits,
+            message: self.message,
             depth: 0,
             values: limits.values_max,
             nesting: 0,
@@ -193,6 +200,7 @@ impl Format {
         let mut visit = Visit {
             sink,
             limits: *limits,
+            message: None,
             depth: 0,
             values: limits.values_max,
             nesting: 0,

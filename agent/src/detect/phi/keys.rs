@@ -264,7 +264,7 @@ const TECHNICAL: &[&str] = &[
 ];
 /// Words that may stand behind a name.
 const TAILS: &[&str] = &[
-    "number", "no", "num", "nr", "value", "text", "str", "id", "code", "field", "input", "raw",
+    "number", "numbers", "no", "num", "nr", "value", "text", "str", "id", "code", "field", "input", "raw",
 ];
 
 impl Names {

@@ -17,8 +17,8 @@ use super::keys::{ClassId, Key, Keys, Names, Owner, Says};
 use super::settings::{OWN_CLASSES_MAX, PhiSettings};
 use super::text::{Around, Found, Own, Text};
 use crate::call::{
-    Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Segments, Sink,
-    ValueType, Visited,
+    Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Schema, Segments,
+    Sink, ValueType, Visited,
 };
 
 mod place;
@@ -39,6 +39,7 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Finds personal data. Has no `Debug`: it remembers keys that peers chose.
 pub struct Scanner {
     limits: ContentLimits,
+    schema: Option<Arc<Schema>>,
     walk: Walk,
 }
 
@@ -98,7 +99,10 @@ struct Held {
 struct Walk {
     keys: Keys,
     text: Arc<Text>,
+    /// Words of paths that may be shown besides the shipped ones.
     literals: HashSet<String>,
+    /// Keys that may: these words, and the names of the schema's fields.
+    shown: HashSet<String>,
     hits: Hits,
     part: Part,
     frames: Vec<Frame>,
@@ -155,10 +159,12 @@ impl Scanner {
         }
         Ok(Scanner {
             limits: ContentLimits::default(),
+            schema: None,
             walk: Walk {
                 keys: Keys::new(Arc::new(Names::new(&own_keys))),
                 text: Arc::new(Text::new(patterns)?),
                 literals: literals.iter().cloned().collect(),
+                shown: literals.iter().cloned().collect(),
                 hits: Hits::new(KeyedHash::new(key), classes),
                 part: Part::RequestBody,
                 frames: Vec::new(),
@@ -176,6 +182,24 @@ impl Scanner {
     /// Replaces the keys that may be shown besides shipped words.
     pub fn set_literals(&mut self, literals: &[String]) {
         self.walk.literals = literals.iter().cloned().collect();
+        self.show();
+    }
+
+    /// What messages of protobuf are. The names of their fields are the configuration's, and may be shown.
+    pub fn set_schema(&mut self, schema: Arc<Schema>) {
+        self.schema = Some(schema);
+        self.show();
+    }
+
+    /// What messages of protobuf are, if it is known.
+    pub fn schema(&self) -> Option<Arc<Schema>> {
+        self.schema.clone()
+    }
+
+    fn show(&mut self) {
+        let names = self.schema.iter().flat_map(|schema| schema.names());
+        let names = names.map(str::to_owned);
+        self.walk.shown = self.walk.literals.iter().cloned().chain(names).collect();
         self.walk.keys.forget();
     }
 
@@ -238,7 +262,7 @@ impl Sink for Walk {
         let parent = self.frames.last();
         let named = !name.is_empty();
         let key = match (named, parent) {
-            (true, _) => self.keys.get(name, &self.literals),
+            (true, _) => self.keys.get(name, &self.shown),
             (false, Some(parent)) => parent.key,
             (false, None) => Key::default(),
         };
@@ -341,7 +365,7 @@ impl Sink for Walk {
             name.is_empty() || (element && name == b"value" && self.frames[top].resource != Resource::None);
         let (key, holder) = match own {
             true => (self.frames[top].key, self.holder(top)),
-            false => (self.keys.get(name, &self.literals), Some(top)),
+            false => (self.keys.get(name, &self.shown), Some(top)),
         };
         let name = if own { b"".as_slice() } else { name };
         self.place(key, name, holder, kind, value);

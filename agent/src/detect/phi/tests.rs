@@ -18,6 +18,7 @@ pub(super) fn scan(scanner: &mut Scanner, body: &[u8], content_type: &str) -> Ve
         bytes: body,
         content_type: content_type.as_bytes(),
         content_encoding: b"",
+        message: None,
         truncated: false,
     };
     scanner.body(Part::RequestBody, &content);

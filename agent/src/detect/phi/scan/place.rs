@@ -236,7 +236,7 @@ impl Walk {
             place.push('/');
             if shown {
                 place.push_str(segment);
-                before = self.keys.get(segment.as_bytes(), &self.literals);
+                before = self.keys.get(segment.as_bytes(), &self.shown);
                 above = segment.as_bytes();
                 continue;
             }
@@ -296,7 +296,7 @@ impl Walk {
         if is_quiet(name) {
             return;
         }
-        let key = self.keys.get(name, &self.literals);
+        let key = self.keys.get(name, &self.shown);
         let token = |walk: &mut Walk, class: Class, value: &[u8]| {
             walk.hit(
                 class as ClassId,
