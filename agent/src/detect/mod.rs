@@ -85,6 +85,7 @@ impl Detectors {
     pub fn set_schema(&mut self, schema: Arc<Schema>) {
         if let Some(scanner) = &mut self.data {
             scanner.set_schema(schema);
+            self.known.clear();
         }
     }
 

@@ -37,7 +37,7 @@ impl Seen {
                     }
                     StartLine::Response { status } => format!("head {status}").into_bytes(),
                 };
-                for (name, value) in &head.headers {
+                for (name, value) in head.headers.iter() {
                     text.extend([b" ", &name[..], b"=", &value[..]].concat());
                 }
                 text.extend(format!(" {} {:?}", head.unknown_fields, head.anomalies).into_bytes());

@@ -96,7 +96,7 @@ fn heads(
                     position,
                     line: (method.to_vec(), target.to_vec()),
                     whole: head.unknown_fields == 0,
-                    fields: head.headers,
+                    fields: head.headers.to_vec(),
                 },
             );
         }

@@ -85,7 +85,7 @@ impl Walk {
 
     /// `value` is one of FHIR's names: shown, and the same everywhere.
     fn value_key(&mut self) -> Key {
-        self.keys.get(b"value", &self.literals)
+        self.keys.get(b"value", &self.shown)
     }
 
     fn coding(&mut self, at: usize, system: Slot, code: Slot) {
@@ -117,7 +117,7 @@ impl Walk {
             && clinical
             && let Some(class) = fhir::code_system(&system, resource)
         {
-            let key = self.keys.get(b"code", &self.literals);
+            let key = self.keys.get(b"code", &self.shown);
             // Why something is done is a problem, whatever is done.
             let class = match around == Element::Reason || inner == Element::Reason {
                 true => Class::Diagnosis,
@@ -156,7 +156,7 @@ impl Walk {
         };
         if owner == Owner::Patient && !id.is_empty() && !id.starts_with(b"#") {
             let id = id.strip_prefix(b"urn:uuid:").unwrap_or(id);
-            let key = self.keys.get(b"reference", &self.literals);
+            let key = self.keys.get(b"reference", &self.shown);
             self.hit(
                 Class::PatientId as ClassId,
                 owner,
@@ -170,7 +170,7 @@ impl Walk {
         let fits = (Class::Name.detector().fits)(&display)
             && (owner == Owner::Patient || looks_like_person(&display));
         if fits {
-            let key = self.keys.get(b"display", &self.literals);
+            let key = self.keys.get(b"display", &self.shown);
             self.hit(
                 Class::Name as ClassId,
                 owner,
