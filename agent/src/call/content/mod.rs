@@ -9,6 +9,7 @@ mod charset;
 mod csv;
 mod encoding;
 mod form;
+mod graphql;
 mod hl7v2;
 mod json;
 mod multipart;
@@ -67,6 +68,8 @@ pub enum Format {
     Hl7v2,
     X12,
     Protobuf,
+    /// A document alone; one within JSON is a string of that.
+    GraphQl,
     Text,
     /// None of these: not visited.
     Binary,
@@ -224,6 +227,7 @@ impl<S: Sink> Visit<'_, S> {
             Format::Csv => csv::visit(&utf8, self),
             Format::Hl7v2 => hl7v2::visit(&utf8, self),
             Format::X12 => x12::visit(&utf8, self),
+            Format::GraphQl => graphql::visit(&utf8, self),
             Format::Text => self.value(b"", ValueType::Text, &utf8),
             Format::Multipart if self.nesting < NESTING_MAX => {
                 self.nesting += 1;

@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use super::class::{Class, DETECTORS, Group};
 use super::fhir::{self, Element, Resource};
 use super::hits::{Hit, Hits, Told};
-use super::keys::{ClassId, Key, Keys, Names, Owner, Says};
+use super::keys::{ClassId, Key, Keys, Names, Owner, Role, Says};
 use super::settings::{OWN_CLASSES_MAX, PhiSettings};
 use super::text::{Around, Found, Own, Text};
 use crate::call::{
@@ -21,6 +21,8 @@ use crate::call::{
     Sink, ValueType, Visited,
 };
 
+mod embedded;
+mod pairs;
 mod place;
 mod segment;
 mod settle;
@@ -65,6 +67,10 @@ struct Frame {
     code: Slot,
     reference: Slot,
     display: Slot,
+    /// The name that a value beside it has, that value, and what it was told to be by itself.
+    label: Slot,
+    labelled: Slot,
+    labelled_class: Option<ClassId>,
     /// The class of a DICOM attribute, for what is below it.
     tag: Option<(Class, Owner)>,
     /// An identifier's type.
@@ -112,6 +118,11 @@ struct Walk {
     arena: Vec<u8>,
     held: Vec<Held>,
     segment: Segment,
+    /// Of contents within values: how deep this is in them, and bytes that may still be looked into.
+    embedded_levels: u8,
+    embedded_left: usize,
+    /// What was told last.
+    told: Option<ClassId>,
     ordinal: u32,
     /// Resources by the ordinal of their object, where the type came late.
     late: Vec<(u32, Resource, Owner)>,
@@ -172,6 +183,9 @@ impl Scanner {
                 arena: Vec::new(),
                 held: Vec::new(),
                 segment: Segment::default(),
+                embedded_levels: 0,
+                embedded_left: 0,
+                told: None,
                 ordinal: 0,
                 late: Vec::new(),
                 late_known: Vec::new(),
@@ -314,6 +328,9 @@ impl Sink for Walk {
             code: Slot::default(),
             reference: Slot::default(),
             display: Slot::default(),
+            label: Slot::default(),
+            labelled: Slot::default(),
+            labelled_class: None,
             tag,
             typed: None,
         });
@@ -367,8 +384,24 @@ impl Sink for Walk {
             true => (self.frames[top].key, self.holder(top)),
             false => (self.keys.get(name, &self.shown), Some(top)),
         };
+        if kind == ValueType::Text && self.embedded(key, if own { b"" } else { name }, value) {
+            return;
+        }
+        // `{"ssn": {"value": "…"}}`: it has the object's name.
+        if key.role == Role::Value && !own && self.stands_for(top) {
+            let (key, holder) = (
+                self.frames[top].key,
+                top.checked_sub(1).and_then(|above| self.holder(above)),
+            );
+            self.place(key, b"", holder.or(Some(top)), kind, value);
+            return;
+        }
         let name = if own { b"".as_slice() } else { name };
+        self.told = None;
         self.place(key, name, holder, kind, value);
+        if matches!(key.role, Role::Label | Role::Value) && !own {
+            self.pair(top, key, kind, value);
+        }
     }
 
     fn segment(&mut self, format: Format, id: &[u8]) {
@@ -388,6 +421,7 @@ impl Walk {
         self.arena.clear();
         self.held.clear();
         self.segment = Segment::default();
+        self.embedded_left = embedded::EMBEDDED_BYTES_MAX;
         self.ordinal = 0;
         self.late.clear();
     }
@@ -438,6 +472,7 @@ impl Walk {
         key: Key,
         value: &[u8],
     ) {
+        self.told = Some(class);
         let Some(group) = group_of(class, owner) else {
             return;
         };

@@ -1,5 +1,6 @@
 //! Every detector against its own examples.
 
+mod formats;
 mod labelled;
 
 use std::path::Path;
