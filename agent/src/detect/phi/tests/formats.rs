@@ -185,6 +185,17 @@ fn numbers_of_logs_are_no_telephones() {
 }
 
 #[test]
+fn names_have_particles() {
+    for text in [
+        "Patient: Bastiaan van Waas was seen",
+        "Patient Ada de la Cruz, 40 years",
+    ] {
+        assert_eq!(told(text, "text/plain"), ["phi name $"], "{text}");
+    }
+    assert!(told("the patient was van de", "text/plain").is_empty());
+}
+
+#[test]
 fn segments_of_claims_and_orders() {
     let isa = "ISA*00*          *00*          *ZZ*S              *ZZ*R              *240101*1253*^*00501*000000905*0*P*:~";
     let claim = "CLP*1234567*1*200*80**12*9988*11~NM1*QC*1*OKAFOR*MARTA****MI*XW1234567~SVC*HC:99213*100*80~DTM*472*20240102~HI*ABK:E119*BBR:0DTJ4ZZ~HI*BE:80:::1*BG:09~";
