@@ -448,6 +448,7 @@ fn data(name: &str, content_type: &str, body: &[u8]) {
         bytes: body,
         content_type: content_type.as_bytes(),
         content_encoding: b"",
+        message: None,
         truncated: false,
     };
     let times = BYTES / body.len();

@@ -11,6 +11,8 @@ mod content;
 mod gate;
 #[path = "../../tests/fuzz/targets/http1.rs"]
 mod http1;
+#[path = "../../tests/fuzz/targets/http2.rs"]
+mod http2;
 #[path = "../../tests/fuzz/targets/mllp.rs"]
 mod mllp;
 #[path = "../../tests/fuzz/targets/policy.rs"]
@@ -270,6 +272,84 @@ fn http1_survives() {
         b"0\r\n\r\n",
     ];
     check("http1", http1::run, &seeds, words, 1);
+}
+
+/// Header blocks of the corpus's encoders.
+fn blocks() -> Vec<Vec<u8>> {
+    let mut blocks = Vec::new();
+    for encoder in ["go-hpack", "nghttp2", "node-http2-hpack"] {
+        for text in files(&folder("corpus/hpack").join(encoder)) {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            for wire in text.split("\"wire\":").skip(1).take(6) {
+                let digits = wire
+                    .trim_start()
+                    .trim_start_matches('"')
+                    .split('"')
+                    .next()
+                    .unwrap_or_default();
+                let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+                blocks.push((0..digits.len() / 2).map_while(|at| byte(at * 2)).collect());
+            }
+        }
+    }
+    assert!(blocks.len() > 40, "the corpus is not whole");
+    blocks
+}
+
+#[test]
+fn http2_survives() {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = payload.len() as u32;
+        [
+            &length.to_be_bytes()[1..],
+            &[kind, flags, 0, 0, 0, stream],
+            payload,
+        ]
+        .concat()
+    };
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut seeds = Vec::new();
+    for (at, blocks) in blocks().chunks(3).enumerate() {
+        let mut frames = vec![frame(4, 0, 0, &[0, 3, 0, 0, 0, 100, 0, 5, 0, 0, 0x80, 0])];
+        for (stream, block) in [1, 3, 5].into_iter().zip(blocks) {
+            let half = block.len() / 2;
+            frames.extend([
+                frame(1, 0, stream, &block[..half]),
+                frame(9, 4, stream, &block[half..]),
+                frame(8, 0, 0, &[0, 0, 1, 0]),
+                frame(0, 8, stream, &[&[3][..], b"some data", &[0; 3]].concat()),
+                frame(1, 5, stream, &[0x40, 1, b'a', 1, b'b']),
+            ]);
+        }
+        frames.extend([
+            frame(3, 0, 5, &[0; 4]),
+            frame(7, 0, 0, &[0; 8]),
+            frame(6, 0, 0, &[0; 8]),
+        ]);
+        let how = [at as u8, at as u8 * 5, at as u8];
+        seeds.push([&how[..], preface, &frames.concat()].concat());
+        // Answers begin without a preface.
+        let answer = [
+            frame(1, 4, 1, &[0x88]),
+            frame(5, 4, 1, &[0, 0, 0, 2, 0x82, 0x84, 0x86]),
+        ]
+        .concat();
+        seeds.push([&[at as u8 | 1, 4, 9], &frames.concat()[..], &answer].concat());
+    }
+    let words: &[&[u8]] = &[
+        preface,
+        b"\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0",
+        b"\0\0\x01\x01\x05\0\0\0\x07\x82",
+        b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0",
+        b"\0\0\0\x09\x04\0\0\0\x01",
+        b"\0\0\x02\0\x09\0\0\0\x01\xff\0",
+        b"\0\0\0\0\0\0",
+        b"\x3f\xe1\xff\x03",
+        b"\xff\xff\xff\xff\x0f",
+        b"\xbe",
+        b"\x40\x01a\x01b",
+    ];
+    check("http2", http2::run, &seeds, words, 2);
 }
 
 /// Messages of HL7 with the marks that end them, and acknowledgements.

@@ -20,9 +20,11 @@ pub const STORIES: &[Story] = &[
         hl7_messages_and_their_acknowledgements,
     ),
     ("fhir_in_its_own_words", fhir_in_its_own_words),
+    ("entries_of_compressed_answers", entries_of_compressed_answers),
     ("patients_are_not_sent_out", patients_are_not_sent_out),
 ];
 
+const FHIR_GZIP: &str = include_str!("assets/fhir_gzip.py");
 const MLLP: &str = include_str!("assets/mllp.py");
 
 fn receiver(world: &World, tls: Option<&Identity>) -> Result<Server> {
@@ -244,6 +246,65 @@ fn fhir_in_its_own_words() -> Result {
     subjects.dedup();
     ensure!(subjects.len() == 1 && subjects[0].contains("h:"), "{subjects:?}");
     drop((nginx, app));
+    agent.end()?;
+    Ok(())
+}
+
+/// How many patients an answer holds is told however it is written, and that they are patients.
+fn entries_of_compressed_answers() -> Result {
+    let world = World::new()?;
+    let mut agent = Agent::start(&world, |_| {})?;
+    let port = free_port()?;
+    let script = world.write("fhir_gzip.py", FHIR_GZIP)?;
+    let mut server = Start::new(&world, Place::Inside, program("python3")?)
+        .name("fhir")
+        .arg("-I")
+        .arg(script)
+        .arg(port.to_string())
+        .spawn()?;
+    server.wait_until("the server accepts", || {
+        Ok(accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    let counts = [0, 1, 200];
+    let ids = trace_ids(counts.len());
+    let pieces: Vec<Value> = ids
+        .iter()
+        .zip(counts)
+        .enumerate()
+        .map(|(index, (id, count))| {
+            let last = index + 1 == counts.len();
+            let lines = if last { "Connection: close\r\n" } else { "" };
+            let target = format!("/fhir/Patient?_count={count}");
+            piece(head(
+                "GET",
+                &target,
+                id,
+                &format!("Accept-Encoding: gzip\r\n{lines}"),
+            ))
+        })
+        .collect();
+    send(&world, port, None, &pieces, &[])?;
+    let calls = agent.events.wait_calls(2 * counts.len(), &ids)?;
+    for (id, count) in ids.iter().zip(counts) {
+        for view in sides(&calls, id)? {
+            let told = |class: &str| {
+                view["data"].as_array().into_iter().flatten().any(|data| {
+                    data["class"] == class && data["count"] == count && data["part"] == "response.body"
+                })
+            };
+            ensure!(
+                view["operation"]["name"] == "search" && view["operation"]["entries"] == count,
+                "{count} entries: {view:#}"
+            );
+            ensure!(
+                count == 0 || (told("name") && told("birth-date")),
+                "{count} entries: {view:#}"
+            );
+            ensure!(!view.to_string().contains("Okonkwo"), "{view:#}");
+        }
+    }
+    agent.check_no_losses()?;
+    drop(server);
     agent.end()?;
     Ok(())
 }

@@ -331,6 +331,12 @@ fn what_cannot_be_configured_is_told() -> Result {
         ("an unknown key", json!({ "modes": "observe" }), 2, "[AW1002]"),
         ("a bad value", json!({ "mode": "block" }), 2, "[AW1004]"),
         (
+            "a file without descriptors",
+            json!({ "decode": { "grpc": { "descriptors": ["/etc/hostname"] } } }),
+            2,
+            "[AW1004]",
+        ),
+        (
             "a size out of range",
             json!({ "spool": { "bytes_max": "128GiB" } }),
             2,

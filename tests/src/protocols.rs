@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
-use serde_json::Value;
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
 
 use crate::Story;
 use crate::harness::certificates::{Authority, Identity};
@@ -15,6 +15,7 @@ use crate::harness::{Agent, Place, Result, World};
 
 pub const STORIES: &[Story] = &[
     ("grpc_calls", grpc_calls),
+    ("grpc_fields_have_names", grpc_fields_have_names),
     ("messages_of_a_websocket", || messages_of_a_websocket(false)),
     ("messages_of_a_websocket_in_tls", || messages_of_a_websocket(true)),
 ];
@@ -123,6 +124,52 @@ fn grpc_calls() -> Result {
     }
     nothing_leaks(&agent)?;
     agent.check_no_losses()?;
+    drop(server);
+    agent.end()?;
+    Ok(())
+}
+
+/// What the messages of grpc_peer.py are.
+const HOSPITAL: &str = r#"
+syntax = "proto3";
+package hospital.v1;
+message Asked { int64 id = 1; }
+message Patient { int64 id = 1; string family_name = 2; string zork_text = 3; }
+service Patients { rpc Get(Asked) returns (Patient); rpc List(Asked) returns (stream Patient); }
+"#;
+
+/// With descriptors, what is in a field is told by the field's name.
+fn grpc_fields_have_names() -> Result {
+    let world = World::new()?;
+    let source = world.write("hospital.proto", HOSPITAL)?;
+    let directory = source.parent().context("a directory")?;
+    let mut compiler = protox::Compiler::new([directory])?;
+    compiler.include_imports(true).open_file("hospital.proto")?;
+    let descriptors = world.write("hospital.binpb", compiler.encode_file_descriptor_set())?;
+    let mut agent = Agent::start(&world, |config| {
+        config["decode"] = json!({ "grpc": { "descriptors": [descriptors] } });
+    })?;
+    let script = world.write("grpc_peer.py", GRPC_PEER)?;
+    let (server, port) = server(&world, &script, None)?;
+    let ids = trace_ids(GRPC_CALLS.len());
+    peer(&world, &script, "peer-client")?
+        .args(["client", &port.to_string(), &ids.join(",")])
+        .run()?;
+    agent.events.wait("every call is told on both sides", |all| {
+        with_ids(all, &ids).len() >= 2 * ids.len()
+    })?;
+    for (index, count) in [(0, 1), (4, 5)] {
+        for call in with_ids(&agent.events.all, std::slice::from_ref(&ids[index])) {
+            let is_told = call["data"].as_array().into_iter().flatten().any(|data| {
+                data["class"] == "name"
+                    && data["location"] == "$[].family_name"
+                    && data["evidence"] == "structure"
+                    && data["count"] == count
+            });
+            ensure!(is_told, "call {index}: {call:#}");
+        }
+    }
+    nothing_leaks(&agent)?;
     drop(server);
     agent.end()?;
     Ok(())

@@ -114,6 +114,7 @@ fn decoded(headers: &[(Bytes, Bytes)], body: &mut Bytes, truncated: bool) -> (bo
         bytes: body,
         content_type: b"",
         content_encoding: &encodings,
+        message: None,
         truncated,
     };
     let (bytes, anomaly) = content.decoded(&ContentLimits::default());

@@ -34,7 +34,10 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use self::calls::Calls;
-pub use self::content::{Container, Content, ContentLimits, Field, Format, Sink, ValueType, Visited};
+pub use self::content::{
+    Container, Content, ContentLimits, Field, FieldKind, FieldType, Format, Meaning, MessageFields,
+    MessageType, Method, Schema, Sink, ValueType, Visited,
+};
 pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::data::{Data, Evidence, Part};
 pub use self::endpoint::{Fhir, Learnable, Segment, Shape};

@@ -99,6 +99,8 @@ pub struct Stats {
     pub streams_unknown: u64,
     /// Answers that servers gave unasked, by push.
     pub pushes: u64,
+    /// Oddities of connections of HTTP/2 that no call was there to tell.
+    pub anomalies_untold: u64,
     /// Connections of HTTP/2 whose tables were forgotten because all together held too much.
     pub decoders_given_up: u64,
     /// TLS handshakes that were followed to where they say no more, and those given up for want of room.

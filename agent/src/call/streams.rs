@@ -17,7 +17,7 @@ use super::conversation::{Context, Ended, is_loss, opposite};
 use super::open::Open;
 use super::options::UnreadWhy;
 use crate::capture::{Direction, FlowInfo, KernelTime};
-use crate::decode::{GapEffect, Http2Decoder as Decoder, Role};
+use crate::decode::{GapEffect, Http2Decoder as Decoder, Role, Told};
 use crate::flow::{Piece, What};
 
 /// A conversation in HTTP/2.
@@ -60,6 +60,7 @@ impl Streams {
 
     /// A request of HTTP/1 was upgraded (`h2c`, RFC 7540 §3.2): it is stream 1, and its answer comes here.
     pub(super) fn upgraded(&mut self, open: Box<Open>) {
+        self.request_decoder.upgraded();
         self.table.upgraded(open);
     }
 
@@ -82,14 +83,17 @@ impl Streams {
         } else {
             Role::Responses
         };
-        let (decoder, table) = match role {
-            Role::Requests => (&mut self.request_decoder, &mut self.table),
-            Role::Responses => (&mut self.response_decoder, &mut self.table),
+        let (requests, responses) = (&mut self.request_decoder, &mut self.response_decoder);
+        let (decoder, other) = match role {
+            Role::Requests => (requests, responses),
+            Role::Responses => (responses, requests),
         };
+        let table = &mut self.table;
         match &piece.what {
             What::Chunk(bytes) => {
-                decoder.take(bytes.clone(), piece.position, &limits, &mut |told| {
-                    table.told(role, told, &piece, cx);
+                decoder.take(bytes.clone(), piece.position, &limits, &mut |told| match told {
+                    Told::Settings { frame_bytes_max } => other.may_send(frame_bytes_max),
+                    told => table.told(role, told, &piece, cx),
                 });
             }
             What::Gap { bytes, reason } => {

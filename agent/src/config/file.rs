@@ -84,6 +84,9 @@ pub const KEYS: &[Key] = &[
     key("exempt.defaults", "`true`, `false`", "true", "Exempt sshd and kubelet too, so that a policy cannot lock the administrator out."),
     key("trusted_proxies", "list of CIDRs", "[]", "Peers whose Forwarded and X-Forwarded-For headers are believed. A policy may name more, for its own rules."),
     key("remote", "`none`, `observe`, `policies`, `enforce`", "none", "The most that a collector may change: nothing; the mode to observe; also policies; also the mode to enforce."),
+    key("decode", "mapping", "", "How protocols are read."),
+    key("decode.grpc", "mapping", "", "gRPC, gRPC-Web, and protobuf at the paths of their methods."),
+    key("decode.grpc.descriptors", "list of files", "[]", "Protobuf descriptors, as `protoc --include_imports --descriptor_set_out=FILE` writes them. Fields of messages have their names then instead of numbers: in locations, and for what is personal by its name. Read when the agent starts."),
     key("detect", "mapping", "", "What is looked for in calls."),
     key("detect.phi", "mapping", "", "Personal data; [data-classes.md](data-classes.md) has every class."),
     key("detect.phi.enabled", "`true`, `false`", "true", "Look for it."),
@@ -147,6 +150,7 @@ pub(super) struct File {
     pub exempt_defaults: Option<bool>,
     pub trusted_proxies: Vec<IpNet>,
     pub remote: Option<Remote>,
+    pub descriptors: Vec<PathBuf>,
     pub phi: PhiSettings,
     pub raw: Option<RawPaths>,
     pub literals: Vec<String>,
@@ -231,6 +235,13 @@ fn root(reader: &Reader, document: &Node) -> Option<File> {
     }
     if let Some(node) = fields.take("trusted_proxies") {
         file.trusted_proxies = cidrs(reader, node);
+    }
+    if let Some(decode) = fields.mapping("decode") {
+        if let Some(grpc) = decode.mapping("grpc") {
+            file.descriptors = paths(&grpc, "descriptors", "the absolute path of a file of descriptors");
+            grpc.finish();
+        }
+        decode.finish();
     }
     super::detect::read(&fields, &mut file.phi);
     if let Some(redact) = fields.mapping("redact") {

@@ -19,6 +19,7 @@ use crate::kernel::site::Prefer;
 use crate::policy::Mode;
 use crate::yaml::{Problem, Problems, Reader};
 
+pub mod descriptors;
 mod detect;
 pub mod file;
 mod overrides;
@@ -59,6 +60,8 @@ pub struct Config {
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub remote: Remote,
+    /// Files with the types of gRPC messages.
+    pub descriptors: Vec<PathBuf>,
     /// What is looked for in calls.
     pub phi: PhiSettings,
     pub redact: Redact,
@@ -349,6 +352,7 @@ impl Default for Config {
             },
             trusted_proxies: Vec::new(),
             remote: Remote::None,
+            descriptors: Vec::new(),
             phi: PhiSettings::default(),
             redact: Redact::default(),
             on_exit: OnExit::Release,
@@ -452,6 +456,7 @@ pub fn resolve(
         },
         trusted_proxies: file.trusted_proxies,
         remote: file.remote.unwrap_or(default.remote),
+        descriptors: file.descriptors,
         phi: file.phi,
         redact: Redact {
             paths,

@@ -78,6 +78,7 @@ capture:
 exempt: { exes: [/usr/bin/curl], cgroups: [/sys/fs/cgroup/y], defaults: false }
 trusted_proxies: [10.0.0.0/8, "::ffff:192.168.0.0/112"]
 remote: policies
+decode: { grpc: { descriptors: [/etc/apiward/hospital.binpb] } }
 detect:
   phi:
     enabled: true
@@ -109,6 +110,7 @@ fn every_key_can_be_written() {
     assert_eq!(config.metrics, None);
     assert_eq!(config.phi.keys, [("chartRef".to_owned(), "mrn".to_owned())]);
     assert_eq!(config.phi.patterns[0].class, "badge-number");
+    assert_eq!(config.descriptors, [PathBuf::from("/etc/apiward/hospital.binpb")]);
     assert_eq!(config.inventory.endpoints_max, 500);
     assert_eq!(config.vendors[0].domains, ["labs.example"]);
     // 2027-07-01T00:00:00Z

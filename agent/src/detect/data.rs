@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::phi::Scanner;
-use crate::call::{ApiCall, ByHead, Content, Data, Part, Phase, Protocol};
+use crate::call::{ApiCall, ByHead, Content, Data, MessageType, Part, Phase, Protocol};
 
 /// What was found in heads that come again.
 pub(super) type KnownData = ByHead<Box<[Data]>>;
@@ -64,12 +64,18 @@ fn request(scanner: &mut Scanner, known: &mut KnownData, call: &mut ApiCall) {
         });
     }
     let raw = &call.raw;
+    let schema = scanner.schema();
+    let message = schema
+        .as_deref()
+        .and_then(|schema| schema.method(raw.path.as_deref()?))
+        .map(|(takes, _)| takes);
     let anomaly = self::body(
         scanner,
         Part::RequestBody,
         &raw.request_headers,
         &raw.request_body,
         raw.request_decoded,
+        message,
         call.request.body.truncated,
     );
     found(call, scanner.take());
@@ -91,12 +97,18 @@ fn response(scanner: &mut Scanner, known: &mut KnownData, call: &mut ApiCall) {
         return;
     };
     let raw = &call.raw;
+    let schema = scanner.schema();
+    let message = schema
+        .as_deref()
+        .and_then(|schema| schema.method(raw.path.as_deref()?))
+        .map(|(_, gives)| gives);
     let anomaly = self::body(
         scanner,
         Part::ResponseBody,
         &raw.response_headers,
         &raw.response_body,
         raw.response_decoded,
+        message,
         response.body.truncated,
     );
     found(call, scanner.take());
@@ -115,6 +127,7 @@ fn body(
     headers: &[(Bytes, Bytes)],
     body: &Bytes,
     decoded: bool,
+    message: Option<MessageType<'_>>,
     truncated: bool,
 ) -> Option<crate::call::Anomaly> {
     if body.is_empty() {
@@ -139,6 +152,7 @@ fn body(
             true => std::borrow::Cow::Borrowed(&b""[..]),
             false => value(b"content-encoding"),
         },
+        message,
         truncated,
     };
     scanner.body(part, &content).anomaly

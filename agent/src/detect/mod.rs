@@ -11,6 +11,8 @@ mod tls;
 mod transport;
 mod vendors;
 
+use std::sync::Arc;
+
 use smol_str::SmolStr;
 
 pub use self::inventory::{
@@ -19,7 +21,7 @@ pub use self::inventory::{
 };
 pub use self::phi::{Pattern, PhiSettings};
 pub use self::vendors::Vendors;
-use crate::call::{ApiCall, Phase};
+use crate::call::{ApiCall, Phase, Schema};
 
 /// How much harm a finding stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +79,14 @@ impl Detectors {
             },
             known: data::KnownData::default(),
         })
+    }
+
+    /// What the messages of gRPC are, and that the names of their fields may be shown.
+    pub fn set_schema(&mut self, schema: Arc<Schema>) {
+        if let Some(scanner) = &mut self.data {
+            scanner.set_schema(schema);
+            self.known.clear();
+        }
     }
 
     /// Replaces the keys that may be shown besides shipped words.

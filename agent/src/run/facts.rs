@@ -259,6 +259,7 @@ impl Agent {
             ("calls-given-up", calls.calls_given_up),
             ("flows-given-up", calls.flows_given_up),
             ("streams-unknown", calls.streams_unknown),
+            ("anomalies-untold", calls.anomalies_untold),
             ("decoders-given-up", calls.decoders_given_up),
             ("responses-unpaired", calls.responses_unpaired),
             ("body-bytes-given-up", calls.body_bytes_given_up),

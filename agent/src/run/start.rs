@@ -18,7 +18,7 @@ use crate::call::redact::Earning;
 use crate::call::{self, Calls};
 use crate::capture::intake::Intake;
 use crate::capture::libraries::{Libraries, Neighbours};
-use crate::config::{Config, Export, Header, JsonlTarget, OnExit, PathRedaction, Remote};
+use crate::config::{Config, Export, Header, JsonlTarget, OnExit, PathRedaction, Remote, descriptors};
 use crate::detect::{Detectors, Inventory, Vendors, inventory};
 use crate::enforce::{self, Actions, Enforcement};
 use crate::errors;
@@ -52,10 +52,11 @@ pub fn start(config: Config) -> Result<Agent> {
     );
     let policies = policies::read(&config);
     let scope = scope::resolve(&config);
-    let (policies, scope) = match (policies, scope) {
-        (Ok(policies), Ok(scope)) => (Arc::new(policies), scope),
-        (policies, scope) => {
-            let problems = [policies.err(), scope.err()].into_iter().flatten();
+    let schema = descriptors::read(&config.descriptors);
+    let (policies, scope, schema) = match (policies, scope, schema) {
+        (Ok(policies), Ok(scope), Ok(schema)) => (Arc::new(policies), scope, schema),
+        (policies, scope, schema) => {
+            let problems = [policies.err(), scope.err(), schema.err()].into_iter().flatten();
             return Err(Problems(problems.flat_map(|problems| problems.0).collect()).into());
         }
     };
@@ -67,6 +68,9 @@ pub fn start(config: Config) -> Result<Agent> {
     let telemetry = Arc::new(Telemetry::new());
     let export::Started { exports, commands } = Exports::start(export_settings(&config), telemetry.clone())?;
     let mut agent = attach(config, policies, scope, exports.clone(), commands, telemetry)?;
+    if let Some(schema) = schema {
+        agent.pipeline.judge.detectors.set_schema(Arc::new(schema));
+    }
     let place = control::start(&exports, bound, Box::new(mappers))?;
     agent.held = Some(super::Held { place, lock });
     agent.replace_gate();

@@ -26,6 +26,7 @@ pub fn run(data: &[u8]) {
         bytes,
         content_type: TYPES[usize::from(*content_type) % TYPES.len()].as_bytes(),
         content_encoding: ENCODINGS[usize::from(*encoding) % ENCODINGS.len()].as_bytes(),
+        message: None,
         truncated: content_type & 64 != 0,
     };
     scanner.body(Part::ResponseBody, &content);

@@ -9,16 +9,20 @@ mod charset;
 mod csv;
 mod encoding;
 mod form;
+mod graphql;
 mod hl7v2;
 mod json;
 mod multipart;
 mod protobuf;
+mod schema;
 mod sniff;
+mod typed;
 mod x12;
 mod xml;
 
 use std::borrow::Cow;
 
+pub use self::schema::{FieldKind, FieldType, Meaning, MessageFields, MessageType, Method, Schema};
 use crate::decode::Anomaly;
 
 /// What looking at one body may cost.
@@ -64,6 +68,8 @@ pub enum Format {
     Hl7v2,
     X12,
     Protobuf,
+    /// A document alone; one within JSON is a string of that.
+    GraphQl,
     Text,
     /// None of these: not visited.
     Binary,
@@ -126,6 +132,8 @@ pub struct Content<'a> {
     pub content_type: &'a [u8],
     /// `Content-Encoding`; empty: none.
     pub content_encoding: &'a [u8],
+    /// What its messages are, where it is protobuf and the configuration has their types.
+    pub message: Option<MessageType<'a>>,
     /// Its end was not captured: an encoding that breaks off is no oddity.
     pub truncated: bool,
 }
@@ -146,6 +154,7 @@ pub struct Visited {
 pub(crate) struct Visit<'s, S> {
     sink: &'s mut S,
     limits: ContentLimits,
+    message: Option<MessageType<'s>>,
     depth: usize,
     values: u64,
     /// Parts within parts.
@@ -167,6 +176,7 @@ impl<'a> Content<'a> {
         let mut visit = Visit {
             sink,
             limits: *limits,
+            message: self.message,
             depth: 0,
             values: limits.values_max,
             nesting: 0,
@@ -193,6 +203,7 @@ impl Format {
         let mut visit = Visit {
             sink,
             limits: *limits,
+            message: None,
             depth: 0,
             values: limits.values_max,
             nesting: 0,
@@ -216,6 +227,7 @@ impl<S: Sink> Visit<'_, S> {
             Format::Csv => csv::visit(&utf8, self),
             Format::Hl7v2 => hl7v2::visit(&utf8, self),
             Format::X12 => x12::visit(&utf8, self),
+            Format::GraphQl => graphql::visit(&utf8, self),
             Format::Text => self.value(b"", ValueType::Text, &utf8),
             Format::Multipart if self.nesting < NESTING_MAX => {
                 self.nesting += 1;

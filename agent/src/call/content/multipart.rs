@@ -3,6 +3,7 @@
 
 use super::charset::parameter;
 use super::{Container, Sink, ValueType, Visit, sniff};
+use crate::call::grpc::Base64;
 
 /// Longest head of a part.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -54,7 +55,7 @@ fn part<S: Sink>(part: &[u8], visit: &mut Visit<'_, S>) {
         return;
     };
     let content = content.strip_suffix(b"\r\n").unwrap_or(content);
-    let (mut name, mut content_type) = (b"".as_slice(), b"".as_slice());
+    let (mut name, mut content_type, mut base64) = (b"".as_slice(), b"".as_slice(), false);
     for line in head.split(|byte| *byte == b'\n') {
         let Some(colon) = memchr::memchr(b':', line) else {
             continue;
@@ -63,9 +64,19 @@ fn part<S: Sink>(part: &[u8], visit: &mut Visit<'_, S>) {
         match line[..colon].trim_ascii().to_ascii_lowercase().as_slice() {
             b"content-disposition" => name = parameter(value, b"name").unwrap_or_default(),
             b"content-type" => content_type = value,
+            b"content-transfer-encoding" => base64 = value.eq_ignore_ascii_case(b"base64"),
             _ => {}
         }
     }
+    let mut decoded = Vec::new();
+    let content = match base64 {
+        true => {
+            // What is no base64 ends it.
+            let _ = Base64::default().decode(content, &mut decoded);
+            decoded.as_slice()
+        }
+        false => content,
+    };
     // A form's field is a value by its name; anything with a type is looked into.
     if content_type.is_empty() && sniff::format(b"text/plain", content) == super::Format::Text {
         visit.value(name, ValueType::Text, content);

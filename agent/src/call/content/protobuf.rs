@@ -2,12 +2,13 @@
 //!
 //! The wire says a field's number and how its bytes are framed, not what they mean. So a length-delimited field is text if
 //! it reads like text, a message if it is one to its last byte, and packed numbers if it is short and made of them. A field's
-//! name is its number. It must not know what values mean, nor guess at fixed-size fields: most are no whole numbers.
+//! name is its number. It must not know what values mean, nor guess at fixed-size fields: most are no whole numbers. Where
+//! the configuration has the message's type, `typed` reads it instead.
 
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use super::{Container, Sink, ValueType, Visit, encoding};
+use super::{Container, Sink, ValueType, Visit, encoding, typed};
 use crate::call::grpc::Base64;
 
 /// A longer field is a blob: in that, numbers are found everywhere.
@@ -15,12 +16,14 @@ const PACKED_BYTES_MAX: usize = 512;
 /// Fields of one message that are told apart as repeated or not.
 const NUMBERS_MAX: usize = 64;
 /// Levels of messages; what is deeper is bytes. Each level is looked at once more than the one above it.
-const LEVELS_MAX: usize = 16;
+pub(super) const LEVELS_MAX: usize = 16;
 
-enum Value<'a> {
+/// A field as the wire has it.
+pub(super) enum Value<'a> {
     Number(u64),
     /// 32 or 64 bits of whatever they mean.
-    Fixed,
+    Fixed32([u8; 4]),
+    Fixed64([u8; 8]),
     Bytes(&'a [u8]),
 }
 
@@ -28,9 +31,7 @@ enum Value<'a> {
 pub(super) fn visit<S: Sink>(content_type: &[u8], bytes: &[u8], visit: &mut Visit<'_, S>) {
     let lower = content_type.to_ascii_lowercase();
     if !lower.starts_with(b"application/grpc") {
-        visit.open(b"", Container::Object);
-        fields(bytes, LEVELS_MAX, true, visit);
-        visit.close();
+        message(bytes, visit);
         return;
     }
     let mut decoded = Vec::new();
@@ -52,16 +53,23 @@ pub(super) fn visit<S: Sink>(content_type: &[u8], bytes: &[u8], visit: &mut Visi
         if *flags > 1 || visit.is_over() {
             break;
         }
-        let message = match (*flags, message) {
+        let bytes = match (*flags, message) {
             // The only compression that everybody has; it says so itself.
             (1, [0x1f, 0x8b, ..]) => encoding::decode(message, b"gzip", true, &visit.limits).0,
             (1, _) => continue,
             _ => Cow::Borrowed(message),
         };
-        visit.open(b"", Container::Object);
-        fields(&message, LEVELS_MAX, true, visit);
-        visit.close();
+        self::message(&bytes, visit);
     }
+    visit.close();
+}
+
+fn message<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
+    if let Some(of) = visit.message {
+        return typed::message(bytes, of, visit);
+    }
+    visit.open(b"", Container::Object);
+    fields(bytes, LEVELS_MAX, true, visit);
     visit.close();
 }
 
@@ -81,7 +89,14 @@ fn fields<S: Sink>(bytes: &[u8], levels: usize, may_be_cut: bool, visit: &mut Vi
     }
 }
 
-fn one<S: Sink>(number: u32, value: &Value<'_>, repeated: bool, levels: usize, visit: &mut Visit<'_, S>) {
+/// A field without a type.
+pub(super) fn one<S: Sink>(
+    number: u32,
+    value: &Value<'_>,
+    repeated: bool,
+    levels: usize,
+    visit: &mut Visit<'_, S>,
+) {
     let mut digits = [0u8; 10];
     let digits = decimal(u64::from(number), &mut digits);
     if repeated {
@@ -93,7 +108,7 @@ fn one<S: Sink>(number: u32, value: &Value<'_>, repeated: bool, levels: usize, v
             let mut digits = [0u8; 20];
             visit.value(name, ValueType::Number, decimal(*number, &mut digits));
         }
-        Value::Fixed => {}
+        Value::Fixed32(_) | Value::Fixed64(_) => {}
         Value::Bytes(bytes) => delimited(name, bytes, levels, visit),
     }
     if repeated {
@@ -102,7 +117,7 @@ fn one<S: Sink>(number: u32, value: &Value<'_>, repeated: bool, levels: usize, v
 }
 
 /// A field whose bytes are text, a message, packed numbers, or only bytes.
-fn delimited<S: Sink>(name: &[u8], bytes: &[u8], levels: usize, visit: &mut Visit<'_, S>) {
+pub(super) fn delimited<S: Sink>(name: &[u8], bytes: &[u8], levels: usize, visit: &mut Visit<'_, S>) {
     if bytes.is_empty() {
         return;
     }
@@ -180,7 +195,7 @@ fn is_packed(bytes: &[u8]) -> bool {
 }
 
 /// Takes one field off.
-fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
+pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     let mut input = *rest;
     let key = varint(&mut input)?;
     let number = u32::try_from(key >> 3)
@@ -189,8 +204,9 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     let value = match key & 7 {
         0 => Value::Number(varint(&mut input)?),
         1 => {
-            input = input.get(8..)?;
-            Value::Fixed
+            let (bytes, after) = input.split_first_chunk()?;
+            input = after;
+            Value::Fixed64(*bytes)
         }
         2 => {
             let length = usize::try_from(varint(&mut input)?).ok()?;
@@ -199,8 +215,9 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
             Value::Bytes(bytes)
         }
         5 => {
-            input = input.get(4..)?;
-            Value::Fixed
+            let (bytes, after) = input.split_first_chunk()?;
+            input = after;
+            Value::Fixed32(*bytes)
         }
         // Groups have not been written for many years.
         _ => return None,
@@ -210,7 +227,7 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
 }
 
 /// A length-delimited field whose end is missing.
-fn cut(bytes: &[u8]) -> Option<(u32, &[u8])> {
+pub(super) fn cut(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let mut input = bytes;
     let key = varint(&mut input)?;
     let number = u32::try_from(key >> 3).ok().filter(|number| *number > 0)?;
@@ -218,7 +235,7 @@ fn cut(bytes: &[u8]) -> Option<(u32, &[u8])> {
     (length > input.len() as u64).then_some((number, input))
 }
 
-fn varint(rest: &mut &[u8]) -> Option<u64> {
+pub(super) fn varint(rest: &mut &[u8]) -> Option<u64> {
     const BYTES_MAX: usize = 10;
     let mut value = 0u64;
     for (at, byte) in rest.iter().take(BYTES_MAX).enumerate() {
@@ -231,7 +248,7 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn decimal(number: u64, room: &mut [u8]) -> &[u8] {
+pub(super) fn decimal(number: u64, room: &mut [u8]) -> &[u8] {
     let length = room.len();
     let mut left = &mut room[..];
     // Room enough is the caller's.
@@ -289,6 +306,7 @@ mod tests {
             bytes,
             content_type: content_type.as_bytes(),
             content_encoding: b"",
+            message: None,
             truncated: false,
         };
         content.visit(&ContentLimits::default(), &mut ways);

@@ -51,6 +51,11 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
             Some(b'{' | b'[') => sniffed(start),
             _ => Format::Form,
         },
+        (b"application", b"graphql") => match start.first() {
+            // Some send the usual JSON under it.
+            Some(b'{') if matches!(start.get(1), Some(b'"')) => Format::Json,
+            _ => Format::GraphQl,
+        },
         (b"text", b"csv" | b"tab-separated-values") => Format::Csv,
         (_, b"x-ndjson" | b"ndjson" | b"jsonl" | b"json-seq" | b"json" | b"x-json") => Format::Json,
         (_, b"xml") => Format::Xml,

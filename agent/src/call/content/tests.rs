@@ -49,6 +49,7 @@ fn see(content_type: &str, bytes: &[u8]) -> (Format, Vec<String>) {
         bytes,
         content_type: content_type.as_bytes(),
         content_encoding: b"",
+        message: None,
         truncated: false,
     };
     let mut seen = Seen::default();
@@ -92,6 +93,7 @@ fn deep_json_is_one_bit_a_level() {
         bytes: &body,
         content_type: b"application/json",
         content_encoding: b"",
+        message: None,
         truncated: false,
     };
     let visited = content.visit(&ContentLimits::default(), &mut seen);
@@ -216,6 +218,7 @@ fn decode(bytes: &[u8], encoding: &str, truncated: bool) -> (Vec<u8>, Option<Ano
         bytes,
         content_type: b"",
         content_encoding: encoding.as_bytes(),
+        message: None,
         truncated,
     };
     let (decoded, anomaly) = content.decoded(&ContentLimits::default());

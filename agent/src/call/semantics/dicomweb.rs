@@ -6,7 +6,7 @@
 use smol_str::{SmolStr, ToSmolStr};
 
 use super::json::{self, Value};
-use super::{contains, header};
+use super::{contains, header, is_encoded};
 use crate::call::redact::Redactor;
 use crate::call::{Api, ApiCall, Operation, Phase};
 
@@ -102,8 +102,7 @@ fn operation(phase: Phase, call: &ApiCall, redactor: &Redactor) -> Option<Operat
         }
     }
     if phase == Phase::Complete {
-        let encoded =
-            header(&raw.response_headers, "content-encoding").is_some_and(|value| value != b"identity");
+        let encoded = is_encoded(call);
         let returned = match encoded {
             true => 0,
             false if contains(answer_type, "multipart/") => parts(answer_type, &raw.response_body),

@@ -13,7 +13,7 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use self::body::Body;
 use self::path::{Shape, Target};
-use super::{contains, header, query};
+use super::{contains, header, is_encoded, query};
 use crate::call::redact::Redactor;
 use crate::call::{Api, ApiCall, Operation, Phase, Protocol};
 
@@ -302,8 +302,7 @@ impl Teller<'_> {
             true if promising(evidence, &raw.request_body) => Body::read(&raw.request_body),
             _ => Body::default(),
         };
-        let encoded =
-            header(&raw.response_headers, "content-encoding").is_some_and(|value| value != b"identity");
+        let encoded = is_encoded(self.call);
         let answer = match has_response && !encoded && may_be_resource(answer_type) {
             true if promising(evidence, &raw.response_body) => Body::read(&raw.response_body),
             _ => Body::default(),

@@ -7,7 +7,7 @@
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::json::{self, Value};
-use super::{Caller, contains, header, query};
+use super::{Caller, contains, header, is_encoded, query};
 use crate::call::redact::Redactor;
 use crate::call::{Api, ApiCall, Operation, Phase};
 
@@ -59,8 +59,7 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
             }
         }
         (Phase::Complete, Some(known)) if known.api == Api::GraphQl => {
-            let encoded = header(&call.raw.response_headers, "content-encoding")
-                .is_some_and(|value| value != b"identity");
+            let encoded = is_encoded(call);
             let errors = if encoded {
                 0
             } else {

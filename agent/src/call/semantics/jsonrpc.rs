@@ -5,7 +5,7 @@
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::json::{self, Value};
-use super::{Caller, header};
+use super::{Caller, is_encoded};
 use crate::call::redact::Redactor;
 use crate::call::{Api, ApiCall, Operation, Phase};
 
@@ -56,8 +56,7 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
             }));
         }
         (Phase::Complete, Some(operation)) if operation.api == Api::JsonRpc => {
-            let encoded = header(&call.raw.response_headers, "content-encoding")
-                .is_some_and(|value| value != b"identity");
+            let encoded = is_encoded(call);
             let errors = if encoded {
                 0
             } else {

@@ -64,6 +64,13 @@ fn header<'a>(headers: &'a [(Bytes, Bytes)], name: &str) -> Option<&'a [u8]> {
         .map(|(_, value)| value.as_ref())
 }
 
+/// The answer's body is still as it was sent, in an encoding.
+fn is_encoded(call: &ApiCall) -> bool {
+    let raw = &call.raw;
+    !raw.response_decoded
+        && header(&raw.response_headers, "content-encoding").is_some_and(|value| value != b"identity")
+}
+
 /// It has these letters in it, whatever their case. `wanted` is in lower case.
 fn contains(bytes: &[u8], wanted: &str) -> bool {
     let wanted = wanted.as_bytes();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
-use super::header;
+use super::is_encoded;
 use crate::call::redact::Redactor;
 use crate::call::{Api, ApiCall, Operation, Phase};
 
@@ -54,8 +54,7 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &Redactor) {
             call.operation = found.map(Box::new);
         }
         Phase::Complete => {
-            let encoded = header(&call.raw.response_headers, "content-encoding")
-                .is_some_and(|value| value != b"identity");
+            let encoded = is_encoded(call);
             let is_x12 = call
                 .operation
                 .as_ref()

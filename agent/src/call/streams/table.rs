@@ -111,11 +111,15 @@ impl Table {
                 },
                 _,
             ) => self.promise(stream, head, (position, end), piece, cx),
-            (Told::Anomaly(anomaly), _) => {
-                if !self.anomalies.contains(&anomaly) {
-                    self.anomalies.push(anomaly);
+            (Told::Anomaly(anomaly), _) => self.odd(anomaly),
+            (Told::OutOfStep, _) => {
+                self.lost(role, cx);
+                if role == Role::Requests {
+                    self.tell_unread(&piece.process, UnreadWhy::Gap, cx);
                 }
             }
+            // It is for the other direction's decoder.
+            (Told::Settings { .. }, _) => {}
             (Told::Skipped(bytes), _) => {
                 cx.stats.bytes_skipped = cx.stats.bytes_skipped.saturating_add(bytes);
             }
@@ -124,6 +128,15 @@ impl Table {
             // It is about pushes.
             (Told::GoAway { .. }, Role::Requests) => {}
             (told, Role::Responses) => self.answer(told, piece.at, cx),
+        }
+    }
+
+    /// Of the connection: its newest call says so if it goes on, else the next one.
+    fn odd(&mut self, anomaly: Anomaly) {
+        if let Some(open) = self.open.get_mut(&self.stream_max) {
+            open.note(anomaly);
+        } else if !self.anomalies.contains(&anomaly) {
+            self.anomalies.push(anomaly);
         }
     }
 
@@ -455,6 +468,7 @@ impl Table {
 
     pub(super) fn end(&mut self, at: KernelTime, how: Ended, cx: &mut Context<'_>) {
         self.drop_waiting(cx);
+        cx.stats.anomalies_untold += std::mem::take(&mut self.anomalies).len() as u64;
         let mut open: Vec<_> = self.open.drain().collect();
         open.sort_unstable_by_key(|(stream, _)| *stream);
         for (_, mut open) in open {

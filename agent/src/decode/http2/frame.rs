@@ -2,6 +2,8 @@
 //!
 //! It must not know what a frame does to a stream.
 
+use super::super::Role;
+
 pub const FRAME_HEADER_BYTES: usize = 9;
 
 /// Their kinds (§6).
@@ -54,6 +56,50 @@ impl Header {
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+}
+
+/// Of a receiver that has said nothing else (§6.5.2), and the least that it may say.
+pub const FRAME_BYTES_DEFAULT: u32 = 1 << 14;
+
+/// Whether its length and its stream are what its kind allows (§6). What is unknown is ignored (§4.1).
+pub fn fits(header: &Header, role: Role) -> bool {
+    let left = header.length;
+    let on_stream = header.stream != 0;
+    match header.kind {
+        kind::DATA => on_stream && (left > 0 || !header.has(flag::PADDED)),
+        kind::HEADERS => on_stream,
+        // Servers alone push (§8.4).
+        kind::PUSH_PROMISE => on_stream && role == Role::Responses,
+        kind::RST_STREAM => on_stream && left == 4,
+        kind::GOAWAY => !on_stream && left >= 8,
+        kind::PRIORITY => on_stream && left == 5,
+        kind::SETTINGS => !on_stream && left.is_multiple_of(6) && (!header.has(flag::ACK) || left == 0),
+        kind::PING => !on_stream && left == 8,
+        kind::WINDOW_UPDATE => left == 4,
+        _ => true,
+    }
+}
+
+/// The settings of a frame (§6.5.2): the longest frame that its sender takes, and whether all may have their values.
+pub fn settings(payload: &[u8]) -> (u32, bool) {
+    const ENABLE_PUSH: u16 = 2;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    const MAX_FRAME_SIZE: u16 = 5;
+    let (mut frame_bytes_max, mut valid) = (FRAME_BYTES_DEFAULT, true);
+    for setting in payload.chunks_exact(6) {
+        let [a, b, value @ ..] = setting else { break };
+        let value = value.iter().fold(0, |value, byte| value << 8 | u32::from(*byte));
+        valid &= match u16::from_be_bytes([*a, *b]) {
+            ENABLE_PUSH => value <= 1,
+            INITIAL_WINDOW_SIZE => value < 1 << 31,
+            MAX_FRAME_SIZE => {
+                frame_bytes_max = value;
+                (FRAME_BYTES_DEFAULT..1 << 24).contains(&value)
+            }
+            _ => true,
+        };
+    }
+    (frame_bytes_max, valid)
 }
 
 /// The part of the header block in a frame's payload: without padding, priority and the promised stream's number. `cut`: the

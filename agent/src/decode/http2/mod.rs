@@ -6,6 +6,8 @@
 //!
 //! It must not know the other direction, nor what a call is.
 
+mod bodies;
+mod control;
 mod frame;
 mod head;
 mod hpack;
@@ -13,8 +15,8 @@ mod huffman;
 mod resync;
 
 use bytes::{Buf, Bytes};
-use hashbrown::HashMap;
 
+use self::bodies::Bodies;
 use self::frame::{FRAME_HEADER_BYTES, Header, content, flag, kind};
 use self::head::{Gathered, Kind};
 use self::hpack::Hpack;
@@ -23,10 +25,10 @@ use super::{Anomaly, Broken, Event, GapEffect, Head, Limits, Role, StartLine};
 /// What a client says first (§3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams whose bodies are followed; of those beyond, the framing is known and the length is not checked.
-const STREAMS_MAX: usize = 4_096;
 /// Bytes of a header block's table that are held. What an encoder keeps beyond is unknown here.
 const TABLE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a SETTINGS frame that are looked at: 32 settings, of which there are ten.
+const SETTINGS_BYTES_MAX: usize = 192;
 /// Frames of one header block; more are a flood.
 const BLOCK_FRAMES_MAX: u32 = 1_024;
 
@@ -57,8 +59,12 @@ pub enum Told {
     },
     /// GOAWAY: streams of the other side beyond this one are not looked at.
     GoAway { last: u32 },
+    /// The longest frame that this side takes from the other one.
+    Settings { frame_bytes_max: u32 },
     /// Of the connection.
     Anomaly(Anomaly),
+    /// What was taken for frames was none: heads and ends may have gone by.
+    OutOfStep,
     /// So many bytes belong to no frame that is known.
     Skipped(u64),
 }
@@ -84,7 +90,7 @@ enum State {
     /// A frame, or its rest, that does not matter.
     Skip { left: u32 },
     /// Out of step.
-    Resync,
+    Resync { hope: Option<resync::Hope> },
 }
 
 /// A header block in progress.
@@ -101,12 +107,6 @@ struct Block {
     too_long: bool,
 }
 
-/// A message whose head has come, and not its end.
-struct Body {
-    declared: Option<u64>,
-    seen: u64,
-}
-
 /// Decoder of one direction of a connection.
 pub struct Decoder {
     role: Role,
@@ -115,7 +115,9 @@ pub struct Decoder {
     buffer: Vec<u8>,
     block: Option<Box<Block>>,
     hpack: Hpack,
-    bodies: HashMap<u32, Body>,
+    bodies: Bodies,
+    /// The longest frame that the other side takes; `None`: it has not said.
+    frame_bytes_max: Option<u32>,
     /// The highest stream that a head came on.
     stream_max: u32,
     /// That the connection is HTTP/2 is beyond doubt.
@@ -136,7 +138,8 @@ impl Decoder {
             buffer: Vec::new(),
             block: None,
             hpack: Hpack::new(true, TABLE_BYTES_MAX),
-            bodies: HashMap::new(),
+            bodies: Bodies::default(),
+            frame_bytes_max: None,
             stream_max: 0,
             certain: true,
             lost: false,
@@ -167,9 +170,19 @@ impl Decoder {
         }
     }
 
+    /// Stream 1 began as a request of HTTP/1 (`h2c`).
+    pub fn upgraded(&mut self) {
+        self.stream_max = 1;
+    }
+
     /// The stream is over, whatever comes on it.
     pub fn forget(&mut self, stream: u32) {
-        self.bodies.remove(&stream);
+        self.bodies.forget(stream);
+    }
+
+    /// The other side takes frames of this length. Of several the longest counts: which was in force is not known here.
+    pub fn may_send(&mut self, frame_bytes_max: u32) {
+        self.frame_bytes_max = self.frame_bytes_max.max(Some(frame_bytes_max));
     }
 
     /// Bytes that it holds.
@@ -177,26 +190,27 @@ impl Decoder {
         self.hpack.held_bytes()
             + self.buffer.len()
             + self.block.as_ref().map_or(0, |block| block.bytes.len())
-            + self.bodies.len() * size_of::<(u32, Body)>()
+            + self.bodies.held_bytes()
     }
 
     /// Out of step: skips until frames plainly begin.
     pub fn is_out_of_step(&self) -> bool {
-        matches!(self.state, State::Resync)
+        matches!(self.state, State::Resync { .. })
     }
 
     /// Nothing that comes next can be told from the middle of a frame.
     pub fn lose_step(&mut self) {
-        self.state = State::Resync;
+        self.state = State::Resync { hope: None };
         self.buffer = Vec::new();
         self.block = None;
-        self.bodies = HashMap::new();
+        self.bodies.take();
         self.hpack.lose();
         self.lost = true;
     }
 
     /// Takes bytes in; `position` is where they begin.
     pub fn take(&mut self, mut input: Bytes, position: u64, limits: &Limits, out: &mut dyn FnMut(Told)) {
+        let begin = position;
         let end = position + input.len() as u64;
         while !input.is_empty() {
             let at = end - input.len() as u64;
@@ -207,6 +221,7 @@ impl Decoder {
                     if input[..count] != wanted[..count] {
                         out(Told::Anomaly(Anomaly::InvalidFrame));
                         self.lose_step();
+                        out(Told::OutOfStep);
                         continue;
                     }
                     input.advance(count);
@@ -223,6 +238,13 @@ impl Decoder {
                     input.advance(count);
                     if let Some(header) = Header::of(&self.buffer) {
                         self.buffer.clear();
+                        if self.lost && !resync::goes_on(&header) {
+                            // It was no frame, or the one before it was none.
+                            self.lose_step();
+                            out(Told::Skipped(FRAME_HEADER_BYTES as u64));
+                            out(Told::OutOfStep);
+                            continue;
+                        }
                         self.begin(header, at.saturating_sub(before as u64), out);
                         self.pass_empty(at + count as u64, limits, out);
                     }
@@ -256,7 +278,7 @@ impl Decoder {
                     if left > 0 {
                         let count = (left as usize).min(input.len());
                         let bytes = input.split_to(count);
-                        self.saw(stream, count as u64);
+                        self.bodies.saw(stream, count as u64);
                         out(Told::Of {
                             stream,
                             event: Event::Body(bytes),
@@ -296,9 +318,8 @@ impl Decoder {
                     self.pass_empty(at + count as u64, limits, out);
                 }
                 State::Small { header, left } => {
-                    const ENOUGH: usize = 8;
                     let count = (left as usize).min(input.len());
-                    let room = ENOUGH.saturating_sub(self.buffer.len());
+                    let room = SETTINGS_BYTES_MAX.saturating_sub(self.buffer.len());
                     self.buffer.extend_from_slice(&input[..count.min(room)]);
                     input.advance(count);
                     self.state = State::Small {
@@ -315,16 +336,17 @@ impl Decoder {
                     };
                     self.pass_empty(at + count as u64, limits, out);
                 }
-                State::Resync => match resync::find(&input, self.certain) {
-                    Some(offset) => {
+                State::Resync { hope } => match resync::find(&input, at, self.certain, at == begin, hope) {
+                    Ok(offset) => {
                         if offset > 0 {
                             out(Told::Skipped(offset as u64));
                         }
                         input.advance(offset);
                         self.state = State::Between;
                     }
-                    None => {
+                    Err(hope) => {
                         out(Told::Skipped(input.len() as u64));
+                        self.state = State::Resync { hope };
                         return;
                     }
                 },
@@ -349,9 +371,7 @@ impl Decoder {
                 *left -= missed;
                 *padding -= bytes as u32 - missed;
                 let is_over = *left == 0 && *padding == 0;
-                if let Some(body) = self.bodies.get_mut(&stream) {
-                    body.declared = None;
-                }
+                self.bodies.missed(stream);
                 out(Told::Of {
                     stream,
                     event: Event::Missed(u64::from(missed)),
@@ -371,6 +391,21 @@ impl Decoder {
                 }
                 GapEffect::Within
             }
+            // What was hoped for is told by its place.
+            (State::Resync { .. }, Some(_)) => GapEffect::OutOfStep,
+            // A part of a header block: what it would have said, and done to the table, is lost, but not where frames begin.
+            (State::Fragment { left, .. }, Some(bytes)) if bytes <= u64::from(*left) => {
+                let left = *left - bytes as u32;
+                self.state = match left {
+                    0 => State::Between,
+                    left => State::Skip { left },
+                };
+                self.buffer.clear();
+                self.block = None;
+                self.hpack.lose();
+                self.lost = true;
+                GapEffect::OutOfStep
+            }
             _ => {
                 self.lose_step();
                 GapEffect::OutOfStep
@@ -380,7 +415,7 @@ impl Decoder {
 
     /// The connection has ended: messages that are not whole are broken.
     pub fn finish(&mut self, out: &mut dyn FnMut(Told)) {
-        for (stream, _) in std::mem::take(&mut self.bodies) {
+        for stream in self.bodies.take() {
             out(Told::Of {
                 stream,
                 event: Event::Broken(Broken::Ended),
@@ -401,58 +436,48 @@ impl Decoder {
             self.hpack.lose();
             out(Told::Anomaly(Anomaly::InvalidFrame));
         }
-        let (fits, state) = match header.kind {
-            kind::DATA if header.has(flag::PADDED) => {
-                (header.stream != 0 && left > 0, State::PadLength { header })
-            }
-            kind::DATA => (
-                header.stream != 0,
-                State::Data {
-                    stream: header.stream,
-                    left,
-                    padding: 0,
-                    ends: header.has(flag::END_STREAM),
-                },
-            ),
-            kind::HEADERS | kind::PUSH_PROMISE => {
-                let fits =
-                    header.stream != 0 && (header.kind == kind::HEADERS || self.role == Role::Responses);
-                if fits {
-                    self.block = Some(Box::new(Block {
-                        header,
-                        position,
-                        bytes: Vec::new(),
-                        wire_bytes: 0,
-                        frames: 0,
-                        promised: 0,
-                        too_long: false,
-                    }));
-                } else {
-                    // Its block changes the table, and nobody can tell how a receiver takes it.
-                    self.hpack.lose();
-                }
-                (fits, State::Fragment { header, left })
-            }
-            kind::CONTINUATION => (self.block.is_some(), State::Fragment { header, left }),
-            kind::RST_STREAM => (header.stream != 0 && left == 4, State::Small { header, left }),
-            kind::GOAWAY => (header.stream == 0 && left >= 8, State::Small { header, left }),
-            kind::PRIORITY => (header.stream != 0 && left == 5, State::Skip { left }),
-            kind::SETTINGS => {
-                let fits =
-                    header.stream == 0 && left.is_multiple_of(6) && (!header.has(flag::ACK) || left == 0);
-                (fits, State::Skip { left })
-            }
-            kind::PING => (header.stream == 0 && left == 8, State::Skip { left }),
-            kind::WINDOW_UPDATE => (left == 4, State::Skip { left }),
-            // §4.1: what is unknown is ignored.
-            _ => (true, State::Skip { left }),
-        };
-        if fits {
-            self.state = state;
-        } else {
+        if self.frame_bytes_max.is_some_and(|most| left > most) {
             out(Told::Anomaly(Anomaly::InvalidFrame));
-            self.state = State::Skip { left };
         }
+        let has_block = self.block.is_some();
+        if !frame::fits(&header, self.role) || header.kind == kind::CONTINUATION && !has_block {
+            if matches!(header.kind, kind::HEADERS | kind::PUSH_PROMISE) {
+                // Its block changes the table, and nobody can tell how a receiver takes it.
+                self.hpack.lose();
+            }
+            // What a block goes on with may have been lost.
+            if header.kind != kind::CONTINUATION || !self.lost {
+                out(Told::Anomaly(Anomaly::InvalidFrame));
+            }
+            self.state = State::Skip { left };
+            return;
+        }
+        self.check_stream(&header, out);
+        self.state = match header.kind {
+            kind::DATA if header.has(flag::PADDED) => State::PadLength { header },
+            kind::DATA => State::Data {
+                stream: header.stream,
+                left,
+                padding: 0,
+                ends: header.has(flag::END_STREAM),
+            },
+            kind::HEADERS | kind::PUSH_PROMISE => {
+                self.block = Some(Box::new(Block {
+                    header,
+                    position,
+                    bytes: Vec::new(),
+                    wire_bytes: 0,
+                    frames: 0,
+                    promised: 0,
+                    too_long: false,
+                }));
+                State::Fragment { header, left }
+            }
+            kind::CONTINUATION => State::Fragment { header, left },
+            kind::RST_STREAM | kind::GOAWAY | kind::WINDOW_UPDATE => State::Small { header, left },
+            kind::SETTINGS if !header.has(flag::ACK) => State::Small { header, left },
+            _ => State::Skip { left },
+        };
     }
 
     /// Frames and parts of frames that are at their end without another byte.
@@ -475,22 +500,10 @@ impl Decoder {
                 self.fragment(header, &fragment, at, limits, out);
             }
             State::Small { header, left: 0 } => {
-                let bytes = std::mem::take(&mut self.buffer);
                 self.state = State::Between;
-                let number = bytes
-                    .first_chunk::<4>()
-                    .map_or(0, |bytes| u32::from_be_bytes(*bytes));
-                match header.kind {
-                    kind::RST_STREAM => {
-                        self.bodies.remove(&header.stream);
-                        out(Told::Reset {
-                            stream: header.stream,
-                        });
-                    }
-                    _ => out(Told::GoAway {
-                        last: number & 0x7fff_ffff,
-                    }),
-                }
+                self.small(&header, out);
+                // Its room is used again.
+                self.buffer.clear();
             }
             State::Skip { left: 0 } => self.state = State::Between,
             _ => {}
@@ -572,7 +585,7 @@ impl Decoder {
         }
         let stream = block.header.stream;
         let ended = block.header.has(flag::END_STREAM);
-        let began = self.bodies.contains_key(&stream);
+        let began = self.bodies.has(stream);
         let begins = match self.role {
             Role::Requests => gathered.is_request(),
             Role::Responses => gathered.is_response(),
@@ -615,7 +628,7 @@ impl Decoder {
             _ => None,
         };
         if !interim && !ended {
-            self.track(stream, declared);
+            self.bodies.begin(stream, declared);
         }
         out(Told::Head {
             stream,
@@ -628,25 +641,9 @@ impl Decoder {
         }
     }
 
-    fn track(&mut self, stream: u32, declared: Option<u64>) {
-        if self.bodies.len() < STREAMS_MAX {
-            self.bodies.insert(stream, Body { declared, seen: 0 });
-        }
-    }
-
-    fn saw(&mut self, stream: u32, bytes: u64) {
-        if let Some(body) = self.bodies.get_mut(&stream) {
-            body.seen += bytes;
-        }
-    }
-
     /// The stream's message is whole.
     fn end(&mut self, stream: u32, out: &mut dyn FnMut(Told)) {
-        if let Some(body) = self.bodies.remove(&stream)
-            && body.declared.is_some_and(|declared| declared != body.seen)
-            // The answer to a HEAD declares what it does not send.
-            && (self.role == Role::Requests || body.seen > 0)
-        {
+        if self.bodies.end(stream, self.role) {
             out(Told::Of {
                 stream,
                 event: Event::Anomaly(Anomaly::ContentLengthMismatch),

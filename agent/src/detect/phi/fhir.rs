@@ -297,8 +297,9 @@ pub(super) fn resource(name: &[u8]) -> Option<(Resource, Owner)> {
         | b"Endpoint"
         | b"HealthcareService"
         | b"OrganizationAffiliation"
+        | b"MessageHeader"
         | b"InsurancePlan" => (Organization, Owner::Organization),
-        b"Bundle" | b"Parameters" | b"Basic" => (Bundle, Owner::Unknown),
+        b"Bundle" | b"Parameters" | b"Basic" | b"Binary" => (Bundle, Owner::Unknown),
         b"Condition" | b"FamilyMemberHistory" | b"ClinicalImpression" => (Condition, Owner::Patient),
         b"Procedure" | b"ServiceRequest" => (Procedure, Owner::Patient),
         b"MedicationRequest"
@@ -366,8 +367,7 @@ pub(super) fn resource(name: &[u8]) -> Option<(Resource, Owner)> {
         | b"CatalogEntry"
         | b"EffectEvidenceSynthesis"
         | b"RiskEvidenceSynthesis"
-        | b"SubstanceSpecification"
-        | b"Binary" => (Definition, Owner::Definition),
+        | b"SubstanceSpecification" => (Definition, Owner::Definition),
         _ if CLINICAL.contains(&name) => (Clinical, Owner::Patient),
         _ => return Option::None,
     })
@@ -415,7 +415,6 @@ const CLINICAL: &[&[u8]] = &[
     b"Linkage",
     b"List",
     b"Media",
-    b"MessageHeader",
     b"NutritionIntake",
     b"NutritionOrder",
     b"NutritionProduct",

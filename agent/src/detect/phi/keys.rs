@@ -43,6 +43,49 @@ pub(super) enum Owner {
     Definition,
 }
 
+/// What a key is among those of an object that says of something what it is: `{"name": "ssn", "value": "…"}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    #[default]
+    Other,
+    /// Its value is a name.
+    Label,
+    /// Its value belongs to a name beside it, or to the object's own.
+    Value,
+    /// Its value may be a content in base64.
+    Encoded,
+}
+
+impl Role {
+    fn of(name: &[u8], words: &[String]) -> Role {
+        const ENCODED: &[&str] = &[
+            "data",
+            "content",
+            "contents",
+            "attachment",
+            "file",
+            "document",
+            "body",
+            "payload",
+            "base64",
+            "bytes",
+            "blob",
+            "message",
+        ];
+        match name {
+            b"name" | b"key" | b"field" | b"fieldName" | b"field_name" | b"label" | b"attribute"
+            | b"property" | b"parameter" | b"param" | b"column" | b"variable" | b"Name" | b"Key"
+            | b"question" => Role::Label,
+            b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
+            | b"valueString" | b"answer" | b"#text" | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
+            _ => match words.last() {
+                Some(last) if ENCODED.contains(&last.as_str()) => Role::Encoded,
+                _ => Role::Other,
+            },
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Key {
     /// 0: a name that is not shown. Otherwise it stands for the name.
@@ -52,6 +95,8 @@ pub(super) struct Key {
     pub element: Element,
     /// Classes whose context words are in the name.
     pub context: u64,
+    /// What it is beside others.
+    pub role: Role,
     /// It names something that only looks like a number of somebody: versions, times, digests.
     pub technical: bool,
 }
@@ -264,7 +309,7 @@ const TECHNICAL: &[&str] = &[
 ];
 /// Words that may stand behind a name.
 const TAILS: &[&str] = &[
-    "number", "no", "num", "nr", "value", "text", "str", "id", "code", "field", "input", "raw",
+    "number", "numbers", "no", "num", "nr", "value", "text", "str", "id", "code", "field", "input", "raw",
 ];
 
 impl Names {
@@ -304,6 +349,7 @@ impl Names {
             return (key, false);
         }
         let words = words(raw);
+        key.role = Role::of(raw, &words);
         if words.is_empty() {
             return (key, false);
         }

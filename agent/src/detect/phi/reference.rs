@@ -63,8 +63,9 @@ keyed hash of the first value to correlate by. The key is this installation's ow
 does.
 
 Bodies are read through `Content-Encoding` gzip, deflate, br and zstd, as JSON, NDJSON, XML, forms, multipart, CSV,
-HL7 v2, X12 and text, by their media type or their first bytes. What is not captured is not looked at
-(`capture.body_bytes_max`).
+HL7 v2, X12, GraphQL, protobuf and text, by their media type or their first bytes; so are contents within their values:
+JSON, XML, HL7 v2 or X12 in a string, a GraphQL `query`, base64 of text (FHIR's attachments, `data:` URLs). What is not
+captured is not looked at (`capture.body_bytes_max`), nor are images and other binary documents.
 
 Evidence, strongest first:
 
@@ -79,6 +80,7 @@ Groups: `phi` identifies a patient or those around one; `pii` is about other peo
 Article 9; `health` is about somebody's health; `financial`; `credential`. In policies,
 `call.request.phi.count` is the number of values of the groups `phi` and `health` in the request.
 
+A name that is a value counts as a key: `{\"name\": \"ssn\", \"value\": …}`, and `{\"ssn\": {\"value\": …}}`.
 Keys are compared without separators and capitals, also behind other words: `patient_SSN` is `ssn`. Own names and
 patterns are added by `detect.phi.keys` and `detect.phi.patterns`, classes are left out by `detect.phi.off`; see
 [configuration.md](configuration.md).

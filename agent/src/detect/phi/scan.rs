@@ -13,14 +13,16 @@ use smol_str::SmolStr;
 use super::class::{Class, DETECTORS, Group};
 use super::fhir::{self, Element, Resource};
 use super::hits::{Hit, Hits, Told};
-use super::keys::{ClassId, Key, Keys, Names, Owner, Says};
+use super::keys::{ClassId, Key, Keys, Names, Owner, Role, Says};
 use super::settings::{OWN_CLASSES_MAX, PhiSettings};
 use super::text::{Around, Found, Own, Text};
 use crate::call::{
-    Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Segments, Sink,
-    ValueType, Visited,
+    Container, Content, ContentLimits, Data, Evidence, Field, Format, KeyedHash, Part, Schema, Segments,
+    Sink, ValueType, Visited,
 };
 
+mod embedded;
+mod pairs;
 mod place;
 mod segment;
 mod settle;
@@ -39,6 +41,7 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Finds personal data. Has no `Debug`: it remembers keys that peers chose.
 pub struct Scanner {
     limits: ContentLimits,
+    schema: Option<Arc<Schema>>,
     walk: Walk,
 }
 
@@ -64,6 +67,10 @@ struct Frame {
     code: Slot,
     reference: Slot,
     display: Slot,
+    /// The name that a value beside it has, that value, and what it was told to be by itself.
+    label: Slot,
+    labelled: Slot,
+    labelled_class: Option<ClassId>,
     /// The class of a DICOM attribute, for what is below it.
     tag: Option<(Class, Owner)>,
     /// An identifier's type.
@@ -98,7 +105,10 @@ struct Held {
 struct Walk {
     keys: Keys,
     text: Arc<Text>,
+    /// Words of paths that may be shown besides the shipped ones.
     literals: HashSet<String>,
+    /// Keys that may: these words, and the names of the schema's fields.
+    shown: HashSet<String>,
     hits: Hits,
     part: Part,
     frames: Vec<Frame>,
@@ -108,6 +118,11 @@ struct Walk {
     arena: Vec<u8>,
     held: Vec<Held>,
     segment: Segment,
+    /// Of contents within values: how deep this is in them, and bytes that may still be looked into.
+    embedded_levels: u8,
+    embedded_left: usize,
+    /// What was told last.
+    told: Option<ClassId>,
     ordinal: u32,
     /// Resources by the ordinal of their object, where the type came late.
     late: Vec<(u32, Resource, Owner)>,
@@ -155,10 +170,12 @@ impl Scanner {
         }
         Ok(Scanner {
             limits: ContentLimits::default(),
+            schema: None,
             walk: Walk {
                 keys: Keys::new(Arc::new(Names::new(&own_keys))),
                 text: Arc::new(Text::new(patterns)?),
                 literals: literals.iter().cloned().collect(),
+                shown: literals.iter().cloned().collect(),
                 hits: Hits::new(KeyedHash::new(key), classes),
                 part: Part::RequestBody,
                 frames: Vec::new(),
@@ -166,6 +183,9 @@ impl Scanner {
                 arena: Vec::new(),
                 held: Vec::new(),
                 segment: Segment::default(),
+                embedded_levels: 0,
+                embedded_left: 0,
+                told: None,
                 ordinal: 0,
                 late: Vec::new(),
                 late_known: Vec::new(),
@@ -176,6 +196,24 @@ impl Scanner {
     /// Replaces the keys that may be shown besides shipped words.
     pub fn set_literals(&mut self, literals: &[String]) {
         self.walk.literals = literals.iter().cloned().collect();
+        self.show();
+    }
+
+    /// What messages of protobuf are. The names of their fields are the configuration's, and may be shown.
+    pub fn set_schema(&mut self, schema: Arc<Schema>) {
+        self.schema = Some(schema);
+        self.show();
+    }
+
+    /// What messages of protobuf are, if it is known.
+    pub fn schema(&self) -> Option<Arc<Schema>> {
+        self.schema.clone()
+    }
+
+    fn show(&mut self) {
+        let names = self.schema.iter().flat_map(|schema| schema.names());
+        let names = names.map(str::to_owned);
+        self.walk.shown = self.walk.literals.iter().cloned().chain(names).collect();
         self.walk.keys.forget();
     }
 
@@ -238,7 +276,7 @@ impl Sink for Walk {
         let parent = self.frames.last();
         let named = !name.is_empty();
         let key = match (named, parent) {
-            (true, _) => self.keys.get(name, &self.literals),
+            (true, _) => self.keys.get(name, &self.shown),
             (false, Some(parent)) => parent.key,
             (false, None) => Key::default(),
         };
@@ -290,6 +328,9 @@ impl Sink for Walk {
             code: Slot::default(),
             reference: Slot::default(),
             display: Slot::default(),
+            label: Slot::default(),
+            labelled: Slot::default(),
+            labelled_class: None,
             tag,
             typed: None,
         });
@@ -341,10 +382,26 @@ impl Sink for Walk {
             name.is_empty() || (element && name == b"value" && self.frames[top].resource != Resource::None);
         let (key, holder) = match own {
             true => (self.frames[top].key, self.holder(top)),
-            false => (self.keys.get(name, &self.literals), Some(top)),
+            false => (self.keys.get(name, &self.shown), Some(top)),
         };
+        if kind == ValueType::Text && self.embedded(key, if own { b"" } else { name }, value) {
+            return;
+        }
+        // `{"ssn": {"value": "…"}}`: it has the object's name.
+        if key.role == Role::Value && !own && self.stands_for(top) {
+            let (key, holder) = (
+                self.frames[top].key,
+                top.checked_sub(1).and_then(|above| self.holder(above)),
+            );
+            self.place(key, b"", holder.or(Some(top)), kind, value);
+            return;
+        }
         let name = if own { b"".as_slice() } else { name };
+        self.told = None;
         self.place(key, name, holder, kind, value);
+        if matches!(key.role, Role::Label | Role::Value) && !own {
+            self.pair(top, key, kind, value);
+        }
     }
 
     fn segment(&mut self, format: Format, id: &[u8]) {
@@ -364,6 +421,7 @@ impl Walk {
         self.arena.clear();
         self.held.clear();
         self.segment = Segment::default();
+        self.embedded_left = embedded::EMBEDDED_BYTES_MAX;
         self.ordinal = 0;
         self.late.clear();
     }
@@ -414,6 +472,7 @@ impl Walk {
         key: Key,
         value: &[u8],
     ) {
+        self.told = Some(class);
         let Some(group) = group_of(class, owner) else {
             return;
         };

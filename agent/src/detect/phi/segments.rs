@@ -21,7 +21,8 @@ const XCN_NAME: &[u16] = &[2, 3];
 const XAD: &[u16] = &[1, 2, 3, 5];
 const FIRST: &[u16] = &[1];
 const PHONE: &[u16] = &[1, 4, 7, 12];
-const CODE: &[u16] = &[1];
+/// What has no code has a text.
+const CODE: &[u16] = &[1, 2];
 
 /// By segment and field.
 pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
@@ -130,9 +131,21 @@ pub(super) fn x12(segment: &[u8], element: u16, entity: &[u8], qualifier: &[u8])
             b"EJ" => (Account, Owner::Patient),
             _ => return None,
         },
-        (b"CLM", 1) => (Account, Owner::Patient),
-        (b"HI", _) => (Diagnosis, Owner::Patient),
-        (b"SV1", 1) => (Procedure, Owner::Patient),
+        (b"CLM" | b"CLP", 1) => (Account, Owner::Patient),
+        // Diagnoses and procedures of several code sets; values, conditions and occurrences are of other qualifiers.
+        (b"HI", _) => match qualifier {
+            b"ABK" | b"ABF" | b"ABJ" | b"ABN" | b"APR" | b"BK" | b"BF" | b"BJ" | b"BN" | b"PR" | b"DR" => {
+                (Diagnosis, Owner::Patient)
+            }
+            b"BBR" | b"BBQ" | b"BR" | b"BQ" | b"BP" | b"BO" | b"CAH" => (Procedure, Owner::Patient),
+            _ => return None,
+        },
+        (b"SV1" | b"SV3" | b"SVC", 1) | (b"SV2", 2) => (Procedure, Owner::Patient),
+        // Of claims and services, as payers write them.
+        (b"DTM", 2) => match qualifier {
+            b"232" | b"233" | b"472" | b"150" | b"151" => (Date, Owner::Patient),
+            _ => return None,
+        },
         (b"DTP", 3) => match qualifier {
             b"435" | b"096" | b"472" | b"434" | b"431" | b"439" => (Date, Owner::Patient),
             _ => return None,

@@ -1,5 +1,6 @@
 //! Every detector against its own examples.
 
+mod formats;
 mod labelled;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ pub(super) fn scan(scanner: &mut Scanner, body: &[u8], content_type: &str) -> Ve
         bytes: body,
         content_type: content_type.as_bytes(),
         content_encoding: b"",
+        message: None,
         truncated: false,
     };
     scanner.body(Part::RequestBody, &content);

@@ -421,6 +421,12 @@ impl Text {
                 if confidence == 0 {
                     continue;
                 }
+                // Parts, lots and positions are written like it: within a text it needs its word, or the area in parentheses.
+                let lone = start == 0 && end == text.len();
+                let area = start > 0 && text[start - 1] == b'(' && text.get(runs[first].1) == Some(&b')');
+                if *class == Class::Phone as ClassId && !beside && !lone && !area {
+                    continue;
+                }
                 let evidence = match (fit, beside) {
                     (Fit::Checked, _) => Evidence::Checksum,
                     (_, true) => Evidence::Context,

@@ -153,7 +153,7 @@ fn own_fits(value: &[u8]) -> bool {
     let word = value.len() <= 40
         && value
             .iter()
-            .all(|byte| byte.is_ascii_alphabetic() || *byte == b'-' || *byte >= 0x80);
+            .all(|byte| byte.is_ascii_alphabetic() || b"-'.".contains(byte) || *byte >= 0x80);
     any(value)
         && (2..=300).contains(&value.len())
         && (spaced || postal || word)

@@ -141,7 +141,10 @@ impl Walk {
         }
         let settled_later = match key.element {
             Element::System | Element::Reference => true,
-            Element::Value => matches!(inside, Element::Identifier | Element::Telecom),
+            Element::Value => {
+                matches!(inside, Element::Identifier | Element::Telecom)
+                    || inside == Element::Contact && resource != Resource::None
+            }
             Element::Code | Element::Display => {
                 self.frames[at].system.length > 0 || resource != Resource::None
             }
@@ -236,7 +239,7 @@ impl Walk {
             place.push('/');
             if shown {
                 place.push_str(segment);
-                before = self.keys.get(segment.as_bytes(), &self.literals);
+                before = self.keys.get(segment.as_bytes(), &self.shown);
                 above = segment.as_bytes();
                 continue;
             }
@@ -296,7 +299,7 @@ impl Walk {
         if is_quiet(name) {
             return;
         }
-        let key = self.keys.get(name, &self.literals);
+        let key = self.keys.get(name, &self.shown);
         let token = |walk: &mut Walk, class: Class, value: &[u8]| {
             walk.hit(
                 class as ClassId,
@@ -450,7 +453,9 @@ fn fhir_class(resource: Resource, inside: Element, element: Element) -> Option<C
         (E::Photo, E::Data | E::Url) if resource != Resource::Practitioner => Class::Photo,
         (E::Period, E::Start | E::End) if is_care(resource) => Class::Date,
         (_, E::Date) if is_care(resource) => Class::Date,
-        (E::Other | E::Known, E::Id) if resource == Resource::Patient => Class::PatientId,
+        (E::Other | E::Known | E::Resource | E::Contained, E::Id) if resource == Resource::Patient => {
+            Class::PatientId
+        }
         (_, E::Serial) if resource == Resource::Device => Class::Device,
         (_, E::SubscriberId) => Class::HealthPlan,
         (_, E::Sequence) => Class::Genetic,

@@ -70,6 +70,7 @@ impl Walk {
             | Class::Diagnosis
             | Class::Procedure
             | Class::Medication
+            | Class::Allergy
             | Class::Observation => {
                 if self.segment.waiting.is_empty() {
                     self.segment.waiting = value[..value.len().min(HELD_BYTES_MAX)].to_vec();
@@ -111,6 +112,7 @@ impl Walk {
                 _ if digits < 5 => return,
                 _ => Class::Phone,
             },
+            Class::Allergy => Class::Allergy,
             class => fhir::code_table(&third).unwrap_or(class),
         };
         self.segment_hit(class, holds.owner, &value);
@@ -176,17 +178,18 @@ impl Walk {
         let short = || value[..value.len().min(8)].to_vec();
         match (at.segment, at.field, at.component) {
             (b"NM1" | b"N1", 1, 1) => self.segment.entity = short(),
-            (b"NM1", 8, 1) | (b"REF" | b"DMG" | b"DTP", 1, 1) | (b"PER", 3 | 5 | 7, 1) => {
-                self.segment.qualifier = short()
-            }
+            (b"NM1", 8, 1)
+            | (b"REF" | b"DMG" | b"DTP" | b"DTM", 1, 1)
+            | (b"PER", 3 | 5 | 7, 1)
+            | (b"HI", _, 1) => self.segment.qualifier = short(),
             _ => {}
         }
         // Composite elements begin with a qualifier, and have the code behind it.
-        let wanted = if matches!(at.segment, b"HI" | b"SV1") {
-            2
-        } else {
-            1
-        };
+        let composite = matches!(
+            (at.segment, at.field),
+            (b"HI", _) | (b"SV1" | b"SV3" | b"SVC", 1) | (b"SV2", 2)
+        );
+        let wanted = if composite { 2 } else { 1 };
         if at.component != wanted {
             return;
         }

@@ -16,6 +16,7 @@ impl Walk {
             match element {
                 Element::Identifier => self.identifier(at),
                 Element::Telecom => self.telecom(at),
+                Element::Contact if frame.resource != Resource::None => self.telecom(at),
                 _ => {}
             }
         }
@@ -25,7 +26,8 @@ impl Walk {
         if referring {
             self.reference(at);
         }
-        self.held(at);
+        let is_pair = self.settle_pair(at);
+        self.held(at, is_pair);
     }
 
     fn identifier(&mut self, at: usize) {
@@ -58,7 +60,10 @@ impl Walk {
 
     fn telecom(&mut self, at: usize) {
         let frame = &self.frames[at];
-        let owner = frame.owner;
+        let owner = match frame.resource {
+            Resource::Organization if !self.has_named_contact(at) => Owner::Organization,
+            _ => frame.owner,
+        };
         let (system, value) = (self.slot(frame.system), self.slot(frame.value));
         let class = match system.as_slice() {
             b"phone" | b"pager" | b"sms" => Class::Phone,
@@ -83,9 +88,18 @@ impl Walk {
         }
     }
 
+    /// Of an organization: the contact that this is in has a person's name. Without one it is a desk.
+    fn has_named_contact(&self, at: usize) -> bool {
+        self.frames[..at]
+            .iter()
+            .rev()
+            .find(|frame| !frame.array && frame.key.element == Element::Contact)
+            .is_some_and(|contact| contact.personal > Personal::No)
+    }
+
     /// `value` is one of FHIR's names: shown, and the same everywhere.
     fn value_key(&mut self) -> Key {
-        self.keys.get(b"value", &self.literals)
+        self.keys.get(b"value", &self.shown)
     }
 
     fn coding(&mut self, at: usize, system: Slot, code: Slot) {
@@ -117,7 +131,7 @@ impl Walk {
             && clinical
             && let Some(class) = fhir::code_system(&system, resource)
         {
-            let key = self.keys.get(b"code", &self.literals);
+            let key = self.keys.get(b"code", &self.shown);
             // Why something is done is a problem, whatever is done.
             let class = match around == Element::Reason || inner == Element::Reason {
                 true => Class::Diagnosis,
@@ -156,7 +170,7 @@ impl Walk {
         };
         if owner == Owner::Patient && !id.is_empty() && !id.starts_with(b"#") {
             let id = id.strip_prefix(b"urn:uuid:").unwrap_or(id);
-            let key = self.keys.get(b"reference", &self.literals);
+            let key = self.keys.get(b"reference", &self.shown);
             self.hit(
                 Class::PatientId as ClassId,
                 owner,
@@ -170,7 +184,7 @@ impl Walk {
         let fits = (Class::Name.detector().fits)(&display)
             && (owner == Owner::Patient || looks_like_person(&display));
         if fits {
-            let key = self.keys.get(b"display", &self.literals);
+            let key = self.keys.get(b"display", &self.shown);
             self.hit(
                 Class::Name as ClassId,
                 owner,
@@ -184,7 +198,7 @@ impl Walk {
     }
 
     /// Names that say something only beside other personal data.
-    fn held(&mut self, at: usize) {
+    fn held(&mut self, at: usize, is_pair: bool) {
         let from = self.frames[at].held_from;
         let (personal, owner) = (self.frames[at].personal, self.frames[at].owner);
         if from == self.held.len() {
@@ -198,6 +212,10 @@ impl Walk {
             let (class, key) = (held.class, held.key);
             let (name, value) = (self.slot(held.name), self.slot(held.value));
             let is_name = class == Class::Name as ClassId;
+            // The name is the value's.
+            if is_pair && is_name && key.role == Role::Label {
+                continue;
+            }
             let whole = name == b"name" || name == b"contact";
             let is = match (owner, personal) {
                 (Owner::Patient, _) => true,

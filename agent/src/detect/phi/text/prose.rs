@@ -138,6 +138,10 @@ fn is_plain_date(token: &[u8]) -> bool {
 /// Two or three words with capitals.
 pub(super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
     const TITLES: &[&[u8]] = &[b"Name", b"Mr", b"Mrs", b"Ms", b"Miss", b"Dr", b"Patient", b"Is"];
+    const PARTICLES: &[&[u8]] = &[
+        b"van", b"von", b"de", b"der", b"den", b"da", b"dos", b"di", b"del", b"della", b"la", b"le", b"bin",
+        b"al", b"el", b"ter", b"ten", b"zu",
+    ];
     let mut at = window.iter().position(|byte| !b" :.,#-=".contains(byte))?;
     // `patient is`, `patient name:`
     for word in [b"name".as_slice(), b"is", b"was", b"named"] {
@@ -166,6 +170,11 @@ pub(super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
             .skip(1)
             .any(|byte| byte.is_ascii_lowercase() || *byte >= 0x80);
         if !(capital && lower && length >= 2) {
+            // `Marta van der Berg`
+            if words > 0 && PARTICLES.contains(&word) && rest.get(length) == Some(&b' ') {
+                at += length + 1;
+                continue;
+            }
             break;
         }
         if TITLES.contains(&word) {

@@ -1,0 +1,241 @@
+//! What the formats of healthcare and the web hide a value in, and what only looks like one there.
+
+use base64::Engine as _;
+
+use super::*;
+
+/// Classes and locations.
+fn told(body: &str, content_type: &str) -> Vec<String> {
+    let data = scan(&mut scanner(), body.as_bytes(), content_type);
+    let mut told: Vec<String> = data
+        .iter()
+        .map(|data| format!("{} {} {}", data.group, data.class, data.location))
+        .collect();
+    told.sort();
+    told
+}
+
+fn base64(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+const NOTE: &str = "Seen today. DOB: 02/14/1980, MRN: 00482913, SSN 219-09-9999.";
+
+#[test]
+fn contents_within_values_are_looked_into() {
+    let attachment = format!(
+        r#"{{"resourceType":"DocumentReference","content":[{{"attachment":{{"contentType":"text/plain","data":"{}"}}}}]}}"#,
+        base64(NOTE)
+    );
+    assert_eq!(
+        told(&attachment, "application/fhir+json"),
+        [
+            "phi birth-date $.content[].attachment.data",
+            "phi mrn $.content[].attachment.data",
+            "phi ssn $.content[].attachment.data",
+        ]
+    );
+    let binary = format!(
+        r#"<Binary xmlns="http://hl7.org/fhir"><contentType value="text/plain"/><data value="{}"/></Binary>"#,
+        base64(NOTE)
+    );
+    assert_eq!(
+        told(&binary, "application/fhir+xml").len(),
+        3,
+        "{:?}",
+        told(&binary, "application/fhir+xml")
+    );
+    let inner = r#"{"ssn":"219-09-9999","note":"x"}"#;
+    for (body, expected) in [
+        (serde_json::json!({ "Message": inner }), "phi ssn $.Message.ssn"),
+        (
+            serde_json::json!({ "payload": base64(inner) }),
+            "phi ssn $.payload.ssn",
+        ),
+        (
+            serde_json::json!({ "file": format!("data:application/json;base64,{}", base64(inner)) }),
+            "phi ssn $.file.ssn",
+        ),
+        (
+            serde_json::json!({ "message": "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\rPID|1||482913^^^H^MR" }),
+            "phi mrn PID-3",
+        ),
+        (
+            serde_json::json!({ "body": "<?xml version=\"1.0\"?><r><ssn>219-09-9999</ssn></r>" }),
+            "phi ssn $.{key}.{key}.ssn",
+        ),
+        (
+            serde_json::json!({ "query": "mutation { save(input: {lastName: \"Okafor\", ssn: \"219-09-9999\"}) { id } }" }),
+            "phi name $.query.{key}.lastName",
+        ),
+    ] {
+        let told = told(&body.to_string(), "application/json");
+        assert!(
+            told.iter().any(|told| told == expected),
+            "{expected} in {told:?} of {body}"
+        );
+    }
+    // Bytes are no text, a digest is none, and what is within contents within contents is left.
+    let image: Vec<u8> = (0..200u8).collect();
+    let image = base64::engine::general_purpose::STANDARD.encode(image);
+    let deep = (0..4).fold(inner.to_owned(), |inner, _| {
+        serde_json::json!({ "data": base64(&inner) }).to_string()
+    });
+    for body in [
+        serde_json::json!({ "data": image }).to_string(),
+        serde_json::json!({ "data": "da39a3ee5e6b4b0d3255bfef95601890afd80709" }).to_string(),
+        deep,
+    ] {
+        assert!(told(&body, "application/json").is_empty(), "{body}");
+    }
+}
+
+#[test]
+fn names_that_are_values() {
+    for (body, expected) in [
+        (
+            r#"{"ssn":{"value":"219099999","valid":true}}"#,
+            &["phi ssn $.ssn"][..],
+        ),
+        (
+            r#"{"Item":{"ssn":{"S":"219-09-9999"},"zork":{"S":"active"}}}"#,
+            &["phi ssn $.{key}.ssn"],
+        ),
+        (
+            r#"{"fields":[{"name":"mrn","value":"482913"},{"name":"status","value":"active"}]}"#,
+            &["phi mrn $.{key}[].value"],
+        ),
+        (
+            r#"{"headers":[{"name":"Authorization","value":"Bearer abcdefghijklmnop"}]}"#,
+            &["credential token $.{key}[].value"],
+        ),
+        (r#"{"items":[{"name":"Blue Widget","value":"12"}]}"#, &[]),
+        (r#"{"metrics":[{"name":"phone","value":"12"}]}"#, &[]),
+    ] {
+        let told = told(body, "application/json");
+        let told: Vec<&str> = told.iter().map(|told| told.as_str()).collect();
+        assert!(
+            told.len() == expected.len()
+                && told.iter().zip(expected).all(|(told, expected)| {
+                    // Which keys may be shown is another test's.
+                    told.split(' ').take(2).eq(expected.split(' ').take(2))
+                }),
+            "{told:?} of {body}"
+        );
+    }
+}
+
+#[test]
+fn organizations_and_desks_are_nobody() {
+    let phone =
+        r#"[{"system":"phone","value":"(212) 555-0142"},{"system":"email","value":"desk@hospital.example"}]"#;
+    for body in [
+        format!(r#"{{"resourceType":"Organization","telecom":{phone}}}"#),
+        format!(r#"{{"telecom":{phone},"name":"General","resourceType":"Location"}}"#),
+        format!(
+            r#"{{"resourceType":"Organization","contact":[{{"purpose":{{"text":"billing"}},"telecom":{phone}}}]}}"#
+        ),
+        format!(r#"{{"resourceType":"Endpoint","contact":{phone}}}"#),
+        r#"{"resourceType":"MessageHeader","source":{"contact":{"system":"phone","value":"212-555-0142"}}}"#
+            .to_owned(),
+        format!(
+            r#"{{"resourceType":"Claim","contained":[{{"resourceType":"Organization","telecom":{phone}}}]}}"#
+        ),
+    ] {
+        let told = told(&body, "application/fhir+json");
+        assert!(told.is_empty(), "{told:?} of {body}");
+    }
+    let named = format!(
+        r#"{{"resourceType":"Organization","contact":[{{"name":{{"family":"Okafor"}},"telecom":{phone}}}]}}"#
+    );
+    let told = told(&named, "application/fhir+json");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.iter().all(|told| told.starts_with("pii")), "{told:?}");
+}
+
+#[test]
+fn a_patient_in_a_bundle_has_an_id() {
+    let body = r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"8812"}}]}"#;
+    assert_eq!(
+        told(body, "application/fhir+json"),
+        ["phi patient-id $.entry[].resource.id"]
+    );
+}
+
+#[test]
+fn numbers_of_logs_are_no_telephones() {
+    for text in [
+        "2026-02-01T10:00:00Z INFO processed batch 312-555-0142 in 80 ms",
+        "part no 312 555 0142 qty 3",
+        "disk 312.555.0142 offset 1234567890",
+    ] {
+        assert!(
+            told(text, "text/plain").is_empty(),
+            "{text}: {:?}",
+            told(text, "text/plain")
+        );
+    }
+    for text in [
+        "Her number is (312) 555-0142.",
+        "call 312-555-0142 today",
+        "312-555-0142",
+    ] {
+        assert_eq!(told(text, "text/plain").len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn names_have_particles() {
+    for text in [
+        "Patient: Bastiaan van Waas was seen",
+        "Patient Ada de la Cruz, 40 years",
+    ] {
+        assert_eq!(told(text, "text/plain"), ["phi name $"], "{text}");
+    }
+    assert!(told("the patient was van de", "text/plain").is_empty());
+}
+
+#[test]
+fn segments_of_claims_and_orders() {
+    let isa = "ISA*00*          *00*          *ZZ*S              *ZZ*R              *240101*1253*^*00501*000000905*0*P*:~";
+    let claim = "CLP*1234567*1*200*80**12*9988*11~NM1*QC*1*OKAFOR*MARTA****MI*XW1234567~SVC*HC:99213*100*80~DTM*472*20240102~HI*ABK:E119*BBR:0DTJ4ZZ~HI*BE:80:::1*BG:09~";
+    let data = told(&format!("{isa}{claim}"), "application/edi-x12");
+    assert_eq!(
+        data,
+        [
+            "health diagnosis HI-1",
+            "health procedure HI-2",
+            "health procedure SVC-1",
+            "phi account CLP-1",
+            "phi date DTM-2",
+            "phi health-plan NM1-9",
+            "phi name NM1-3",
+            "phi name NM1-4",
+        ]
+    );
+    let allergy = "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\rAL1|1|FA|^PEANUT|SV\rAL1|2|DA|70618^Penicillin^RxNorm\rDG1|1||^Chest pain^";
+    assert_eq!(
+        told(allergy, ""),
+        ["health allergy AL1-3", "health diagnosis DG1-3"]
+    );
+}
+
+#[test]
+fn parts_in_base64_are_read() {
+    let body = format!(
+        "--b\r\nContent-Type: application/json\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",
+        base64(r#"{"ssn":"219-09-9999"}"#)
+    );
+    assert_eq!(told(&body, "multipart/mixed; boundary=b"), ["phi ssn $.ssn"]);
+}
+
+proptest! {
+    #[test]
+    fn nothing_within_breaks_it(text in ".{0,200}", key in prop::sample::select(vec!["data", "query", "value", "name", "S"])) {
+        for value in [text.clone(), base64(&text), format!("mutation {{ a(b: {text}"), format!("{{\"{text}")] {
+            let body = serde_json::json!({ key: value, "name": "ssn", "value": text }).to_string();
+            scan(&mut scanner(), body.as_bytes(), "application/json");
+        }
+        scan(&mut scanner(), text.as_bytes(), "application/graphql");
+    }
+}
