@@ -299,7 +299,7 @@ impl Inventory {
         let number = self.service_list.len() as u32;
         self.service_list.push(Service {
             key: key.clone(),
-            tree: Tree::default(),
+            tree: Tree::new(&self.settings.key),
             shown_host,
             unmatched: None,
         });

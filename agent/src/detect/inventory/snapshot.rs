@@ -157,7 +157,7 @@ impl Inventory {
             let unmatched = service
                 .unmatched
                 .and_then(|end| put(self, &any, &SmolStr::default(), end));
-            let tree = Tree::restore(places);
+            let tree = Tree::restore(places, &self.settings.key);
             self.places += tree.len();
             if !key.host.is_empty() {
                 *self.hosts.entry((workload, inbound)).or_default() += 1;

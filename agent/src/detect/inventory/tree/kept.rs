@@ -41,8 +41,8 @@ impl Tree {
     }
 
     /// As it was kept; what does not fit together is left out.
-    pub fn restore(kept: Vec<KeptPlace>) -> Tree {
-        let mut tree = Tree::default();
+    pub fn restore(kept: Vec<KeptPlace>, key: &[u8; 32]) -> Tree {
+        let mut tree = Tree::new(key);
         let mut places: Vec<Option<Place>> = Vec::with_capacity(kept.len());
         for (index, one) in kept.into_iter().enumerate() {
             let node = Node {
@@ -73,6 +73,10 @@ impl Tree {
                 continue;
             };
             tree.hashed += usize::from(one.text.starts_with('#'));
+            let node = match one.is_value || one.text.starts_with('#') {
+                true => node,
+                false => tree.with_looks(node),
+            };
             let place = tree.put(Node { parent, ..node });
             match one.is_value {
                 true => tree.at(parent).value = Some(place),
