@@ -14,8 +14,8 @@ mod vendors;
 use smol_str::SmolStr;
 
 pub use self::inventory::{
-    DataFact, Endpoint, Facts, Histogram, Inventory, Kept, KeptPlace, KeptService, Parameter, PeerGroup,
-    Plane, Recognised, Words, Workload,
+    BLIND_PROTOCOL, DataFact, Endpoint, Facts, Histogram, Inventory, Kept, KeptPlace, KeptService, Parameter,
+    PeerGroup, Plane, Recognised, Words, Workload,
 };
 pub use self::phi::{Pattern, PhiSettings};
 pub use self::vendors::Vendors;

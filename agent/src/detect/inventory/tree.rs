@@ -372,7 +372,11 @@ impl Tree {
             };
             node.shapes |= taken.shapes;
             node.folded |= taken.folded;
-            node.taken.extend(taken.taken);
+            for word in taken.taken {
+                if node.taken.len() < learn::TAKEN_MAX && !node.taken.contains(&word) {
+                    node.taken.push(word);
+                }
+            }
             for (method, operation, number) in taken.ends {
                 let same = node.ends.iter().find(|(m, o, _)| *m == method && *o == operation);
                 match same {

@@ -109,6 +109,8 @@ struct Walk {
     held: Vec<Held>,
     segment: Segment,
     ordinal: u32,
+    /// The document says at its root that it describes an API.
+    describes: bool,
     /// Resources by the ordinal of their object, where the type came late.
     late: Vec<(u32, Resource, Owner)>,
     late_known: Vec<(u32, Resource, Owner)>,
@@ -167,6 +169,7 @@ impl Scanner {
                 held: Vec::new(),
                 segment: Segment::default(),
                 ordinal: 0,
+                describes: false,
                 late: Vec::new(),
                 late_known: Vec::new(),
             },
@@ -235,6 +238,7 @@ impl Scanner {
 
 impl Sink for Walk {
     fn open(&mut self, name: &[u8], container: Container) {
+        self.describes &= !self.frames.is_empty();
         let parent = self.frames.last();
         let named = !name.is_empty();
         let key = match (named, parent) {

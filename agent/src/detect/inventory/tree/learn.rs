@@ -44,9 +44,9 @@ const FLOOD_WORDS_MAX: usize = 128;
 /// Different versions that an API is served in at a time.
 const VERSIONS_MAX: u32 = 4;
 /// Names of values that are remembered over all places.
-const NAMES_MAX: usize = 4_096;
+pub(super) const NAMES_MAX: usize = 4_096;
 /// Words with a place of their own in the vocabulary that are known to be values somewhere.
-const TAKEN_MAX: usize = 128;
+pub(super) const TAKEN_MAX: usize = 128;
 
 /// What a place is, which tells what to expect there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
