@@ -684,6 +684,9 @@ pub struct InventoryService {
     /// Its number in `endpoints`.
     #[prost(uint32, optional, tag = "46")]
     pub unmatched: ::core::option::Option<u32>,
+    /// Short keyed hashes of words that are values somewhere.
+    #[prost(fixed32, repeated, tag = "101")]
+    pub names: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InventoryPlace {
@@ -710,6 +713,9 @@ pub struct InventoryPlace {
     pub shapes: u32,
     #[prost(message, repeated, tag = "60")]
     pub ends: ::prost::alloc::vec::Vec<InventoryEnd>,
+    /// Short keyed hashes of known words that are values here.
+    #[prost(fixed32, repeated, tag = "100")]
+    pub taken: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InventoryEnd {

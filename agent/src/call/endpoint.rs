@@ -285,11 +285,10 @@ impl Learnable {
                 .any(|part| NAMES.contains(part.to_ascii_lowercase().as_str()))
     }
 
-    /// Some part of it is vocabulary: `bulk-discharges`, `careTeamz`.
-    pub fn is_half_known(word: &str) -> bool {
+    /// Some part of it is a common name of persons: `john-doe`.
+    pub fn is_name(word: &str) -> bool {
         word.split(['-', '_', '.'])
-            .flat_map(camel_parts)
-            .any(|part| part.len() >= 3 && is_vocabulary(part))
+            .any(|part| NAMES.contains(part.to_ascii_lowercase().as_str()))
     }
 
     /// It says what is done: `getStatus`, `list-items`, `addwebhook`.
@@ -328,12 +327,6 @@ impl Learnable {
     /// What an API begins with, before anything of its own: `api`, `rest`, `public`.
     pub fn is_base(word: &str) -> bool {
         is_version(word) || BASES.iter().any(|known| word.eq_ignore_ascii_case(known))
-    }
-
-    /// `partyRole`, `memory_total`: written as programs write, not as people name things.
-    pub fn is_written_as_code(word: &str) -> bool {
-        word.contains('_')
-            || word.starts_with(|c: char| c.is_ascii_lowercase()) && camel_parts(word).count() > 1
     }
 
     /// The name of a collection by its form: `patients`, `MedicationRequests`; not `status`, `address`.
@@ -535,7 +528,8 @@ const PERSONS: &[&str] = &[
     "query",
 ];
 
-fn camel_parts(word: &str) -> impl Iterator<Item = &str> {
+/// `listAllUsers`: `list`, `All`, `Users`.
+pub(super) fn camel_parts(word: &str) -> impl Iterator<Item = &str> {
     let mut rest = word;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -667,7 +661,7 @@ mod tests {
         for word in ["Smith", "smith", "jane-doe", "bed12", "x", "a.b", "zoe"] {
             assert!(!Learnable::is(word), "{word}");
         }
-        assert!(Learnable::is_half_known("bulkFrobs") && !Learnable::is_half_known("frobs"));
+        assert!(Learnable::is_name("jane-frob") && !Learnable::is_name("frobs"));
         assert!(Learnable::is_of_persons("patients") && Learnable::is_of_persons("findByName"));
         assert!(Fhir::is_type("Patient") && !Fhir::is_type("patient"));
     }

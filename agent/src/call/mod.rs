@@ -47,6 +47,7 @@ pub use self::redact::{KeyedHash, Vocabulary};
 pub use self::target::Segments;
 pub use self::third_party::{Agreement, ThirdParty, Vendor};
 pub use self::tls::{BlindTls, CallTls, Certificate, Sight, Tls, TlsNames};
+pub use self::words::Commonness;
 use crate::capture::{Decision, FlowInfo, KernelTime, Process};
 pub use crate::decode::{Anomaly, ByHead, Fields};
 

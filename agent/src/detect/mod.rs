@@ -16,8 +16,8 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 pub use self::inventory::{
-    DataFact, Endpoint, Facts, Histogram, Inventory, Kept, KeptPlace, KeptService, Parameter, PeerGroup,
-    Plane, Recognised, Words, Workload,
+    BLIND_PROTOCOL, DataFact, Endpoint, Facts, Histogram, Inventory, Kept, KeptPlace, KeptService, Parameter,
+    PeerGroup, Plane, Recognised, Words, Workload,
 };
 pub use self::phi::{Pattern, PhiSettings};
 pub use self::vendors::Vendors;

@@ -1,7 +1,7 @@
 //! TLS connections that nobody reads: that they are, whose they are, and where they go. One entry a workload and name.
 //!
-//! What is counted of them are connections, not calls. They are not kept over a restart: they come back when they are seen
-//! again.
+//! What is counted of them are connections, not calls. Over a restart a name that may not be shown is kept as its hash, and
+//! known again when it is seen.
 
 use smol_str::{SmolStr, format_smolstr};
 
@@ -11,7 +11,7 @@ use crate::call::{BlindTls, ThirdParty};
 use crate::capture::SocketRole;
 
 /// The protocol's name in the inventory.
-pub(super) const PROTOCOL: &str = "tls";
+pub const PROTOCOL: &str = "tls";
 /// What stands in the place of a path.
 pub(super) const PATH: &str = "{encrypted}";
 
@@ -76,6 +76,9 @@ impl Inventory {
                 service.shown_host = shown_host.clone();
             }
             return *known;
+        }
+        if let Some(known) = self.recall_host(&key) {
+            return known;
         }
         let hosts = self.hosts.entry((workload, inbound)).or_default();
         if !key.host.is_empty() && *hosts >= self.settings.limits.hosts_max {
@@ -181,8 +184,30 @@ mod tests {
         );
         assert_eq!((one.facts.calls(), one.facts.address_count()), (2, 2));
         assert!(one.domain.is_empty());
-        // They come back by themselves.
-        assert!(inventory.keep().services.is_empty());
+        // After a restart, each counts on where it was.
+        let mut restarted = Inventory::new(Settings::default());
+        restarted.restore(inventory.keep());
+        assert!(
+            restarted
+                .keep()
+                .services
+                .iter()
+                .all(|one| !one.host.contains("vendor"))
+        );
+        restarted.blind(
+            &sample("api.vendor.example", "host-0123abcd", [93, 1, 1, 1]),
+            None,
+            7,
+        );
+        let again = restarted.endpoints();
+        let again_one = again
+            .iter()
+            .find(|one| one.host == "host-0123abcd")
+            .expect("it is there");
+        assert_eq!(
+            (again.len(), again_one.facts.calls(), again_one.facts.last_ns),
+            (2, 3, 7)
+        );
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use smol_str::{SmolStr, format_smolstr};
 
+pub use self::blind::PROTOCOL as BLIND_PROTOCOL;
 pub use self::facts::{DataFact, Facts, Parameter, PeerGroup, Words};
 pub use self::histogram::Histogram;
 pub(super) use self::note::is_private;
@@ -266,17 +267,8 @@ impl Inventory {
             }
             return Some(*known);
         }
-        if self.hosts_hashed && !key.host.is_empty() {
-            // Its name was not kept over a restart, only what was learnt.
-            let hashed = ServiceKey {
-                host: snapshot::hash_of(&self.settings.key, &key.host),
-                ..key.clone()
-            };
-            if let Some(known) = self.services.remove(&hashed) {
-                self.service_list[known as usize].key = key.clone();
-                self.services.insert(key, known);
-                return Some(known);
-            }
+        if let Some(known) = self.recall_host(&key) {
+            return Some(known);
         }
         let hosts = self.hosts.entry((workload, inbound)).or_default();
         if !key.host.is_empty() && (proof == Proof::None || *hosts >= self.settings.limits.hosts_max) {
@@ -295,11 +287,26 @@ impl Inventory {
         Some(self.add_service(key, shown_host))
     }
 
+    /// A service whose host's name was not kept over a restart, only what was learnt.
+    fn recall_host(&mut self, key: &ServiceKey) -> Option<u32> {
+        if !self.hosts_hashed || key.host.is_empty() {
+            return None;
+        }
+        let hashed = ServiceKey {
+            host: snapshot::hash_of(&self.settings.key, &key.host),
+            ..key.clone()
+        };
+        let known = self.services.remove(&hashed)?;
+        self.service_list[known as usize].key = key.clone();
+        self.services.insert(key.clone(), known);
+        Some(known)
+    }
+
     fn add_service(&mut self, key: ServiceKey, shown_host: SmolStr) -> u32 {
         let number = self.service_list.len() as u32;
         self.service_list.push(Service {
             key: key.clone(),
-            tree: Tree::default(),
+            tree: Tree::new(&self.settings.key),
             shown_host,
             unmatched: None,
         });

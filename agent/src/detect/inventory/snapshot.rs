@@ -23,6 +23,8 @@ pub struct KeptPlace {
     pub seen: u32,
     pub values: u64,
     pub shapes: u16,
+    /// Short keyed hashes of known words that are values here.
+    pub taken: Vec<u32>,
     /// Method, operation, and the place in [`Kept::endpoints`].
     pub ends: Vec<(SmolStr, SmolStr, u32)>,
 }
@@ -37,6 +39,8 @@ pub struct KeptService {
     pub host: SmolStr,
     pub shown_host: SmolStr,
     pub places: Vec<KeptPlace>,
+    /// Short keyed hashes of words that are values somewhere.
+    pub names: Vec<u32>,
     /// In [`Kept::endpoints`].
     pub unmatched: Option<u32>,
 }
@@ -59,8 +63,7 @@ impl Inventory {
     pub fn keep(&self) -> Kept {
         let key = &self.settings.key;
         let mut kept = Kept::default();
-        let kept_ones = |service: &&super::Service| service.key.protocol != super::blind::PROTOCOL;
-        for service in self.service_list.iter().filter(kept_ones) {
+        for service in &self.service_list {
             let mut places = service.tree.keep(&|word| hash_of(key, word));
             let mut number = |number: u32, place| {
                 let entry = self.entries.get(number as usize)?.as_ref()?;
@@ -91,6 +94,7 @@ impl Inventory {
                 },
                 shown_host: service.shown_host.clone(),
                 places,
+                names: service.tree.names(),
                 unmatched,
             });
         }
@@ -157,7 +161,7 @@ impl Inventory {
             let unmatched = service
                 .unmatched
                 .and_then(|end| put(self, &any, &SmolStr::default(), end));
-            let tree = Tree::restore(places);
+            let tree = Tree::restore(places, service.names, &self.settings.key);
             self.places += tree.len();
             if !key.host.is_empty() {
                 *self.hosts.entry((workload, inbound)).or_default() += 1;

@@ -16,6 +16,9 @@ use crate::call::{Fhir, Learnable, Segment, Segments, Shape};
 
 mod kept;
 mod learn;
+mod signs;
+
+use self::signs::Looks;
 
 /// A place, by its index in the tree.
 pub(super) type Place = u32;
@@ -40,11 +43,14 @@ pub(super) struct Node {
     pub text: SmolStr,
     pub is_value: bool,
     is_known: bool,
+    looks: Looks,
+    /// Short hash of the word.
+    short: u32,
     words: HashMap<SmolStr, Place>,
     value: Option<Place>,
     /// Words here are values.
     folded: bool,
-    /// Hashes of known words and actions that are values here.
+    /// Short hashes of known words and actions that are values here.
     taken: Vec<u32>,
     /// Calls that succeeded, and that came this way at all.
     hits: u32,
@@ -73,8 +79,10 @@ pub(super) struct Tree {
     unproven: usize,
     /// Words of which only the hash was kept over a restart.
     hashed: usize,
-    /// Hashes of words that turned out to be values somewhere.
+    /// Short hashes of words that turned out to be values somewhere.
     names: HashSet<u32>,
+    /// Key of the short hashes.
+    key: [u8; 32],
 }
 
 /// Where a path leads.
@@ -112,11 +120,36 @@ impl Default for Tree {
             unproven: 0,
             hashed: 0,
             names: HashSet::new(),
+            key: [0; 32],
         }
     }
 }
 
 impl Tree {
+    /// An empty one; `key` makes the hashes of words its own.
+    pub fn new(key: &[u8; 32]) -> Tree {
+        Tree {
+            key: *key,
+            ..Tree::default()
+        }
+    }
+
+    /// What is remembered of a word that is a value.
+    fn short_hash(&self, text: &str) -> u32 {
+        let hash = blake3::keyed_hash(&self.key, text.as_bytes());
+        let [first, second, third, fourth, ..] = *hash.as_bytes();
+        u32::from_le_bytes([first, second, third, fourth])
+    }
+
+    /// A word's place, with what its text tells.
+    fn with_looks(&self, node: Node) -> Node {
+        Node {
+            looks: Looks::of(&node.text),
+            short: self.short_hash(&node.text),
+            ..node
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.nodes.len() - self.free.len()
     }
@@ -239,7 +272,7 @@ impl Tree {
             // Among values, a word that is not known here is one of them; among numbered ones, one with a number is.
             let is_numbered =
                 read.shape == Shape::Word && read.text.bytes().any(|byte| byte.is_ascii_digit());
-            let is_value = node.takes(&read.text, read.shape == Shape::Word);
+            let is_value = self.takes(node, &read.text, read.shape == Shape::Word);
             return (is_value || is_numbered).then_some(node.value).flatten();
         }
         node.value
@@ -252,7 +285,11 @@ impl Tree {
         }
         if let Some(word) = self.at(place).words.remove(&hash_of(text)) {
             self.at(place).words.insert(text.clone(), word);
-            self.at(word).text = text.clone();
+            let node = std::mem::take(self.at(word));
+            *self.at(word) = self.with_looks(Node {
+                text: text.clone(),
+                ..node
+            });
             self.hashed -= 1;
         }
     }
@@ -289,6 +326,10 @@ impl Tree {
             is_value,
             is_known: known || is_value,
             ..Node::default()
+        };
+        let made = match is_value {
+            true => made,
+            false => self.with_looks(made),
         };
         let next = self.put(made);
         let node = self.at(place);
@@ -331,7 +372,11 @@ impl Tree {
             };
             node.shapes |= taken.shapes;
             node.folded |= taken.folded;
-            node.taken.extend(taken.taken);
+            for word in taken.taken {
+                if node.taken.len() < learn::TAKEN_MAX && !node.taken.contains(&word) {
+                    node.taken.push(word);
+                }
+            }
             for (method, operation, number) in taken.ends {
                 let same = node.ends.iter().find(|(m, o, _)| *m == method && *o == operation);
                 match same {

@@ -124,6 +124,8 @@ struct Walk {
     /// What was told last.
     told: Option<ClassId>,
     ordinal: u32,
+    /// The document says at its root that it describes an API.
+    describes: bool,
     /// Resources by the ordinal of their object, where the type came late.
     late: Vec<(u32, Resource, Owner)>,
     late_known: Vec<(u32, Resource, Owner)>,
@@ -187,6 +189,7 @@ impl Scanner {
                 embedded_left: 0,
                 told: None,
                 ordinal: 0,
+                describes: false,
                 late: Vec::new(),
                 late_known: Vec::new(),
             },
@@ -273,6 +276,7 @@ impl Scanner {
 
 impl Sink for Walk {
     fn open(&mut self, name: &[u8], container: Container) {
+        self.describes &= !self.frames.is_empty();
         let parent = self.frames.last();
         let named = !name.is_empty();
         let key = match (named, parent) {

@@ -9,8 +9,8 @@ use prost::Message;
 use crate::call::{Agreement, CallDirection, Evidence, Part, Protocol, Shape};
 use crate::detect::Endpoint;
 use crate::detect::{
-    DataFact, Facts, Histogram, Kept, KeptPlace, KeptService, Parameter, PeerGroup, Plane, Recognised, Words,
-    Workload,
+    BLIND_PROTOCOL, DataFact, Facts, Histogram, Kept, KeptPlace, KeptService, Parameter, PeerGroup, Plane,
+    Recognised, Words, Workload,
 };
 
 const LAYOUT: u32 = 1;
@@ -51,6 +51,7 @@ pub fn encode(kept: &Kept) -> Vec<u8> {
                 endpoint: *endpoint,
             })
             .collect(),
+        taken: place.taken.clone(),
     };
     let service = |service: &KeptService| v1::InventoryService {
         workload: Some(super::workload(&service.workload)),
@@ -60,6 +61,7 @@ pub fn encode(kept: &Kept) -> Vec<u8> {
         shown_host: service.shown_host.to_string(),
         places: service.places.iter().map(place).collect(),
         unmatched: service.unmatched,
+        names: service.names.clone(),
     };
     let snapshot = v1::InventorySnapshot {
         layout: LAYOUT,
@@ -99,16 +101,26 @@ fn service(service: v1::InventoryService) -> Option<KeptService> {
             .into_iter()
             .map(|end| (end.method.into(), end.operation.into(), end.endpoint))
             .collect(),
+        taken: place.taken,
     };
     Some(KeptService {
         workload: workload(service.workload?),
         direction: direction(service.direction),
-        protocol: Protocol::named(&service.protocol)?.as_str(),
+        protocol: protocol(&service.protocol)?,
         host: service.host.into(),
         shown_host: service.shown_host.into(),
         places: service.places.into_iter().map(place).collect(),
+        names: service.names,
         unmatched: service.unmatched,
     })
+}
+
+/// A protocol that is decoded, or connections that nobody reads.
+fn protocol(name: &str) -> Option<&'static str> {
+    match name == BLIND_PROTOCOL {
+        true => Some(BLIND_PROTOCOL),
+        false => Protocol::named(name).map(Protocol::as_str),
+    }
 }
 
 fn workload(workload: v1::Workload) -> Workload {
@@ -200,7 +212,7 @@ fn endpoint(told: v1::Endpoint) -> Endpoint {
         id: told.id,
         workload: workload(told.workload.unwrap_or_default()),
         direction: direction(told.direction),
-        protocol: Protocol::named(&told.protocol).map_or("", Protocol::as_str),
+        protocol: protocol(&told.protocol).unwrap_or_default(),
         host: told.host.into(),
         method: told.method.into(),
         path: told.path,
@@ -300,14 +312,17 @@ mod tests {
                 places: vec![KeptPlace {
                     is_known: true,
                     ends: vec![("GET".into(), "".into(), 0)],
+                    taken: vec![1, 2],
                     ..KeptPlace::default()
                 }],
+                names: vec![3, 4],
                 unmatched: None,
             }],
             endpoints: vec![one],
         };
         let read = decode(&encode(&kept)).expect("it is one of ours");
         assert_eq!(read.services[0].places, kept.services[0].places);
+        assert_eq!(read.services[0].names, kept.services[0].names);
         assert_eq!(read.endpoints[0].id, 7);
         assert_eq!(read.endpoints[0].facts.calls(), 6);
         assert_eq!(

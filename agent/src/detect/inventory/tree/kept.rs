@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use super::super::KeptPlace;
+use super::learn::{NAMES_MAX, TAKEN_MAX};
 use super::{Node, Place, ROOT, Tree};
 
 impl Tree {
@@ -32,6 +33,7 @@ impl Tree {
                 seen: node.seen,
                 values: node.values,
                 shapes: node.shapes,
+                taken: node.taken.clone(),
                 ends: node.ends.clone(),
             });
             waiting.extend(node.words.values());
@@ -40,9 +42,17 @@ impl Tree {
         kept
     }
 
+    /// The short hashes of words that are values somewhere.
+    pub fn names(&self) -> Vec<u32> {
+        let mut names: Vec<u32> = self.names.iter().copied().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// As it was kept; what does not fit together is left out.
-    pub fn restore(kept: Vec<KeptPlace>) -> Tree {
-        let mut tree = Tree::default();
+    pub fn restore(kept: Vec<KeptPlace>, names: Vec<u32>, key: &[u8; 32]) -> Tree {
+        let mut tree = Tree::new(key);
+        tree.names.extend(names.into_iter().take(NAMES_MAX));
         let mut places: Vec<Option<Place>> = Vec::with_capacity(kept.len());
         for (index, one) in kept.into_iter().enumerate() {
             let node = Node {
@@ -55,6 +65,7 @@ impl Tree {
                 seen: one.seen,
                 values: one.values,
                 shapes: one.shapes,
+                taken: one.taken.into_iter().take(TAKEN_MAX).collect(),
                 ends: one.ends,
                 ..Node::default()
             };
@@ -73,6 +84,10 @@ impl Tree {
                 continue;
             };
             tree.hashed += usize::from(one.text.starts_with('#'));
+            let node = match one.is_value || one.text.starts_with('#') {
+                true => node,
+                false => tree.with_looks(node),
+            };
             let place = tree.put(Node { parent, ..node });
             match one.is_value {
                 true => tree.at(parent).value = Some(place),

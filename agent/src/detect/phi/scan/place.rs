@@ -58,6 +58,10 @@ impl Walk {
                 parent.element && matches!(parent.key.element, Element::Resource | Element::Contained)
             }
         };
+        // What a description of an API holds are examples; whatever else stands at its root is data.
+        if self.describes && self.frames.len() == 1 && is_part_of_description(name) {
+            return (Owner::Definition, Resource::Definition);
+        }
         // In XML a resource is an element with the name of its type.
         if begins && let Some((resource, owner)) = fhir::resource(name) {
             return (owner, resource);
@@ -116,7 +120,7 @@ impl Walk {
             return;
         };
         if at == 0 && is_description(name, value) {
-            self.becomes(at, Resource::Definition, Owner::Definition);
+            self.describes = true;
         }
         let frame = &self.frames[at];
         let (owner, resource, inside) = (frame.owner, frame.resource, frame.key.element);
@@ -432,7 +436,25 @@ fn is_quiet(name: &[u8]) -> bool {
     }
 }
 
-/// The document describes an API: what it holds are examples. Its version stands at the root.
+/// What OpenAPI 2 and 3 and AsyncAPI have at their root.
+fn is_part_of_description(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"info"
+            | b"servers"
+            | b"paths"
+            | b"webhooks"
+            | b"components"
+            | b"definitions"
+            | b"parameters"
+            | b"responses"
+            | b"tags"
+            | b"channels"
+            | b"operations"
+    )
+}
+
+/// The document says that it describes an API: its version stands at the root.
 fn is_description(name: &[u8], value: &[u8]) -> bool {
     matches!(name, b"openapi" | b"swagger" | b"asyncapi")
         && value.len() <= 8
