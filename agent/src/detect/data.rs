@@ -69,6 +69,11 @@ fn request(scanner: &mut Scanner, known: &mut KnownData, call: &mut ApiCall) {
         .as_deref()
         .and_then(|schema| schema.method(raw.path.as_deref()?))
         .map(|(takes, _)| takes);
+    let path = raw.path.as_deref().unwrap_or_default();
+    if path.ends_with("/_search") && call.request.body.media_type == "application/x-www-form-urlencoded" {
+        scanner.search(path, &raw.request_body);
+        return found(call, scanner.take());
+    }
     let anomaly = self::body(
         scanner,
         Part::RequestBody,

@@ -82,7 +82,7 @@ impl Element {
             b"district" => District,
             b"postalCode" => PostalCode,
             b"telecom" | b"valueContactPoint" => Telecom,
-            b"system" => System,
+            b"system" | b"codeSystem" => System,
             b"value" => Value,
             b"identifier" | b"valueIdentifier" => Identifier,
             b"type" => Type,
@@ -528,6 +528,24 @@ pub(super) fn code_system(system: &[u8], resource: Resource) -> Option<Class> {
     if has(b"icd-10-pcs") || has(b"ICD10PCS") || has(b"ama-assn.org/go/cpt") || has(b"hcpcs") || has(b"HCPCS")
     {
         return Some(Class::Procedure);
+    }
+    let oid = |oids: &[&[u8]]| oids.iter().any(|oid| system.ends_with(oid));
+    if oid(&[
+        b"2.16.840.1.113883.6.12",
+        b"2.16.840.1.113883.6.104",
+        b"2.16.840.1.113883.6.4",
+    ]) {
+        return Some(Class::Procedure);
+    }
+    if oid(&[b"2.16.840.1.113883.6.103", b"2.16.840.1.113883.6.3"]) {
+        return Some(Class::Diagnosis);
+    }
+    if oid(&[
+        b"2.16.840.1.113883.6.88",
+        b"2.16.840.1.113883.6.69",
+        b"2.16.840.1.113883.12.292",
+    ]) {
+        return Some(Class::Medication);
     }
     if has(b"icd-10") || has(b"icd-9") || has(b"icd-11") || has(b"/icd") || has(b"2.16.840.1.113883.6.90") {
         return Some(Class::Diagnosis);

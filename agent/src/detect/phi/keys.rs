@@ -52,6 +52,8 @@ pub(super) enum Role {
     Label,
     /// Its value belongs to a name beside it, or to the object's own.
     Value,
+    /// It only says of what kind the object's value is.
+    Kind,
     /// Its value may be a content in base64.
     Encoded,
 }
@@ -73,11 +75,12 @@ impl Role {
             "message",
         ];
         match name {
-            b"name" | b"key" | b"field" | b"fieldName" | b"field_name" | b"label" | b"attribute"
-            | b"property" | b"parameter" | b"param" | b"column" | b"variable" | b"Name" | b"Key"
-            | b"question" => Role::Label,
+            b"name" | b"key" | b"path" | b"field" | b"fieldName" | b"field_name" | b"label"
+            | b"attribute" | b"property" | b"parameter" | b"param" | b"column" | b"variable" | b"Name"
+            | b"Key" | b"question" => Role::Label,
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
             | b"valueString" | b"answer" | b"#text" | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
+            b"number" | b"Number" | b"date" | b"Date" => Role::Kind,
             _ => match words.last() {
                 Some(last) if ENCODED.contains(&last.as_str()) => Role::Encoded,
                 _ => Role::Other,

@@ -14,6 +14,7 @@ use super::class::{Class, DETECTORS, Group};
 use super::fhir::{self, Element, Resource};
 use super::hits::{Hit, Hits, Told};
 use super::keys::{ClassId, Key, Keys, Names, Owner, Role, Says};
+use super::segments::Hl7;
 use super::settings::{OWN_CLASSES_MAX, PhiSettings};
 use super::text::{Around, Found, Own, Text};
 use crate::call::{
@@ -21,6 +22,7 @@ use crate::call::{
     Sink, ValueType, Visited,
 };
 
+mod elements;
 mod embedded;
 mod pairs;
 mod place;
@@ -73,6 +75,8 @@ struct Frame {
     labelled_class: Option<ClassId>,
     /// The class of a DICOM attribute, for what is below it.
     tag: Option<(Class, Owner)>,
+    /// It is a field of HL7 v2, in XML.
+    hl7: Option<Hl7>,
     /// An identifier's type.
     typed: Option<Class>,
 }
@@ -123,6 +127,8 @@ struct Walk {
     embedded_left: usize,
     /// What was told last.
     told: Option<ClassId>,
+    /// Values are FHIR's search parameters.
+    searching: bool,
     ordinal: u32,
     /// The document says at its root that it describes an API.
     describes: bool,
@@ -188,6 +194,7 @@ impl Scanner {
                 embedded_levels: 0,
                 embedded_left: 0,
                 told: None,
+                searching: false,
                 ordinal: 0,
                 describes: false,
                 late: Vec::new(),
@@ -242,10 +249,24 @@ impl Scanner {
 
     /// Looks at a query; `path` says whose parameters they are.
     pub fn query(&mut self, path: &str, query: &[u8]) {
-        self.walk.begin(Part::RequestQuery);
+        self.parameters(Part::RequestQuery, path, query);
+    }
+
+    /// The same of a form that holds a search.
+    pub fn search(&mut self, path: &str, form: &[u8]) {
+        self.parameters(Part::RequestBody, path, form);
+    }
+
+    fn parameters(&mut self, part: Part, path: &str, query: &[u8]) {
+        self.walk.begin(part);
         let owner = Segments::of(path).find_map(|segment| fhir::resource(segment.as_bytes()));
         self.walk
             .root(owner.filter(|(resource, _)| *resource != Resource::Definition));
+        self.walk.searching = self
+            .walk
+            .frames
+            .first()
+            .is_some_and(|root| root.resource != Resource::None);
         Format::visit_query(query, &self.limits, &mut self.walk);
         self.walk.end();
     }
@@ -294,10 +315,15 @@ impl Sink for Walk {
         let (mut owner, mut resource) = parent.map_or((Owner::Unknown, Resource::None), |parent| {
             (parent.owner, parent.resource)
         });
-        let mut tag = None;
+        let (mut tag, mut hl7) = (None, None);
         if named {
             (owner, resource) = self.whose(name, &key, owner, resource);
-            tag = super::segments::dicom(name).or_else(|| parent.and_then(|parent| parent.tag));
+            if container == Container::Element {
+                (hl7, tag) = Walk::numbered(name, parent.and_then(|parent| parent.hl7));
+            }
+            tag = tag
+                .or_else(|| super::segments::dicom(name))
+                .or_else(|| parent.and_then(|parent| parent.tag));
         } else if let Some(parent) = parent {
             tag = parent.tag;
         }
@@ -336,6 +362,7 @@ impl Sink for Walk {
             labelled: Slot::default(),
             labelled_class: None,
             tag,
+            hl7,
             typed: None,
         });
         self.ordinal = self.ordinal.wrapping_add(1);
@@ -388,19 +415,36 @@ impl Sink for Walk {
             true => (self.frames[top].key, self.holder(top)),
             false => (self.keys.get(name, &self.shown), Some(top)),
         };
+        if element && own && self.element_text(top, key, value) || self.id_part(top, name, value) {
+            return;
+        }
+        if element && name == b"tag" {
+            // DICOM in XML: what it holds comes behind it.
+            self.frames[top].tag = super::segments::dicom(value);
+            return;
+        }
         if kind == ValueType::Text && self.embedded(key, if own { b"" } else { name }, value) {
             return;
         }
-        // `{"ssn": {"value": "…"}}`: it has the object's name.
-        if key.role == Role::Value && !own && self.stands_for(top) {
-            let (key, holder) = (
-                self.frames[top].key,
-                top.checked_sub(1).and_then(|above| self.holder(above)),
-            );
-            self.place(key, b"", holder.or(Some(top)), kind, value);
+        // `{"ssn": {"value": "…"}}`, `<DateOfBirth><Date>…`: it has the name of what it is in.
+        let around = if own && element {
+            top.checked_sub(1)
+        } else {
+            (!own).then_some(top)
+        };
+        if matches!(key.role, Role::Value | Role::Kind)
+            && let Some(around) = around
+            && self.stands_for(around)
+        {
+            let key = self.frames[around].key;
+            let holder = around.checked_sub(1).and_then(|above| self.holder(above));
+            self.place(key, b"", holder.or(Some(around)), kind, value);
             return;
         }
         let name = if own { b"".as_slice() } else { name };
+        if self.searching && self.search(name, value) {
+            return;
+        }
         self.told = None;
         self.place(key, name, holder, kind, value);
         if matches!(key.role, Role::Label | Role::Value) && !own {
@@ -426,6 +470,7 @@ impl Walk {
         self.held.clear();
         self.segment = Segment::default();
         self.embedded_left = embedded::EMBEDDED_BYTES_MAX;
+        self.searching = false;
         self.ordinal = 0;
         self.late.clear();
     }

@@ -20,6 +20,7 @@ pub const DETECTOR: Detector = Detector {
         "birthday",
         "birthdt",
         "birthdatetime",
+        "birthtime",
         "geburtsdatum",
         "geboortedatum",
         "datenaissance",

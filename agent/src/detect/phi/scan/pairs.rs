@@ -54,7 +54,7 @@ impl Walk {
             return false;
         }
         let (label, value) = (self.slot(frame.label), self.slot(frame.labelled));
-        let key = self.keys.get(&label, &self.shown);
+        let key = self.keys.get(last_name(&label), &self.shown);
         let Some((class, says)) = key.class else {
             return true;
         };
@@ -74,4 +74,20 @@ impl Walk {
         }
         true
     }
+}
+
+/// Of a JSON pointer (RFC 6901) the last name that is none of an item or of a value: `/name/0/family`, `/telecom/0/value`.
+fn last_name(label: &[u8]) -> &[u8] {
+    if label.first() != Some(&b'/') {
+        return label;
+    }
+    let is_name = |part: &&[u8]| {
+        !part.is_empty()
+            && !part.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')
+            && *part != b"value"
+    };
+    label
+        .rsplit(|byte| *byte == b'/')
+        .find(is_name)
+        .unwrap_or_default()
 }

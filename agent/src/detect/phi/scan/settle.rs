@@ -15,6 +15,7 @@ impl Walk {
         if value.length > 0 {
             match element {
                 Element::Identifier => self.identifier(at),
+                Element::Id if frame.element => self.settle_id(at),
                 Element::Telecom => self.telecom(at),
                 Element::Contact if frame.resource != Resource::None => self.telecom(at),
                 _ => {}
@@ -295,6 +296,12 @@ const THINGS: &[&str] = &[
     "project",
 ];
 
+/// Words within names that begin with no capital.
+const PARTICLES: &[&[u8]] = &[
+    b"de", b"van", b"von", b"der", b"la", b"di", b"da", b"do", b"dos", b"das", b"del", b"della", b"den",
+    b"du", b"le", b"el", b"al", b"bin", b"ter", b"ten", b"zu", b"af",
+];
+
 /// Two words or more that begin with capitals, and none that is an organization's.
 pub(super) fn looks_like_person(value: &[u8]) -> bool {
     let words: Vec<&[u8]> = value
@@ -310,9 +317,7 @@ pub(super) fn looks_like_name(value: &[u8]) -> bool {
         .split(|byte| matches!(byte, b' ' | b',' | b'^'))
         .filter(|word| !word.is_empty())
         .all(|word| {
-            let capital = word[0].is_ascii_uppercase()
-                || word[0] >= 0x80
-                || matches!(word, b"de" | b"van" | b"von" | b"der" | b"la" | b"di");
+            let capital = word[0].is_ascii_uppercase() || word[0] >= 0x80 || PARTICLES.contains(&word);
             let thing = THINGS
                 .iter()
                 .any(|thing| word.eq_ignore_ascii_case(thing.as_bytes()));

@@ -221,6 +221,90 @@ fn segments_of_claims_and_orders() {
 }
 
 #[test]
+fn documents_of_other_standards() {
+    let cda = "<ClinicalDocument><recordTarget><patientRole>\
+               <id root=\"2.16.840.1.113883.19.5\" extension=\"00482913\"/>\
+               <id extension=\"219-09-9999\" root=\"2.16.840.1.113883.4.1\"/>\
+               <patient><name><given>Marta</given><family>Okafor</family></name><birthTime value=\"19800214\"/></patient>\
+               <providerOrganization><id root=\"1.2\" extension=\"77\"/><name>City Hospital</name></providerOrganization>\
+               </patientRole></recordTarget><value code=\"E11.9\" codeSystem=\"2.16.840.1.113883.6.90\"/></ClinicalDocument>";
+    let classes = |body: &str, content_type: &str| -> Vec<String> {
+        let told = told(body, content_type);
+        told.iter()
+            .filter_map(|told| told.split(' ').nth(1))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(
+        classes(cda, "application/xml"),
+        ["diagnosis", "birth-date", "mrn", "name", "ssn"]
+    );
+    let v2 = "<ADT_A01><PID><PID.3><CX.1>482913</CX.1><CX.4><HD.1>MAIN</HD.1></CX.4></PID.3>\
+              <PID.5><XPN.1><FN.1>Okafor</FN.1></XPN.1><XPN.7>L</XPN.7></PID.5><PID.8>F</PID.8><PID.19>219099999</PID.19></PID></ADT_A01>";
+    assert_eq!(classes(v2, "application/xml"), ["mrn", "name", "ssn"]);
+    let dicom = "<NativeDicomModel><DicomAttribute tag=\"00100010\" vr=\"PN\"><PersonName><Alphabetic>\
+                 <FamilyName>Okafor</FamilyName></Alphabetic></PersonName></DicomAttribute>\
+                 <DicomAttribute tag=\"00080060\" vr=\"CS\"><Value>CT</Value></DicomAttribute></NativeDicomModel>";
+    assert_eq!(classes(dicom, "application/dicom+xml"), ["name"]);
+    let script = "<NewRx><Patient><Name><LastName>Okafor</LastName></Name><DateOfBirth><Date>1980-02-14</Date></DateOfBirth>\
+                  <PrimaryTelephone><Number>2125550142</Number></PrimaryTelephone></Patient></NewRx>";
+    assert_eq!(
+        classes(script, "application/xml"),
+        ["birth-date", "name", "phone"]
+    );
+    let patch = r#"[{"op":"replace","path":"/name/0/family","value":"Okafor"},{"op":"add","path":"/ssn","value":"219099999"},
+                    {"op":"replace","path":"/status","value":"active"}]"#;
+    assert_eq!(classes(patch, "application/json-patch+json"), ["name", "ssn"]);
+    let page = "<table><tr><td>MRN:</td><td>00482913</td></tr></table>";
+    assert_eq!(classes(page, "text/html"), ["mrn"]);
+}
+
+#[test]
+fn searches_of_fhir() {
+    let of = |path: &str, query: &str, form: bool| -> Vec<String> {
+        let mut scanner = scanner();
+        match form {
+            true => scanner.search(path, query.as_bytes()),
+            false => scanner.query(path, query.as_bytes()),
+        }
+        let told = |data: &Data| format!("{} {}", data.class, data.location);
+        let mut told: Vec<String> = scanner.take().iter().map(told).collect();
+        told.sort();
+        told
+    };
+    assert_eq!(
+        of(
+            "/fhir/Patient",
+            "name:exact=Okafor&identifier=http://h.example/mrn%7C482913&_id=8812&active=true&_count=20",
+            false
+        ),
+        ["mrn ?identifier", "name ?name", "patient-id ?_id"]
+    );
+    assert_eq!(
+        of(
+            "/fhir/Observation",
+            "patient=Patient/8812&code=http://loinc.org%7C8480-6&status=final&subject:Patient.birthdate=1980-02-14",
+            false
+        ),
+        [
+            "birth-date ?birthdate",
+            "observation ?code",
+            "patient-id ?patient"
+        ]
+    );
+    assert_eq!(
+        of(
+            "/fhir/Patient/_search",
+            "family=Okafor&telecom=phone%7C2125550142",
+            true
+        ),
+        ["name $.family", "phone $.telecom"]
+    );
+    assert!(of("/fhir/Organization", "name=General&identifier=77&_id=3", false).is_empty());
+    assert!(of("/api/items", "identifier=77&_id=3&code=a%7Cb", false).is_empty());
+}
+
+#[test]
 fn parts_in_base64_are_read() {
     let body = format!(
         "--b\r\nContent-Type: application/json\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",

@@ -111,6 +111,11 @@ pub(super) fn number_in(window: &[u8]) -> Option<(usize, usize)> {
         at += window[at..]
             .iter()
             .position(|byte| !b" :#=.-\t\"'(".contains(byte))?;
+        // `<td>MRN</td><td>`
+        while window[at] == b'<' {
+            at += memchr::memchr(b'>', &window[at..])? + 1;
+            at += window[at..].iter().position(|byte| !byte.is_ascii_whitespace())?;
+        }
         let end = at
             + window[at..]
                 .iter()
