@@ -13,7 +13,7 @@ use hashbrown::HashSet;
 use smol_str::SmolStr;
 
 use super::redact::{is_uuid, is_version, is_vocabulary};
-use super::words::is_random;
+use super::words::{Commonness, is_random};
 
 /// A word is at most as long.
 const WORD_BYTES_MAX: usize = 48;
@@ -127,6 +127,9 @@ impl Shape {
             return Shape::Text;
         }
         let separated = bytes.iter().any(|byte| b"-_.:".contains(byte));
+        if is_common_file(text) {
+            return Shape::Word;
+        }
         if digits > 0 {
             let leads = bytes[0].is_ascii_digit();
             if bytes.len() >= 16 && turns >= 3 && !separated {
@@ -568,6 +571,20 @@ fn is_file_or_host(text: &str) -> bool {
     })
 }
 
+/// `stream.m3u8`, `explorer.js`: what APIs are made of, with a file's ending.
+fn is_common_file(text: &str) -> bool {
+    const LEAST: u8 = 2;
+    text.rsplit_once('.').is_some_and(|(name, ending)| {
+        (2..=5).contains(&ending.len())
+            && ending.as_bytes()[0].is_ascii_alphabetic()
+            && ending.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_'))
+            && Commonness::of(name).least >= LEAST
+    })
+}
+
 /// `de-AT`, `pt_BR`.
 fn is_locale(bytes: &[u8]) -> bool {
     bytes.len() == 5
@@ -629,6 +646,9 @@ mod tests {
             ("2fa", Shape::Word),
             ("bed12", Shape::Word),
             ("jane-doe", Shape::Word),
+            ("stream.m3u8", Shape::Word),
+            ("jane.m3u8", Shape::Code),
+            ("frobs.pdf", Shape::Code),
         ] {
             assert_eq!(Shape::of(segment), shape, "{segment}");
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+mod bounds;
 mod made_up;
 
 use super::*;

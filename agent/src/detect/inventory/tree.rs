@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 use smol_str::SmolStr;
 
 use super::{Limits, Proof};
-use crate::call::{Fhir, Learnable, Segment, Segments, Shape};
+use crate::call::{Commonness, Fhir, Learnable, Segment, Segments, Shape};
 
 mod kept;
 mod learn;
@@ -270,8 +270,9 @@ impl Tree {
                 return Some(*next);
             }
             // Among values, a word that is not known here is one of them; among numbered ones, one with a number is.
-            let is_numbered =
-                read.shape == Shape::Word && read.text.bytes().any(|byte| byte.is_ascii_digit());
+            let is_numbered = read.shape == Shape::Word
+                && read.text.bytes().any(|byte| byte.is_ascii_digit())
+                && Commonness::of(&read.text).least == 0;
             let is_value = self.takes(node, &read.text, read.shape == Shape::Word);
             return (is_value || is_numbered).then_some(node.value).flatten();
         }

@@ -42,6 +42,28 @@ impl Tree {
         kept
     }
 
+    /// What it holds on the heap, for tests of bounds.
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> usize {
+        use std::mem::size_of;
+        let node = |node: &Node| {
+            let long = |word: &SmolStr| {
+                if word.is_heap_allocated() {
+                    word.len() + 16
+                } else {
+                    0
+                }
+            };
+            node.words.capacity() * (size_of::<(SmolStr, Place)>() + 1)
+                + node.ends.capacity() * size_of::<(SmolStr, SmolStr, u32)>()
+                + node.taken.capacity() * size_of::<u32>()
+                + 2 * long(&node.text)
+        };
+        self.nodes.iter().map(node).sum::<usize>()
+            + self.nodes.capacity() * size_of::<Node>()
+            + self.names.capacity() * (size_of::<u32>() + 1)
+    }
+
     /// The short hashes of words that are values somewhere.
     pub fn names(&self) -> Vec<u32> {
         let mut names: Vec<u32> = self.names.iter().copied().collect();

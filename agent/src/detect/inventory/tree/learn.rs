@@ -26,8 +26,9 @@ const ODDS_BESIDE_VALUES: f32 = 0.3;
 const ODDS_LIKE_VALUES: f32 = 0.5;
 /// Different values that prove a place to be one of values.
 const PROVEN_VALUES: u32 = 3;
-/// Words that fold a place, if they are half of the unknown ones.
+/// Words that fold a place, at once or one by one, if they are half of the unknown ones.
 const FOLDING_WORDS: usize = 2;
+const FOLDING_ONE_BY_ONE: usize = 6;
 /// Words beside values of many shapes, with values below them as these have.
 const ALIKE_COLLECTIONS: usize = 3;
 /// Words that no API has, right below persons.
@@ -124,7 +125,9 @@ impl Tree {
         values.retain(|word| !is_oneself(&self.node(*word).text));
         let soft = judgement.words.iter().filter(|word| word.soft);
         let folding = soft.clone().filter(|word| values.contains(&word.place)).count();
-        let mut all = node.folded || (folding >= FOLDING_WORDS && folding * 2 >= soft.count());
+        let one_by_one = folding > 0 && folding + node.taken.len() >= FOLDING_ONE_BY_ONE;
+        let enough = folding >= FOLDING_WORDS || one_by_one;
+        let mut all = node.folded || (enough && folding * 2 >= soft.count());
         if all {
             let beside = judgement
                 .words
