@@ -555,7 +555,11 @@ fn policy_survives() {
 
 #[test]
 fn content_survives() {
-    let bodies: [&[u8]; 5] = [
+    let bodies: [&[u8]; 9] = [
+        b"\x08\x00mutation S($a: B!) { save(input: {ssn: \"536-22-8741\", tags: [\"a\", 1, {b: true}]}) { id } }",
+        b"\x00\x00{\"query\":\"{ p(n: \\\"A\\\") { id } }\",\"data\":\"UGF0aWVudCBNYXJ0YSBPa2Fmb3IsIE1STiA0ODI5MTMu\",\"m\":\"{\\\"ssn\\\":1}\"}",
+        b"\x00\x00[{\"name\":\"mrn\",\"value\":\"482913\"},{\"path\":\"/name/0/family\",\"value\":\"Okafor\"},{\"ssn\":{\"S\":\"1\"}}]",
+        b"\x01\x00<A><PID.5><XPN.1>Okafor</XPN.1></PID.5><id root=\"1.2\" extension=\"3\"/><D tag=\"00100010\"><Value>x</Value></D></A>",
         b"\x00\x00{\"resourceType\":\"Patient\",\"identifier\":[{\"type\":{\"coding\":[{\"code\":\"MR\"}]},\"value\":\"1\"}],\"a\":[1,null,\"\\u00e9\"]}",
         b"\x01\x00<Patient xmlns=\"http://hl7.org/fhir\"><name><family value=\"a&amp;b\"/></name></Patient>",
         b"\x03\x00--x\r\nContent-Disposition: form-data; name=\"ssn\"\r\n\r\n536-22-8741\r\n--x--\r\n",

@@ -88,6 +88,7 @@ impl Streams {
             Role::Requests => (requests, responses),
             Role::Responses => (responses, requests),
         };
+        decoder.has_taken(other.sent());
         let table = &mut self.table;
         match &piece.what {
             What::Chunk(bytes) => {

@@ -4,7 +4,7 @@ use apiward::call::{Content, Part};
 use apiward::detect::PhiSettings;
 use apiward::detect::phi::Scanner;
 
-const TYPES: [&str; 8] = [
+const TYPES: [&str; 9] = [
     "application/json",
     "application/fhir+xml",
     "application/x-www-form-urlencoded",
@@ -13,6 +13,7 @@ const TYPES: [&str; 8] = [
     "application/grpc",
     "text/plain",
     "",
+    "application/graphql",
 ];
 const ENCODINGS: [&str; 6] = ["", "gzip", "deflate", "br", "zstd", "gzip, br"];
 

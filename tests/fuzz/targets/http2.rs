@@ -118,6 +118,7 @@ pub fn run(data: &[u8]) {
         };
         if how & 8 != 0 {
             decoder.may_send(1 << 14);
+            decoder.has_taken(Some(0));
         }
         decoder
     };

@@ -1,12 +1,66 @@
 //! Frames about streams and the connection, not of a message: what they say, and what a stream's state forbids.
 //!
-//! No windows are kept and no streams counted against what was agreed: a receiver sees to that. It must not know the other
-//! direction.
+//! Windows are only held against the largest that there may be, and streams are not counted against what was agreed: a
+//! receiver sees to that. Of the other direction it is told how much that has sent.
 
 use super::frame::{self, Header, kind};
 use super::{Anomaly, Decoder, Role, Told};
 
+/// The largest window (§6.9.1).
+const WINDOW_MAX: u64 = (1 << 31) - 1;
+/// Of a connection, before it is made larger.
+const WINDOW_DEFAULT: u64 = 65_535;
+/// Data may be told here after the frame that makes room for more.
+const SLACK_BYTES: u64 = 1 << 24;
+/// Streams that are given more than [`SLACK_BYTES`] at once, and are followed.
+const LARGE_LEN: usize = 4;
+
+/// What this side lets the other one send, and what it sends itself.
+#[derive(Default)]
+pub(super) struct Windows {
+    /// Bytes of DATA.
+    pub sent: u64,
+    /// Of the other side; `None`: it is not known.
+    taken: Option<u64>,
+    given: u64,
+    /// Streams, and what was given to them at once. The oldest makes room.
+    large: [(u32, u64); LARGE_LEN],
+    large_next: usize,
+}
+
+impl Windows {
+    /// Whether a window grows beyond what any may be.
+    fn grow(&mut self, stream: u32, bytes: u32) -> bool {
+        let bytes = u64::from(bytes);
+        let given = if stream == 0 {
+            self.given = self.given.saturating_add(bytes);
+            self.given
+        } else if bytes <= SLACK_BYTES {
+            return false;
+        } else if let Some((_, given)) = self.large.iter_mut().find(|(known, _)| *known == stream) {
+            *given = given.saturating_add(bytes);
+            *given
+        } else {
+            self.large[self.large_next] = (stream, bytes);
+            self.large_next = (self.large_next + 1) % LARGE_LEN;
+            bytes
+        };
+        self.taken
+            .is_some_and(|taken| WINDOW_DEFAULT + given > taken + WINDOW_MAX + SLACK_BYTES)
+    }
+}
+
 impl Decoder {
+    /// Bytes of DATA of this direction; `None`: some may have been missed.
+    pub fn sent(&self) -> Option<u64> {
+        (!self.lost).then_some(self.windows.sent)
+    }
+
+    /// What the other direction has sent.
+    pub fn has_taken(&mut self, bytes: Option<u64>) {
+        self.windows.taken = bytes;
+    }
+
     /// What a stream's state forbids (§5.1), as far as this direction tells it.
     pub(super) fn check_stream(&self, header: &Header, out: &mut dyn FnMut(Told)) {
         let stream = header.stream;
@@ -54,7 +108,11 @@ impl Decoder {
             }
             // §6.9: no window grows by nothing.
             kind::WINDOW_UPDATE if number == 0 => out(Told::Anomaly(Anomaly::InvalidFrame)),
-            kind::WINDOW_UPDATE => {}
+            kind::WINDOW_UPDATE => {
+                if self.windows.grow(header.stream, number) && !self.lost {
+                    out(Told::Anomaly(Anomaly::InvalidFrame));
+                }
+            }
             _ => out(Told::GoAway { last: number }),
         }
     }

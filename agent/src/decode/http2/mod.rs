@@ -118,6 +118,7 @@ pub struct Decoder {
     bodies: Bodies,
     /// The longest frame that the other side takes; `None`: it has not said.
     frame_bytes_max: Option<u32>,
+    windows: control::Windows,
     /// The highest stream that a head came on.
     stream_max: u32,
     /// That the connection is HTTP/2 is beyond doubt.
@@ -140,6 +141,7 @@ impl Decoder {
             hpack: Hpack::new(true, TABLE_BYTES_MAX),
             bodies: Bodies::default(),
             frame_bytes_max: None,
+            windows: control::Windows::default(),
             stream_max: 0,
             certain: true,
             lost: false,
@@ -454,13 +456,19 @@ impl Decoder {
         }
         self.check_stream(&header, out);
         self.state = match header.kind {
-            kind::DATA if header.has(flag::PADDED) => State::PadLength { header },
-            kind::DATA => State::Data {
-                stream: header.stream,
-                left,
-                padding: 0,
-                ends: header.has(flag::END_STREAM),
-            },
+            kind::DATA if header.has(flag::PADDED) => {
+                self.windows.sent += u64::from(left);
+                State::PadLength { header }
+            }
+            kind::DATA => {
+                self.windows.sent += u64::from(left);
+                State::Data {
+                    stream: header.stream,
+                    left,
+                    padding: 0,
+                    ends: header.has(flag::END_STREAM),
+                }
+            }
             kind::HEADERS | kind::PUSH_PROMISE => {
                 self.block = Some(Box::new(Block {
                     header,

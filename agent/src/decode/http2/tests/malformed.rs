@@ -185,6 +185,20 @@ fn of_frames() -> Vec<Case> {
             FRAME,
         ),
         (
+            "6.9.1 a connection's window beyond all bounds",
+            vec![frame(8, 0, 0, &[0x7f, 0xff, 0xff, 0xff]); 2],
+            FRAME,
+        ),
+        (
+            "6.9.1 a stream's",
+            vec![
+                open(1),
+                frame(8, 0, 1, &[0x7f, 0xff, 0xff, 0xff]),
+                frame(8, 0, 1, &[0x7f, 0xff, 0xff, 0xff]),
+            ],
+            FRAME,
+        ),
+        (
             "6.10 CONTINUATION, then another frame",
             vec![
                 frame(1, 1, 1, &get[..9]),
@@ -376,6 +390,7 @@ fn what_the_rfc_forbids_is_named_and_stalls_nothing() {
         for size in [1, 7, usize::MAX] {
             let mut decoder = Decoder::new(Role::Requests);
             decoder.may_send(frame::FRAME_BYTES_DEFAULT);
+            decoder.has_taken(Some(0));
             let pieces: Vec<&[u8]> = all.chunks(size.min(all.len())).collect();
             let told = told_by(&mut decoder, &pieces);
             if !told.contains(named) {
@@ -452,6 +467,14 @@ fn what_is_allowed_is_not_named() {
         let told = requests(&frames);
         assert!(!told.contains('!') && !told.contains("step"), "{name}: {told}");
     }
+    // The largest window, and as much again once so much was sent.
+    let mut decoder = Decoder::new(Role::Requests);
+    decoder.has_taken(Some(0));
+    let largest = frame(8, 0, 0, &[0x7f, 0xff, 0, 0]);
+    let told = told_by(&mut decoder, &[PREFACE, &largest]);
+    decoder.has_taken(Some(0x7fff_0000));
+    let told = told + &told_by(&mut decoder, &[&largest]);
+    assert!(!told.contains('!'), "{told}");
     // On the way when the other side gave the stream up.
     let mut decoder = Decoder::new(Role::Requests);
     told_by(&mut decoder, &[PREFACE, &open(1)]);
