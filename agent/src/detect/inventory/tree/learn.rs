@@ -34,11 +34,11 @@ const ALIKE_COLLECTIONS: usize = 3;
 /// Words that no API has, right below persons.
 const STRANGERS: usize = 2;
 /// So many of them at any place need no more calls.
-const STRANGERS_MANY: usize = 10;
+const STRANGERS_MANY: usize = 15;
 /// Words of a few capitals, or two letters.
 const ALIKE_SYMBOLS: usize = 3;
 /// So many words, nearly each seen but once: nobody's API, whatever answers.
-const FLOOD_WORDS: usize = 32;
+const FLOOD_WORDS: usize = 64;
 /// Words seen but once are no API's beyond this, however often others were.
 const FLOOD_WORDS_MAX: usize = 128;
 
