@@ -34,11 +34,11 @@ const ALIKE_COLLECTIONS: usize = 3;
 /// Words that no API has, right below persons.
 const STRANGERS: usize = 2;
 /// So many of them at any place need no more calls.
-const STRANGERS_MANY: usize = 10;
+const STRANGERS_MANY: usize = 15;
 /// Words of a few capitals, or two letters.
 const ALIKE_SYMBOLS: usize = 3;
 /// So many words, nearly each seen but once: nobody's API, whatever answers.
-const FLOOD_WORDS: usize = 32;
+const FLOOD_WORDS: usize = 64;
 /// Words seen but once are no API's beyond this, however often others were.
 const FLOOD_WORDS_MAX: usize = 128;
 
@@ -46,8 +46,8 @@ const FLOOD_WORDS_MAX: usize = 128;
 const VERSIONS_MAX: u32 = 4;
 /// Names of values that are remembered over all places.
 pub(super) const NAMES_MAX: usize = 4_096;
-/// Words with a place of their own in the vocabulary that are known to be values somewhere.
-pub(super) const TAKEN_MAX: usize = 128;
+/// Known words and actions that are remembered to be values at a place; where there are so many, every word is one.
+pub(super) const TAKEN_MAX: usize = 64;
 
 /// What a place is, which tells what to expect there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,6 +316,7 @@ impl Tree {
     /// Whether a word that has no place of its own at this one is one of the values.
     pub(super) fn takes(&self, node: &Node, text: &str, is_unknown: bool) -> bool {
         (node.folded && is_unknown && !Learnable::is_action(text))
+            || node.taken.len() >= TAKEN_MAX
             || (!node.taken.is_empty() && node.taken.contains(&self.short_hash(text)))
     }
 }
