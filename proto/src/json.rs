@@ -18,17 +18,13 @@ mod inventory;
 mod tls;
 mod values;
 mod writer;
+mod written;
 
 pub use inventory::{endpoint, quantile};
 use values::{Hex, Number64, Time, time};
 pub use values::{id_text, time_text};
-
-/// Parts of a call that are the same in many, as JSON; empty: as the message has them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Written<'a> {
-    pub process: &'a [u8],
-    pub tls: &'a [u8],
-}
+use written::OrWritten;
+pub use written::Written;
 
 /// Appends `event` as one line, with its line feed, to `out`.
 pub fn line(event: &v1::Event, out: &mut Vec<u8>) {
@@ -101,31 +97,6 @@ impl Serialize for CallWith<'_> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         CallJson::of(self.0, self.1).serialize(serializer)
-    }
-}
-
-/// A part of a call.
-enum OrWritten<'a, T> {
-    Shape(Option<T>),
-    Written(&'a [u8]),
-}
-
-impl<'a, T> OrWritten<'a, T> {
-    fn of(written: &'a [u8], shape: Option<T>) -> Self {
-        match written.is_empty() {
-            true => OrWritten::Shape(shape),
-            false => OrWritten::Written(written),
-        }
-    }
-}
-
-impl<T: Serialize> Serialize for OrWritten<'_, T> {
-    #[inline]
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            OrWritten::Shape(shape) => shape.serialize(serializer),
-            OrWritten::Written(written) => serializer.serialize_bytes(written),
-        }
     }
 }
 
