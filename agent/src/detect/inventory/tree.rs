@@ -20,6 +20,9 @@ mod signs;
 
 use self::signs::Looks;
 
+/// Log odds of a strange word's being a value above which it is not shown.
+const SHOWN_ODDS_MAX: f32 = -1.0;
+
 /// A place, by its index in the tree.
 pub(super) type Place = u32;
 const ROOT: Place = 0;
@@ -500,6 +503,8 @@ impl Tree {
             0
         };
         above.max(below) >= SHOWN_VALUES_MIN
+            // A word that no API has must look like a word of this one by far.
+            && (node.looks.common.most > 0 || self.odds_of(place) < SHOWN_ODDS_MAX)
     }
 
     /// `/api/frobs/{id}/notes`. A word that may not be shown is `{word-…}` with what `hide` makes of it.

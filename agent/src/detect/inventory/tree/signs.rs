@@ -217,6 +217,13 @@ impl Tree {
         }
     }
 
+    /// Of one word: how much speaks for its being a value.
+    pub(super) fn odds_of(&self, word: Place) -> f32 {
+        let judgement = self.judge(self.node(word).parent);
+        let found = judgement.words.iter().find(|judged| judged.place == word);
+        found.map_or(f32::INFINITY, |judged| judged.odds)
+    }
+
     fn common<'t>(&'t self, place: Place, beside: Option<&Node>, words: &[Place]) -> Common<'t> {
         let node = self.node(place);
         let mut all = Common {
