@@ -19,7 +19,7 @@ pub const HANDSHAKE_BYTES_MAX: u32 = 16 * 1024;
 /// Operations, each way, in which it is shipped: libraries read a record's five bytes of header by themselves.
 pub const HANDSHAKE_OPERATIONS_MAX: u8 = 32;
 /// Default size of the record ring.
-pub const RING_BYTES: u32 = 16 * 1024 * 1024;
+pub const RING_BYTES: u32 = 8 * 1024 * 1024;
 /// Connections of exempt processes whose other end is left alone too; the least recently used gives way.
 pub const EXEMPT_PEERS_MAX: u32 = 4 * 1024;
 /// Bytes of one operation that are captured while the ring is half full: heads, and little of bodies.

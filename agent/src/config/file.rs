@@ -73,7 +73,7 @@ pub const KEYS: &[Key] = &[
     key("capture.scope.exes", "list of globs", "[]", "Executables by path."),
     key("capture.head_bytes_max", "size", "64KiB", "Longest head of a message. 1KiB to 1MiB."),
     key("capture.body_bytes_max", "size", "64KiB", "What is kept of a body, each way, while its call is judged. 0 to 16MiB."),
-    key("capture.ring_bytes", "size", "16MiB", "The ring between kernel and agent; rounded up to a power of two. 256KiB to 256MiB."),
+    key("capture.ring_bytes", "size", "8MiB", "The ring between kernel and agent; rounded up to a power of two. 256KiB to 256MiB."),
     key("capture.flows_max", "number", "65536", "Connections followed at a time; what is beyond is counted. 64 to 1048576."),
     key("capture.flow_ends", "`lossy`, `all`", "lossy", "Of which connections the account (bytes moved, seen, lost) is an event at their end: those that lost something, or all."),
     key("capture.tls_probes", "`inner`, `calls`, `functions`", "inner", "Where TLS libraries are probed: at entry and return of the inner function that all ways share, around the calls of it (both only where they can be proved), or at entry and return of the exported functions, which costs several times more."),

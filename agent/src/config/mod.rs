@@ -339,7 +339,7 @@ impl Default for Config {
                 scope: Scope::default(),
                 head_bytes_max: 64 << 10,
                 body_bytes_max: 64 << 10,
-                ring_bytes: 16 << 20,
+                ring_bytes: 8 << 20,
                 flows_max: 65_536,
                 flow_ends_all: false,
                 tls_probes: Prefer::Entry,

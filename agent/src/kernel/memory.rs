@@ -4,6 +4,8 @@
 //! ever, because the threads' own arenas and a threshold that grows with what was freed hold on to them.
 #![allow(unsafe_code)]
 
+use procfs::process::{MMPermissions, MMapPath};
+
 /// From now on: few arenas, and large pieces that go back to the system when they are freed. Where the C library is not
 /// glibc it does nothing.
 pub fn keep_small() {
@@ -25,8 +27,29 @@ pub fn keep_small() {
     }
 }
 
-/// What was needed to start and is free now goes back to the system.
+/// What was needed to start and is free now goes back to the system: the allocator's memory, and pages of this program that
+/// were read and may never be again.
 pub fn give_back() {
+    let maps = procfs::process::Process::myself().and_then(|process| process.smaps());
+    for map in maps.into_iter().flatten() {
+        // As it is in its file: what the loader or the program has changed would be lost.
+        let is_as_in_file = matches!(map.pathname, MMapPath::Path(_))
+            && !map.perms.contains(MMPermissions::WRITE)
+            && !map.perms.contains(MMPermissions::SHARED)
+            && map.extension.map.get("Anonymous") == Some(&0);
+        if is_as_in_file {
+            let (start, end) = map.address;
+            // SAFETY: a private mapping of a file that nothing was ever written to: what is asked for again is read from the
+            // file again. What it returns does not matter: the pages stay then.
+            unsafe {
+                libc::madvise(
+                    start as *mut libc::c_void,
+                    (end - start) as usize,
+                    libc::MADV_DONTNEED,
+                )
+            };
+        }
+    }
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: looks through the allocator's own lists; nothing that is in use is touched.

@@ -197,7 +197,7 @@ impl Agent {
             }
             let records = self.drain();
             let alone = self.gate_decides_alone();
-            turn.take(mode == Mode::Enforce && !alone, records, late);
+            turn.take(mode, records, late);
             // Whether all that was in the ring by then is out of it.
             let seen = self.seeing.take_if(|seeing| {
                 records < DRAIN_RECORDS_MAX || self.drops.is_round_since(seeing.taken_bytes)

@@ -51,9 +51,8 @@ impl Default for Turn {
 
 impl Turn {
     /// `records` were taken in one go, `late` after the thread began to wait for them.
-    /// `urgent`: denials wait for this thread.
-    pub fn take(&mut self, urgent: bool, records: usize, late: Duration) {
-        let share = self.next(urgent, records, late, Instant::now());
+    pub fn take(&mut self, mode: Mode, records: usize, late: Duration) {
+        let share = self.next(mode, records, late, Instant::now());
         if share != std::mem::replace(&mut self.share, share) {
             match share {
                 Share::Small => turns::with_time(true),
@@ -63,8 +62,8 @@ impl Turn {
         }
     }
 
-    fn next(&mut self, urgent: bool, records: usize, late: Duration, now: Instant) -> Share {
-        if urgent {
+    fn next(&mut self, mode: Mode, records: usize, late: Duration, now: Instant) -> Share {
+        if mode == Mode::Enforce {
             return Share::AtOnce;
         }
         self.full_drains = match records >= DRAIN_RECORDS_MAX {
@@ -100,19 +99,19 @@ mod tests {
     fn a_small_share_while_it_keeps_up() {
         let mut turn = Turn::default();
         let start = Instant::now();
-        let mut next = |urgent, records, late_ms, after_ms| {
+        let mut next = |mode, records, late_ms, after_ms| {
             let late = Duration::from_millis(late_ms);
-            turn.next(urgent, records, late, start + Duration::from_millis(after_ms))
+            turn.next(mode, records, late, start + Duration::from_millis(after_ms))
         };
-        assert_eq!(next(false, 10, 1, 0), Share::Small);
+        assert_eq!(next(Mode::Observe, 10, 1, 0), Share::Small);
         for _ in 1..FULL_DRAINS {
-            assert_eq!(next(false, DRAIN_RECORDS_MAX, 1, 10), Share::Small);
+            assert_eq!(next(Mode::Observe, DRAIN_RECORDS_MAX, 1, 10), Share::Small);
         }
-        assert_eq!(next(false, DRAIN_RECORDS_MAX, 1, 10), Share::Full);
-        assert_eq!(next(false, 10, 1, 500), Share::Full);
-        assert_eq!(next(false, 10, 1, 1_011), Share::Small);
-        assert_eq!(next(false, 0, 20, 2_000), Share::Full);
-        assert_eq!(next(true, 0, 20, 2_001), Share::AtOnce);
-        assert_eq!(next(false, 0, 1, 4_000), Share::Small);
+        assert_eq!(next(Mode::Observe, DRAIN_RECORDS_MAX, 1, 10), Share::Full);
+        assert_eq!(next(Mode::Observe, 10, 1, 500), Share::Full);
+        assert_eq!(next(Mode::Observe, 10, 1, 1_011), Share::Small);
+        assert_eq!(next(Mode::Observe, 0, 20, 2_000), Share::Full);
+        assert_eq!(next(Mode::Enforce, 0, 20, 2_001), Share::AtOnce);
+        assert_eq!(next(Mode::Observe, 0, 1, 4_000), Share::Small);
     }
 }

@@ -38,7 +38,8 @@ pub fn config(world: &World) -> Value {
         "policies": [],
         "export": [{ "jsonl": { "path": world.path("events.jsonl") } }],
         "spool": { "dir": world.path("spool") },
-        "capture": { "scope": { "cgroup": [&world.inside.path] } },
+        // Twice the default: these binaries are not optimised, and take many times as long.
+        "capture": { "scope": { "cgroup": [&world.inside.path] }, "ring_bytes": 16 << 20 },
         "control": world.path("control.sock"),
         "metrics": "off",
     })
