@@ -441,7 +441,9 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
     };
     let mut operation = Operation::new(tcp.cookie, tcp.cookie, if what.sent { SENT } else { 0 }, budget);
     // SAFETY: as above.
-    operation.ungated = unsafe { ((*flow).framed != 0 || (*flow).started == 0) as u8 };
+    operation.ungated = unsafe {
+        ((*flow).framed != 0 || (*flow).left != 0 || (*flow).started == 0 || (*flow).enforceable == 0) as u8
+    };
     let mut bytes = what.bytes;
     match what.shape {
         shape::BUFFER => operation.buffer(what.address, bytes),

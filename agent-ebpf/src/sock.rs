@@ -189,7 +189,8 @@ fn new_flow() -> Flow {
         framed: 0,
         shaking_sent: 0,
         shaking_received: 0,
-        reserved: [0; 4],
+        left: 0,
+        reserved: [0; 3],
     }
 }
 

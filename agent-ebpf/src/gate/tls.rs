@@ -22,7 +22,7 @@ const BPF_NOEXIST: u64 = 1;
 const TCP_CLOSE: u8 = 7;
 
 /// Objects that are judged at once.
-const JUDGED_MAX: u32 = 10 * 1024;
+const JUDGED_MAX: u32 = 8 * 1024;
 
 /// By TLS object. Forgotten before its object, its stream is one whose beginning was not seen.
 #[map]

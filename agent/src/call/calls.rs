@@ -77,7 +77,7 @@ pub struct Calls {
     decoders_bytes: usize,
     lost_at: Option<KernelTime>,
     unread: Vec<Unread>,
-    /// Some connection was a WebSocket, or spoke MLLP, when it was looked at last.
+    /// Some connection spoke HTTP/2 in clear, or was a WebSocket, or in MLLP, when it was looked at last.
     beside_http: bool,
     /// Reused by ticks, which walk the table in pieces of their own choosing.
     scratch: VecDeque<FlowId>,
@@ -160,8 +160,10 @@ impl Calls {
                     Known::Http(conversation) => {
                         conversation.piece(piece, &mut context);
                         if let Some(successor) = conversation.take_successor() {
+                            self.beside_http = true;
                             *known = Known::from(successor);
                         } else if let Some(piece) = conversation.take_mllp() {
+                            self.beside_http = true;
                             let mut mllp = Box::new(Mllp::new(piece.flow.clone()));
                             mllp.piece(piece, &mut context);
                             *known = Known::Mllp(mllp);
@@ -169,7 +171,10 @@ impl Calls {
                             *known = Known::Other;
                         }
                     }
-                    Known::Streams(streams) => streams.piece(piece, &mut context),
+                    Known::Streams(streams) => {
+                        self.beside_http |= streams.is_in_clear();
+                        streams.piece(piece, &mut context);
+                    }
                     Known::Messages(messages) => {
                         self.beside_http = true;
                         messages.piece(piece, &mut context);
@@ -244,7 +249,10 @@ impl Calls {
                                 self.scratch.push_back(*id);
                             }
                         }
-                        Known::Streams(streams) => streams.tick(at, &mut context),
+                        Known::Streams(streams) => {
+                            self.beside_http |= streams.is_in_clear();
+                            streams.tick(at, &mut context);
+                        }
                         Known::Mllp(mllp) => {
                             self.beside_http = true;
                             mllp.tick(at, &mut context);

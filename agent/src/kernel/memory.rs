@@ -30,13 +30,19 @@ pub fn keep_small() {
 /// What was needed to start and is free now goes back to the system: the allocator's memory, and pages of this program that
 /// were read and may never be again.
 pub fn give_back() {
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else {
+        return trim();
+    };
     let maps = procfs::process::Process::myself().and_then(|process| process.smaps());
     for map in maps.into_iter().flatten() {
-        // As it is in its file: what the loader or the program has changed would be lost.
-        let is_as_in_file = matches!(map.pathname, MMapPath::Path(_))
+        // This program's own, which nobody maps again, and as it is in its file: what the loader has changed, and perhaps
+        // swapped out since, would be lost.
+        let untouched = |what| map.extension.map.get(what) == Some(&0);
+        let is_as_in_file = matches!(&map.pathname, MMapPath::Path(path) if *path == program)
             && !map.perms.contains(MMPermissions::WRITE)
             && !map.perms.contains(MMPermissions::SHARED)
-            && map.extension.map.get("Anonymous") == Some(&0);
+            && untouched("Anonymous")
+            && untouched("Swap");
         if is_as_in_file {
             let (start, end) = map.address;
             // SAFETY: a private mapping of a file that nothing was ever written to: what is asked for again is read from the
@@ -50,6 +56,10 @@ pub fn give_back() {
             };
         }
     }
+    trim();
+}
+
+fn trim() {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: looks through the allocator's own lists; nothing that is in use is touched.

@@ -71,9 +71,11 @@ fn part<S: Sink>(part: &[u8], visit: &mut Visit<'_, S>) {
     let mut decoded = Vec::new();
     let content = match base64 {
         true => {
-            // What is no base64 ends it.
-            let _ = Base64::default().decode(content, &mut decoded);
-            decoded.as_slice()
+            // Many receivers do not heed the field: what is no base64 is looked at as it is.
+            match Base64::default().decode(content, &mut decoded) {
+                Some(_) => decoded.as_slice(),
+                None => content,
+            }
         }
         false => content,
     };

@@ -111,7 +111,7 @@ impl Table {
                 },
                 _,
             ) => self.promise(stream, head, (position, end), piece, cx),
-            (Told::Anomaly(anomaly), _) => self.odd(anomaly),
+            (Told::Anomaly(anomaly), _) => self.odd(anomaly, role),
             (Told::OutOfStep, _) => {
                 self.lost(role, cx);
                 if role == Role::Requests {
@@ -132,9 +132,13 @@ impl Table {
     }
 
     /// Of the connection: its newest call says so if it goes on, else the next one.
-    fn odd(&mut self, anomaly: Anomaly) {
+    fn odd(&mut self, anomaly: Anomaly, role: Role) {
         if let Some(open) = self.open.get_mut(&self.stream_max) {
-            open.note(anomaly);
+            match role {
+                Role::Requests => open.note(anomaly),
+                // What a server does makes no request ambiguous.
+                Role::Responses => open.note_of_response(anomaly),
+            }
         } else if !self.anomalies.contains(&anomaly) {
             self.anomalies.push(anomaly);
         }
@@ -496,6 +500,8 @@ impl Open {
         if self.reported {
             return;
         }
+        // Not the head's alone any more.
+        self.call.raw.response_head = 0;
         let headers = Arc::make_mut(&mut self.call.raw.response_headers);
         let room = headers_max.saturating_sub(headers.len());
         headers.extend(fields.into_iter().take(room));

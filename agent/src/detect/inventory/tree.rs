@@ -504,7 +504,8 @@ impl Tree {
         };
         above.max(below) >= SHOWN_VALUES_MIN
             // A word that no API has must look like a word of this one by far.
-            && (node.looks.common.most > 0 || self.odds_of(place) < SHOWN_ODDS_MAX)
+            && ((node.looks.common.parts > 0 && node.looks.common.unknown == 0)
+                || self.odds_of(place) < SHOWN_ODDS_MAX)
     }
 
     /// `/api/frobs/{id}/notes`. A word that may not be shown is `{word-…}` with what `hide` makes of it.

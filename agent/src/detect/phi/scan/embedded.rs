@@ -71,7 +71,11 @@ fn content<'v>(
     value: &'v [u8],
     left: usize,
 ) -> Option<(&'static [u8], Cow<'v, [u8]>)> {
-    let within = |value: &'v [u8]| Cow::Borrowed(&value[..value.len().min(left)]);
+    // What is too much to be looked into is looked at as text.
+    if left < value.len() {
+        return None;
+    }
+    let within = |value: &'v [u8]| Cow::Borrowed(value);
     match value.first()? {
         b'{' | b'[' if is_json(value) => return Some((b"application/json", within(value))),
         b'<' if value.starts_with(b"<?xml") => return Some((b"application/xml", within(value))),
@@ -104,6 +108,11 @@ fn content<'v>(
 
 /// An object, or a list of them, to its last byte.
 fn is_json(value: &[u8]) -> bool {
+    // A key alone would be taken for one, and its string for no value.
+    memchr::memchr(b':', value).is_some() && is_braced(value)
+}
+
+fn is_braced(value: &[u8]) -> bool {
     let (inner, last) = match value.strip_prefix(b"[") {
         Some(inner) => (inner.trim_ascii_start(), b']'),
         None => (value, b'}'),

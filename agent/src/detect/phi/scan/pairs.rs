@@ -56,7 +56,7 @@ impl Walk {
         let (label, value) = (self.slot(frame.label), self.slot(frame.labelled));
         let key = self.keys.get(last_name(&label), &self.shown);
         let Some((class, says)) = key.class else {
-            return true;
+            return false;
         };
         let fits = DETECTORS
             .get(usize::from(class))
