@@ -49,9 +49,7 @@ pub struct Flow {
     /// Operations each way that are still shipped as part of a TLS handshake; 0: none, or no more.
     pub shaking_sent: u8,
     pub shaking_received: u8,
-    /// The gate has left something on it to the agent.
-    pub left: u8,
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 4],
 }
 
 impl Flow {

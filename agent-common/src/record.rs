@@ -45,15 +45,6 @@ pub struct Header {
     pub comm: [u8; COMM_BYTES],
 }
 
-/// How the agent waits for records.
-pub mod sleep {
-    pub const AWAKE: u32 = 0;
-    /// The next record wakes it.
-    pub const ASLEEP: u32 = 1;
-    /// For a moment: only what cannot wait wakes it.
-    pub const NAPPING: u32 = 2;
-}
-
 /// `Data::flags`: the process sent these bytes (else it received them).
 pub const SENT: u8 = 1;
 /// `Data::flags`: plaintext of a TLS object; `flow` is its address and `generation` is set.

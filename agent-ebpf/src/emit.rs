@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 
 use apiward_common::flow::Counters;
 use apiward_common::limits::COMM_BYTES;
-use apiward_common::record::{Header, sleep};
+use apiward_common::record::Header;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 
 use crate::maps::{COUNTERS, RING, SLEEPING};
@@ -37,12 +37,10 @@ pub fn count(field: impl Fn(*mut Counters) -> *mut u64, add: u64) -> u64 {
 }
 
 /// Reserves a record, lets `fill` write body and payload and say how many payload bytes there are, and submits
-/// it. `urgent`: where the gate decides what it can, the agent has to decide this. `lost_bytes` is what the loss of this
-/// record would cost.
+/// it. `lost_bytes` is what the loss of this record would cost.
 #[inline(always)]
 pub fn emit<B: 'static, const PAYLOAD: usize>(
     kind: u8,
-    urgent: bool,
     lost_bytes: u64,
     fill: impl FnOnce(&mut Record<B, PAYLOAD>) -> u32,
 ) -> bool {
@@ -80,20 +78,19 @@ pub fn emit<B: 'static, const PAYLOAD: usize>(
             .write_unaligned(who::comm(task))
     };
     record.header.payload_bytes = fill(record);
-    entry.submit(wakeup(urgent));
+    entry.submit(wakeup());
     true
 }
 
 /// One wake-up for the first record after the agent went to sleep, none for the others: it drains on its own
-/// while there is work. One that naps comes back by itself soon, and is woken by what cannot wait alone.
+/// while there is work.
 #[inline(always)]
-fn wakeup(urgent: bool) -> u64 {
+fn wakeup() -> u64 {
     if let Some(sleeping) = SLEEPING.get_ptr_mut(0) {
         // SAFETY: a map value; a race costs one wake-up too many.
         unsafe {
-            let state = *sleeping;
-            if state == sleep::ASLEEP || (state == sleep::NAPPING && urgent) {
-                *sleeping = sleep::AWAKE;
+            if *sleeping != 0 {
+                *sleeping = 0;
                 return FORCE_WAKEUP;
             }
         }

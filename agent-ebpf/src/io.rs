@@ -440,10 +440,6 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
         return;
     };
     let mut operation = Operation::new(tcp.cookie, tcp.cookie, if what.sent { SENT } else { 0 }, budget);
-    // SAFETY: as above.
-    operation.ungated = unsafe {
-        ((*flow).framed != 0 || (*flow).left != 0 || (*flow).started == 0 || (*flow).enforceable == 0) as u8
-    };
     let mut bytes = what.bytes;
     match what.shape {
         shape::BUFFER => operation.buffer(what.address, bytes),
@@ -634,7 +630,7 @@ fn mapped(fd: u32) {
     if unsafe { LIBRARIES.get(&key) }.is_some() {
         return;
     }
-    emit::<Mapped, NAME_BYTES>(kind::MAPPED, true, 0, |record| {
+    emit::<Mapped, NAME_BYTES>(kind::MAPPED, 0, |record| {
         record.body = Mapped {
             inode: key.inode,
             device: key.device,

@@ -19,7 +19,7 @@ pub static SETTINGS: Settings = Settings::ZERO;
 pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
-/// How the agent waits, one of [`apiward_common::record::sleep`].
+/// The agent sleeps and wants to be woken by the next record.
 #[map]
 pub static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);
 /// Some flow is withheld by the agent, and by the gate: else the egress program asks no further.

@@ -6,7 +6,7 @@ use apiward_common::limits::{
     CHUNK_BYTES_MAX, CHUNK_CLASSES_BYTES, CHUNKS_PER_OPERATION_MAX, GATHERED_BYTES_MAX, GATHERED_VECTORS_MAX,
     MESSAGES_MAX, PRESSED_BYTES_MAX, VECTORS_MAX,
 };
-use apiward_common::record::{Data, HANDSHAKE, TLS, kind, missing};
+use apiward_common::record::{Data, HANDSHAKE, kind, missing};
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user as bpf_probe_read_user_bytes};
 
@@ -64,8 +64,7 @@ pub struct Operation {
     pub missing: u8,
     /// The budget is that of a ring that is too full.
     pressed: u8,
-    /// The gate in the kernel does not judge its flow.
-    pub ungated: u8,
+    reserved: u8,
 }
 
 impl Operation {
@@ -89,7 +88,7 @@ impl Operation {
             flags,
             missing: missing::NOTHING,
             pressed: (budget == PRESSED_BYTES_MAX) as u8,
-            ungated: 0,
+            reserved: 0,
         }
     }
 
@@ -173,7 +172,7 @@ impl Operation {
     /// none is written behind the end.
     #[inline(always)]
     fn gather<const CLASS: usize, const ROOM: usize>(&self) {
-        emit::<Data, ROOM>(kind::DATA, self.is_urgent(), self.loses(self.left), |record| {
+        emit::<Data, ROOM>(kind::DATA, self.loses(self.left), |record| {
             self.fill(&mut record.body, self.left, missing::NOTHING);
             let mut vectors = [Vector { base: 0, bytes: 0 }; GATHERED_VECTORS_MAX as usize];
             let (mut used, mut left) = (0u32, self.left);
@@ -228,13 +227,6 @@ impl Operation {
         });
     }
 
-    /// The agent has to decide what the gate does not see: other protocols, connections older than it, plaintext of TLS
-    /// libraries at which it does not stand.
-    #[inline(always)]
-    fn is_urgent(&self) -> bool {
-        self.flags & HANDSHAKE == 0 && (self.ungated != 0 || self.flags & TLS != 0)
-    }
-
     /// What the loss of so many of its bytes costs: those of a handshake are none of the application's.
     #[inline(always)]
     fn loses(&self, bytes: u64) -> u64 {
@@ -256,7 +248,7 @@ impl Operation {
 
     #[inline(always)]
     fn chunk<const CLASS: usize>(&self, bytes: u64) {
-        emit::<Data, CLASS>(kind::DATA, self.is_urgent(), self.loses(bytes), |record| {
+        emit::<Data, CLASS>(kind::DATA, self.loses(bytes), |record| {
             self.fill(&mut record.body, bytes, missing::NOTHING);
             // Read again, so that the compiler keeps the comparison that the verifier wants to see.
             // SAFETY: a reference is always readable.
@@ -325,7 +317,7 @@ pub extern "C" fn apiward_rest(operation: *const Operation) -> i32 {
         return 0;
     };
     let bytes = operation.left;
-    emit::<Data, 0>(kind::DATA, operation.is_urgent(), bytes, |record| {
+    emit::<Data, 0>(kind::DATA, bytes, |record| {
         operation.fill(&mut record.body, bytes, operation.missing);
         0
     });

@@ -166,7 +166,7 @@ pub fn class() -> u32 {
 #[inline(always)]
 fn tell(owner: &Owner) {
     if class_of(&owner.identity()) == 0 {
-        emit::<Owner, 0>(kind::OWNER, true, 0, |record| {
+        emit::<Owner, 0>(kind::OWNER, 0, |record| {
             record.body = *owner;
             0
         });

@@ -38,7 +38,7 @@ pub fn executed() {
     let Some(mnt) = read::<u64>(file, OFFSETS.file_path_mnt()) else {
         return;
     };
-    emit::<ProcessChange, { PATH_BYTES_MAX + NAME_BYTES_MAX }>(kind::EXEC, false, 0, |record| {
+    emit::<ProcessChange, { PATH_BYTES_MAX + NAME_BYTES_MAX }>(kind::EXEC, 0, |record| {
         record.body.inode = key.inode;
         record.body.device = key.device;
         record.body.child = 0;
@@ -161,7 +161,7 @@ pub fn exited() {
 
 #[inline(always)]
 fn change(kind: u8, child: u32) {
-    emit::<ProcessChange, 0>(kind, false, 0, |record| {
+    emit::<ProcessChange, 0>(kind, 0, |record| {
         record.body = ProcessChange {
             inode: 0,
             device: 0,

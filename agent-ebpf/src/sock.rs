@@ -189,8 +189,7 @@ fn new_flow() -> Flow {
         framed: 0,
         shaking_sent: 0,
         shaking_received: 0,
-        left: 0,
-        reserved: [0; 3],
+        reserved: [0; 4],
     }
 }
 
@@ -259,7 +258,7 @@ fn announce(tcp: &Tcp, flow: &mut Flow) {
         Some(net) => read(net, OFFSETS.net_inum()).unwrap_or(0),
         None => 0,
     };
-    if emit::<FlowOpen, 0>(kind::FLOW_OPEN, false, 0, |record| {
+    if emit::<FlowOpen, 0>(kind::FLOW_OPEN, 0, |record| {
         let open = &mut record.body;
         open.cookie = tcp.cookie;
         open.local = ends.local;
@@ -417,7 +416,7 @@ fn closed(ctx: &BtfTracePointContext) {
     ) {
         sent_end = sent_end.wrapping_sub(1);
     }
-    emit::<FlowClose, 0>(kind::FLOW_CLOSE, false, 0, |record| {
+    emit::<FlowClose, 0>(kind::FLOW_CLOSE, 0, |record| {
         record.body = FlowClose {
             cookie,
             bytes_acked: read(sk, OFFSETS.tp_bytes_acked()).unwrap_or(0),

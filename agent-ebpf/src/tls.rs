@@ -344,7 +344,7 @@ const SHORT_BYTES: usize = 1024;
 
 #[inline(always)]
 fn show<const BYTES: usize>(call: &TlsCall, object: &TlsObject) {
-    emit::<Data, BYTES>(kind::DATA, true, call.length, |record| {
+    emit::<Data, BYTES>(kind::DATA, call.length, |record| {
         record.body = Data {
             flow: call.object,
             position: object.sent,
@@ -617,7 +617,7 @@ pub extern "C" fn apiward_bound(tcp: *const Tcp, flow: *const Flow) -> i32 {
     judges(tcp, flow, object, call.op);
     let generation = object.generation;
     let (object, library) = (call.object, call.library);
-    emit::<TlsBind, 0>(kind::TLS_BIND, false, 0, |record| {
+    emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
         record.body = TlsBind {
             object,
             cookie: tcp.cookie,
@@ -671,7 +671,7 @@ fn freed(object: u64) {
     if gate::was_on() {
         gate::tls::freed(&key);
     }
-    emit::<TlsClose, 0>(kind::TLS_CLOSE, false, 0, |record| {
+    emit::<TlsClose, 0>(kind::TLS_CLOSE, 0, |record| {
         record.body = TlsClose {
             object,
             sent_end: known.sent,

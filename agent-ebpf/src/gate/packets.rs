@@ -485,7 +485,7 @@ fn claimed(
     // A second time where contents can be compared in between.
     for _ in 0..PLANS_MAX {
         let Plan::Scan { offset, bytes } = plan else { break };
-        plan = look(ctx, gated, work, key.cookie, segment, offset, bytes, now);
+        plan = look(ctx, gated, work, segment, offset, bytes, now);
     }
     scan::release(work);
     let inbound = key.direction == direction::INBOUND as u64;
@@ -597,7 +597,6 @@ fn look(
     ctx: &SkBuffContext,
     gated: &mut Gated,
     work: &mut Work,
-    cookie: u64,
     segment: &Segment,
     offset: u32,
     bytes: u32,
@@ -617,7 +616,6 @@ fn look(
     if !scan::is_whole(&gated.flow.cursor().stream, work) {
         // It could not be read: nobody knows what came.
         forgotten(gated, first);
-        apiward_left(cookie);
         return if gated.flow.dead != 0 {
             Plan::Drop
         } else {
@@ -627,22 +625,7 @@ fn look(
     count(|c| unsafe { &raw mut (*c).gate_heads }, work.scan.heads as u64);
     count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);
     count(|c| unsafe { &raw mut (*c).gate_lost }, work.scan.lost as u64);
-    if work.scan.left != 0 || gated.flow.cursor().stream.is_over() {
-        apiward_left(cookie);
-    }
     scanned(&mut gated.flow, &work.scan, first, segment.payload, bytes, now)
-}
-
-/// Something on this connection is the agent's to decide, and perhaps all that follows: its records cannot wait. Global, so
-/// that the verifier looks at it once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_left(cookie: u64) -> i32 {
-    if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
-        // SAFETY: a live map value; one byte that only ever becomes 1.
-        unsafe { (*flow).left = 1 };
-    }
-    0
 }
 
 /// A head is denied: the connection is dead from it on.

@@ -82,7 +82,7 @@ fn record<const BYTES: usize>(
     length: u32,
 ) {
     let inbound = told.hook == hook::INGRESS;
-    emit::<Stopped, BYTES>(kind::STOPPED, true, 0, |record| {
+    emit::<Stopped, BYTES>(kind::STOPPED, 0, |record| {
         let body = &mut record.body;
         body.object = 0;
         body.object_generation = 0;

@@ -373,7 +373,7 @@ pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, how: u32) -> i32
         unsafe { *some = 1 };
     }
     let inbound = object.judged == judged::READS;
-    emit::<Stopped, 0>(kind::STOPPED, true, 0, |record| {
+    emit::<Stopped, 0>(kind::STOPPED, 0, |record| {
         let body = &mut record.body;
         body.cookie = cookie;
         body.object = call.object;

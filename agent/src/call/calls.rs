@@ -77,8 +77,6 @@ pub struct Calls {
     decoders_bytes: usize,
     lost_at: Option<KernelTime>,
     unread: Vec<Unread>,
-    /// Some connection spoke HTTP/2 in clear, or was a WebSocket, or in MLLP, when it was looked at last.
-    beside_http: bool,
     /// Reused by ticks, which walk the table in pieces of their own choosing.
     scratch: VecDeque<FlowId>,
 }
@@ -100,7 +98,6 @@ impl Calls {
             decoders_bytes: 0,
             lost_at: None,
             unread: Vec::new(),
-            beside_http: false,
             scratch: VecDeque::new(),
             options,
         }
@@ -160,10 +157,8 @@ impl Calls {
                     Known::Http(conversation) => {
                         conversation.piece(piece, &mut context);
                         if let Some(successor) = conversation.take_successor() {
-                            self.beside_http = true;
                             *known = Known::from(successor);
                         } else if let Some(piece) = conversation.take_mllp() {
-                            self.beside_http = true;
                             let mut mllp = Box::new(Mllp::new(piece.flow.clone()));
                             mllp.piece(piece, &mut context);
                             *known = Known::Mllp(mllp);
@@ -171,16 +166,9 @@ impl Calls {
                             *known = Known::Other;
                         }
                     }
-                    Known::Streams(streams) => {
-                        self.beside_http |= streams.is_in_clear();
-                        streams.piece(piece, &mut context);
-                    }
-                    Known::Messages(messages) => {
-                        self.beside_http = true;
-                        messages.piece(piece, &mut context);
-                    }
+                    Known::Streams(streams) => streams.piece(piece, &mut context),
+                    Known::Messages(messages) => messages.piece(piece, &mut context),
                     Known::Mllp(mllp) => {
-                        self.beside_http = true;
                         let flow = piece.flow.clone();
                         mllp.piece(piece, &mut context);
                         if mllp.is_left() {
@@ -238,7 +226,6 @@ impl Calls {
             Item::SocketEnd { carrier } => self.handshakes.forget(carrier),
             Item::Lost { at, .. } => self.lost_at = Some(at),
             Item::Tick { at } => {
-                self.beside_http = false;
                 for (id, known) in &mut self.conversations {
                     match known {
                         Known::Http(conversation) => {
@@ -249,16 +236,9 @@ impl Calls {
                                 self.scratch.push_back(*id);
                             }
                         }
-                        Known::Streams(streams) => {
-                            self.beside_http |= streams.is_in_clear();
-                            streams.tick(at, &mut context);
-                        }
-                        Known::Mllp(mllp) => {
-                            self.beside_http = true;
-                            mllp.tick(at, &mut context);
-                        }
-                        Known::Messages(_) => self.beside_http = true,
-                        Known::Other => {}
+                        Known::Streams(streams) => streams.tick(at, &mut context),
+                        Known::Mllp(mllp) => mllp.tick(at, &mut context),
+                        Known::Messages(_) | Known::Other => {}
                     }
                 }
                 for id in self.scratch.drain(..) {
@@ -312,11 +292,6 @@ impl Calls {
     /// TLS connections that nobody reads, and what their handshakes said, since the last time this was asked.
     pub fn take_blind(&mut self) -> Vec<BlindTls> {
         self.handshakes.take_blind()
-    }
-
-    /// There are connections that the gate in the kernel does not read, although they may have begun as HTTP/1.
-    pub fn has_beside_http(&self) -> bool {
-        self.beside_http
     }
 
     /// Captured body bytes that open calls hold.

@@ -68,11 +68,6 @@ impl Streams {
         self.table.open_calls()
     }
 
-    /// It is no TLS object's plaintext.
-    pub(super) fn is_in_clear(&self) -> bool {
-        self.table.flow.tls.is_none()
-    }
-
     pub(super) fn info(&mut self, flow: Arc<FlowInfo>) {
         self.table.info(flow);
     }

@@ -213,7 +213,6 @@ impl Kept {
                 tls: 0,
                 sniffed: 0,
                 shed: 0,
-                left: 0,
                 withheld_bytes: 0,
                 started: u8::from(is_fresh && flow.started != 0),
                 ..flow

@@ -10,21 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apiward_common::record::sleep;
 use aya::maps::{Array, Map, MapData, MapError};
 use records::Records;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-
-/// How the agent waits while there is work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// So long, whatever comes.
-    Pause(Duration),
-    /// So long, unless something comes that the agent has to decide.
-    Nap(Duration),
-    /// Not at all, the next record wakes it: what a denial is worth is a matter of microseconds.
-    None,
-}
 
 /// Pauses without a record after which the agent goes to sleep until it is woken.
 const IDLE_PAUSES_MAX: u32 = 8;
@@ -88,23 +76,18 @@ impl Ring {
         records
     }
 
-    /// Waits for records: while there was work lately as `rest` says, else until the kernel wakes us or `limit` is
-    /// over. Returns whether it was but a pause.
-    pub fn wait(&mut self, rest: Rest, limit: Duration) -> bool {
-        let is_busy = self.idle_pauses < IDLE_PAUSES_MAX;
-        let (state, limit) = match rest {
-            Rest::Pause(pause) if is_busy => {
-                self.idle_pauses += 1;
-                std::thread::sleep(pause);
-                return true;
-            }
-            Rest::Nap(pause) if is_busy => {
-                self.idle_pauses += 1;
-                (sleep::NAPPING, pause)
-            }
-            Rest::Pause(_) | Rest::Nap(_) | Rest::None => (sleep::ASLEEP, limit),
-        };
-        if self.sleeping.set(0, state, 0).is_err() {
+    /// Waits for records: for `pause` while there was work lately, else until the kernel wakes us or `limit` is
+    /// over. Without a pause the next record wakes at once: what a denial is worth is a matter of microseconds.
+    /// Returns whether it was but a pause.
+    pub fn wait(&mut self, pause: Option<Duration>, limit: Duration) -> bool {
+        if let Some(pause) = pause
+            && self.idle_pauses < IDLE_PAUSES_MAX
+        {
+            self.idle_pauses += 1;
+            std::thread::sleep(pause);
+            return true;
+        }
+        if self.sleeping.set(0, 1, 0).is_err() {
             std::thread::sleep(Duration::from_millis(1));
             return true;
         }
@@ -133,7 +116,7 @@ impl Ring {
             let _ = rustix::io::read(waker, &mut [0_u8; 8]);
         }
         // Best effort: a flag that stays costs one wake-up too many.
-        let _ = self.sleeping.set(0, sleep::AWAKE, 0);
-        state == sleep::NAPPING
+        let _ = self.sleeping.set(0, 0, 0);
+        false
     }
 }

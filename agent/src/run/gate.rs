@@ -118,15 +118,6 @@ impl Gate {
         Ok(())
     }
 
-    /// Whatever a rule of these policies stops in HTTP/1 in clear, the kernel decides: nothing of it waits for the agent.
-    pub fn decides_alone(&self) -> bool {
-        self.missing.is_empty()
-            && self
-                .in_force
-                .as_ref()
-                .is_some_and(|compiled| compiled.leaves_none)
-    }
-
     /// Some policy is in force here.
     pub fn is_in_force(&self) -> bool {
         self.maps.active() != 0

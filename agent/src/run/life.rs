@@ -255,13 +255,6 @@ fn reset(dead: &HashSet<u64>) -> (usize, Vec<u64>) {
 }
 
 impl Agent {
-    /// Nothing that the policies stop waits for this thread. Canaries ask for what the pipeline does, too.
-    pub(super) fn gate_decides_alone(&self) -> bool {
-        !self.proof.is_running()
-            && self.gate.as_ref().is_some_and(gate::Gate::decides_alone)
-            && !self.pipeline.calls.has_beside_http()
-    }
-
     /// The gate goes by what is in force: policies and mode.
     pub(super) fn replace_gate(&mut self) {
         let Agent {

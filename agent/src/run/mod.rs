@@ -44,6 +44,12 @@ use turn::Turn;
 const GAP: &str = "gap";
 /// Records taken before anything else is looked after.
 const DRAIN_RECORDS_MAX: usize = 1_024;
+/// Pause between two looks at the ring while there is traffic and nothing to enforce.
+const PAUSE_OBSERVING: Duration = Duration::from_micros(1_000);
+/// Pause between two looks for whom a stopped connection belongs to: it has just been made.
+const PAUSE_WAITING: Duration = Duration::from_micros(250);
+/// Longest sleep without traffic.
+const SLEEP: Duration = Duration::from_millis(500);
 /// How often time is passed on to stages that wait for it.
 const TICK: Duration = Duration::from_secs(1);
 /// How often it is noted how far everything is seen.
@@ -196,7 +202,6 @@ impl Agent {
                 });
             }
             let records = self.drain();
-            let alone = self.gate_decides_alone();
             turn.take(mode, records, late);
             // Whether all that was in the ring by then is out of it.
             let seen = self.seeing.take_if(|seeing| {
@@ -222,9 +227,13 @@ impl Agent {
                 self.pipeline.judge.enforcement.retry(clock::now());
             }
             if records < DRAIN_RECORDS_MAX {
-                let (rest, limit) = turn::rest(mode, alone, waiting);
+                let (pause, limit) = match mode {
+                    _ if waiting => (None, PAUSE_WAITING),
+                    Mode::Observe => (Some(PAUSE_OBSERVING), SLEEP),
+                    Mode::Enforce => (None, SLEEP),
+                };
                 waited = Instant::now();
-                if !self.ring.wait(rest, limit) {
+                if !self.ring.wait(pause, limit) {
                     // It slept until there was something.
                     waited = Instant::now();
                 }

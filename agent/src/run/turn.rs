@@ -3,16 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::DRAIN_RECORDS_MAX;
-use crate::kernel::ring::Rest;
 use crate::kernel::turns;
 use crate::policy::Mode;
 
-/// Pause between two looks at the ring while there is traffic and nothing to enforce.
-const PAUSE: Duration = Duration::from_micros(1_000);
-/// Pause between two looks for whom a stopped connection belongs to: it has just been made.
-const PAUSE_WAITING: Duration = Duration::from_micros(250);
-/// Longest sleep without traffic.
-const SLEEP: Duration = Duration::from_millis(500);
 /// A pause of a millisecond that lasts longer: others have the processors, and what comes in is not looked at meanwhile.
 const LATE: Duration = Duration::from_millis(20);
 /// Looks into the ring, one after the other, that did not come to its end: a twentieth of it, in small records.
@@ -77,17 +70,6 @@ impl Turn {
             .behind_at
             .is_some_and(|at| now.duration_since(at) < FULL_SHARE);
         if behind { Share::Full } else { Share::Small }
-    }
-}
-
-/// How the thread waits for what comes next, and how long at most. `alone`: the gate needs nobody for what it stops;
-/// `waiting`: a stopped connection's owner is looked for.
-pub fn rest(mode: Mode, alone: bool, waiting: bool) -> (Rest, Duration) {
-    match mode {
-        _ if waiting => (Rest::None, PAUSE_WAITING),
-        Mode::Observe => (Rest::Pause(PAUSE), SLEEP),
-        Mode::Enforce if alone => (Rest::Nap(PAUSE), SLEEP),
-        Mode::Enforce => (Rest::None, SLEEP),
     }
 }
 

@@ -56,8 +56,6 @@ pub struct Compiled {
     pub rules: Vec<usize>,
     /// For every rule of the set.
     pub decided: Vec<Decided>,
-    /// No rule that enforces is left to the agent, but for alerts.
-    pub leaves_none: bool,
     /// By bit: the workloads that it asks for.
     workloads: Vec<Vec<Workload>>,
 }
@@ -376,10 +374,6 @@ impl<'s> Build<'s> {
             rates: self.rates(),
             workloads: self.workloads(),
             rules,
-            leaves_none: self
-                .decided
-                .iter()
-                .all(|decided| decided.by == DecidedBy::Gate || [OBSERVES, ALERTS].contains(&decided.why)),
             decided: self.decided,
             generation,
         }
