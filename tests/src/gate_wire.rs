@@ -349,21 +349,32 @@ fn a_network_that_loses_and_reorders() -> Result {
         answered.push(answers);
     }
     for (number, id) in denied.iter().enumerate().filter(|(number, _)| number % 3 == 2) {
-        // The body's end may have come in one segment with the denied head.
+        // The body's end may have come in one segment with the denied head. And an answer that had left before may be lost
+        // on the way when the connection is reset: that is told of no call (docs/enforcement.md), but never is one told as
+        // lost that the client got.
         let call = agent.events.wait_calls(1, std::slice::from_ref(id))?.remove(0);
         let collateral = call["verdict"]["collateral"].as_u64().unwrap_or_default();
         ensure!(
-            answered[number] as u64 + collateral == 1,
-            "a lost call is not told: {call:#}"
+            answered[number] as u64 + collateral <= 1,
+            "a call that was answered is told as lost: {call:#}"
         );
     }
+    let mut prevented = 0;
     for call in agent.events.wait_calls(denied.len(), &denied)? {
-        let word = text(&call["verdict"]["guarantee"]);
+        let verdict = &call["verdict"];
+        // Where the handshake's last segment was lost the denied head comes before the connection: the application never
+        // sees either, and as nothing of it can be measured, nothing is promised.
+        let early = verdict["guarantee"] == "observed"
+            && text(&verdict["shortfall"]).contains("the connection was not established yet");
+        prevented += usize::from(verdict["guarantee"] == "prevented");
         ensure!(
-            call["verdict"]["action"] == "deny" && word == "prevented" && call["state"] == "stopped",
+            verdict["action"] == "deny"
+                && (verdict["guarantee"] == "prevented" || early)
+                && call["state"] == "stopped",
             "not prevented: {call:#}"
         );
     }
+    ensure!(2 * prevented > denied.len(), "only {prevented} were prevented");
     ensure!(
         with_ids(&agent.events.all, &denied).len() == denied.len(),
         "a call was told twice"
