@@ -162,7 +162,7 @@ pub(super) fn request(
         .map(|authority| split_authority(authority))
         .unwrap_or_default();
     let shown_host = asked.host(&host, port, redactor);
-    let host_learns = redactor.learning() != before;
+    let by_host = redactor.learning();
     let path = match &parsed.path {
         Some(path) => asked.path(path, redactor),
         None if target_bytes.as_ref() == b"*" => "*".to_owned(),
@@ -223,10 +223,9 @@ pub(super) fn request(
     };
     // What may be shown of a token's issuer can change with the next call.
     if redactor.learning() == by_head {
-        let path_learns = by_head != before;
         let shows = Shows {
-            host: host_learns.then_some(port),
-            path: path_learns,
+            host: (by_host != before).then_some(port),
+            path: by_head != by_host,
         };
         cx.known.keep(known, &told, shows);
     }

@@ -181,7 +181,12 @@ mod tests {
                 decode(&mut heads, &text, Role::Requests, AnswerTo::Ordinary);
             }
         }
-        assert_eq!(heads.slots.len(), HEADS);
+        let kept = heads.slots.iter().filter(|slot| slot.known.is_some()).count();
+        assert!(
+            kept > HEADS / 2 && heads.named >= kept as u64,
+            "{kept} of {}",
+            heads.named
+        );
         let long = format!("GET /{} HTTP/1.1\r\nHost: b\r\n\r\n", "a".repeat(HEAD_BYTES_MAX));
         for _ in 0..3 {
             let head = decode(&mut heads, &long, Role::Requests, AnswerTo::Ordinary);

@@ -37,8 +37,9 @@ pub struct Told {
     event: v1::Event,
     processes: Vec<Option<(Arc<Process>, Part)>>,
     connections: Vec<Option<(Connection, Part)>>,
-    process: Slot,
-    tls: Slot,
+    /// Where the parts of the call at hand are.
+    process: Option<usize>,
+    tls: Option<usize>,
     /// A call by itself, until its length is known.
     scratch: Vec<u8>,
 }
@@ -74,21 +75,9 @@ impl Connection {
     }
 }
 
-/// Where the part of the call at hand is.
-#[derive(Clone, Copy, Debug, Default)]
-enum Slot {
-    #[default]
-    None,
-    At(usize),
-}
-
-impl Slot {
-    fn of<T>(self, parts: &[Option<(T, Part)>]) -> Option<&Part> {
-        match self {
-            Slot::None => None,
-            Slot::At(at) => parts.get(at)?.as_ref().map(|(_, part)| part),
-        }
-    }
+/// The part that is kept there.
+fn part_at<T>(parts: &[Option<(T, Part)>], place: Option<usize>) -> Option<&Part> {
+    parts.get(place?)?.as_ref().map(|(_, part)| part)
 }
 
 impl Told {
@@ -102,11 +91,8 @@ impl Told {
         outcome: Option<&Outcome>,
     ) {
         tell(&mut self.event, clock, call, findings, judged, outcome);
-        self.process = Slot::At(self.find_process(&call.process));
-        self.tls = match call.flow.tls {
-            Some(_) => Slot::At(self.find_tls(call)),
-            None => Slot::None,
-        };
+        self.process = Some(self.find_process(&call.process));
+        self.tls = call.flow.tls.is_some().then(|| self.find_tls(call));
     }
 
     /// The event, but for its process and its TLS.
@@ -145,7 +131,10 @@ impl Told {
     }
 
     fn parts(&self) -> [Option<&Part>; 2] {
-        [self.process.of(&self.processes), self.tls.of(&self.connections)]
+        [
+            part_at(&self.processes, self.process),
+            part_at(&self.connections, self.tls),
+        ]
     }
 
     /// Appends it as protobuf. The call is measured by itself: `Message::encode` of an event measures what is nested once
