@@ -78,6 +78,7 @@ offsets! {
     tp_rcv_nxt: "tcp_sock" "rcv_nxt",
     tp_bytes_acked: "tcp_sock" "bytes_acked",
     tp_bytes_received: "tcp_sock" "bytes_received",
+    request_rcv_isn: "tcp_request_sock" "rcv_isn",
     mm_exe_file: "mm_struct" "exe_file",
     dentry_name: "dentry" "d_name.name",
     dentry_parent: "dentry" "d_parent",

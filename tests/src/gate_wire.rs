@@ -200,6 +200,7 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>) -> Result {
         told.len()
     );
     let mut words: HashMap<&str, usize> = HashMap::new();
+    let mut early = 0;
     for call in &calls {
         let verdict = &call["verdict"];
         let word = text(&verdict["guarantee"]);
@@ -209,10 +210,12 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>) -> Result {
             "a word that is too strong, or none: {call:#}"
         );
         *words.entry(word).or_default() += 1;
+        early += usize::from(text(&verdict["shortfall"]).contains("the connection was not established yet"));
     }
-    // What never was a connection cannot be measured; the rest is.
+    // What was no connection yet cannot be measured; the rest is.
+    let measured = words.get("prevented").copied().unwrap_or(0);
     ensure!(
-        words.get("prevented").copied().unwrap_or(0) * 10 >= told.len() * 9,
+        measured * 2 >= told.len() && measured * 10 >= (told.len() - early) * 9,
         "few denials are measured: {words:?}"
     );
     Ok(())

@@ -16,6 +16,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 
 use crate::emit::count;
 
+mod handshake;
 pub mod packets;
 mod scan;
 mod tell;

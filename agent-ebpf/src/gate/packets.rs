@@ -16,6 +16,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use aya_ebpf::programs::SkBuffContext;
 
+use super::handshake::{GATE_HANDSHAKES, begins, handshake};
 use super::scan::{self, Work};
 use super::tell::{Told, apiward_tell};
 use crate::emit::count;
@@ -25,9 +26,7 @@ use crate::packet::{self, Segment};
 use crate::sock::{field, tuple};
 use crate::withhold::{DROP, PASS};
 
-/// Handshakes whose first bytes came before the connection.
-const HANDSHAKES_MAX: u32 = 4 * 1024;
-const TCP_LISTEN: u8 = 10;
+pub const TCP_LISTEN: u8 = 10;
 const TCP_SYN_SENT: u8 = 2;
 const TCP_SYN_RECV: u8 = 3;
 const BPF_NOEXIST: u64 = 1;
@@ -35,21 +34,17 @@ const BPF_NOEXIST: u64 = 1;
 /// By socket cookie and direction.
 #[map]
 static GATE_FLOWS: LruHashMap<FlowKey, Gated> = LruHashMap::with_max_entries(GATED_MAX, 0);
-/// Connections that send before they are established (RFC 7413, or on the handshake's last segment): their socket is
-/// still the listener.
-#[map]
-static GATE_HANDSHAKES: LruHashMap<Tuple, Gated> = LruHashMap::with_max_entries(HANDSHAKES_MAX, 0);
 /// Denied inbound connections that live: the table above forgets, a denial must not.
 #[map]
 pub static GATE_DEAD: HashMap<u64, u32> = HashMap::with_max_entries(WITHHELD_MAX, 0);
 /// An entry as it begins: too large for the stack.
 #[map]
-static GATE_BLANK: Array<Gated> = Array::with_max_entries(1, 0);
+pub static GATE_BLANK: Array<Gated> = Array::with_max_entries(1, 0);
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct FlowKey {
-    cookie: u64,
+pub struct FlowKey {
+    pub cookie: u64,
     direction: u64,
 }
 
@@ -57,11 +52,11 @@ struct FlowKey {
 #[repr(C)]
 pub struct Gated {
     pub flow: GateFlow,
-    facts: Facts,
+    pub facts: Facts,
     /// Segments of a connection come one by one, but for rare moments.
     claims: u64,
     /// Whose socket it is to be, before it is established: the listener's cookie.
-    listener: u64,
+    pub listener: u64,
     /// It is dead for another reason than a head that was just scanned, and the agent does not know yet.
     untold: u64,
 }
@@ -106,8 +101,15 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         unsafe { (field(tp, OFFSETS.sk_state()), field(tp, OFFSETS.tp_rcv_nxt())) };
     let mut accepted = next;
     let found = if state == TCP_LISTEN {
+        if !super::is_on() {
+            return PASS;
+        }
+        let Some(begins) = begins(ctx, &segment) else {
+            count(|c| unsafe { &raw mut (*c).gate_again }, 1);
+            return DROP;
+        };
         // The socket that is to be has accepted nothing yet.
-        accepted = segment.sequence.wrapping_add(segment.syn as u32);
+        accepted = begins;
         handshake(ctx, &key, &segment, accepted)
     } else {
         let known = GATE_FLOWS.get_ptr_mut(&key);
@@ -273,6 +275,9 @@ fn inbound(
     // SAFETY: a live map value; `tp` is a socket that the verifier knows.
     unsafe {
         let gated = &mut *gated;
+        if gated.flow.dead != 0 && GATE_DEAD.insert(&key.cookie, &gated.flow.denied_at, 0).is_err() {
+            count(|c| &raw mut (*c).gate_full, 1);
+        }
         let (received, next): (u64, u32) = (
             field(tp, OFFSETS.tp_bytes_received()),
             field(tp, OFFSETS.tp_rcv_nxt()),
@@ -342,52 +347,6 @@ fn fresh(key: &FlowKey) -> Option<*mut Gated> {
     // SAFETY: a live map value that nobody writes.
     let _ = GATE_FLOWS.insert(key, unsafe { &*blank }, BPF_NOEXIST);
     GATE_FLOWS.get_ptr_mut(key)
-}
-
-/// Payload before the connection, on the SYN or on the handshake's last segment. `first`: its sequence number.
-#[inline(always)]
-fn handshake(ctx: &SkBuffContext, key: &FlowKey, segment: &Segment, first: u32) -> Option<*mut Gated> {
-    if !super::is_on() {
-        return None;
-    }
-    let mut ends = Tuple {
-        local: [0; 16],
-        remote: [0; 16],
-        local_port: 0,
-        remote_port: 0,
-    };
-    packet::ends(ctx, segment, true, &mut ends);
-    // SAFETY: only asks whether it is there.
-    if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
-        return None;
-    }
-    // SAFETY: copied out at once.
-    let Some(owner) = (unsafe { owner::LISTENERS.get(&key.cookie) }) else {
-        count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
-        return None;
-    };
-    let class = class_of(&owner.identity());
-    if let Some(gated) = GATE_HANDSHAKES.get_ptr_mut(&ends) {
-        // SAFETY: a live map value. The same place again is a repetition; another one another connection.
-        if unsafe { (*gated).flow.base.next } == first {
-            return Some(gated);
-        }
-    }
-    let blank = GATE_BLANK.get_ptr(0)?;
-    // SAFETY: a live map value that nobody writes.
-    let _ = GATE_HANDSHAKES.insert(&ends, unsafe { &*blank }, 0);
-    let gated = GATE_HANDSHAKES.get_ptr_mut(&ends)?;
-    // SAFETY: a live map value.
-    unsafe {
-        (*gated).flow.start(first);
-        (*gated).listener = key.cookie;
-        (*gated).facts = Facts {
-            peer: packet::address(ctx, true),
-            class,
-            direction: direction::INBOUND,
-        };
-    }
-    Some(gated)
 }
 
 #[inline(always)]

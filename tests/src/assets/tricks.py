@@ -345,6 +345,36 @@ def on_the_handshakes_last_segment(calls):
     connection.write(bad, limit=1)
 
 
+@trick
+def more_before_the_handshakes_last_segment(calls):
+    # What a network does that loses or delays that one, and the head's first segments: those behind it come before
+    # there is a connection. Where the stream begins is known from the SYN alone.
+    line = f"X-Long: {'a' * 4000}\r\n"
+    cuts = range(1448, 4000, 1448)
+    for first in ((1,), (2, 1), (0, 1), (1, 0), ()):
+        for target in ("/fhir/Patient/1", EXPORT):
+            text = calls.head(target, lines=line)
+            parts = [text[at : at + 1448] for at in range(0, len(text), 1448)]
+            connection = Connection(net, PORT)
+            calls.open.append(connection)
+            connection.connect(wanted=None)
+            for part in first:
+                connection.send(parts[part], part * 1448)
+            time.sleep(BACKLOG)
+            connection.write(text, cuts=cuts, limit=6)
+            connection.wait(answers=1)
+    # Denied by its first segment already, and the rest comes behind it: one denial.
+    for first in ((0, 1), (1, 0)):
+        text = calls.bad() + b"b" * 3000
+        connection = Connection(net, PORT)
+        calls.open.append(connection)
+        connection.connect(wanted=None)
+        for part in first:
+            connection.send(text[part * 1448 : (part + 1) * 1448], part * 1448)
+        time.sleep(BACKLOG)
+        connection.write(text, cuts=cuts, limit=1)
+
+
 def refused(calls, port, **how):
     """A SYN with a denied head is dropped: there is no connection, as long as it is repeated so."""
     connection = Connection(net, port)
