@@ -64,6 +64,8 @@ pub struct GateFlow {
 pub enum Plan {
     Pass,
     Drop,
+    /// From here on nobody knows where a message begins: bytes have passed that nobody looked at.
+    Lost,
     /// Scan [`GateFlow::cursor`]'s stream over `bytes` bytes of the payload from `offset` on, then ask [`scanned`].
     Scan {
         offset: u32,
@@ -123,7 +125,8 @@ impl GateFlow {
     }
 }
 
-/// A segment with payload has come. `rcv_nxt`: on ingress, up to where the socket has accepted bytes; on egress `None`:
+/// A segment with payload has come. At [`Plan::Lost`] the caller says what becomes of the connection, by
+/// [`GateFlow::start_lost`] or by denying it. `rcv_nxt`: on ingress, up to where the socket has accepted bytes; on egress `None`:
 /// the local stack sends in order and repeats itself faithfully.
 #[inline(always)]
 pub fn on_segment(flow: &mut GateFlow, seq: u32, payload_bytes: u32, rcv_nxt: Option<u32>, now: u64) -> Plan {
@@ -137,13 +140,23 @@ pub fn on_segment(flow: &mut GateFlow, seq: u32, payload_bytes: u32, rcv_nxt: Op
         Some(next) => next,
         None => flow.head.body_from,
     };
-    confirm(flow, accepted);
+    if flow.is_over() {
+        return Plan::Pass;
+    }
+    let hole = match rcv_nxt {
+        Some(_) => Plan::Drop,
+        // What is missing has left, while no program was there.
+        None => Plan::Lost,
+    };
+    if !confirm(flow, accepted) {
+        return Plan::Lost;
+    }
     if flow.is_over() {
         return Plan::Pass;
     }
     let from = if after(accepted, seq) { accepted } else { seq };
     if !after(flow.head.body_from, from) {
-        return forward(flow, seq, from, end, accepted);
+        return forward(flow, seq, from, end, accepted, hole);
     }
     // What the socket has accepted is a body's, and this of the same one.
     if !after(flow.base.body_from, from) && !after(end, flow.base.next) {
@@ -163,9 +176,9 @@ pub fn on_segment(flow: &mut GateFlow, seq: u32, payload_bytes: u32, rcv_nxt: Op
     until(flow, seq, end)
 }
 
-/// What the socket has accepted cannot change any more.
+/// What the socket has accepted cannot change any more. Not true: it has bytes that nobody scanned.
 #[inline(always)]
-fn confirm(flow: &mut GateFlow, accepted: u32) {
+fn confirm(flow: &mut GateFlow, accepted: u32) -> bool {
     if flow.has_again != 0 && !after(flow.again.body_from, accepted) {
         flow.has_again = 0;
         flow.base = flow.again;
@@ -176,17 +189,18 @@ fn confirm(flow: &mut GateFlow, accepted: u32) {
     // What waited in the socket behind it is accepted with it.
     if !after(flow.head.body_from, accepted) {
         if after(accepted, flow.head.next) && !flow.head.stream.is_over() {
-            // The socket has bytes that nobody scanned.
-            flow.start_lost();
+            return false;
         }
         flow.base = flow.head;
         flow.has_again = 0;
     }
+    true
 }
 
-/// The segment begins behind what was scanned.
+/// The segment begins behind what was scanned. `hole`: what becomes of it where bytes before it are missing; on ingress they
+/// come again, and this behind them.
 #[inline(always)]
-fn forward(flow: &mut GateFlow, seq: u32, from: u32, end: u32, accepted: u32) -> Plan {
+fn forward(flow: &mut GateFlow, seq: u32, from: u32, end: u32, accepted: u32, hole: Plan) -> Plan {
     if flow.head.stream.is_over() {
         return Plan::Pass;
     }
@@ -195,8 +209,7 @@ fn forward(flow: &mut GateFlow, seq: u32, from: u32, end: u32, accepted: u32) ->
         return Plan::Pass;
     }
     if after(from, flow.head.next) {
-        // A hole: what is missing comes again, and this behind it.
-        return Plan::Drop;
+        return hole;
     }
     if after(flow.head.body_from, accepted) {
         // The socket is busy, or what came before has fallen. It comes again.

@@ -467,6 +467,8 @@ struct Wire {
     flow: GateFlow,
     tables: Small,
     rcv_nxt: u32,
+    /// It is what the local stack sends.
+    sends: bool,
     now: u64,
 }
 
@@ -478,6 +480,7 @@ impl Wire {
             flow,
             tables: Small::new(),
             rcv_nxt: start,
+            sends: false,
             now: 1 << 40,
         }
     }
@@ -485,11 +488,16 @@ impl Wire {
     /// Whether the segment passes; nothing is accepted yet.
     fn offer(&mut self, seq: u32, payload: &[u8]) -> bool {
         let bytes = payload.len() as u32;
-        let mut plan = on_segment(&mut self.flow, seq, bytes, Some(self.rcv_nxt), self.now);
+        let accepted = (!self.sends).then_some(self.rcv_nxt);
+        let mut plan = on_segment(&mut self.flow, seq, bytes, accepted, self.now);
         for _ in 0..=PLANS_MAX {
             match plan {
                 Plan::Pass => return true,
                 Plan::Drop => return false,
+                Plan::Lost => {
+                    self.flow.start_lost();
+                    return true;
+                }
                 Plan::Scan { offset, bytes: part } => {
                     let mut scan = Scan {
                         charged: self.flow.charged,
@@ -531,6 +539,21 @@ fn segments_pass_in_order_and_across_the_wrap() {
         assert_eq!(wire.flow.denied_at, seq);
         assert!(!wire.offer(seq, GOOD), "a dead flow stays dead");
     }
+}
+
+#[test]
+fn bytes_that_left_or_came_unseen_are_nobodys_boundary() {
+    // What is sent comes in order: a hole is what left while no program was there, and it never comes again.
+    let mut wire = Wire::new(100);
+    wire.sends = true;
+    assert!(wire.offer(100, GOOD));
+    assert!(wire.offer(500, b"ET /admin HTTP/1.1\r\n\r\n") && wire.flow.is_over());
+    assert!(wire.offer(600, GOOD));
+    // What the socket has accepted unseen.
+    let mut wire = Wire::new(100);
+    wire.take(100, GOOD);
+    wire.rcv_nxt = 500;
+    assert!(wire.offer(500, GOOD) && wire.flow.is_over());
 }
 
 #[test]

@@ -412,6 +412,16 @@ fn claimed(
     }
     let first = segment.sequence.wrapping_add(segment.syn as u32);
     let plan = on_segment(&mut gated.flow, first, segment.payload, accepted, now);
+    if plan == Plan::Lost {
+        forgotten(gated, first);
+        if gated.flow.dead == 0 {
+            return PASS;
+        }
+        gated.untold = 0;
+        let heads = gated.flow.cursor().stream.heads;
+        refuse(ctx, gated, key, segment, first, heads, 0);
+        return DROP;
+    }
     let Plan::Scan { .. } = plan else {
         if plan == Plan::Drop {
             count(|c| unsafe { &raw mut (*c).gate_again }, 1);
