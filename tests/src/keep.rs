@@ -427,6 +427,16 @@ fn what_somebody_detaches_is_attached_again() -> Result {
     let servers = Servers::new(&world)?;
     let mut agent = keeping(&world, &bpffs, "10m")?;
     servers.check_enforced()?;
+    // What its connection sent meanwhile nobody saw; it goes on all the same.
+    let (stop, begun) = (world.path("stop"), world.path("begun"));
+    let mut steady = Start::new(&world, Place::Inside, program("python3")?)
+        .name("steady")
+        .arg(world.write("steady.py", include_str!("assets/steady.py"))?)
+        .args([&servers.ports[1].to_string(), ALLOWED[1]])
+        .arg(&stop)
+        .arg(&begun)
+        .spawn()?;
+    steady.wait_until("calls go out on one connection", || Ok(begun.exists()))?;
     let script = world.write("detach.py", include_str!("assets/detach.py"))?;
     let detached = Start::new(&world, Place::Ours, program("python3")?)
         .name("detach")
@@ -445,6 +455,13 @@ fn what_somebody_detaches_is_attached_again() -> Result {
     agent.wait_status("both are counted", |status| {
         status["losses"]["programs-detached"] == 2
     })?;
+    std::fs::write(&stop, "")?;
+    let status = steady.wait(Duration::from_secs(20))?;
+    ensure!(
+        status.success(),
+        "a connection stopped where a program was attached again{}",
+        steady.last_words()
+    );
     // And what is kept is what is attached now.
     agent.process.kill()?;
     ensure!(!servers.passes()?, "what was attached again is not kept");
