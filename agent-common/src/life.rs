@@ -9,7 +9,8 @@ use crate::gate::{
     SLOTS, Workload, WorkloadKey,
 };
 use crate::limits::{
-    CLASSES_MAX, EXEMPT_PEERS_MAX, FLOWS_MAX, GATED_MAX, LISTENERS_MAX, RATE_KEYS_MAX, WITHHELD_MAX,
+    CLASSES_MAX, EXEMPT_PEERS_MAX, FLOWS_MAX, GATED_MAX, HANDSHAKES_MAX, LISTENERS_MAX, RATE_KEYS_MAX,
+    WITHHELD_MAX,
 };
 use crate::owner::{Identity, Owner, Port};
 
@@ -20,7 +21,9 @@ pub const LEASE_DENIED: u32 = 1;
 pub const LEASE_STARTS: u32 = 2;
 /// Not 0: `apiward release` was asked for, and the agent did not answer. It is to let go by itself.
 pub const LEASE_RELEASED: u32 = 3;
-pub const LEASE_WORDS: u32 = 4;
+/// The run whose programs judge at TLS libraries: those of an earlier one may still be there, and a call is judged once.
+pub const LEASE_TURN: u32 = 4;
+pub const LEASE_WORDS: u32 = 5;
 
 /// What the numbers in the shared maps mean. To be raised by whoever changes that and keeps their sizes.
 pub const MEANING: u32 = 1;
@@ -58,6 +61,7 @@ pub const SHAPE: u32 = {
         EXEMPT_PEERS_MAX as usize,
         FLOWS_MAX as usize,
         GATED_MAX as usize,
+        HANDSHAKES_MAX as usize,
         RATE_KEYS_MAX as usize,
         LISTENERS_MAX as usize,
         WITHHELD_MAX as usize,

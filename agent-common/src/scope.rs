@@ -18,6 +18,8 @@ pub struct Settings {
     pub exempt_exes: u32,
     /// Size of the ring, as a power of two.
     pub ring_shift: u32,
+    /// The number of the agent's run among those that have kept something.
+    pub run: u32,
 }
 
 macro_rules! volatile {
@@ -45,7 +47,8 @@ volatile!(
     cgroup_levels,
     exempt_levels,
     exempt_exes,
-    ring_shift
+    ring_shift,
+    run
 );
 
 pub const BY_CGROUP: u32 = 1;

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::Story;
+use crate::harness::certificates::{Authority, Identity};
 use crate::harness::events::{of_kind, text};
 use crate::harness::process::Start;
 use crate::harness::servers::{accepts, free_port};
@@ -19,6 +20,10 @@ pub const STORIES: &[Story] = &[
     (
         "killed_in_the_middle_of_forbidden_calls",
         killed_in_the_middle_of_forbidden_calls,
+    ),
+    (
+        "killed_in_the_middle_of_forbidden_calls_in_tls",
+        killed_in_the_middle_of_forbidden_calls_in_tls,
     ),
     ("a_lease_that_nobody_renews_ends", a_lease_that_nobody_renews_ends),
     (
@@ -90,26 +95,40 @@ struct Servers<'a> {
     world: &'a World,
     ports: [u16; 2],
     logs: [PathBuf; 2],
+    is_tls: bool,
     _processes: Vec<Process>,
 }
 
 impl<'a> Servers<'a> {
     fn new(world: &'a World) -> Result<Servers<'a>> {
+        Servers::start_all(world, None)
+    }
+
+    fn over_tls(world: &'a World) -> Result<Servers<'a>> {
+        let identity = Authority::new(world)?.issue(world, "counting", &[])?;
+        Servers::start_all(world, Some(&identity))
+    }
+
+    fn start_all(world: &'a World, tls: Option<&Identity>) -> Result<Servers<'a>> {
         let script = world.write("counting.py", include_str!("assets/counting.py"))?;
         let mut servers = Servers {
             world,
             ports: [free_port()?, free_port()?],
             logs: [world.path("inbound.log"), world.path("outbound.log")],
+            is_tls: tls.is_some(),
             _processes: Vec::new(),
         };
         for (at, place) in [(0, Place::Inside), (1, Place::Outside)] {
             let port = servers.ports[at];
-            let mut process = Start::new(world, place, program("python3")?)
+            let mut start = Start::new(world, place, program("python3")?)
                 .name(format!("counting-{at}"))
                 .arg(&script)
                 .arg(port.to_string())
-                .arg(&servers.logs[at])
-                .spawn()?;
+                .arg(&servers.logs[at]);
+            if let Some(identity) = tls {
+                start = start.arg(&identity.certificate).arg(&identity.key);
+            }
+            let mut process = start.spawn()?;
             process.wait_until("the server accepts", || {
                 Ok(accepts(([127, 0, 0, 1], port).into()))
             })?;
@@ -126,7 +145,11 @@ impl<'a> Servers<'a> {
         Ok(Start::new(self.world, place, program("python3")?)
             .name(format!("calling-{way}"))
             .arg(script)
-            .arg(self.ports[way].to_string())
+            .arg(format!(
+                "{}{}",
+                if self.is_tls { "tls:" } else { "" },
+                self.ports[way]
+            ))
             .arg(path)
             .arg(count.to_string())
             .arg(patience))
@@ -141,11 +164,12 @@ impl<'a> Servers<'a> {
 
     /// Forbidden requests that the servers got, by their own account.
     fn forbidden(&self) -> usize {
-        let got = |(at, path): (usize, &str)| {
-            let log = std::fs::read_to_string(&self.logs[at]).unwrap_or_default();
-            log.lines().filter(|line| line.contains(path)).count()
-        };
-        WAYS.into_iter().map(got).sum()
+        WAYS.into_iter().map(|way| self.forbidden_one(way)).sum()
+    }
+
+    fn forbidden_one(&self, (way, path): (usize, &str)) -> usize {
+        let log = std::fs::read_to_string(&self.logs[way]).unwrap_or_default();
+        log.lines().filter(|line| line.contains(path)).count()
     }
 
     /// Every forbidden call is refused by the gate, and every allowed one served.
@@ -282,6 +306,64 @@ fn killed_in_the_middle_of_forbidden_calls() -> Result {
         runs.len() == 1 && runs[0].ends_with("-2"),
         "an earlier run is still kept: {runs:?}"
     );
+    drop(agent);
+    end(next, &bpffs)
+}
+
+/// As in clear: a request that leaves in TLS leaves no more, and of a server's answer not a byte comes out.
+fn killed_in_the_middle_of_forbidden_calls_in_tls() -> Result {
+    const CALLS: usize = 60;
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::over_tls(&world)?;
+    let mut agent = keeping(&world, &bpffs, "10m")?;
+    for (way, path) in WAYS {
+        let ends = servers.call(way, path, 5, "5")?;
+        ensure!(
+            ends[SERVED].is_null() && ends["TimeoutError"].is_null(),
+            "{path}: {ends}"
+        );
+    }
+    servers.check_allowed()?;
+    let start = |(way, path)| servers.start(way, path, 100_000, "0.2")?.arg("8").spawn();
+    let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
+    for client in &mut clients {
+        until("some calls were made", || Ok(client.output()?.contains("\n10\n")))?;
+    }
+    agent.process.kill()?;
+    for (client, (_, path)) in clients.iter_mut().zip(WAYS) {
+        client.wait(Duration::from_secs(60))?;
+        let ends = ends(client)?;
+        ensure!(
+            ends[SERVED].is_null() && ends["TimeoutError"].as_u64() > Some(0),
+            "{path}: served, or the agent was killed too late to tell: {ends}"
+        );
+    }
+    ensure!(
+        servers.forbidden_one(WAYS[1]) == 0,
+        "a forbidden call left the host"
+    );
+    servers.check_allowed()?;
+
+    // The next one takes over in the middle of calls too.
+    let start = |(way, path)| servers.start(way, path, CALLS, "0.2")?.spawn();
+    let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
+    let next = keeping(&world, &bpffs, "10m")?;
+    for (client, (_, path)) in clients.iter_mut().zip(WAYS) {
+        client.wait(Duration::from_secs(60))?;
+        let ends = ends(client)?;
+        ensure!(
+            ends[SERVED].is_null()
+                && ends["TimeoutError"].as_u64() > Some(0)
+                && ends["TimeoutError"].as_u64() < Some(CALLS as u64),
+            "{path}: served, or not in the middle of the calls: {ends}"
+        );
+    }
+    ensure!(
+        servers.forbidden_one(WAYS[1]) == 0,
+        "a forbidden call left the host"
+    );
+    servers.check_allowed()?;
     drop(agent);
     end(next, &bpffs)
 }

@@ -6,6 +6,7 @@
 
 use apiward_common::flow::Tuple;
 use apiward_common::gate::{Facts, direction};
+use apiward_common::limits::HANDSHAKES_MAX;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_CURRENT_NETNS, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_request_sock};
 use aya_ebpf::macros::map;
@@ -18,9 +19,6 @@ use crate::maps::{EXEMPT_PEERS, OFFSETS};
 use crate::owner::{self, class_of};
 use crate::packet::{self, Segment};
 use crate::sock::field;
-
-/// Handshakes whose first bytes came before the connection.
-const HANDSHAKES_MAX: u32 = 4 * 1024;
 
 /// By both ends.
 #[map]

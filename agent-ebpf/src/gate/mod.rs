@@ -7,7 +7,7 @@ use apiward_common::gate::{
     Bits, Charge, EdgeKey, Generation, Method, MethodKey, NODES_MAX, Node, PeerKey, RULES_MAX, Rate, RateKey,
     SLOTS, Tables, Workload, WorkloadKey,
 };
-use apiward_common::life::{LEASE_UNTIL, LEASE_WORDS};
+use apiward_common::life::{LEASE_TURN, LEASE_UNTIL, LEASE_WORDS};
 use apiward_common::limits::{CLASSES_MAX, RATE_KEYS_MAX};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
@@ -15,6 +15,7 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 
 use crate::emit::count;
+use crate::maps::SETTINGS;
 
 mod handshake;
 pub mod packets;
@@ -65,6 +66,12 @@ pub fn passes_after_all() -> bool {
         count(|c| unsafe { &raw mut (*c).gate_expired }, 1);
     }
     expired
+}
+
+/// At TLS libraries it is these programs' turn to judge, and not another run's.
+#[inline(always)]
+pub fn has_turn() -> bool {
+    GATE_LEASE.get(LEASE_TURN).copied().unwrap_or(0) == SETTINGS.run() as u64
 }
 
 /// Some policy is enforced by the gate.

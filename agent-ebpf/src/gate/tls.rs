@@ -115,7 +115,7 @@ pub extern "C" fn apiward_tls_begin(call: *const TlsCall, bytes: u64, asked: u32
     if object.judged != if writes { judged::WRITES } else { judged::READS } {
         return answer::PASS;
     }
-    if super::passes_after_all() {
+    if !super::has_turn() || super::passes_after_all() {
         return answer::PASS;
     }
     if object.dead != 0 {

@@ -78,9 +78,11 @@ pub struct Neighbours {
     pub in_scope: Box<dyn Fn(u32) -> bool + Send>,
     /// Where mappings are told, if no kernel program reports them.
     pub mappings: Option<Mappings>,
+    /// An earlier run's probes are there, and are taken off as soon as this one's are.
+    pub takes_over: bool,
 }
 
-/// Handle of the thread; it ends, and detaches everything, when this is dropped.
+/// Handle of the thread; it ends, and detaches everything that is not kept, when this is dropped.
 pub struct Libraries {
     requests: Option<Requests>,
     mappings_lost: Arc<AtomicU64>,
@@ -115,12 +117,13 @@ impl Requests {
 
 impl Libraries {
     /// Starts the thread, which first probes the system's own libraries and those of `running` processes.
-    /// Returns when the system's own are done.
+    /// Returns when the system's own are done, and the others too where it takes over.
     pub fn start(probes: Probes, neighbours: Neighbours, prefer: site::Prefer) -> std::io::Result<Libraries> {
         let Neighbours {
             running,
             in_scope,
             mappings,
+            takes_over,
         } = neighbours;
         let (sender, receiver) = sync_channel(REQUESTS_MAX);
         let requests = Requests {
@@ -149,12 +152,15 @@ impl Libraries {
                     prefer,
                 };
                 keeper.system();
-                // Nobody waits any more if the start was given up.
-                let _ = ready.send(());
+                if !takes_over {
+                    let _ = ready.send(());
+                }
                 keeper.rescan(started_at);
+                // Nobody waits any more if the start was given up, or was told before.
+                let _ = ready.send(());
                 keeper.serve(&receiver);
                 let links = keeper.known.into_values().flat_map(|attached| attached.links);
-                probes::take_away(links.collect());
+                probes::end(links.collect());
             }
         })?;
         let mut libraries = Libraries {

@@ -144,7 +144,11 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     }
     let types = Btf::from_kernel()?;
     let offsets = Offsets::resolve(|structure, path| types.offset(structure, path))?;
-    let settings = settings(options)?;
+    let number = pins::next_number(&options.pins);
+    let settings = Settings {
+        run: number,
+        ..settings(options)?
+    };
     let btf = aya::Btf::from_sys_fs()
         .map_err(|error| LoadError::Scope(format!("the kernel's type information: {error}")))?;
     let kept = pins::newest(&options.pins);
@@ -162,7 +166,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .map_max_entries("FLOWS", options.flows_max)
         .map_max_entries("TLS_OBJECTS", options.flows_max)
         .load(OBJECT)?;
-    let mut keeper = Keeper::new(&options.pins, kept_maps(&ebpf)?);
+    let mut keeper = Keeper::new(&options.pins, number, kept_maps(&ebpf)?);
     let mut lease = Lease::new(take(&mut ebpf, "GATE_LEASE", Array::try_from)?);
     let granted = match (&kept, pins::all(&options.pins).first()) {
         (Some(_), _) => lease.found(options.keep_for),
@@ -171,6 +175,10 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     };
     let name = "GATE_LEASE";
     granted.map_err(|source| LoadError::Map { name, source })?;
+    if kept.is_none() {
+        let taken = lease.take_turn(number);
+        taken.map_err(|source| LoadError::Map { name, source })?;
+    }
     let mut maps = Maps::take(&mut ebpf)?;
     maps.set_scope(&options.scope)?;
     let sleeping = take(&mut ebpf, "SLEEPING", Array::try_from)?;
@@ -178,7 +186,11 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let mut egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = Vec::new();
     // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.
-    let sockets = attach_sockets(&mut ebpf, &btf);
+    let sockets = attach_sockets(&mut ebpf, &btf).map(|links| {
+        for (hook, link) in links {
+            keeper.hold(hook, link);
+        }
+    });
     let mappings_needed = sockets.is_ok();
     if let Err(reason) = sockets {
         tracing::info!("every system call is traced, which costs all of them a little: {reason}");
@@ -240,7 +252,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let is_refusing = refuses.is_ok();
     capabilities.push(capability(TLS_REFUSE, refuses));
     let run_times = RunTimes::of(&ebpf);
-    let probes = Probes::take(ebpf, is_refusing)?;
+    let probes = Probes::take(ebpf, is_refusing, keeper.shelf())?;
     Ok(Loaded {
         mappings_needed,
         run_times,
@@ -393,27 +405,21 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) ->
 }
 
 /// Both or none.
-fn attach_sockets(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<(), String> {
+fn attach_sockets(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<Vec<(&'static str, OwnedFd)>, String> {
     const HOOKS: [(&str, &str); 2] = [
         ("apiward_sock_send", "sock_send_length"),
         ("apiward_sock_recv", "sock_recv_length"),
     ];
-    for (name, hook) in HOOKS {
-        let program: &mut BtfTracePoint = program(ebpf, name)?;
-        program.load(hook, btf).map_err(|error| words(&error))?;
-    }
-    for (name, _) in HOOKS {
-        let program: &mut BtfTracePoint = program(ebpf, name)?;
-        if let Err(error) = program.attach() {
-            for (name, _) in HOOKS {
-                let program: &mut BtfTracePoint = self::program(ebpf, name)?;
-                // One that was not attached is not loaded any more either: nothing else is wanted.
-                let _ = program.unload();
-            }
-            return Err(words(&error));
+    let attach = |(name, hook)| Ok((hook, attach_tracepoint(ebpf, name, hook, btf)?));
+    let links: Result<Vec<_>, String> = HOOKS.into_iter().map(attach).collect();
+    if links.is_err() {
+        for (name, _) in HOOKS {
+            let program: &mut BtfTracePoint = program(ebpf, name)?;
+            // One that was not loaded needs nothing: nothing of them is wanted.
+            let _ = program.unload();
         }
     }
-    Ok(())
+    links
 }
 
 /// Where programs of cgroups belong.

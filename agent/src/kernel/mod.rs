@@ -21,6 +21,7 @@ pub mod probes;
 pub mod registers;
 pub mod ring;
 pub mod sends;
+mod shelf;
 pub mod site;
 pub mod turns;
 mod user_probe;

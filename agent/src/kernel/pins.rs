@@ -16,13 +16,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use apiward_common::flow::{Counters, Flow, Withhold};
-use apiward_common::life::{LEASE_DENIED, LEASE_RELEASED, LEASE_STARTS, LEASE_UNTIL, MEANING, SHAPE};
+use apiward_common::life::{
+    LEASE_DENIED, LEASE_RELEASED, LEASE_STARTS, LEASE_TURN, LEASE_UNTIL, MEANING, SHAPE,
+};
 use apiward_common::owner::Owner;
 use apiward_common::record::role;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 
 use super::gate::GateMaps;
 use super::links::{self, CgroupHook};
+use super::probes;
+use super::shelf::Shelf;
 use crate::errors;
 
 /// Maps that the next agent goes on with: what is in force, and what is known of connections.
@@ -140,6 +144,11 @@ pub fn all(root: &Path) -> Vec<Kept> {
 /// The newest whose maps this build can go on with.
 pub fn newest(root: &Path) -> Option<Kept> {
     all(root).into_iter().find(|kept| kept.is_shared)
+}
+
+/// The number of the run that begins now.
+pub(super) fn next_number(root: &Path) -> u32 {
+    all(root).first().map_or(1, |kept| kept.number.wrapping_add(1))
 }
 
 fn map_name(name: &str) -> String {
@@ -265,16 +274,19 @@ impl Kept {
                 .is_some_and(|name| name.to_string_lossy().starts_with("link-"))
         };
         names.sort_by_key(|path| !is_link(path));
+        let mut open = Vec::new();
         for name in &names {
             if is_link(name) {
                 links += 1;
                 if let Ok(link) = links::open_pinned(name) {
-                    // Of a tracepoint it cannot be asked.
+                    // Of a tracepoint and of a probe it cannot be asked: theirs end with the last who holds them.
                     let _ = links::detach(link.as_fd());
+                    open.push(link);
                 }
             }
             fs::remove_file(name)?;
         }
+        probes::drop_together(open);
         fs::remove_dir(&self.directory)?;
         Ok(links)
     }
@@ -335,6 +347,8 @@ pub struct Keeper {
     root: PathBuf,
     number: u32,
     maps: Vec<(String, OwnedFd)>,
+    /// The links of probes.
+    shelf: Shelf,
     /// The links of tracepoints, by their hooks' names: held here as long as the agent runs.
     tracepoints: Vec<(String, OwnedFd)>,
     is_pinned: bool,
@@ -342,12 +356,12 @@ pub struct Keeper {
 
 impl Keeper {
     /// `maps`: everything of [`names`].
-    pub(super) fn new(root: &Path, maps: Vec<(String, OwnedFd)>) -> Self {
-        let number = all(root).first().map_or(1, |kept| kept.number.wrapping_add(1));
+    pub(super) fn new(root: &Path, number: u32, maps: Vec<(String, OwnedFd)>) -> Self {
         Keeper {
             root: root.into(),
             number,
             maps,
+            shelf: Shelf::default(),
             tracepoints: Vec::new(),
             is_pinned: false,
         }
@@ -355,6 +369,15 @@ impl Keeper {
 
     pub(super) fn hold(&mut self, hook: &str, link: OwnedFd) {
         self.tracepoints.push((hook.to_owned(), link));
+    }
+
+    /// The number of the run.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn shelf(&self) -> Shelf {
+        self.shelf.clone()
     }
 
     fn directory(&self) -> PathBuf {
@@ -395,6 +418,7 @@ impl Keeper {
                 let path = directory.join(format!("link-{name}"));
                 links::pin(link.as_fd(), &path).map_err(failed(&path))?;
             }
+            self.shelf.keep(&directory).map_err(failed(&directory))?;
         }
         for (name, link) in hooks.iter().flat_map(|hook| hook.links()) {
             let path = directory.join(format!("link-{name}"));
@@ -410,6 +434,7 @@ impl Keeper {
     /// From now on it ends with the agent. The agent's own links stay attached.
     pub fn let_go(&mut self) {
         self.is_pinned = false;
+        self.shelf.let_go();
         let directory = self.directory();
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let _ = fs::remove_file(entry.path());
@@ -516,6 +541,11 @@ impl Lease {
     /// `apiward release` was asked for while the agent did not answer.
     pub fn is_released(&self) -> bool {
         self.words.get(&LEASE_RELEASED, 0).is_ok_and(|word| word != 0)
+    }
+
+    /// From now on the probes of this run judge, and no other's.
+    pub fn take_turn(&mut self, run: u32) -> Result<(), MapError> {
+        self.words.set(LEASE_TURN, u64::from(run), 0)
     }
 
     /// How long denials still hold.

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use apiward_common::site::Kind;
 use aya::Ebpf;
@@ -11,6 +12,7 @@ use aya::maps::{HashMap, MapData, MapError};
 use aya::programs::UProbe;
 
 use super::load::{LoadError, program, take, words};
+use super::shelf::Shelf;
 use super::user_probe::{self, Whose};
 use super::{links, registers};
 
@@ -47,6 +49,7 @@ fn name_of(kind: Kind, refusing: bool) -> &'static str {
 /// The programs of the TLS probes.
 pub struct Probes {
     ebpf: Ebpf,
+    shelf: Shelf,
     /// By attach cookie.
     refusals: HashMap<MapData, u64, i64>,
     /// Their programs write registers.
@@ -56,8 +59,11 @@ pub struct Probes {
 /// An attached probe. Dropping it detaches: the program at once, once no CPU runs it any more; then the place, for which
 /// the kernel waits some 80 ms for one after the other. Many are dropped by [`take_away`].
 pub struct ProbeLink {
-    link: OwnedFd,
+    link: Arc<OwnedFd>,
     event: OwnedFd,
+    shelf: Shelf,
+    /// On the shelf.
+    number: u64,
 }
 
 /// Threads that wait for the kernel at once.
@@ -66,8 +72,24 @@ const WAITING_MAX: usize = 32;
 /// Takes probes away. When it returns no program is attached by them any more; that nothing is left where they were
 /// takes a moment longer, which nobody waits for.
 pub fn take_away(probes: Vec<ProbeLink>) {
-    let (links, events): (Vec<OwnedFd>, Vec<OwnedFd>) =
-        probes.into_iter().map(|probe| (probe.link, probe.event)).unzip();
+    for probe in &probes {
+        probe.shelf.take(probe.number);
+    }
+    let (links, events): (Vec<_>, Vec<_>) = probes.into_iter().map(|probe| (probe.link, probe.event)).unzip();
+    drop_together(links);
+    drop(std::thread::Builder::new().spawn(move || drop(events)));
+}
+
+/// The agent ends: as [`take_away`], but for what is kept.
+pub fn end(probes: Vec<ProbeLink>) {
+    match probes.first().is_some_and(|probe| probe.shelf.is_kept()) {
+        true => drop(probes),
+        false => take_away(probes),
+    }
+}
+
+/// Closes descriptors for each of which the kernel waits, many at once.
+pub(super) fn drop_together<T: Send>(links: Vec<T>) {
     let mut links = links.into_iter().peekable();
     while links.peek().is_some() {
         std::thread::scope(|scope| {
@@ -77,12 +99,12 @@ pub fn take_away(probes: Vec<ProbeLink>) {
             }
         });
     }
-    drop(std::thread::Builder::new().spawn(move || drop(events)));
 }
 
 impl Probes {
-    pub(super) fn take(mut ebpf: Ebpf, refuses: bool) -> Result<Probes, LoadError> {
+    pub(super) fn take(mut ebpf: Ebpf, refuses: bool, shelf: Shelf) -> Result<Probes, LoadError> {
         Ok(Probes {
+            shelf,
             refusals: take(&mut ebpf, "TLS_REFUSALS", HashMap::try_from)?,
             refuses,
             ebpf,
@@ -110,6 +132,12 @@ impl Probes {
             .map_err(|error| format!("the kernel takes no probe there: {error}"))?;
         let link = links::attach_event(program.as_fd(), event.as_fd(), cookie)
             .map_err(|error| format!("a program cannot be attached to the probe: {error}"))?;
-        Ok(ProbeLink { link, event })
+        let link = Arc::new(link);
+        Ok(ProbeLink {
+            number: self.shelf.put(link.clone()),
+            link,
+            event,
+            shelf: self.shelf.clone(),
+        })
     }
 }

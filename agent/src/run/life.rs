@@ -106,8 +106,8 @@ impl Life {
         })
     }
 
-    /// What was found holds until it may be renewed.
-    fn begin_to_serve(&mut self) {
+    /// What was found, or begun with, holds until it may be renewed.
+    pub fn begin_to_serve(&mut self) {
         if let Err(error) = self.lease.bridge(self.keep_for) {
             tracing::error!(%error, "the lease is not renewed: what is denied may pass");
         }
@@ -148,6 +148,9 @@ impl Life {
                 self.missing.clear();
                 self.keeper.let_go();
             }
+        }
+        if let Err(error) = self.lease.take_turn(self.keeper.number()) {
+            tracing::error!(%error, "the probes of TLS libraries do not take their turn: what is denied there passes the gate");
         }
         self.keeper.remove_others().unwrap_or_else(|error| {
             tracing::error!("what an earlier agent has kept cannot be let go of: {error}");

@@ -74,6 +74,8 @@ pub fn start(config: Config) -> Result<Agent> {
     let place = control::start(&exports, bound, Box::new(mappers))?;
     agent.held = Some(super::Held { place, lock });
     agent.replace_gate();
+    // To start may have taken as long as denials hold.
+    agent.life.begin_to_serve();
     agent.tell_unmet();
     Ok(agent)
 }
@@ -140,7 +142,7 @@ fn attach(
         .flatten();
     let libraries = Libraries::start(
         probes,
-        neighbours(sight.clone(), mappings),
+        neighbours(sight.clone(), mappings, adopted.is_some()),
         config.capture.tls_probes,
     )
     .context("the thread for TLS libraries cannot be started")?;
@@ -261,12 +263,13 @@ fn follow_mappings(capabilities: &mut Vec<load::Capability>) -> Option<Mappings>
     opened.ok()
 }
 
-fn neighbours(sight: scope::Sight, mappings: Option<Mappings>) -> Neighbours {
+fn neighbours(sight: scope::Sight, mappings: Option<Mappings>, takes_over: bool) -> Neighbours {
     let running = sight.clone();
     Neighbours {
         running: Box::new(move || running.running()),
         in_scope: Box::new(move |pid| sight.has(pid)),
         mappings,
+        takes_over,
     }
 }
 
