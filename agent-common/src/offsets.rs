@@ -76,6 +76,7 @@ offsets! {
     tp_write_seq: "tcp_sock" "write_seq",
     tp_copied_seq: "tcp_sock" "copied_seq",
     tp_rcv_nxt: "tcp_sock" "rcv_nxt",
+    tp_snd_una: "tcp_sock" "snd_una",
     tp_bytes_acked: "tcp_sock" "bytes_acked",
     tp_bytes_received: "tcp_sock" "bytes_received",
     request_rcv_isn: "tcp_request_sock" "rcv_isn",

@@ -342,9 +342,16 @@ fn established(ctx: &BtfTracePointContext) {
     let pointer: *mut core::ffi::c_void = ctx.arg(0);
     // SAFETY: the tracepoint's own socket argument, which the verifier knows; also assigns the cookie.
     let cookie = unsafe { bpf_get_socket_cookie(pointer) };
-    let Some((sent_start, received_start)) = ends(sk) else {
+    let Some((mut sent_start, received_start)) = ends(sk) else {
         return;
     };
+    if old == state::SYN_SENT {
+        // With data on the SYN (RFC 7413) some is written already. TCP counts the SYN among what is acknowledged.
+        let acked: u64 = read(sk, OFFSETS.tp_bytes_acked()).unwrap_or(0);
+        if let (Some(next), true) = (read::<u32>(sk, OFFSETS.tp_snd_una()), acked != 0) {
+            sent_start = next.wrapping_sub(acked as u32 - 1);
+        }
+    }
     let mut flow = new_flow();
     flow.started = 1;
     flow.sent_start = sent_start;

@@ -26,6 +26,10 @@ pub const STORIES: &[Story] = &[
         policies_change_under_hostile_peers,
     ),
     (
+        "clients_that_send_with_their_syn",
+        clients_that_send_with_their_syn,
+    ),
+    (
         "a_network_that_loses_and_reorders",
         a_network_that_loses_and_reorders,
     ),
@@ -59,17 +63,17 @@ fn enforcing(world: &World) -> Result<Agent<'_>> {
     })
 }
 
-/// The application on the server's side that writes down what it gets.
+/// An application that writes down what it gets, on the server's side of the cable.
 struct Witness {
     _process: Process,
     log: PathBuf,
 }
 
 impl Witness {
-    fn start(world: &World, veth: &Veth<'_>) -> Result<Witness> {
+    fn start(world: &World, veth: &Veth<'_>, place: Place) -> Result<Witness> {
         let script = world.write("witness.py", WITNESS)?;
         let log = world.path("witness.jsonl");
-        let mut start = Start::new(world, Place::Inside, program("python3")?)
+        let mut start = Start::new(world, place, program("python3")?)
             .name("witness")
             .arg("-I")
             .arg(script)
@@ -230,7 +234,7 @@ fn hostile_peers(gro: bool) -> Result {
     let world = World::new()?;
     let veth = Veth::raw(&world, gro)?;
     let mut agent = enforcing(&world)?;
-    let witness = Witness::start(&world, &veth)?;
+    let witness = Witness::start(&world, &veth, Place::Inside)?;
     let said = tricks(&world, &veth, &[], 1)?.run()?;
     check(&said, &witness, &mut agent)?;
     drop(witness);
@@ -265,7 +269,7 @@ fn policies_change_under_hostile_peers() -> Result {
     let world = World::new()?;
     let veth = Veth::raw(&world, false)?;
     let mut agent = enforcing(&world)?;
-    let witness = Witness::start(&world, &veth)?;
+    let witness = Witness::start(&world, &veth, Place::Inside)?;
     let mut peer = tricks(&world, &veth, ONLY, 2)?.spawn()?;
     let mut changes = 0;
     let mut changed = Instant::now();
@@ -290,6 +294,71 @@ fn policies_change_under_hostile_peers() -> Result {
     check(&peer.output()?, &witness, &mut agent)?;
     drop(witness);
     agent.end()?;
+    Ok(())
+}
+
+/// Clients, with a request that is on the SYN (RFC 7413) as soon as they have a cookie for the server.
+fn clients_that_send_with_their_syn() -> Result {
+    let world = World::new()?;
+    let veth = Veth::raw(&world, false)?;
+    let rules = json!([
+        { "name": "no-vendor", "match": { "direction": "outbound", "paths": ["/vendor/**"] }, "action": "deny" },
+    ]);
+    let file = policy::file(&world, "tests", &rules)?;
+    let mut agent = Agent::start(&world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+    })?;
+    let witness = Witness::start(&world, &veth, Place::Outside)?;
+    let script = world.write("early.py", include_str!("assets/early.py"))?;
+    let mut denied = Vec::new();
+    for address in SERVER {
+        let ids = trace_ids(6);
+        let target = |at: usize| if at % 3 == 2 { "/vendor/upload" } else { "/ok" };
+        let said = Start::new(&world, Place::Inside, program("python3")?)
+            .name("early")
+            .arg(&script)
+            .args([address, &PORTS[2].to_string()])
+            .args(
+                ids.iter()
+                    .enumerate()
+                    .map(|(at, id)| format!("{id},{}", target(at))),
+            )
+            .through(veth.at(End::Server)?)
+            .run()?;
+        let said: Vec<Value> = said
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("the client said: {line}")))
+            .collect::<Result<_>>()?;
+        let is_served = |one: &Value| text(&one["end"]).ends_with(" 200 OK");
+        for (at, one) in said.iter().enumerate() {
+            ensure!(
+                is_served(one) == (at % 3 != 2),
+                "a call that is not to be served, or is: {said:?}"
+            );
+        }
+        ensure!(
+            said.len() == ids.len() && said.iter().filter(|one| one["early"] == true).count() >= 2,
+            "no request was on the SYN: {said:?}"
+        );
+        denied.extend([ids[2].clone(), ids[5].clone()]);
+        agent.events.wait_calls(ids.len(), &ids)?;
+    }
+    let heads = witness.heads()?;
+    ensure!(
+        heads.len() == 8 && heads.iter().all(|(target, _)| target == "/ok"),
+        "the server got {heads:?}"
+    );
+    let told = agent.end()?;
+    let calls = with_ids(&told.all, &denied);
+    ensure!(
+        calls.len() == denied.len()
+            && calls
+                .iter()
+                .all(|call| call["verdict"]["guarantee"] == "prevented"),
+        "not prevented, or not told once: {calls:#?}"
+    );
+    drop(witness);
     Ok(())
 }
 
