@@ -18,6 +18,9 @@ use crate::capture::{FlowId, FlowInfo, Hook, KernelTime};
 use crate::decode::KnownHeads;
 use crate::flow::Item;
 
+/// How long a head that nobody says again is remembered (ns): there may be a token in it.
+const REMEMBER_NS: u64 = 60_000_000_000;
+
 enum Known {
     Http(Box<Conversation>),
     Streams(Box<Streams>),
@@ -70,6 +73,7 @@ pub struct Calls {
     redactor: Redactor,
     heads: KnownHeads,
     known: KnownRequests,
+    remembered_since: KernelTime,
     handshakes: Handshakes,
     stats: Stats,
     bodies_bytes: usize,
@@ -91,6 +95,7 @@ impl Calls {
             redactor,
             heads: KnownHeads::default(),
             known: KnownRequests::default(),
+            remembered_since: KernelTime(0),
             handshakes: Handshakes::default(),
             stats: Stats::default(),
             bodies_bytes: 0,
@@ -226,6 +231,11 @@ impl Calls {
             Item::SocketEnd { carrier } => self.handshakes.forget(carrier),
             Item::Lost { at, .. } => self.lost_at = Some(at),
             Item::Tick { at } => {
+                if at.since(self.remembered_since) >= REMEMBER_NS {
+                    self.remembered_since = at;
+                    context.heads.forget_unused();
+                    context.known.forget();
+                }
                 for (id, known) in &mut self.conversations {
                     match known {
                         Known::Http(conversation) => {

@@ -72,6 +72,11 @@ impl KnownRequests {
         }
     }
 
+    /// Forgets all of it: what still comes is told anew.
+    pub(super) fn forget(&mut self) {
+        self.kept.clear();
+    }
+
     /// Tells a call with this head what it does, as far as the head says.
     pub(super) fn tell_operation(&mut self, known: u64, call: &mut ApiCall, redactor: &mut Redactor) {
         // What gRPC has told comes from more than the head.

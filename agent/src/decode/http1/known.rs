@@ -34,6 +34,8 @@ struct Slot {
 }
 
 struct Known {
+    /// Since it was last asked.
+    used: bool,
     role: Role,
     answer_to: AnswerTo,
     bytes: Box<[u8]>,
@@ -52,11 +54,12 @@ impl KnownHeads {
         let hash = self.hasher.hash_one((bytes, role, answer_to));
         let place = hash as usize % HEADS;
         let slot = &mut self.slots[place];
-        if let Some(known) = &slot.known
+        if let Some(known) = &mut slot.known
             && known.role == role
             && known.answer_to == answer_to
             && *known.bytes == *bytes
         {
+            known.used = true;
             return known.head.clone();
         }
         let mut head = head::parse(bytes, role, answer_to, limits);
@@ -67,12 +70,23 @@ impl KnownHeads {
         self.named += 1;
         head.known = self.named * HEADS as u64 + place as u64;
         slot.known = Some(Box::new(Known {
+            used: true,
             role,
             answer_to,
             bytes: bytes.into(),
             head: head.clone(),
         }));
         head
+    }
+
+    /// Forgets heads that nobody has said since this was last called: there may be secrets in them.
+    pub fn forget_unused(&mut self) {
+        for slot in &mut self.slots {
+            let was_used = |known: &mut Box<Known>| std::mem::take(&mut known.used);
+            if !slot.known.as_mut().is_some_and(was_used) {
+                (slot.known, slot.passed) = (None, 0);
+            }
+        }
     }
 }
 
@@ -127,6 +141,21 @@ mod tests {
 
     fn decode(heads: &mut KnownHeads, bytes: &str, role: Role, answer_to: AnswerTo) -> Head {
         heads.decode(bytes.as_bytes(), role, answer_to, &Limits::default())
+    }
+
+    #[test]
+    fn what_is_not_said_again_is_forgotten() {
+        let mut heads = KnownHeads::default();
+        let text = "GET /a HTTP/1.1\r\nAuthorization: Basic YTpi\r\n\r\n";
+        let mut known = || decode(&mut heads, text, Role::Requests, AnswerTo::Ordinary).known != 0;
+        assert_eq!([known(), known(), known()], [false, true, true]);
+        heads.forget_unused();
+        let kept = |heads: &KnownHeads| heads.slots.iter().filter(|slot| slot.known.is_some()).count();
+        assert_eq!(kept(&heads), 1);
+        heads.forget_unused();
+        assert_eq!(kept(&heads), 0);
+        let again = decode(&mut heads, text, Role::Requests, AnswerTo::Ordinary);
+        assert_eq!(again.known, 0);
     }
 
     #[test]
