@@ -56,6 +56,8 @@ pub(super) enum Role {
     Kind,
     /// Its value may be a content in base64.
     Encoded,
+    /// Its values are the names of a table's columns.
+    Columns,
 }
 
 impl Role {
@@ -81,6 +83,8 @@ impl Role {
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
             | b"valueString" | b"answer" | b"#text" | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
             b"number" | b"Number" | b"date" | b"Date" => Role::Kind,
+            b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
+            | b"fields" | b"fieldNames" | b"field_names" | b"rowType" => Role::Columns,
             _ => match words.last() {
                 Some(last) if ENCODED.contains(&last.as_str()) => Role::Encoded,
                 _ => Role::Other,

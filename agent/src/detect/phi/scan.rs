@@ -28,8 +28,10 @@ mod pairs;
 mod place;
 mod segment;
 mod settle;
+mod tables;
 
 use segment::Segment;
+use tables::Tables;
 
 /// Bytes of a value that is held until its object ends.
 const HELD_BYTES_MAX: usize = 128;
@@ -60,6 +62,10 @@ struct Frame {
     resource: Resource,
     ordinal: u32,
     values: u32,
+    children: u32,
+    /// Its values have the names of a table's columns; lists that may be rows are in it.
+    row: bool,
+    has_rows: bool,
     personal: Personal,
     held_from: usize,
     names_from: usize,
@@ -135,6 +141,7 @@ struct Walk {
     /// Resources by the ordinal of their object, where the type came late.
     late: Vec<(u32, Resource, Owner)>,
     late_known: Vec<(u32, Resource, Owner)>,
+    tables: Tables,
 }
 
 impl Scanner {
@@ -199,6 +206,7 @@ impl Scanner {
                 describes: false,
                 late: Vec::new(),
                 late_known: Vec::new(),
+                tables: Tables::default(),
             },
         })
     }
@@ -233,8 +241,9 @@ impl Scanner {
         self.walk.begin(part);
         let visited = content.visit(&self.limits, &mut self.walk);
         self.walk.field_ends();
-        if !self.walk.late.is_empty() {
-            // A resource's type stood behind its data: once more, knowing it.
+        if !self.walk.late.is_empty() || self.walk.tables.is_late() {
+            // A resource's type, or a table's names, stood behind the data: once more, knowing it.
+            self.walk.tables.know_late();
             let mut late = std::mem::take(&mut self.walk.late);
             late.sort_unstable_by_key(|(ordinal, ..)| *ordinal);
             self.walk.hits.rewind(before);
@@ -243,6 +252,8 @@ impl Scanner {
             content.visit(&self.limits, &mut self.walk);
             self.walk.late.clear();
             self.walk.late_known.clear();
+            self.walk.tables.clear();
+            self.walk.tables.know_late();
         }
         visited
     }
@@ -298,8 +309,13 @@ impl Scanner {
 impl Sink for Walk {
     fn open(&mut self, name: &[u8], container: Container) {
         self.describes &= !self.frames.is_empty();
-        let parent = self.frames.last();
         let named = !name.is_empty();
+        let mut row = false;
+        if let Some(parent) = self.frames.len().checked_sub(1) {
+            row = !named && container == Container::Array && self.is_row(parent);
+            self.frames[parent].children = self.frames[parent].children.saturating_add(1);
+        }
+        let parent = self.frames.last();
         let key = match (named, parent) {
             (true, _) => self.keys.get(name, &self.shown),
             (false, Some(parent)) => parent.key,
@@ -339,7 +355,7 @@ impl Sink for Walk {
             false => Slot::default(),
         };
         self.frames.push(Frame {
-            array: container == Container::Array,
+            array: container == Container::Array && !row,
             element: container == Container::Element,
             named,
             key,
@@ -349,6 +365,9 @@ impl Sink for Walk {
             resource,
             ordinal: self.ordinal,
             values: 0,
+            children: 0,
+            row,
+            has_rows: false,
             personal: Personal::No,
             held_from: self.held.len(),
             names_from,
@@ -366,12 +385,14 @@ impl Sink for Walk {
             typed: None,
         });
         self.ordinal = self.ordinal.wrapping_add(1);
+        self.table_opens();
     }
 
     fn close(&mut self) {
         let Some(frame) = self.frames.len().checked_sub(1) else {
             return;
         };
+        self.table_closes(frame);
         if !self.frames[frame].array {
             self.settle(frame);
         }
@@ -406,6 +427,18 @@ impl Sink for Walk {
         self.frames[top].values = self.frames[top].values.saturating_add(1);
         if kind == ValueType::Word || value.is_empty() {
             return;
+        }
+        let column = match self.frames[top].row {
+            true => self.column(top),
+            false => SmolStr::default(),
+        };
+        let name = if column.is_empty() {
+            name
+        } else {
+            column.as_bytes()
+        };
+        if self.frames[top].array && kind == ValueType::Text {
+            self.says_column(top, value);
         }
         // The value of a FHIR primitive in XML, an item of an array, the text of an element: what its container says.
         let element = self.frames[top].element;
@@ -473,6 +506,7 @@ impl Walk {
         self.searching = false;
         self.ordinal = 0;
         self.late.clear();
+        self.tables.clear();
     }
 
     /// Something for query parameters or header fields to be in.

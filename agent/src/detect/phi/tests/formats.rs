@@ -22,6 +22,57 @@ fn base64(text: &str) -> String {
 const NOTE: &str = "Seen today. DOB: 02/14/1980, MRN: 00482913, SSN 219-09-9999.";
 
 #[test]
+fn tables_have_the_names_of_their_columns() {
+    let row = r#"["Ada Quill", "1980-02-14", "219-09-9999", 7]"#;
+    let names = r#"["patient_name", "dob", "ssn", "visits"]"#;
+    let objects =
+        r#"[{"name": "patient_name", "type": "text"}, {"name": "dob"}, {"name": "ssn"}, {"name": "visits"}]"#;
+    let expected = |at: &str| {
+        ["birth-date", "name", "ssn"]
+            .map(|class| {
+                let key = match class {
+                    "birth-date" => "dob",
+                    "name" => "patient_name",
+                    other => other,
+                };
+                format!("phi {class} {at}.{key}")
+            })
+            .to_vec()
+    };
+    for (body, at) in [
+        (
+            format!(r#"{{"columns": {names}, "rows": [{row}, {row}]}}"#),
+            "$.{key}[]",
+        ),
+        (
+            format!(r#"{{"data": [{row}, {row}], "fields": {objects}}}"#),
+            "$.data[]",
+        ),
+        (
+            format!(r#"{{"meta": {{"columns": {objects}}}, "data": [{row}]}}"#),
+            "$.data[]",
+        ),
+        (
+            format!(r#"{{"columns": {names}, "index": [0], "data": [{row}]}}"#),
+            "$.data[]",
+        ),
+        (format!("[{names}, {row}, {row}]"), "$[]"),
+        (format!(r#"{{"result": [{names}, {row}]}}"#), "$.result[]"),
+    ] {
+        assert_eq!(told(&body, "application/json"), expected(at), "{body}");
+    }
+    // Lists of lists that are no tables, and names of what is no table's.
+    for body in [
+        r#"{"polygon": [[7.1, 51.2], [7.2, 51.3]], "columns": 3}"#,
+        r#"[["email", "push"], ["sms", "push"]]"#,
+        r#"{"columns": ["id", "status"], "rows": [["17", "Ada Quill"]]}"#,
+        r#"{"fields": ["ssn"], "matrix": {"rows": [["a", "b"]]}}"#,
+    ] {
+        assert_eq!(told(body, "application/json"), [""; 0], "{body}");
+    }
+}
+
+#[test]
 fn contents_within_values_are_looked_into() {
     let attachment = format!(
         r#"{{"resourceType":"DocumentReference","content":[{{"attachment":{{"contentType":"text/plain","data":"{}"}}}}]}}"#,
