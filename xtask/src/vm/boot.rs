@@ -87,6 +87,12 @@ pub fn boot(kernel: &Kernel, initrd: &Path, log: &Path, limit: Duration, show_al
             "-append",
             KERNEL_ARGUMENTS,
         ])
+        // Asked by hand what a machine that hangs is doing: `info registers -a`, with the image's System.map beside it.
+        .arg("-monitor")
+        .arg(format!(
+            "unix:{},server=on,wait=off",
+            log.with_extension("monitor").display()
+        ))
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
