@@ -16,6 +16,7 @@ mod packet;
 mod process;
 mod scope;
 mod sock;
+mod stack;
 mod tls;
 mod who;
 mod withhold;

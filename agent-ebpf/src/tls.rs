@@ -25,6 +25,7 @@ use crate::maps::{
 use crate::operation::Operation;
 use crate::scope;
 use crate::sock::{Tcp, apiward_announce, ends};
+use crate::stack;
 use crate::who;
 
 const RAX: usize = 10;
@@ -179,7 +180,9 @@ pub fn ended(thread: u64) {
 /// A library call begins. `REFUSES`: the kernel lets the program write registers.
 #[inline(always)]
 pub fn enter<const REFUSES: bool>(ctx: &ProbeContext) {
-    let Some(call) = entered(ctx) else { return };
+    let Some(call) = entered::<REFUSES>(ctx) else {
+        return;
+    };
     if !gate::was_on() || !writes(call.op) {
         return;
     }
@@ -237,9 +240,13 @@ fn writes(op: u8) -> bool {
 
 /// The call that the thread is inside of from now on.
 #[inline(always)]
-fn entered(ctx: &ProbeContext) -> Option<TlsCall> {
+fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
     let current = who::task();
     let thread = who::ids(current);
+    if thread == 0 {
+        stack::shares_none::<REFUSES>(ctx);
+        return None;
+    }
     let cgroup = who::cgroup(current);
     let place = TLS_CALLS.get_ptr_mut(place_of(thread))?;
     // SAFETY: a live map value, see `call_of`.
@@ -419,6 +426,10 @@ fn ship(call: &TlsCall, object: &mut TlsObject, position: u64, moved: u64, sent:
 #[inline(always)]
 pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     let thread = who::ids(who::task());
+    if thread == 0 {
+        stack::shares_none::<REFUSES>(ctx);
+        return;
+    }
     let Some(known) = call_of(thread) else { return };
     let call = *known;
     // SAFETY: the program's own context.

@@ -251,10 +251,21 @@ fn check_allowed(agent: &mut Agent<'_>, ids: &[String]) -> Result {
     for call in with_ids(&agent.events.all, ids) {
         ensure!(
             call["verdict"]["action"] == "allow" && call["state"] == "answered",
-            "an allowed call: {call:#}"
+            "an allowed call: {call:#}\nall of them, by head and duration:\n{}\nlosses: {}",
+            times(&agent.events.all, ids),
+            agent.status()?["losses"]
         );
     }
     Ok(())
+}
+
+/// Which of these calls began when and took how long: an answer that was missed shifts those behind it.
+fn times(all: &[Value], ids: &[String]) -> String {
+    let line = |call: &&Value| {
+        let (id, head) = (&call["request"]["trace_id"], &call["request"]["head_time"]);
+        format!("{id} {head} {} {}", call["duration_ns"], call["state"])
+    };
+    with_ids(all, ids).iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The server is outside, so that only the client's side can act.

@@ -8,6 +8,7 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+mod capabilities;
 mod containers;
 mod delivery;
 mod enforce;
@@ -56,6 +57,7 @@ fn main() {
         ways::STORIES,
         enforce::STORIES,
         gate::STORIES,
+        capabilities::STORIES,
         gate_tls::STORIES,
         keep::STORIES,
         gate_edges::STORIES,

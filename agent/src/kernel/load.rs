@@ -40,7 +40,7 @@ pub const SEND_REFUSE: &str = "send-refuse";
 /// The capability to reset a denied connection.
 pub const SOCKET_DESTROY: &str = "socket-destroy";
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/apiward.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/apiward.o"));
 
 /// Why the programs cannot be used at all.
 #[derive(Debug, thiserror::Error)]

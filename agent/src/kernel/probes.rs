@@ -141,3 +141,43 @@ impl Probes {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::{Object, ProgramSection};
+
+    use super::super::load::OBJECT;
+
+    /// `BPF_JMP | BPF_CALL`, and the helper `bpf_tail_call`.
+    const CALL: u8 = 0x85;
+    const TAIL_CALL: i32 = 12;
+
+    /// What `agent-ebpf/src/stack.rs` says; the compiler must not have found it needless.
+    #[test]
+    fn no_program_at_a_library_shares_its_stack() {
+        if OBJECT.is_empty() {
+            return;
+        }
+        let object = Object::parse(OBJECT).expect("the object is ours");
+        let mut found = 0;
+        for (name, program) in &object.programs {
+            if !matches!(
+                program.section,
+                ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. }
+            ) {
+                continue;
+            }
+            let function = &object.functions[&program.function_key()];
+            let has_tail_call = function
+                .instructions
+                .iter()
+                .any(|one| one.code == CALL && one.src_reg() == 0 && one.imm == TAIL_CALL);
+            assert!(
+                has_tail_call,
+                "{name} would have its variables where others have theirs"
+            );
+            found += 1;
+        }
+        assert_eq!(found, 6);
+    }
+}

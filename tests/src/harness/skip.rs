@@ -29,3 +29,12 @@ pub fn unless(available: bool, feature: &str) -> Result {
     }
     .into())
 }
+
+/// Set by whoever knows the kernel.
+const HAS_VARIABLE: &str = "APIWARD_TEST_KERNEL_HAS";
+
+/// The features that this kernel has by what is known of it; `None` where nobody has said so.
+pub fn kernel_has() -> Option<Vec<String>> {
+    let text = std::env::var(HAS_VARIABLE).ok()?;
+    Some(text.split(',').map(str::to_owned).collect())
+}

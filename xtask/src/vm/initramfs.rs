@@ -56,8 +56,8 @@ const BINARIES: &str = "/apiward/bin";
 
 /// What the test machine does once it is up.
 pub enum What {
-    /// The integration tests whose names contain the filter.
-    Tests { filter: Option<String> },
+    /// The integration tests whose names contain one of the filters; without filters, all.
+    Tests { filters: Vec<String> },
     /// A shell script; its exit code is the verdict.
     Script(String),
 }
@@ -138,7 +138,8 @@ impl Base {
     }
 
     /// Adds a kernel's modules and the first process, and packs it all. Returns the archive.
-    pub fn with_kernel(&self, kernel: &Kernel, what: &What) -> Result<PathBuf> {
+    /// `has`: the features of this kernel that tests may hold the agent to.
+    pub fn with_kernel(&self, kernel: &Kernel, has: &[&str], what: &What) -> Result<PathBuf> {
         let modules = self.root.join("modules");
         let _ = std::fs::remove_dir_all(&modules);
         std::fs::create_dir_all(&modules)?;
@@ -149,16 +150,13 @@ impl Base {
         let names: Vec<String> = order.iter().map(|module| module_file_name(module)).collect();
         let init = self.root.join("init");
         let command = match what {
-            What::Tests { filter } => {
-                let filter = filter.as_deref().unwrap_or_default().replace('\'', "");
-                format!("{} --test-threads=1 --nocapture '{filter}'", self.tests)
-            }
+            What::Tests { filters } => tests_command(&self.tests, filters),
             What::Script(text) => {
                 std::fs::write(self.root.join("script.sh"), text)?;
                 "sh /script.sh".to_owned()
             }
         };
-        std::fs::write(&init, init_script(&names, &command))?;
+        std::fs::write(&init, init_script(&names, has, &command))?;
         std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
         let archive = self.folder.join("initrd.cpio");
         let script = "find . -print0 | cpio --quiet --null --create --format=newc --owner=0:0 > \"$1\"";
@@ -172,9 +170,28 @@ impl Base {
     }
 }
 
+/// Runs the tests once per filter, which are all that the binary takes at a time; ends with the worst of their codes.
+fn tests_command(tests: &str, filters: &[String]) -> String {
+    let all = [String::new()];
+    let filters = if filters.is_empty() { &all } else { filters };
+    let quoted: Vec<String> = filters
+        .iter()
+        .map(|filter| format!("'{}'", filter.replace('\'', "")))
+        .collect();
+    format!(
+        "worst=0\n\
+         for filter in {}; do\n\
+         {tests} --test-threads=1 --nocapture \"$filter\" || worst=$?\n\
+         done\n\
+         (exit $worst)",
+        quoted.join(" ")
+    )
+}
+
 /// What the first process does: mounts, modules, the tests, the verdict, the end.
-fn init_script(modules: &[String], command: &str) -> String {
+fn init_script(modules: &[String], has: &[&str], command: &str) -> String {
     let modules = modules.join(" ");
+    let has = has.join(",");
     format!(
         "#!/usr/bin/busybox sh\n\
          export PATH=/usr/sbin:/usr/bin:/bbin HOME=/root\n\
@@ -193,7 +210,7 @@ fn init_script(modules: &[String], command: &str) -> String {
          mount -t tracefs none /sys/kernel/tracing\n\
          ip link set lo up\n\
          for module in {modules}; do insmod /modules/$module || echo \"module $module was refused\"; done\n\
-         export APIWARD_BIN_DIR={BINARIES} APIWARD_TEST_PATIENCE={PATIENCE}\n\
+         export APIWARD_BIN_DIR={BINARIES} APIWARD_TEST_PATIENCE={PATIENCE} APIWARD_TEST_KERNEL_HAS={has}\n\
          {command}\n\
          echo \"{}$?\"\n\
          sync\n\
@@ -373,6 +390,19 @@ fn linked(text: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_failure_of_several_filters_is_the_verdict() {
+        let run = |tests: &str| {
+            let filters = ["bad".to_owned(), "it's good".to_owned()];
+            let script = tests_command(tests, &filters);
+            Command::new("sh").args(["-c", &script]).status().ok()?.code()
+        };
+        // The filter is the last argument of the "tests".
+        let picky = "sh -c 'test \"$3\" != bad' sh";
+        assert_eq!(run(picky), Some(1));
+        assert_eq!(run("true"), Some(0));
+    }
 
     #[test]
     fn libraries_are_read_from_ldd() {

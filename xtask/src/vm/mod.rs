@@ -37,7 +37,7 @@ const SERIES: [Series; 4] = [
 ];
 
 /// What a test may need, and the first kernel that has it (Debian's configuration, not locked down). A test that
-/// skips prints `SKIPPED test: needs FEATURE`.
+/// skips prints `SKIPPED test: needs FEATURE`; the tests are told what their kernel has, and hold the agent to it.
 const FEATURES: [(&str, Version); 6] = [
     ("lsm", Version(5, 7)),
     ("fentry", Version(5, 5)),
@@ -56,10 +56,10 @@ pub struct Args {
     #[arg(long, default_value_t = 20)]
     pub minutes: u64,
     /// Run this shell script there instead of the tests, and show its output: for looking around.
-    #[arg(long, value_name = "FILE", conflicts_with = "filter")]
+    #[arg(long, value_name = "FILE", conflicts_with = "filters")]
     pub script: Option<PathBuf>,
-    /// Only tests whose name contains this.
-    pub filter: Option<String>,
+    /// Only tests whose name contains one of these; they run in this order, in one boot.
+    pub filters: Vec<String>,
 }
 
 /// Kernels that begin alike.
@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
             std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?,
         ),
         None => initramfs::What::Tests {
-            filter: args.filter.clone(),
+            filters: args.filters.clone(),
         },
     };
     let mut lines = Vec::new();
@@ -123,7 +123,7 @@ pub fn run(args: &Args) -> Result<()> {
                 let log = folder.join(format!("{}.log", kernel.version));
                 let limit = Duration::from_secs(args.minutes * 60);
                 let outcome = base
-                    .with_kernel(&kernel, &what)
+                    .with_kernel(&kernel, &features(&kernel.version), &what)
                     .and_then(|initrd| boot::boot(&kernel, &initrd, &log, limit, args.script.is_some()));
                 (kernel.version, outcome)
             }
@@ -211,6 +211,12 @@ fn judge(kernel: &str, outcome: &boot::Outcome, of_tests: bool) -> (String, bool
     }
 }
 
+/// What a kernel has.
+fn features(kernel: &str) -> Vec<&'static str> {
+    let names = FEATURES.iter().map(|(name, _)| *name);
+    names.filter(|name| !is_justified(kernel, name)).collect()
+}
+
 /// Whether a kernel lacks a feature. An unknown feature justifies nothing.
 fn is_justified(kernel: &str, feature: &str) -> bool {
     let Some(version) = parse_version(kernel) else {
@@ -242,6 +248,13 @@ mod tests {
         assert!(!is_justified("7.3.4+deb13-cloud-amd64", "uprobe_write_registers"));
         assert!(!is_justified("6.1.0-56-cloud-amd64", "lsm"));
         assert!(!is_justified("6.1.0-56-cloud-amd64", "invented"));
+    }
+
+    #[test]
+    fn what_a_kernel_has_is_what_it_may_not_skip() {
+        assert!(features("6.1.0-56-cloud-amd64").contains(&"lsm"));
+        assert!(!features("6.12.117+deb12-cloud-amd64").contains(&"uprobe_write_registers"));
+        assert_eq!(features("7.3.4+deb13-cloud-amd64").len(), FEATURES.len());
     }
 
     #[test]
