@@ -396,8 +396,11 @@ impl Names {
             }
         }
         let text = std::str::from_utf8(raw).unwrap_or_default();
-        let shown =
-            key.element != Element::Other || found.is_some() || Vocabulary::has(text) || literal(text);
+        let shown = key.element != Element::Other
+            || found.is_some()
+            || super::segments::dicom(raw).is_some()
+            || Vocabulary::has(text)
+            || literal(text);
         (key, shown)
     }
 

@@ -323,3 +323,53 @@ proptest! {
         scan(&mut scanner(), text.as_bytes(), "application/graphql");
     }
 }
+
+#[test]
+fn files_of_dicom_are_read_by_their_tags() {
+    let mut file = vec![0; 128];
+    file.extend(b"DICM");
+    for (group, number, vr, value) in [
+        (2u16, 0x10u16, b"UI", "1.2.840.10008.1.2.1\0"),
+        (8, 0x20, b"DA", "20260101"),
+        (8, 0x60, b"CS", "CT"),
+        (8, 0x90, b"PN", "House^G "),
+        (0x10, 0x10, b"PN", "Okonkwo^Ada "),
+        (0x10, 0x20, b"LO", "MRN00412"),
+        (0x10, 0x30, b"DA", "19700302"),
+        (0x28, 0x10, b"US", "ab"),
+    ] {
+        file.extend(group.to_le_bytes());
+        file.extend(number.to_le_bytes());
+        file.extend(vr);
+        file.extend((value.len() as u16).to_le_bytes());
+        file.extend(value.as_bytes());
+    }
+    let body = [
+        b"--b\r\nContent-Type: application/dicom\r\n\r\n".as_slice(),
+        &file,
+        b"\r\n--b\r\nContent-Type: application/dicom\r\n\r\n",
+        &file,
+        b"\r\n--b--\r\n",
+    ]
+    .concat();
+    let data = scan(
+        &mut scanner(),
+        &body,
+        "multipart/related; type=\"application/dicom\"; boundary=b",
+    );
+    let mut told: Vec<String> = data
+        .iter()
+        .map(|data| format!("{} {} {} {}", data.group, data.class, data.location, data.count))
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "phi birth-date $.00100030.Value[] 2",
+            "phi date $.00080020.Value[] 2",
+            "phi mrn $.00100020.Value[] 2",
+            "phi name $.00100010.Value[].Alphabetic 2",
+            "pii name $.00080090.Value[].Alphabetic 2",
+        ]
+    );
+}
