@@ -22,9 +22,19 @@ const ITEM: (u16, u16) = (0xfffe, 0xe000);
 const ITEM_END: (u16, u16) = (0xfffe, 0xe00d);
 const SEQUENCE_END: (u16, u16) = (0xfffe, 0xe0dd);
 
-/// It is a file of DICOM.
+/// It is a file of DICOM. Some libraries leave the preamble out and begin with the meta information: with its length or
+/// its version, which have one type each.
 pub(super) fn is(bytes: &[u8]) -> bool {
-    bytes.get(PREAMBLE_BYTES..PREAMBLE_BYTES + 4) == Some(b"DICM")
+    meta_at(bytes).is_some()
+}
+
+/// Where the meta information begins.
+fn meta_at(bytes: &[u8]) -> Option<usize> {
+    if bytes.get(PREAMBLE_BYTES..PREAMBLE_BYTES + 4) == Some(b"DICM") {
+        return Some(PREAMBLE_BYTES + 4);
+    }
+    let bare = [b"\x02\0\0\0UL\x04\0", b"\x02\0\x01\0OB\0\0"];
+    bare.iter().any(|start| bytes.starts_with(*start)).then_some(0)
 }
 
 /// How a data set is written (PS3.5 annex A).
@@ -59,9 +69,12 @@ struct Reader<'a> {
 }
 
 pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
+    let Some(at) = meta_at(bytes) else {
+        return;
+    };
     let mut reader = Reader {
         bytes,
-        at: PREAMBLE_BYTES + 4,
+        at,
         syntax: Syntax::ExplicitLittle,
     };
     let mut syntax: &[u8] = b"";

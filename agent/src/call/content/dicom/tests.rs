@@ -207,6 +207,15 @@ fn pixels_in_fragments_end_it_and_a_cut_file_tells_what_there_is() {
     // Longer than what there is by far.
     let lie = element(syntax, 0x0010, 0x0010, b"UT", Some(0xffff_fff0), b"x");
     assert_eq!(see(&file(b"1.2.840.10008.1.2.1", &lie)).1, ["/00100010/Value/=x"]);
+    let bare = [
+        element(syntax, 2, 0, b"UL", Some(4), &[18, 0, 0, 0]),
+        text(syntax, 2, 0x10, b"UI", b"1.2.840.10008.1.2.1"),
+        name,
+    ]
+    .concat();
+    let (format, lines) = see(&bare);
+    assert_eq!(format, Format::Dicom);
+    assert_eq!(lines, ["/00100010/Value//Alphabetic=Okonkwo^Ada^Ngozi"]);
     let mut no_file = vec![0u8; 200];
     assert_eq!(see(&no_file).0, Format::Binary);
     no_file.truncate(130);

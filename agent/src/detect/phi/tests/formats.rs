@@ -237,7 +237,7 @@ fn documents_of_other_standards() {
     };
     assert_eq!(
         classes(cda, "application/xml"),
-        ["diagnosis", "birth-date", "mrn", "name", "ssn"]
+        ["diagnosis", "birth-date", "mrn", "name", "name", "ssn"]
     );
     let v2 = "<ADT_A01><PID><PID.3><CX.1>482913</CX.1><CX.4><HD.1>MAIN</HD.1></CX.4></PID.3>\
               <PID.5><XPN.1><FN.1>Okafor</FN.1></XPN.1><XPN.7>L</XPN.7></PID.5><PID.8>F</PID.8><PID.19>219099999</PID.19></PID></ADT_A01>";
@@ -370,6 +370,20 @@ fn files_of_dicom_are_read_by_their_tags() {
             "phi mrn $.00100020.Value[] 2",
             "phi name $.00100010.Value[].Alphabetic 2",
             "pii name $.00080090.Value[].Alphabetic 2",
+        ]
+    );
+}
+
+#[test]
+fn what_is_told_late_has_its_own_place() {
+    let soap = "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body><t:getPatientResponse>\
+                <t:patient><t:name>Ada Okonkwo</t:name><t:ssn>219-09-9999</t:ssn></t:patient>\
+                </t:getPatientResponse></s:Body></s:Envelope>";
+    assert_eq!(
+        told(soap, "text/xml"),
+        [
+            "phi name $.Envelope.Body.{key}.patient.name",
+            "phi ssn $.Envelope.Body.{key}.patient.ssn"
         ]
     );
 }
