@@ -22,8 +22,7 @@ const ITEM: (u16, u16) = (0xfffe, 0xe000);
 const ITEM_END: (u16, u16) = (0xfffe, 0xe00d);
 const SEQUENCE_END: (u16, u16) = (0xfffe, 0xe0dd);
 
-/// It is a file of DICOM. Some libraries leave the preamble out and begin with the meta information: with its length or
-/// its version, which have one type each.
+/// It is a file of DICOM. Some libraries leave the preamble out and begin with the meta information.
 pub(super) fn is(bytes: &[u8]) -> bool {
     meta_at(bytes).is_some()
 }
@@ -33,8 +32,11 @@ fn meta_at(bytes: &[u8]) -> Option<usize> {
     if bytes.get(PREAMBLE_BYTES..PREAMBLE_BYTES + 4) == Some(b"DICM") {
         return Some(PREAMBLE_BYTES + 4);
     }
-    let bare = [b"\x02\0\0\0UL\x04\0", b"\x02\0\x01\0OB\0\0"];
-    bare.iter().any(|start| bytes.starts_with(*start)).then_some(0)
+    let bare = matches!(
+        bytes,
+        [2, 0, _, 0, b'U', b'L' | b'I', ..] | [2, 0, _, 0, b'O', b'B', ..]
+    );
+    bare.then_some(0)
 }
 
 /// How a data set is written (PS3.5 annex A).
