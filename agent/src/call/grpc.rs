@@ -177,6 +177,11 @@ fn kind(headers: &[(Bytes, Bytes)]) -> Option<(Api, bool)> {
     }
 }
 
+/// No content type, or one that is none.
+fn says_nothing(headers: &[(Bytes, Bytes)]) -> bool {
+    header(headers, b"content-type").is_none_or(|value| matches!(value.as_ref(), b"" | b"*/*"))
+}
+
 fn header<'a>(headers: &'a [(Bytes, Bytes)], name: &[u8]) -> Option<&'a Bytes> {
     headers
         .iter()
@@ -201,6 +206,10 @@ impl Grpc {
     pub(super) fn answered(&mut self, headers: &[(Bytes, Bytes)]) {
         match kind(headers) {
             Some((_, text)) => self.response.base64 = text.then(Base64::default),
+            // Servers of gRPC-Web that take the type from `Accept`, or leave it out: the frames tell.
+            None if self.api == Api::GrpcWeb && says_nothing(headers) => {
+                self.response.base64 = self.request.base64.as_ref().map(|_| Base64::default());
+            }
             // An error page of something in between.
             None => self.response.lost = true,
         }
@@ -340,6 +349,26 @@ mod tests {
         }
         assert_eq!(told(&messages), (1, 2, 0, false));
         assert_eq!(messages.trailers, b"grpc-status:5\r\n");
+    }
+
+    #[test]
+    fn answers_of_grpc_web_without_a_type_are_read_by_their_frames() {
+        let headers = |kind: &'static str| {
+            let value = Bytes::from_static(kind.as_bytes());
+            vec![(Bytes::from_static(b"content-type"), value)]
+        };
+        let body = [message(0, b"hi"), message(0x80, b"grpc-status: 0\r\n")].concat();
+        for (asked, answered, expected) in [
+            ("application/grpc-web+proto", headers("*/*"), (1, 2, 0, false)),
+            ("application/grpc-web", Vec::new(), (1, 2, 0, false)),
+            ("application/grpc-web", headers("text/html"), (0, 0, 0, true)),
+            ("application/grpc", headers("*/*"), (0, 0, 0, true)),
+        ] {
+            let mut grpc = Grpc::of(&headers(asked)).unwrap();
+            grpc.answered(&answered);
+            grpc.response_body(&body);
+            assert_eq!(told(&grpc.response), expected, "{asked}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! go on where their streams do, and say that they overlap it.
 
 mod table;
+mod tunnels;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,6 +102,7 @@ impl Streams {
                 let effect = decoder.gap(*bytes, &mut |told| table.told(role, told, &piece, cx));
                 if effect == GapEffect::OutOfStep {
                     table.lost(role, cx);
+                    table.tunnels_lost(&piece, cx);
                     if role == Role::Requests {
                         table.tell_unread(&piece.process, UnreadWhy::Gap, cx);
                     }
@@ -155,6 +157,7 @@ impl Streams {
         self.held_bytes = 0;
         for role in [Role::Requests, Role::Responses] {
             self.table.lost(role, cx);
+            self.table.tunnels_lost(piece, cx);
         }
         self.table.tell_unread(&piece.process, UnreadWhy::Gap, cx);
     }

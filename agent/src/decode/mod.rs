@@ -161,6 +161,8 @@ pub enum Broken {
     Invalid,
     /// The connection ended.
     Ended,
+    /// The connection ended, and bytes that were not seen may have had the message's end in them.
+    Unseen,
     /// A new message began in its place.
     Overtaken,
 }

@@ -24,7 +24,9 @@ pub(super) fn decode<'a>(
     let names: Vec<&[u8]> = encodings
         .split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
+        // `none` is no registered name, and what servers write that want nobody on the way to compress.
         .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
+        .filter(|name| !name.eq_ignore_ascii_case(b"none"))
         .collect();
     if names.len() > limits.encodings_max {
         return (content, Some(Anomaly::ContentBomb));

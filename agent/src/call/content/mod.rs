@@ -7,7 +7,9 @@
 
 mod charset;
 mod csv;
+mod dicom;
 mod encoding;
+mod events;
 mod form;
 mod graphql;
 mod hl7v2;
@@ -68,6 +70,10 @@ pub enum Format {
     Hl7v2,
     X12,
     Protobuf,
+    /// A file of DICOM.
+    Dicom,
+    /// Server-sent events.
+    Events,
     /// A document alone; one within JSON is a string of that.
     GraphQl,
     Text,
@@ -217,7 +223,7 @@ impl<S: Sink> Visit<'_, S> {
     fn content(&mut self, content_type: &[u8], bytes: &[u8]) -> Format {
         let format = sniff::format(content_type, bytes);
         let utf8 = match format {
-            Format::Binary | Format::Multipart | Format::Protobuf => Cow::Borrowed(bytes),
+            Format::Binary | Format::Multipart | Format::Protobuf | Format::Dicom => Cow::Borrowed(bytes),
             _ => charset::to_utf8(content_type, format, bytes),
         };
         match format {
@@ -235,6 +241,8 @@ impl<S: Sink> Visit<'_, S> {
                 self.nesting -= 1;
             }
             Format::Protobuf => protobuf::visit(content_type, bytes, self),
+            Format::Dicom => dicom::visit(bytes, self),
+            Format::Events => events::visit(&utf8, self),
             Format::Multipart | Format::Binary => {}
         }
         format

@@ -113,6 +113,15 @@ fn xml_has_no_entities_but_its_own() {
 }
 
 #[test]
+fn events_of_a_stream_are_contents() {
+    let stream = ": hello\n\nevent: update\nid: 7\ndata: {\"ssn\":\ndata: \"536-22-8741\"}\n\n\
+                  data: {\"n\":1}\r\n\r\ndata:Ada\rretry: 5\r\rdata\n\ndatabase: x\n\ndata: {\"cut\":\"of";
+    let (format, lines) = see("text/event-stream; charset=utf-8", stream.as_bytes());
+    assert_eq!(format, Format::Events);
+    assert_eq!(lines, ["/ssn=536-22-8741", "/n=1", "/=Ada", "/cut=of"]);
+}
+
+#[test]
 fn forms_multipart_and_csv() {
     assert_eq!(
         lines("application/x-www-form-urlencoded", b"a=1+2&b%5B%5D=%41%zz&c"),
@@ -265,6 +274,7 @@ fn encodings_are_undone_and_bounded() {
         decode(b"no gzip at all", "gzip", false).1,
         Some(Anomaly::InvalidContentEncoding)
     );
+    assert_eq!(decode(&text, "none", false), (text.clone(), None));
     assert_eq!(
         decode(b"x", "zip", false).1,
         Some(Anomaly::UnknownContentEncoding)

@@ -181,9 +181,10 @@ impl Conversation {
                 open.response_body.cut();
                 open.answer = Answer::Done(match (why, how) {
                     (Broken::Gap, _) | (_, Ended::Forgotten) => CallState::Gap,
-                    (Broken::Ended, Ended::Reset) => CallState::Reset,
+                    (Broken::Ended | Broken::Unseen, Ended::Reset) => CallState::Reset,
                     (Broken::Ended, Ended::Closed | Ended::Unwatched) => CallState::Closed,
-                    (Broken::Invalid | Broken::Overtaken, _) => CallState::Answered,
+                    // A server that closes in good order after more than was copied has said all of it.
+                    (Broken::Invalid | Broken::Overtaken | Broken::Unseen, _) => CallState::Answered,
                 });
                 open.call.loss_overlap |= why == Broken::Gap;
             }

@@ -1,15 +1,15 @@
-//! GraphQL over HTTP: type and name of the operation, top-level fields, depth, batch size, persisted queries.
+//! GraphQL over HTTP and WebSocket: type and name of the operation, top-level fields, depth, batch size, persisted queries.
 //!
 //! Identified by the shape of the request: a `query` that is GraphQL, as JSON, as `application/graphql`, or in the query of a
-//! GET. The lexer is our own because the kept parsers build trees by recursion: this one walks the tokens once, with a
-//! counter for the depth. Names are the caller's: shown as words of a schema are, through the redactor.
+//! GET; within a message of WebSocket as the `payload` of `graphql-transport-ws` and its predecessor. The lexer is our own
+//! because the kept parsers build trees by recursion: this one walks the tokens once, with a counter for the depth. Names are the caller's: shown as words of a schema are, through the redactor.
 
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::json::{self, Value};
 use super::{Caller, contains, header, is_encoded, query};
 use crate::call::redact::Redactor;
-use crate::call::{Api, ApiCall, Operation, Phase};
+use crate::call::{Api, ApiCall, Operation, Phase, Protocol};
 
 /// Tokens of one document that are looked at.
 const TOKENS_MAX: usize = 100_000;
@@ -52,7 +52,7 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
                 call.operation = Some(Box::new(operation(&asked, caller, redactor)));
             }
         }
-        (Phase::Request, None) if call.request.method == "POST" => {
+        (Phase::Request, None) if call.request.method == "POST" || call.protocol == Protocol::WebSocket => {
             if let Some(asked) = of_body(call) {
                 let caller = Caller::of(call, redactor);
                 call.operation = Some(Box::new(operation(&asked, caller, redactor)));
@@ -173,13 +173,17 @@ fn of_body(call: &ApiCall) -> Option<Asked> {
 
 fn of_json(body: &[u8], call: &ApiCall) -> Option<Asked> {
     let is_batch = body.trim_ascii_start().first() == Some(&b'[');
-    let depth = usize::from(is_batch);
+    let is_payload = call.protocol == Protocol::WebSocket;
+    let depth = usize::from(is_batch || is_payload);
     let mut asked = Asked::default();
     let mut texts: Vec<String> = Vec::new();
     let mut odd = 0u32;
     json::walk(body, 3, &mut |path, value| {
         if path.len() == depth && value == Value::Object && is_batch {
             asked.batch = asked.batch.saturating_add(1);
+        }
+        if is_payload && path.first().is_none_or(|name| name.as_str() != "payload") {
+            return;
         }
         if path.len() == depth + 2
             && path[depth].as_str() == "extensions"
@@ -468,6 +472,33 @@ mod tests {
             post(&two.to_string()),
             "mutation search  fields=create depth=1 operations=2"
         );
+    }
+
+    #[test]
+    fn messages_of_websocket_hold_it_in_their_payload() {
+        let message = |body: &str| {
+            let mut given = call("GET /graphql").body(body);
+            given.call.protocol = Protocol::WebSocket;
+            let text = given.at(Phase::Request);
+            text.split(" operation=").next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            message(
+                r#"{"id":"1","type":"subscribe","payload":{"query":"subscription events { event { id } }","variables":{"n":1}}}"#
+            ),
+            "subscription events  fields=event depth=2 variables=1"
+        );
+        assert_eq!(
+            message(r#"{"type":"start","id":"1","payload":{"query":"{ patient { id } }"}}"#),
+            "query  fields=patient depth=2"
+        );
+        for other in [
+            r#"{"type":"connection_init","payload":{"query":"x"}}"#,
+            r#"{"type":"search","query":"{ patient { id } }"}"#,
+            r#"{"id":"1","type":"next","payload":{"data":{"patient":{"id":1}}}}"#,
+        ] {
+            assert_eq!(message(other), "", "{other}");
+        }
     }
 
     #[test]

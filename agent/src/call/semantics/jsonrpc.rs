@@ -7,7 +7,7 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 use super::json::{self, Value};
 use super::{Caller, is_encoded};
 use crate::call::redact::Redactor;
-use crate::call::{Api, ApiCall, Operation, Phase};
+use crate::call::{Api, ApiCall, Operation, Phase, Protocol};
 
 /// `[].method`
 const DEPTH: usize = 2;
@@ -27,7 +27,7 @@ struct Request {
 /// Fills in what can be told by now.
 pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
     match (phase, &call.operation) {
-        (Phase::Request, None) if call.request.method == "POST" => {
+        (Phase::Request, None) if call.request.method == "POST" || call.protocol == Protocol::WebSocket => {
             let Some(request) = read(&call.raw.request_body) else {
                 return;
             };

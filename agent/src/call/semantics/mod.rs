@@ -68,7 +68,8 @@ fn header<'a>(headers: &'a [(Bytes, Bytes)], name: &str) -> Option<&'a [u8]> {
 fn is_encoded(call: &ApiCall) -> bool {
     let raw = &call.raw;
     !raw.response_decoded
-        && header(&raw.response_headers, "content-encoding").is_some_and(|value| value != b"identity")
+        && header(&raw.response_headers, "content-encoding")
+            .is_some_and(|value| !matches!(value, b"identity" | b"none"))
 }
 
 /// It has these letters in it, whatever their case. `wanted` is in lower case.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::tunnels::Tunnel;
 use crate::call::conversation::{Context, Ended};
 use crate::call::open::{Answer, Open, Place};
 use crate::call::options::{UNREAD_LEN_MAX, Unread, UnreadWhy};
@@ -28,7 +29,9 @@ pub(super) struct Table {
     pub flow: Arc<FlowInfo>,
     /// Streams that are over for other reasons than their own last frames.
     pub closed: Vec<u32>,
-    open: HashMap<u32, Box<Open>>,
+    pub(super) open: HashMap<u32, Box<Open>>,
+    /// Streams that have become WebSocket.
+    pub(super) tunnels: HashMap<u32, Tunnel>,
     /// The highest stream on which a request was seen.
     stream_max: u32,
     waiting: Vec<Waiting>,
@@ -47,6 +50,7 @@ impl Table {
             flow,
             closed: Vec::new(),
             open: HashMap::new(),
+            tunnels: HashMap::new(),
             stream_max: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -58,12 +62,18 @@ impl Table {
     }
 
     pub(super) fn open_calls(&self) -> impl Iterator<Item = &ApiCall> {
-        self.open.values().map(|open| &open.call)
+        self.open
+            .values()
+            .map(|open| &open.call)
+            .chain(self.tunnel_calls())
     }
 
     pub(super) fn info(&mut self, flow: Arc<FlowInfo>) {
         for open in self.open.values_mut() {
             open.call.flow = flow.clone();
+        }
+        for tunnel in self.tunnels.values_mut() {
+            tunnel.messages.info(flow.clone());
         }
         self.flow = flow;
     }
@@ -89,6 +99,10 @@ impl Table {
 
     /// What a direction's decoder says.
     pub(super) fn told(&mut self, role: Role, told: Told, piece: &Piece, cx: &mut Context<'_>) {
+        let told = match self.tunnelled(role, told, piece, cx) {
+            Some(told) => told,
+            None => return,
+        };
         match (told, role) {
             (
                 Told::Head {
@@ -169,7 +183,9 @@ impl Table {
         piece: &Piece,
         cx: &mut Context<'_>,
     ) -> bool {
-        if self.open.len() >= cx.limits.flow_streams_max || *cx.calls_open >= cx.limits.calls_max {
+        if self.open.len() + self.tunnels.len() >= cx.limits.flow_streams_max
+            || *cx.calls_open >= cx.limits.calls_max
+        {
             cx.stats.calls_given_up += 1;
             return false;
         }
@@ -281,6 +297,9 @@ impl Table {
                 open.gap = false;
                 open.begin_answer(status, &head, at, at);
                 open.set_response_headers(&head);
+                if (200..300).contains(&status) && open.asks_for_websocket() {
+                    self.tunnel(stream, at, cx);
+                }
             }
             Told::Of { event, .. } => {
                 open.answered_at(at);
@@ -472,6 +491,7 @@ impl Table {
 
     pub(super) fn end(&mut self, at: KernelTime, how: Ended, cx: &mut Context<'_>) {
         self.drop_waiting(cx);
+        self.end_tunnels(at, how, cx);
         cx.stats.anomalies_untold += std::mem::take(&mut self.anomalies).len() as u64;
         let mut open: Vec<_> = self.open.drain().collect();
         open.sort_unstable_by_key(|(stream, _)| *stream);

@@ -303,8 +303,8 @@ impl Decoder {
             | State::ChunkData { .. }
             | State::ChunkEnd
             | State::Trailers { .. }
-            | State::Blind
             | State::Breaking => Some(self.break_off(Broken::Ended)),
+            State::Blind => Some(self.break_off(Broken::Unseen)),
             State::Start | State::Resync | State::Opaque => None,
         };
         self.switch();

@@ -308,7 +308,7 @@ fn a_gap_over_chunk_sizes_costs_the_bytes_and_not_the_call() {
             &["xyz", "HTTP/1.1 204 No\r\n\r\n"],
             "missed 3\nend\n204 None\nend\n",
         ),
-        (&["xyz"], "missed 3\nbroken Ended\n"),
+        (&["xyz"], "missed 3\nbroken Unseen\n"),
     ] {
         let mut text = String::new();
         let (mut body, mut skipped) = (Vec::new(), 0);

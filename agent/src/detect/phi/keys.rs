@@ -319,6 +319,9 @@ const TAILS: &[&str] = &[
     "number", "numbers", "no", "num", "nr", "value", "text", "str", "id", "code", "field", "input", "raw",
 ];
 
+/// What every message of SOAP is in.
+const ENVELOPE: [&[u8]; 4] = [b"Envelope", b"Header", b"Body", b"Fault"];
+
 impl Names {
     /// `own`: names of the configuration, which win.
     pub fn new(own: &[(String, ClassId)]) -> Names {
@@ -400,8 +403,12 @@ impl Names {
             }
         }
         let text = std::str::from_utf8(raw).unwrap_or_default();
-        let shown =
-            key.element != Element::Other || found.is_some() || Vocabulary::has(text) || literal(text);
+        let shown = key.element != Element::Other
+            || found.is_some()
+            || super::segments::dicom(raw).is_some()
+            || ENVELOPE.contains(&raw)
+            || Vocabulary::has(text)
+            || literal(text);
         (key, shown)
     }
 

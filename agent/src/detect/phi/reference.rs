@@ -70,7 +70,7 @@ captured is not looked at (`capture.body_bytes_max`), nor are images and other b
 Evidence, strongest first:
 
 - `structure`: where it stands. An element of FHIR by the type of its resource, a field of HL7 v2 (`PID-5`), an element
-  of X12, a tag of DICOM JSON, a key. Data of a practitioner is of the group `pii`, an organization's own is not told,
+  of X12, a tag of DICOM (files, JSON and XML), a key. Data of a practitioner is of the group `pii`, an organization's own is not told,
   and definitions (CapabilityStatement, ValueSet, StructureDefinition …) have none.
 - `checksum`: its own check digits.
 - `context`: its form, and words before it or in its key.

@@ -111,6 +111,61 @@ fn the_server_may_speak_first_and_answers_may_be_told_before_requests() {
 }
 
 #[test]
+fn streams_become_websocket() {
+    use super::websocket::masked;
+    let connect = block(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":path", "/api/chat"),
+        (":authority", "localhost:8080"),
+        ("sec-websocket-version", "13"),
+    ]);
+    let mut scene = begun();
+    scene
+        .received(frame(1, END_HEADERS, 1, &connect))
+        .sent(ok(1))
+        .received(data(1, &masked(0x01, b"one "), false))
+        .received([get(3, "/api"), data(1, &masked(0x80, b"more"), false)].concat())
+        .sent([data(1, b"\x81\x05hel", false), ok(3), data(3, b"x", true)].concat())
+        .sent([data(1, b"lo\x88\x00", true)].concat())
+        .received(data(1, &masked(0x88, b""), true))
+        .received(get(5, "/api"))
+        .sent([ok(5), data(5, b"y", true)].concat());
+    assert_eq!(
+        scene.close(false),
+        "CONNECT /api/chat -> 200 switched\nCONNECT /api/chat [8/8] -> - switched\nGET /api -> 200 [1/1] answered\n\
+         CONNECT /api/chat -> 101 [5/5] switched\nGET /api -> 200 [1/1] answered"
+    );
+    assert_eq!(scene.ended[1].protocol, Protocol::WebSocket);
+    assert_eq!(scene.ended[1].raw.request_body, "one more");
+    assert_eq!(scene.ended[3].raw.response_body, "hello");
+    assert_eq!(scene.calls.stats().flows_websocket, 1);
+    assert_eq!(scene.calls.stats().calls_open, 0);
+    // Whatever a stream is called off, its message is not left open; a refusal opens none.
+    let mut scene = begun();
+    scene
+        .received(
+            [
+                frame(1, END_HEADERS, 1, &connect),
+                frame(1, END_HEADERS, 3, &connect),
+            ]
+            .concat(),
+        )
+        .sent(ok(1))
+        .sent(frame(1, END_HEADERS | 1, 3, &block(&[(":status", "403")])))
+        .received(data(1, &masked(0x01, b"half"), false))
+        .received(frame(3, 0, 1, &[0, 0, 0, 8]))
+        .received(frame(3, 0, 3, &[0, 0, 0, 8]));
+    assert_eq!(
+        scene.close(false),
+        "CONNECT /api/chat -> 200 switched\nCONNECT /api/chat [4/4 cut] -> - reset\nCONNECT /api/chat [0/0 cut] -> 403 answered"
+    );
+    assert_eq!(scene.calls.stats().calls_open, 0);
+    assert_eq!(scene.calls.bodies_bytes(), 0);
+}
+
+#[test]
 fn a_thousand_interleaved_streams() {
     let mut scene = begun();
     let streams = || (0..1_000u32).map(|index| 2 * index + 1);

@@ -12,7 +12,7 @@ fn switch(more: &str) -> Vec<u8> {
 }
 
 /// What a client says is masked.
-fn masked(first: u8, text: &[u8]) -> Vec<u8> {
+pub(super) fn masked(first: u8, text: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![first, 0x80 | text.len() as u8];
     frame.extend(mask);

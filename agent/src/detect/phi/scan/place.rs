@@ -197,7 +197,15 @@ impl Walk {
                 return;
             }
             if fits && self.held.len() < HELD_LEN_MAX && value.len() <= HELD_BYTES_MAX {
-                let name = keep(&mut self.arena, name);
+                // The text of an element, an item of an array: what has the name is closed when it is told.
+                let closed = self.frames.get(at + 1).filter(|_| name.is_empty());
+                let name = match closed.map(|frame| frame.name) {
+                    Some(slot) => {
+                        let (start, end) = (slot.start as usize, (slot.start + slot.length) as usize);
+                        keep(&mut self.arena, self.names.get(start..end).unwrap_or_default())
+                    }
+                    None => keep(&mut self.arena, name),
+                };
                 let value = keep(&mut self.arena, value);
                 self.held.push(Held {
                     frame: at,

@@ -288,7 +288,7 @@ fn documents_of_other_standards() {
     };
     assert_eq!(
         classes(cda, "application/xml"),
-        ["diagnosis", "birth-date", "mrn", "name", "ssn"]
+        ["diagnosis", "birth-date", "mrn", "name", "name", "ssn"]
     );
     let v2 = "<ADT_A01><PID><PID.3><CX.1>482913</CX.1><CX.4><HD.1>MAIN</HD.1></CX.4></PID.3>\
               <PID.5><XPN.1><FN.1>Okafor</FN.1></XPN.1><XPN.7>L</XPN.7></PID.5><PID.8>F</PID.8><PID.19>219099999</PID.19></PID></ADT_A01>";
@@ -373,4 +373,68 @@ proptest! {
         }
         scan(&mut scanner(), text.as_bytes(), "application/graphql");
     }
+}
+
+#[test]
+fn files_of_dicom_are_read_by_their_tags() {
+    let mut file = vec![0; 128];
+    file.extend(b"DICM");
+    for (group, number, vr, value) in [
+        (2u16, 0x10u16, b"UI", "1.2.840.10008.1.2.1\0"),
+        (8, 0x20, b"DA", "20260101"),
+        (8, 0x60, b"CS", "CT"),
+        (8, 0x90, b"PN", "House^G "),
+        (0x10, 0x10, b"PN", "Okonkwo^Ada "),
+        (0x10, 0x20, b"LO", "MRN00412"),
+        (0x10, 0x30, b"DA", "19700302"),
+        (0x28, 0x10, b"US", "ab"),
+    ] {
+        file.extend(group.to_le_bytes());
+        file.extend(number.to_le_bytes());
+        file.extend(vr);
+        file.extend((value.len() as u16).to_le_bytes());
+        file.extend(value.as_bytes());
+    }
+    let body = [
+        b"--b\r\nContent-Type: application/dicom\r\n\r\n".as_slice(),
+        &file,
+        b"\r\n--b\r\nContent-Type: application/dicom\r\n\r\n",
+        &file,
+        b"\r\n--b--\r\n",
+    ]
+    .concat();
+    let data = scan(
+        &mut scanner(),
+        &body,
+        "multipart/related; type=\"application/dicom\"; boundary=b",
+    );
+    let mut told: Vec<String> = data
+        .iter()
+        .map(|data| format!("{} {} {} {}", data.group, data.class, data.location, data.count))
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "phi birth-date $.00100030.Value[] 2",
+            "phi date $.00080020.Value[] 2",
+            "phi mrn $.00100020.Value[] 2",
+            "phi name $.00100010.Value[].Alphabetic 2",
+            "pii name $.00080090.Value[].Alphabetic 2",
+        ]
+    );
+}
+
+#[test]
+fn what_is_told_late_has_its_own_place() {
+    let soap = "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"><s:Body><t:getPatientResponse>\
+                <t:patient><t:name>Ada Okonkwo</t:name><t:ssn>219-09-9999</t:ssn></t:patient>\
+                </t:getPatientResponse></s:Body></s:Envelope>";
+    assert_eq!(
+        told(soap, "text/xml"),
+        [
+            "phi name $.Envelope.Body.{key}.patient.name",
+            "phi ssn $.Envelope.Body.{key}.patient.ssn"
+        ]
+    );
 }
