@@ -24,12 +24,14 @@ use crate::call::{
 
 mod elements;
 mod embedded;
+mod groups;
 mod pairs;
 mod place;
 mod segment;
 mod settle;
 mod tables;
 
+use groups::{group_of, personal};
 use segment::Segment;
 use tables::Tables;
 
@@ -623,64 +625,6 @@ impl Walk {
             .unwrap_or_default()
             .to_vec()
     }
-}
-
-/// What makes an object personal.
-fn personal(class: ClassId) -> Personal {
-    const CONTACT: [Class; 6] = [
-        Class::Email,
-        Class::Phone,
-        Class::Fax,
-        Class::Address,
-        Class::Url,
-        Class::Ip,
-    ];
-    const NOT: [Class; 8] = [
-        Class::Token,
-        Class::Password,
-        Class::PrivateKey,
-        Class::Device,
-        Class::Procedure,
-        Class::Account,
-        Class::Iban,
-        Class::Photo,
-    ];
-    let is = |classes: &[Class]| classes.iter().any(|known| *known as ClassId == class);
-    if is(&CONTACT) {
-        Personal::Contact
-    } else if is(&NOT) {
-        Personal::No
-    } else {
-        Personal::Yes
-    }
-}
-
-/// The group of a class by whose it is; `None`: it is nobody's.
-fn group_of(class: ClassId, owner: Owner) -> Option<&'static str> {
-    let Some(detector) = DETECTORS.get(usize::from(class)) else {
-        return Some(Group::Phi.as_str());
-    };
-    let group = match (owner, detector.group) {
-        (Owner::Definition, _) => return None,
-        // What an organization has, and a person too.
-        (Owner::Organization, Group::Phi) => match detector.class {
-            Class::Name
-            | Class::Address
-            | Class::Phone
-            | Class::Fax
-            | Class::Email
-            | Class::Url
-            | Class::Licence => {
-                return None;
-            }
-            Class::Date | Class::Photo | Class::Account | Class::Ip | Class::Device => return None,
-            _ => Group::Pii,
-        },
-        (Owner::Organization, Group::Pii) if detector.class == Class::Npi => return None,
-        (Owner::Person, Group::Phi) => Group::Pii,
-        (_, group) => group,
-    };
-    Some(group.as_str())
 }
 
 /// Two numbers that stand for a place → one.
