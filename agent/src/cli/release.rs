@@ -1,17 +1,20 @@
 //! `apiward release`: the way out. Within a second nothing of ours is attached or kept, whether an agent runs or not,
 //! and whether it answers or not.
 
-use std::process::ExitCode;
+use std::os::fd::OwnedFd;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::client::{self, Agent, Problem};
 use super::{AgentArgs, Output, print};
 use crate::config::{self, Config, Overrides};
 use crate::errors;
 use crate::export::aside;
-use crate::kernel::{links, pins};
+use crate::kernel::links;
+use crate::kernel::pins::{self, Unpinned};
 use crate::run::lock;
 
 /// How long a running agent may take before it is gone around.
@@ -32,6 +35,9 @@ pub struct Args {
     /// Why, for the audit event.
     #[arg(long)]
     reason: Option<String>,
+    /// Only holds what it is given until its input ends.
+    #[arg(long, hide = true)]
+    hold: bool,
     #[command(flatten)]
     agent: AgentArgs,
 }
@@ -49,6 +55,10 @@ struct Done {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    if args.hold {
+        std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     client::block_on(async {
         let began = Instant::now();
         let overrides = Overrides::default();
@@ -72,8 +82,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         // Also what another configuration has kept, and what an agent holds that does not answer.
         pins::end_leases();
         let detached = links::detach_all(OURS);
-        let removed = pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
         let stopped = began.elapsed();
+        let Unpinned { links: removed, open } =
+            pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
+        leave_to_another(open);
         if !told && detached + removed > 0 {
             let reason = args.reason.as_deref().unwrap_or("no reason given");
             if let Err(error) = aside::note(&kept_in, "kept", "released", reason) {
@@ -104,6 +116,30 @@ pub fn run(args: Args) -> Result<ExitCode> {
             false => ExitCode::FAILURE,
         })
     })
+}
+
+/// Closes links in a process of their own: their programs are off at once, but the kernel waits at each place for a moment,
+/// and a process that has begun to wait cannot end. Nobody is to wait for that.
+fn leave_to_another(open: Vec<OwnedFd>) {
+    if open.is_empty() {
+        return;
+    }
+    let inherited = open
+        .iter()
+        .all(|link| fcntl_setfd(link, FdFlags::empty()).is_ok());
+    let holder = inherited.then(|| {
+        Command::new("/proc/self/exe")
+            .args(["release", "--hold"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    });
+    // Here first: whoever closes a link last is the one who waits. Without another process that is this one.
+    drop(open);
+    if let Some(Ok(mut holder)) = holder {
+        drop(holder.stdin.take());
+    }
 }
 
 /// What the names of our programs begin with.

@@ -262,8 +262,8 @@ impl Kept {
     }
 
     /// Lets go of everything: whatever nobody else holds is detached and gone. Links first: what is not attached does
-    /// no harm.
-    fn remove(&self) -> io::Result<usize> {
+    /// no harm. Those that end when they are closed are handed out.
+    fn remove(&self, open: &mut Vec<OwnedFd>) -> io::Result<usize> {
         let mut links = 0;
         let mut names: Vec<PathBuf> = fs::read_dir(&self.directory)?
             .flatten()
@@ -274,7 +274,6 @@ impl Kept {
                 .is_some_and(|name| name.to_string_lossy().starts_with("link-"))
         };
         names.sort_by_key(|path| !is_link(path));
-        let mut open = Vec::new();
         for name in &names {
             if is_link(name) {
                 links += 1;
@@ -286,23 +285,32 @@ impl Kept {
             }
             fs::remove_file(name)?;
         }
-        probes::drop_together(open);
         fs::remove_dir(&self.directory)?;
         Ok(links)
     }
 }
 
-/// Lets go of all that is kept below `root`, and says how many links that were. All of it is tried.
-pub fn remove_all(root: &Path) -> Result<usize, PinError> {
+/// What was kept and has no name any more.
+#[derive(Debug, Default)]
+pub struct Unpinned {
+    /// How many links that were.
+    pub links: usize,
+    /// Those of tracepoints and probes, which end when they are closed. For each probe the kernel then waits some 80 ms until
+    /// nobody is at its place; by then no program runs there any more.
+    pub open: Vec<OwnedFd>,
+}
+
+/// Lets go of all that is kept below `root`. All of it is tried.
+pub fn remove_all(root: &Path) -> Result<Unpinned, PinError> {
     remove(root, all(root))
 }
 
-fn remove(root: &Path, kept: Vec<Kept>) -> Result<usize, PinError> {
-    let mut links = 0;
+fn remove(root: &Path, kept: Vec<Kept>) -> Result<Unpinned, PinError> {
+    let mut unpinned = Unpinned::default();
     let mut failure = None;
     for one in kept {
-        match one.remove() {
-            Ok(count) => links += count,
+        match one.remove(&mut unpinned.open) {
+            Ok(count) => unpinned.links += count,
             Err(source) => {
                 failure = Some(PinError::Io {
                     path: one.directory,
@@ -313,7 +321,7 @@ fn remove(root: &Path, kept: Vec<Kept>) -> Result<usize, PinError> {
     }
     // It stays where something is left in it.
     let _ = fs::remove_dir(root);
-    failure.map_or(Ok(links), Err)
+    failure.map_or(Ok(unpinned), Err)
 }
 
 /// The kernel's clock (ns).
@@ -451,7 +459,10 @@ impl Keeper {
             denied: others.iter().map(Kept::denied_since).sum(),
             dead: others.iter().flat_map(Kept::dead).collect(),
         };
-        removed.links = remove(&self.root, others)?;
+        let Unpinned { links, open } = remove(&self.root, others)?;
+        removed.links = links;
+        // Nobody waits for the kernel.
+        drop(std::thread::Builder::new().spawn(move || probes::drop_together(open)));
         Ok(removed)
     }
 
@@ -598,7 +609,7 @@ mod tests {
         assert_eq!(newest(dir.path()).unwrap().number(), 9);
         // As another build would see it: not its own, and gone all the same.
         fs::write(dir.path().join("v0-00000000-10/link-egress-0"), "").unwrap();
-        assert_eq!(remove_all(dir.path()).unwrap(), 1);
+        assert_eq!(remove_all(dir.path()).unwrap().links, 1);
         assert!(dir.path().join("else").exists() && all(dir.path()).is_empty());
     }
 }
