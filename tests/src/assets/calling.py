@@ -1,6 +1,6 @@
 """Makes calls, each on a connection of its own, and prints as JSON how often which end came: the first line of an
-answer, `closed`, or the name of an error. A call that nobody answers is given up after a moment; after the last
-argument's number of those it ends. With `tls:` before the port, over TLS."""
+answer, `closed`, or the name of an error. A call that nobody answers is given up after a moment; it ends after so many of
+those, or of others, as the last two arguments say. With `tls:` before the port, over TLS."""
 
 import collections
 import json
@@ -15,7 +15,7 @@ if context:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 path, count = sys.argv[2], int(sys.argv[3])
 patience = float(sys.argv[4])
-unanswered_max = int(sys.argv[5]) if len(sys.argv) > 5 else count
+unanswered_max, answered_max = (int(sys.argv[at]) if len(sys.argv) > at else count for at in (5, 6))
 ends = collections.Counter()
 for number in range(count):
     try:
@@ -30,6 +30,7 @@ for number in range(count):
     except OSError as error:
         ends[type(error).__name__] += 1
     print(number + 1, file=sys.stderr, flush=True)
-    if ends["TimeoutError"] >= unanswered_max:
+    unanswered = ends["TimeoutError"]
+    if unanswered >= unanswered_max or ends.total() - unanswered >= answered_max:
         break
 print(json.dumps(ends))
