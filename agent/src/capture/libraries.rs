@@ -554,6 +554,7 @@ impl Keeper {
             {
                 self.shared()
                     .detached(attached.number, "deleted, and no process maps it any more");
+                self.probes.forget(&attached.links);
                 probes::take_away(attached.links);
                 // Its number may be another file's now.
                 self.aliases.retain(|_, known| *known != key);

@@ -64,6 +64,7 @@ pub struct ProbeLink {
     shelf: Shelf,
     /// On the shelf.
     number: u64,
+    cookie: u64,
 }
 
 /// Threads that wait for the kernel at once.
@@ -121,6 +122,14 @@ impl Probes {
         self.refusals.insert(cookie, refusal, 0)
     }
 
+    /// These sites are gone, and nobody has their cookies again.
+    pub fn forget(&mut self, probes: &[ProbeLink]) {
+        for probe in probes {
+            // Most have said nothing.
+            let _ = self.refusals.remove(&probe.cookie);
+        }
+    }
+
     /// Attaches one probe at a file offset, for all processes that map the file.
     pub fn attach(&mut self, file: &Path, offset: u64, kind: Kind, cookie: u64) -> Result<ProbeLink, String> {
         let name = name_of(kind, self.refuses);
@@ -138,6 +147,7 @@ impl Probes {
             link,
             event,
             shelf: self.shelf.clone(),
+            cookie,
         })
     }
 }
