@@ -13,6 +13,7 @@ use crate::harness::certificates::{Authority, Identity};
 use crate::harness::events::{of_kind, text};
 use crate::harness::process::Start;
 use crate::harness::servers::{accepts, free_port};
+use crate::harness::wait::patient;
 use crate::harness::world::program;
 use crate::harness::{Agent, Place, Process, Result, World, policy, until};
 
@@ -140,7 +141,9 @@ impl<'a> Servers<'a> {
         Ok(servers)
     }
 
+    /// `patience`: how many seconds a call is waited for, on a machine that is not slow.
     fn start(&self, way: usize, path: &str, count: usize, patience: &str) -> Result<Start<'a>> {
+        let patience = patient(Duration::from_secs_f64(patience.parse()?)).as_secs_f64();
         let script = self
             .world
             .write("calling.py", include_str!("assets/calling.py"))?;
@@ -155,7 +158,7 @@ impl<'a> Servers<'a> {
             ))
             .arg(path)
             .arg(count.to_string())
-            .arg(patience))
+            .arg(patience.to_string()))
     }
 
     /// Makes calls, and says which ends they had.

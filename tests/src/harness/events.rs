@@ -70,9 +70,18 @@ impl Events {
 
     /// Waits for `count` calls with these trace ids (or more), then returns them.
     pub fn wait_calls(&mut self, count: usize, ids: &[String]) -> Result<Vec<Value>> {
-        self.wait(&format!("{count} calls are told"), |all| {
-            with_ids(all, ids).len() >= count
-        })?;
+        let waited = self
+            .wait(&format!("{count} calls are told"), |all| {
+                with_ids(all, ids).len() >= count
+            })
+            .map(drop);
+        if let Err(error) = waited {
+            let is_missing = |id: &String| with_ids(&self.all, std::slice::from_ref(id)).is_empty();
+            let missing: Vec<usize> = (0..ids.len())
+                .filter(|&number| is_missing(&ids[number]))
+                .collect();
+            return Err(error.context(format!("not told, counted from 0: {missing:?}")));
+        }
         Ok(with_ids(&self.all, ids).into_iter().cloned().collect())
     }
 
