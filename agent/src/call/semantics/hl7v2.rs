@@ -1,12 +1,14 @@
 //! A message of HL7 version 2 and its acknowledgement → the operation: `ADT^A01`, for whom, from whom, and what came back.
 //!
 //! Codes are shown if HL7's own tables have them. Applications and facilities are names that somebody has chosen: shown
-//! where a policy or the configuration says them, else hashed. It must not know the transport.
+//! where a policy or the configuration says them, else hashed. It comes over MLLP (`call/mllp.rs`) or as the body of a call
+//! of HTTP, whatever its media type; wrapped in something else it is not looked for.
 
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
+use super::is_encoded;
 use crate::call::redact::Redactor;
-use crate::call::{Api, Operation};
+use crate::call::{Api, ApiCall, Operation, Phase};
 use crate::decode::Hl7;
 
 /// Segment names that are listed; further ones are left out.
@@ -65,6 +67,36 @@ const ACKNOWLEDGEMENTS: [&str; 6] = ["AA", "AE", "AR", "CA", "CE", "CR"];
 const PROCESSING: [&str; 3] = ["D", "P", "T"];
 /// HL7 table 0155: when to acknowledge.
 const CONDITIONS: [&str; 4] = ["AL", "NE", "ER", "SU"];
+
+/// Fills in what can be told by now of a call of HTTP.
+pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &Redactor) {
+    match phase {
+        Phase::Request if call.operation.is_none() => {
+            let told = in_body(&call.raw.request_body).map(|message| asked(&message, redactor));
+            call.operation = told.map(Box::new);
+        }
+        Phase::Complete if !is_encoded(call) => {
+            if let Some(operation) = &mut call.operation
+                && operation.api == Api::Hl7v2
+                && let Some(message) = in_body(&call.raw.response_body)
+            {
+                answered(operation, &message);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Some keep the bytes that begin and end a block in MLLP.
+fn in_body(body: &[u8]) -> Option<Hl7<'_>> {
+    let start = body
+        .iter()
+        .position(|byte| !byte.is_ascii_whitespace() && *byte != 0x0b)?;
+    let body = &body[start..];
+    let begins = [b"MSH", b"FHS", b"BHS"].iter().any(|id| body.starts_with(*id));
+    let begins = begins && body.get(3).is_some_and(u8::is_ascii_punctuation);
+    begins.then(|| Hl7::parse(body)).flatten()
+}
 
 /// The operation of a message that asks.
 pub(in crate::call) fn asked(message: &Hl7<'_>, redactor: &Redactor) -> Operation {
@@ -218,6 +250,28 @@ mod tests {
             .iter()
             .find(|(known, _)| *known == name)
             .map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn bodies_of_http_are_messages() {
+        let message = "\x0bMSH|^~\\&|LAB|H|EHR|H|2026||ORU^R01^ORU_R01|7|P|2.5.1\rPID|1||412^^^H^MR\r\x1c\r";
+        let mut given = super::super::given::call("POST /hl7")
+            .header("content-type", "application/hl7-v2; charset=utf-8")
+            .body(message)
+            .answer(
+                200,
+                "application/hl7-v2",
+                "MSH|^~\\&|EHR|H|LAB|H|2026||ACK^R01|8|P|2.5.1\rMSA|AE|7\r",
+            );
+        let text = given.at(Phase::Request);
+        assert!(text.starts_with("ORU^R01 "), "{text}");
+        assert!(text.contains(" patients=1"), "{text}");
+        let text = given.at(Phase::Complete);
+        assert!(text.contains(" ack=AE"), "{text}");
+        for other in ["", "MSH", "MSHa key of something", "{\"MSH\":1}", " \r\n"] {
+            let mut given = super::super::given::call("POST /hl7").body(other);
+            assert_eq!(given.at(Phase::Request), "", "{other}");
+        }
     }
 
     #[test]

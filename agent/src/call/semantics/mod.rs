@@ -35,6 +35,7 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
     graphql::tell(phase, call, redactor);
     jsonrpc::tell(phase, call, redactor);
     x12::tell(phase, call, redactor);
+    hl7v2::tell(phase, call, redactor);
 }
 
 /// A resource type of FHIR.
