@@ -289,6 +289,8 @@ impl<G: FlowGate> Judge<G> {
                 let denied = is_denial(&verdict);
                 let at_ns = self.clock.unix_ns(call.request.head_at);
                 self.inventory.ended(call, &findings, denied, at_ns);
+                let detectors = &mut self.detectors;
+                self.inventory.outline(call, &mut |name| detectors.shows(name));
             }
             self.finish(call, findings, verdict);
         }

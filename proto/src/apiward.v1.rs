@@ -562,6 +562,17 @@ pub struct Endpoint {
     pub response_bytes: ::core::option::Option<Histogram>,
     #[prost(message, optional, tag = "83")]
     pub latency_ns: ::core::option::Option<Histogram>,
+    /// Keys of its bodies that may be shown: of its first calls, and of some later ones.
+    #[prost(message, repeated, tag = "120")]
+    pub fields: ::prost::alloc::vec::Vec<BodyField>,
+    /// Keys that may not be shown, or found no room.
+    #[prost(uint64, tag = "121")]
+    pub fields_others: u64,
+    /// Bodies that were looked at for them.
+    #[prost(uint64, tag = "122")]
+    pub request_bodies: u64,
+    #[prost(uint64, tag = "123")]
+    pub response_bodies: u64,
     /// Of third parties: the registrable domain, and what the register of vendors says.
     #[prost(string, tag = "84")]
     pub domain: ::prost::alloc::string::String,
@@ -632,6 +643,24 @@ pub struct EndpointData {
     pub calls: u64,
     #[prost(uint64, tag = "46")]
     pub count: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BodyField {
+    /// request.body, response.body
+    #[prost(string, tag = "40")]
+    pub part: ::prost::alloc::string::String,
+    /// $.entry\[\].resource.id
+    #[prost(string, tag = "41")]
+    pub location: ::prost::alloc::string::String,
+    /// object, array, string, integer, number, boolean, null, uuid, date, email
+    #[prost(string, repeated, tag = "42")]
+    pub types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bodies that had it.
+    #[prost(uint64, tag = "43")]
+    pub calls: u64,
+    /// Every object that it could be in had it.
+    #[prost(bool, tag = "44")]
+    pub always: bool,
 }
 /// Logarithmic buckets: 0 holds the value 0, b holds values up to 2^((b-1)/4).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 pub use self::inventory::{
-    BLIND_PROTOCOL, DataFact, Endpoint, Facts, Histogram, Inventory, Kept, KeptPlace, KeptService, Parameter,
-    PeerGroup, Plane, Recognised, Words, Workload,
+    BLIND_PROTOCOL, BodyField, BodyFields, DataFact, Endpoint, Facts, Histogram, Inventory, Kept, KeptPlace,
+    KeptService, Parameter, PeerGroup, Plane, Recognised, Words, Workload,
 };
 pub use self::phi::{Pattern, PhiSettings};
 pub use self::vendors::Vendors;
-use crate::call::{ApiCall, Phase, Schema};
+use crate::call::{ApiCall, Phase, Schema, Shape};
 
 /// How much harm a finding stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,14 @@ impl Detectors {
     pub fn look(&mut self, phase: Phase, call: &mut ApiCall) {
         if let Some(scanner) = &mut self.data {
             data::look(scanner, &mut self.known, phase, call);
+        }
+    }
+
+    /// A key of a body may be shown.
+    pub fn shows(&mut self, name: &[u8]) -> bool {
+        match &mut self.data {
+            Some(scanner) => scanner.shows(name),
+            None => std::str::from_utf8(name).is_ok_and(|name| Shape::of(name) == Shape::Known),
         }
     }
 

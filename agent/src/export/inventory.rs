@@ -7,7 +7,7 @@ use apiward_proto::v1;
 use super::{Event, wire};
 use crate::call::CallDirection;
 use crate::detect::Endpoint;
-use crate::detect::{Facts, Histogram, Parameter, PeerGroup, Plane, Words, Workload};
+use crate::detect::{BodyField, Facts, Histogram, Parameter, PeerGroup, Plane, Words, Workload};
 
 mod snapshot;
 
@@ -126,6 +126,10 @@ pub fn endpoint(endpoint: &Endpoint) -> v1::Endpoint {
             })
             .collect(),
         data_others: facts.data_others,
+        fields: facts.fields.list.iter().map(field).collect(),
+        fields_others: facts.fields.others,
+        request_bodies: facts.fields.bodies[0],
+        response_bodies: facts.fields.bodies[1],
         request_bytes: Some(histogram(&facts.request_bytes)),
         response_bytes: Some(histogram(&facts.response_bytes)),
         latency_ns: Some(histogram(&facts.latency_ns)),
@@ -158,6 +162,16 @@ fn direction(direction: CallDirection) -> i32 {
         CallDirection::Inbound => v1::Direction::Inbound,
         CallDirection::Outbound => v1::Direction::Outbound,
     }) as i32
+}
+
+fn field(field: &BodyField) -> v1::BodyField {
+    v1::BodyField {
+        part: field.part.as_str().to_owned(),
+        location: field.location.to_string(),
+        types: field.kind_names().map(str::to_owned).collect(),
+        calls: field.calls,
+        always: field.always,
+    }
 }
 
 fn parameter(parameter: &Parameter) -> v1::Parameter {

@@ -89,6 +89,8 @@ struct EndpointJson<'a> {
     parameters_hidden: u64,
     data: Vec<EndpointDataJson<'a>>,
     data_others: u64,
+    fields: Vec<BodyFieldJson<'a>>,
+    fields_others: u64,
     request_bytes: Option<HistogramJson<'a>>,
     response_bytes: Option<HistogramJson<'a>>,
     latency_ns: Option<HistogramJson<'a>>,
@@ -170,6 +172,18 @@ impl<'a> EndpointJson<'a> {
                 })
                 .collect(),
             data_others: endpoint.data_others,
+            fields: endpoint
+                .fields
+                .iter()
+                .map(|field| BodyFieldJson {
+                    part: &field.part,
+                    location: &field.location,
+                    types: &field.types,
+                    calls: field.calls,
+                    always: field.always,
+                })
+                .collect(),
+            fields_others: endpoint.fields_others,
             request_bytes: endpoint.request_bytes.as_ref().map(HistogramJson::of),
             response_bytes: endpoint.response_bytes.as_ref().map(HistogramJson::of),
             latency_ns: endpoint.latency_ns.as_ref().map(HistogramJson::of),
@@ -253,6 +267,15 @@ struct EndpointDataJson<'a> {
     location: Option<&'a str>,
     calls: u64,
     count: u64,
+}
+
+#[derive(Serialize)]
+struct BodyFieldJson<'a> {
+    part: &'a str,
+    location: &'a str,
+    types: &'a [String],
+    calls: u64,
+    always: bool,
 }
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! The endpoints that a workload serves as an OpenAPI 3.1 document.
 //!
-//! Everything in it was fit to leave the agent: templates, types of parameters, status classes, keys on the way to
-//! personal data. It has no examples, because an example would be a captured value. Words that may not be shown are
+//! Everything in it was fit to leave the agent: templates, types of parameters, status classes, keys of bodies and what is at
+//! them. It has no examples, because an example would be a captured value. Words that may not be shown are
 //! written `~word-…`: in braces they would be parameters.
 //!
 //! Source: OpenAPI Specification 3.1.1.
@@ -244,32 +244,13 @@ fn content(media: &[v1::Count], endpoint: &v1::Endpoint, part: &str) -> Value {
     Value::Object(content)
 }
 
-/// What is known of a body: the keys on the way to personal data.
+/// What is known of a body: keys that may be shown, what was at each, and what of it is personal data.
 fn body_schema(endpoint: &v1::Endpoint, part: &str) -> Value {
     let mut schema = json!({});
     for data in endpoint.data.iter().filter(|data| data.part == part) {
-        let Some(way) = data.location.strip_prefix('$') else {
+        let Some(at) = place(&mut schema, &data.location) else {
             continue;
         };
-        let mut at = &mut schema;
-        for key in way.split('.') {
-            let arrays = key.matches("[]").count();
-            let name = key.replace("[]", "");
-            if !name.is_empty() {
-                at["type"] = json!("object");
-                at = &mut at["properties"][name.as_str()];
-            }
-            if at.is_null() {
-                *at = json!({});
-            }
-            for _ in 0..arrays {
-                at["type"] = json!("array");
-                at = &mut at["items"];
-                if at.is_null() {
-                    *at = json!({});
-                }
-            }
-        }
         let classes = &mut at["x-apiward-data"];
         match classes.as_array_mut() {
             Some(classes) if classes.contains(&json!(data.class)) => {}
@@ -277,7 +258,85 @@ fn body_schema(endpoint: &v1::Endpoint, part: &str) -> Value {
             None => *classes = json!([data.class]),
         }
     }
+    for field in endpoint.fields.iter().filter(|field| field.part == part) {
+        if let Some(at) = place(&mut schema, &field.location) {
+            describe(at, &field.types);
+        }
+        // The key, and the object that always has it.
+        let Some((around, name)) = field.location.rsplit_once('.') else {
+            continue;
+        };
+        if field.always
+            && !name.ends_with("[]")
+            && let Some(object) = place(&mut schema, around)
+        {
+            match object["required"].as_array_mut() {
+                Some(names) => names.push(json!(name)),
+                None => object["required"] = json!([name]),
+            }
+        }
+    }
     schema
+}
+
+/// The schema at a location (`$.entry[].id`), made where there is none.
+fn place<'s>(schema: &'s mut Value, location: &str) -> Option<&'s mut Value> {
+    let way = location.strip_prefix('$')?;
+    let mut at = schema;
+    for key in way.split('.') {
+        let arrays = key.matches("[]").count();
+        let name = key.replace("[]", "");
+        if !name.is_empty() {
+            if at["type"].is_null() {
+                at["type"] = json!("object");
+            }
+            at = &mut at["properties"][name.as_str()];
+        }
+        if at.is_null() {
+            *at = json!({});
+        }
+        for _ in 0..arrays {
+            if at["type"].is_null() {
+                at["type"] = json!("array");
+            }
+            at = &mut at["items"];
+            if at.is_null() {
+                *at = json!({});
+            }
+        }
+    }
+    Some(at)
+}
+
+/// Types and formats, as JSON Schema has them.
+fn describe(schema: &mut Value, kinds: &[String]) {
+    const FORMATS: [&str; 3] = ["uuid", "date", "email"];
+    let mut types: Vec<&str> = Vec::new();
+    let mut formats: Vec<&str> = Vec::new();
+    for kind in kinds.iter().map(String::as_str) {
+        let name = match FORMATS.contains(&kind) {
+            true => "string",
+            // An integer is a number.
+            false if kind == "integer" && kinds.iter().any(|other| other == "number") => "number",
+            false => kind,
+        };
+        if name == "string" {
+            formats.push(kind);
+        }
+        if !types.contains(&name) {
+            types.push(name);
+        }
+    }
+    match types[..] {
+        [] => {}
+        [one] => schema["type"] = json!(one),
+        _ => schema["type"] = json!(types),
+    }
+    if let [one] = formats[..]
+        && FORMATS.contains(&one)
+    {
+        schema["format"] = json!(one);
+    }
 }
 
 fn schema(types: &[String]) -> Value {
@@ -351,6 +410,23 @@ mod tests {
                 location: "$.entry[].resource.name".into(),
                 ..Default::default()
             }],
+            fields: [
+                ("$", "object", true),
+                ("$.entry", "array", true),
+                ("$.entry[]", "object", true),
+                ("$.entry[].resource", "object", true),
+                ("$.entry[].resource.id", "uuid", true),
+                ("$.entry[].resource.name", "string", false),
+                ("$.total", "integer", true),
+            ]
+            .map(|(location, kind, always)| v1::BodyField {
+                part: "response.body".into(),
+                location: location.into(),
+                types: vec![kind.into(), "null".into()][..if kind == "string" { 2 } else { 1 }].to_vec(),
+                calls: 3,
+                always,
+            })
+            .to_vec(),
             ..Default::default()
         }
     }
@@ -368,6 +444,11 @@ mod tests {
         let schema = &get["responses"]["2XX"]["content"]["application/json"]["schema"];
         let name = &schema["properties"]["entry"]["items"]["properties"]["resource"]["properties"]["name"];
         assert_eq!(name["x-apiward-data"][0], "name");
+        assert_eq!(name["type"], json!(["string", "null"]));
+        assert_eq!(schema["required"], json!(["entry", "total"]));
+        let resource = &schema["properties"]["entry"]["items"]["properties"]["resource"];
+        assert_eq!(resource["properties"]["id"]["format"], "uuid");
+        assert_eq!(resource["required"], json!(["id"]));
         assert!(document["paths"]["/api/orders/{id}"]["post"]["requestBody"].is_object());
         assert_eq!(document["paths"]["/dav"]["x-apiward-methods"][0], "PROPFIND");
         assert_eq!(

@@ -6,6 +6,7 @@
 use smol_str::SmolStr;
 
 use super::histogram::Histogram;
+use super::outline::BodyFields;
 use crate::call::{Data, Evidence, Part, Shape};
 
 /// Entries of one list.
@@ -174,6 +175,8 @@ pub struct Facts {
     pub parameters_others: u64,
     pub data: Vec<DataFact>,
     pub data_others: u64,
+    /// Keys of its bodies.
+    pub fields: BodyFields,
     pub request_bytes: Histogram,
     pub response_bytes: Histogram,
     pub latency_ns: Histogram,
@@ -311,6 +314,7 @@ impl Facts {
             self.data(fact);
         }
         self.data_others += other.data_others;
+        self.fields.merge(other.fields);
         self.request_bytes.merge(&other.request_bytes);
         self.response_bytes.merge(&other.response_bytes);
         self.latency_ns.merge(&other.latency_ns);

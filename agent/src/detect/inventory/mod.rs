@@ -11,6 +11,7 @@ mod blind;
 mod facts;
 mod histogram;
 mod note;
+mod outline;
 mod plane;
 mod snapshot;
 mod tree;
@@ -26,6 +27,7 @@ pub use self::facts::{DataFact, Facts, Parameter, PeerGroup, Words};
 pub use self::histogram::Histogram;
 pub(super) use self::note::is_private;
 use self::note::{address_bit, exposure, host_key, note, operation, shown_host};
+pub use self::outline::{BodyField, BodyFields};
 pub use self::plane::{Plane, Recognised};
 pub use self::snapshot::{Kept, KeptPlace, KeptService};
 use self::tree::{Found, Merges, Place, Tree, Way};
@@ -98,6 +100,10 @@ pub struct Inventory {
     services: HashMap<ServiceKey, u32>,
     service_list: Vec<Service>,
     hosts: HashMap<(u32, bool), usize>,
+    /// Keys of bodies, of all endpoints.
+    fields: usize,
+    /// The endpoint of the last call, if its bodies are worth a look.
+    told_last: Option<u32>,
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     places: usize,
@@ -131,6 +137,8 @@ impl Inventory {
             services: HashMap::new(),
             service_list: Vec::new(),
             hosts: HashMap::new(),
+            fields: 0,
+            told_last: None,
             entries: Vec::new(),
             free: Vec::new(),
             places: 0,
@@ -172,6 +180,7 @@ impl Inventory {
 
     /// A call has ended. `at_ns`: when it began, wall clock. `denied`: a policy said so.
     pub fn ended(&mut self, call: &ApiCall, findings: &[Finding], denied: bool, at_ns: u64) {
+        self.told_last = None;
         let proof = Proof::of(call);
         let Some(workload) = self.workload(&call.process) else {
             self.stats.not_learnt += 1;
@@ -215,9 +224,23 @@ impl Inventory {
         if !is_unmatched && entry.recognised == Recognised::default() {
             entry.recognised = Recognised::of(call);
         }
+        if !is_unmatched && proof == Proof::Success {
+            self.told_last = Some(number);
+        }
         if let Some(third) = &call.third_party {
             // The newest word: agreements end.
             entry.third_party = Some(ThirdParty::clone(third));
+        }
+    }
+
+    /// Looks at the bodies of the call that was told last, for what the schemas of its endpoint are. `shows`: a key may be
+    /// shown.
+    pub fn outline(&mut self, call: &ApiCall, shows: &mut dyn FnMut(&[u8]) -> bool) {
+        let number = self.told_last.take().map(|number| number as usize);
+        if let Some(Some(entry)) = number.and_then(|number| self.entries.get_mut(number)) {
+            let room = self.settings.limits.fields_max.saturating_sub(self.fields);
+            let calls = entry.facts.calls();
+            self.fields += entry.facts.fields.look(call, calls, room, shows);
         }
     }
 
@@ -470,8 +493,10 @@ impl Inventory {
         self.free.push(merged);
         self.stats.merged += 1;
         if let Some(Some(into)) = self.entries.get_mut(kept as usize) {
+            let before = into.facts.fields.list.len() + entry.facts.fields.list.len();
             into.facts.merge(entry.facts);
             into.changed = true;
+            self.fields = (self.fields + into.facts.fields.list.len()).saturating_sub(before);
         }
     }
 
@@ -502,6 +527,7 @@ impl Inventory {
             let places = tree.len();
             tree.remove_end(place, number);
             self.places = (self.places + tree.len()).saturating_sub(places);
+            self.fields = self.fields.saturating_sub(entry.facts.fields.list.len());
             self.forget(entry.id);
             self.free.push(number);
             self.stats.evicted += 1;

@@ -128,6 +128,7 @@ impl Inventory {
                     return None;
                 }
                 let number = inventory.entries.len() as u32;
+                inventory.fields += endpoint.facts.fields.list.len();
                 inventory.entries.push(Some(Entry {
                     id: endpoint.id,
                     method: method.clone(),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 mod bounds;
 mod made_up;
+mod outlines;
 
 use super::*;
 use crate::call::{AuthScheme, BodyFacts, CallId, Protocol, Raw, Request, Response};

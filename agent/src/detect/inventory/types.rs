@@ -23,6 +23,8 @@ pub struct Limits {
     pub operations_max: usize,
     /// Endpoints of one service that no call has proven (`401` and its kin).
     pub unproven_endpoints_max: usize,
+    /// Keys of bodies, of all endpoints.
+    pub fields_max: usize,
     /// Connections of callers on this host that are remembered, to name who calls.
     pub callers_max: usize,
     /// Where there is no room, what was not called for so long is forgotten.
@@ -38,6 +40,7 @@ impl Default for Limits {
             hosts_max: 32,
             operations_max: 64,
             unproven_endpoints_max: 96,
+            fields_max: 65_536,
             callers_max: 8_192,
             idle_ns: 24 * 3_600 * 1_000_000_000,
         }

@@ -230,6 +230,11 @@ impl Scanner {
         self.schema.clone()
     }
 
+    /// A key may be shown.
+    pub fn shows(&mut self, name: &[u8]) -> bool {
+        self.walk.keys.get(name, &self.walk.shown).id != 0
+    }
+
     fn show(&mut self) {
         let names = self.schema.iter().flat_map(|schema| schema.names());
         let names = names.map(str::to_owned);

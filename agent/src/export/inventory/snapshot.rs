@@ -9,8 +9,8 @@ use prost::Message;
 use crate::call::{Agreement, CallDirection, Evidence, Part, Protocol, Shape};
 use crate::detect::Endpoint;
 use crate::detect::{
-    BLIND_PROTOCOL, DataFact, Facts, Histogram, Kept, KeptPlace, KeptService, Parameter, PeerGroup, Plane,
-    Recognised, Words, Workload,
+    BLIND_PROTOCOL, BodyField, BodyFields, DataFact, Facts, Histogram, Kept, KeptPlace, KeptService,
+    Parameter, PeerGroup, Plane, Recognised, Words, Workload,
 };
 
 const LAYOUT: u32 = 1;
@@ -171,6 +171,17 @@ fn endpoint(told: v1::Endpoint) -> Endpoint {
             count: data.count,
         })
     });
+    let fields = told.fields.iter().filter_map(|field| {
+        let part = PARTS.into_iter().find(|part| part.as_str() == field.part)?;
+        let location = field.location.as_str().into();
+        Some(BodyField::kept(
+            part,
+            location,
+            &field.types,
+            field.calls,
+            field.always,
+        ))
+    });
     let agreements = [
         Agreement::Unlisted,
         Agreement::No,
@@ -204,6 +215,11 @@ fn endpoint(told: v1::Endpoint) -> Endpoint {
         parameters_others: told.parameters_hidden,
         data: data.collect(),
         data_others: told.data_others,
+        fields: BodyFields {
+            list: fields.collect(),
+            bodies: [told.request_bodies, told.response_bodies],
+            others: told.fields_others,
+        },
         request_bytes: histogram(told.request_bytes.as_ref()),
         response_bytes: histogram(told.response_bytes.as_ref()),
         latency_ns: histogram(told.latency_ns.as_ref()),

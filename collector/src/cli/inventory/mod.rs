@@ -260,6 +260,27 @@ fn merge(known: &mut v1::Endpoint, other: v1::Endpoint) {
             None => known.data.push(data),
         }
     }
+    known.fields_others += other.fields_others;
+    known.request_bodies += other.request_bodies;
+    known.response_bodies += other.response_bodies;
+    for field in other.fields {
+        let same = |one: &&mut v1::BodyField| one.part == field.part && one.location == field.location;
+        match known.fields.iter_mut().find(same) {
+            Some(one) => {
+                one.calls += field.calls;
+                one.always &= field.always;
+                for kind in field.types {
+                    if !one.types.contains(&kind) {
+                        one.types.push(kind);
+                    }
+                }
+            }
+            None => known.fields.push(v1::BodyField {
+                always: false,
+                ..field
+            }),
+        }
+    }
     for (ours, more) in [
         (&mut known.request_bytes, other.request_bytes),
         (&mut known.response_bytes, other.response_bytes),
