@@ -84,6 +84,7 @@ fn sniffed(start: &[u8]) -> Format {
     match start.first() {
         None => Format::Text,
         Some(b'{' | b'[') => Format::Json,
+        Some(b'0'..=b'9') if is_packet(start) => Format::Json,
         Some(b'<') => match start.get(1) {
             Some(b'?' | b'!' | b'a'..=b'z' | b'A'..=b'Z' | b'_') => Format::Xml,
             _ => Format::Text,
@@ -95,6 +96,13 @@ fn sniffed(start: &[u8]) -> Format {
         _ if is_form(start) => Format::Form,
         _ => Format::Text,
     }
+}
+
+/// A message of Socket.IO: one or two digits for its kind, perhaps a number, then JSON. To a reader of JSON the
+/// digits are a value of their own.
+fn is_packet(start: &[u8]) -> bool {
+    let digits = start.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits <= 6 && matches!(start.get(digits..digits + 2), Some([b'[', b'"'] | [b'{', b'"']))
 }
 
 /// Control characters that no text has.

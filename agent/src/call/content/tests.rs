@@ -122,6 +122,15 @@ fn events_of_a_stream_are_contents() {
 }
 
 #[test]
+fn packets_of_socket_io_are_json() {
+    let (format, lines) = see("", br#"42["admitted",{"ssn":"536-22-8741"}]"#);
+    assert_eq!(format, Format::Json);
+    assert!(lines.contains(&"./ssn=536-22-8741".to_owned()), "{lines:?}");
+    assert_eq!(see("", b"42 [of them]").0, Format::Text);
+    assert_eq!(see("", b"1234567[\"a\"]").0, Format::Text);
+}
+
+#[test]
 fn forms_multipart_and_csv() {
     assert_eq!(
         lines("application/x-www-form-urlencoded", b"a=1+2&b%5B%5D=%41%zz&c"),
