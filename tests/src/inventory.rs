@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Story;
 use crate::harness::process::Start;
@@ -173,6 +173,12 @@ fn documents(world: &World, agent: &Agent<'_>) -> Result {
     ensure!(
         document["paths"]["/api/appointments/{id}/notes"]["get"].is_object(),
         "{document:#}"
+    );
+    let answer = &document["paths"]["/api/appointments/{id}/notes"]["get"]["responses"]["2XX"]["content"];
+    let schema = &answer["application/json"]["schema"];
+    ensure!(
+        schema["properties"]["status"]["type"] == "integer" && schema["required"] == json!(["status"]),
+        "the schema is not inferred: {schema:#}"
     );
     for name in NAMES {
         ensure!(!text.contains(name), "{name} is in the document");
