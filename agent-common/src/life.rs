@@ -23,6 +23,9 @@ pub const LEASE_STARTS: u32 = 2;
 pub const LEASE_RELEASED: u32 = 3;
 /// The run whose programs judge at TLS libraries: those of an earlier one may still be there, and a call is judged once.
 pub const LEASE_TURN: u32 = 4;
+/// Above the number in that word: it takes its turn just now, and makes no call fail yet. A call that both runs' programs
+/// made to fail would go on at a wild place.
+pub const TURN_BEGINS: u64 = 1 << 32;
 pub const LEASE_WORDS: u32 = 5;
 
 /// What the numbers in the shared maps mean. To be raised by whoever changes that and keeps their sizes.

@@ -9,8 +9,7 @@ use apiward_common::record::{Data, SENT, TLS, TlsBind, TlsClose, kind, missing, 
 use apiward_common::site::{self, Op, ResultIn};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{
-    bpf_get_attach_cookie, bpf_get_func_ip, bpf_ktime_get_ns,
-    bpf_probe_read_user as bpf_probe_read_user_bytes,
+    bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user as bpf_probe_read_user_bytes,
 };
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
@@ -195,10 +194,7 @@ pub fn enter<const REFUSES: bool>(ctx: &ProbeContext) {
         return;
     };
     let answer = about_to_write(&call, 1);
-    // Where two runs take turns just now, the other one's program may have sent the machine on already.
-    // SAFETY: the program's own context, a constant place.
-    let is_here = unsafe { bpf_get_func_ip(ctx.as_ptr()) == at(ctx.as_ptr(), RIP) };
-    if is_here && (answer == answer::DENIED || answer == answer::DEAD) {
+    if answer == answer::DENIED || answer == answer::DEAD {
         // On, to where the function has returned: it failed, with nothing written.
         let result = if call.result == ResultIn::Flag as u8 {
             0
@@ -220,6 +216,9 @@ pub fn enter<const REFUSES: bool>(ctx: &ProbeContext) {
 /// How the call at this site is made to fail: how far from it the machine goes on, or, at a site behind it, anything.
 #[inline(always)]
 fn refusal(ctx: &impl EbpfContext) -> Option<i64> {
+    if !gate::may_refuse() {
+        return None;
+    }
     // SAFETY: the program's own context; copied out at once.
     unsafe { TLS_REFUSALS.get(&bpf_get_attach_cookie(ctx.as_ptr())) }.copied()
 }

@@ -530,7 +530,11 @@ fn what_somebody_detaches_is_attached_again() -> Result {
         .arg(&stop)
         .arg(&begun)
         .spawn()?;
-    steady.wait_until("calls go out on one connection", || Ok(begun.exists()))?;
+    let count = || -> Result<u64> {
+        let text = std::fs::read_to_string(&begun).unwrap_or_default();
+        Ok(text.parse().unwrap_or(0))
+    };
+    steady.wait_until("calls go out on one connection", || Ok(count()? > 10))?;
     let script = world.write("detach.py", include_str!("assets/detach.py"))?;
     let detached = Start::new(&world, Place::Ours, program("python3")?)
         .name("detach")
@@ -549,6 +553,8 @@ fn what_somebody_detaches_is_attached_again() -> Result {
     agent.wait_status("both are counted", |status| {
         status["losses"]["programs-detached"] == 2
     })?;
+    let before = count()?;
+    steady.wait_until("the connection goes on", || Ok(count()? > before + 10))?;
     std::fs::write(&stop, "")?;
     let status = steady.wait(Duration::from_secs(20))?;
     ensure!(

@@ -71,6 +71,12 @@ pub fn passes_after_all() -> bool {
 /// At TLS libraries it is these programs' turn to judge, and not another run's.
 #[inline(always)]
 pub fn has_turn() -> bool {
+    GATE_LEASE.get(LEASE_TURN).copied().unwrap_or(0) as u32 == SETTINGS.run()
+}
+
+/// And they may make calls fail.
+#[inline(always)]
+pub fn may_refuse() -> bool {
     GATE_LEASE.get(LEASE_TURN).copied().unwrap_or(0) == SETTINGS.run() as u64
 }
 

@@ -104,6 +104,11 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         if !super::is_on() {
             return PASS;
         }
+        // SAFETY: only asks whether it is there.
+        if unsafe { owner::LISTENERS.get(&key.cookie) }.is_none() {
+            count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
+            return PASS;
+        }
         let Some(begins) = begins(ctx, &segment) else {
             count(|c| unsafe { &raw mut (*c).gate_again }, 1);
             return DROP;
@@ -250,7 +255,20 @@ fn inbound(
     if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
         return None;
     }
-    let before = GATE_HANDSHAKES.get_ptr_mut(&ends);
+    // SAFETY: `tp` is a socket that the verifier knows.
+    let (received, next): (u64, u32) = unsafe {
+        (
+            field(tp, OFFSETS.tp_bytes_received()),
+            field(tp, OFFSETS.tp_rcv_nxt()),
+        )
+    };
+    let mut before = GATE_HANDSHAKES.get_ptr_mut(&ends);
+    // SAFETY: a live map value.
+    if received == 0 && before.is_some_and(|before| unsafe { (*before).flow.base.next } != next) {
+        // Of another connection with the same ends, or of nobody's: nothing of it was accepted here.
+        let _ = GATE_HANDSHAKES.remove(&ends);
+        before = None;
+    }
     if let Some(before) = before {
         // SAFETY: a live map value.
         owner::inherits(key.cookie, unsafe { (*before).listener });
@@ -278,10 +296,6 @@ fn inbound(
         if gated.flow.dead != 0 && GATE_DEAD.insert(&key.cookie, &gated.flow.denied_at, 0).is_err() {
             count(|c| &raw mut (*c).gate_full, 1);
         }
-        let (received, next): (u64, u32) = (
-            field(tp, OFFSETS.tp_bytes_received()),
-            field(tp, OFFSETS.tp_rcv_nxt()),
-        );
         gated.claims = 0;
         if gated.flow.started != 0 {
             // Judged in the handshake: from another place than where the stream begins is a trick.

@@ -240,6 +240,8 @@ impl Drop for Libraries {
 
 struct Attached {
     links: Vec<ProbeLink>,
+    /// What the programs know its sites by.
+    cookies: Vec<u64>,
     /// Keeps the inode, so that its number is not used again while it is known by it.
     file: File,
     number: usize,
@@ -419,7 +421,7 @@ impl Keeper {
         }
         let number = self.shared().next_number();
         let mut links = Vec::new();
-        let mut sites = Vec::new();
+        let (mut sites, mut cookies) = (Vec::new(), Vec::new());
         let mut failed = None;
         let refusals = refusals.into_iter().chain(std::iter::repeat(None));
         let mut order: Vec<_> = plan.sites.iter().zip(refusals).collect();
@@ -434,15 +436,14 @@ impl Keeper {
         for (site, refusal) in order {
             let mut cookie = site.cookie;
             cookie.library = number as u32;
+            let known = cookie.encode();
+            cookies.push(known);
             if let Some(refusal) = refusal.filter(|_| !unproven.contains(&site.cookie.encode()))
-                && let Err(error) = self.probes.refuse(cookie.encode(), refusal)
+                && let Err(error) = self.probes.refuse(known, refusal)
             {
                 tracing::warn!(%error, site = site.why, "a denied call here is not made to fail: its connection is cut");
             }
-            match self
-                .probes
-                .attach(path, site.file_offset, cookie.kind, cookie.encode())
-            {
+            match self.probes.attach(path, site.file_offset, cookie.kind, known) {
                 Ok(link) => links.push(link),
                 Err(error) => {
                     failed = Some(format!("{}: {error}", site.why));
@@ -474,12 +475,14 @@ impl Keeper {
                 file,
                 Attached {
                     links,
+                    cookies,
                     file: opened,
                     number,
                 },
             );
         } else {
             probes::take_away(links);
+            self.probes.forget(&cookies);
             make_room(&mut self.refused);
             self.refused.insert(file);
         }
@@ -533,17 +536,9 @@ impl Keeper {
 
     /// Lets go of files that are deleted and that no process maps.
     fn sweep(&mut self) {
-        let deleted: Vec<FileKey> = self
-            .known
-            .iter()
-            .filter(|(_, attached)| {
-                attached
-                    .file
-                    .metadata()
-                    .is_ok_and(|metadata| metadata.nlink() == 0)
-            })
-            .map(|(key, _)| *key)
-            .collect();
+        let is_gone = |attached: &Attached| attached.file.metadata().is_ok_and(|file| file.nlink() == 0);
+        let gone = self.known.iter().filter(|(_, attached)| is_gone(attached));
+        let deleted: Vec<FileKey> = gone.map(|(key, _)| *key).collect();
         if deleted.is_empty() {
             return;
         }
@@ -554,7 +549,7 @@ impl Keeper {
             {
                 self.shared()
                     .detached(attached.number, "deleted, and no process maps it any more");
-                self.probes.forget(&attached.links);
+                self.probes.forget(&attached.cookies);
                 probes::take_away(attached.links);
                 // Its number may be another file's now.
                 self.aliases.retain(|_, known| *known != key);

@@ -176,7 +176,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let name = "GATE_LEASE";
     granted.map_err(|source| LoadError::Map { name, source })?;
     if kept.is_none() {
-        let taken = lease.take_turn(number);
+        let taken = lease.take_turn(number, !pins::all(&options.pins).is_empty());
         taken.map_err(|source| LoadError::Map { name, source })?;
     }
     let mut maps = Maps::take(&mut ebpf)?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use apiward_common::flow::{Counters, Flow, Withhold};
 use apiward_common::life::{
-    LEASE_DENIED, LEASE_RELEASED, LEASE_STARTS, LEASE_TURN, LEASE_UNTIL, MEANING, SHAPE,
+    LEASE_DENIED, LEASE_RELEASED, LEASE_STARTS, LEASE_TURN, LEASE_UNTIL, MEANING, SHAPE, TURN_BEGINS,
 };
 use apiward_common::owner::Owner;
 use apiward_common::record::role;
@@ -466,6 +466,21 @@ impl Keeper {
         Ok(removed)
     }
 
+    /// Earlier runs have kept something.
+    pub fn has_others(&self) -> bool {
+        !self.others().is_empty()
+    }
+
+    /// From now on no probe of an earlier run judges that goes by a lease of its own.
+    pub fn end_other_turns(&self) {
+        for kept in self.others().iter().filter(|kept| !kept.is_shared) {
+            // One of an older version has no such word, and no probes.
+            if let Ok(mut lease) = kept.open::<Array<MapData, u64>>("GATE_LEASE") {
+                let _ = lease.set(LEASE_TURN, 0, 0);
+            }
+        }
+    }
+
     fn others(&self) -> Vec<Kept> {
         let own = self.directory();
         let mut kept = all(&self.root);
@@ -554,9 +569,11 @@ impl Lease {
         self.words.get(&LEASE_RELEASED, 0).is_ok_and(|word| word != 0)
     }
 
-    /// From now on the probes of this run judge, and no other's.
-    pub fn take_turn(&mut self, run: u32) -> Result<(), MapError> {
-        self.words.set(LEASE_TURN, u64::from(run), 0)
+    /// From now on the probes of this run judge, and no other's. `begins`: those of others may be in the middle of a look
+    /// yet, so that no call is made to fail.
+    pub fn take_turn(&mut self, run: u32, begins: bool) -> Result<(), MapError> {
+        let word = u64::from(run) | if begins { TURN_BEGINS } else { 0 };
+        self.words.set(LEASE_TURN, word, 0)
     }
 
     /// How long denials still hold.

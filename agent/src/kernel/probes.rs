@@ -64,7 +64,6 @@ pub struct ProbeLink {
     shelf: Shelf,
     /// On the shelf.
     number: u64,
-    cookie: u64,
 }
 
 /// Threads that wait for the kernel at once.
@@ -123,10 +122,10 @@ impl Probes {
     }
 
     /// These sites are gone, and nobody has their cookies again.
-    pub fn forget(&mut self, probes: &[ProbeLink]) {
-        for probe in probes {
+    pub fn forget(&mut self, cookies: &[u64]) {
+        for cookie in cookies {
             // Most have said nothing.
-            let _ = self.refusals.remove(&probe.cookie);
+            let _ = self.refusals.remove(cookie);
         }
     }
 
@@ -147,7 +146,6 @@ impl Probes {
             link,
             event,
             shelf: self.shelf.clone(),
-            cookie,
         })
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use apiward_common::owner::Owner;
+use aya::maps::MapError;
 
 use super::{Agent, Signals, gate, listeners};
 use crate::config::{Config, OnExit};
@@ -26,6 +27,8 @@ use crate::policy::breaker::Breakers;
 const RENEWALS: u32 = 4;
 /// How often it is asked whether what is attached still is.
 const MEND: Duration = Duration::from_secs(2);
+/// More than a program takes to look at a call.
+const LOOK: Duration = Duration::from_millis(20);
 /// How often a released agent looks whether anything is asked of it.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -149,13 +152,28 @@ impl Life {
                 self.keeper.let_go();
             }
         }
-        if let Err(error) = self.lease.take_turn(self.keeper.number()) {
-            tracing::error!(%error, "the probes of TLS libraries do not take their turn: what is denied there passes the gate");
+        let others = self.keeper.has_others();
+        if let Err(error) = self.take_turn(others) {
+            // The earlier run's programs are all there is.
+            tracing::error!(%error, "the probes of TLS libraries do not take their turn: those of an earlier agent stay");
+            return Removed::default();
         }
         self.keeper.remove_others().unwrap_or_else(|error| {
             tracing::error!("what an earlier agent has kept cannot be let go of: {error}");
             Removed::default()
         })
+    }
+
+    /// At TLS libraries this run's programs judge from now on. `others`: those of earlier runs are there yet.
+    fn take_turn(&mut self, others: bool) -> Result<(), MapError> {
+        let run = self.keeper.number();
+        if others {
+            self.keeper.end_other_turns();
+            self.lease.take_turn(run, true)?;
+            // Who looks at a call now is done by then.
+            std::thread::sleep(LOOK);
+        }
+        self.lease.take_turn(run, false)
     }
 
     /// So many heads have been denied: noted for the next agent.

@@ -1,4 +1,4 @@
-"""Calls over one connection, one call after the other, until a file is there; prints how many were answered."""
+"""Calls over one connection, one call after the other, until a file is there; writes into another how many were answered."""
 
 import http.client
 import os
@@ -18,6 +18,5 @@ while not os.path.exists(stop):
         sys.exit(f"call {count} was not answered on the same connection: {answer.status}")
     count += 1
     time.sleep(0.01)  # a bound for the load, nothing waits for it
-    if count == 10:
-        open(begun, "w").close()
-print(count)
+    with open(begun, "w") as told:
+        told.write(str(count))

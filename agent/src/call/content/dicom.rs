@@ -29,7 +29,8 @@ pub(super) fn is(bytes: &[u8]) -> bool {
 
 /// Where the meta information begins.
 fn meta_at(bytes: &[u8]) -> Option<usize> {
-    if bytes.get(PREAMBLE_BYTES..PREAMBLE_BYTES + 4) == Some(b"DICM") {
+    // Behind it stands the group of the meta information, which no text has: four letters alone hide nothing.
+    if bytes.get(PREAMBLE_BYTES..PREAMBLE_BYTES + 6) == Some(b"DICM\x02\x00") {
         return Some(PREAMBLE_BYTES + 4);
     }
     let bare = matches!(

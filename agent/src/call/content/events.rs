@@ -1,7 +1,14 @@
 //! Server-sent events (WHATWG HTML §9.2): the data of each is a content of its own, mostly JSON, and stands at the root
 //! like the lines of NDJSON.
 
-use super::{Sink, Visit};
+use super::{Sink, ValueType, Visit};
+
+/// It begins as such a stream does. What does not is looked at as what it is.
+pub(super) fn is(start: &[u8]) -> bool {
+    [&b":"[..], b"data", b"event", b"id", b"retry"]
+        .iter()
+        .any(|field| start.starts_with(field))
+}
 
 pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
     let mut data: Vec<u8> = Vec::new();
@@ -18,12 +25,18 @@ pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
             let value = match value {
                 [] => value,
                 [b':', value @ ..] => value.strip_prefix(b" ").unwrap_or(value),
-                _ => continue,
+                _ => {
+                    visit.value(b"", ValueType::Text, line);
+                    continue;
+                }
             };
             if !data.is_empty() {
                 data.push(b'\n');
             }
             data.extend_from_slice(value);
+        } else {
+            // Names, numbers and comments: short, and as free as any text.
+            visit.value(b"", ValueType::Text, line);
         }
     }
     // One that was cut tells what there is of it.

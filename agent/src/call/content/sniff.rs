@@ -1,7 +1,7 @@
 //! Which format a content has: its media type says so (RFC 6838, with `+json` and `+xml`), unless its first bytes plainly
 //! say something else; without a media type, the first bytes alone.
 
-use super::{Format, csv, dicom};
+use super::{Format, csv, dicom, events};
 
 /// Bytes that are looked at.
 const SNIFF_BYTES: usize = 512;
@@ -59,7 +59,7 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
             Some(b'{') if matches!(start.get(1), Some(b'"')) => Format::Json,
             _ => Format::GraphQl,
         },
-        (b"text", b"event-stream") => Format::Events,
+        (b"text", b"event-stream") if events::is(start) => Format::Events,
         (b"text", b"csv" | b"tab-separated-values") => Format::Csv,
         (_, b"x-ndjson" | b"ndjson" | b"jsonl" | b"json-seq" | b"json" | b"x-json") => Format::Json,
         (_, b"xml") => Format::Xml,

@@ -118,7 +118,21 @@ fn events_of_a_stream_are_contents() {
                   data: {\"n\":1}\r\n\r\ndata:Ada\rretry: 5\r\rdata\n\ndatabase: x\n\ndata: {\"cut\":\"of";
     let (format, lines) = see("text/event-stream; charset=utf-8", stream.as_bytes());
     assert_eq!(format, Format::Events);
-    assert_eq!(lines, ["/ssn=536-22-8741", "/n=1", "/=Ada", "/cut=of"]);
+    // Every line is looked at, also what is no data.
+    assert_eq!(
+        lines,
+        [
+            "/=: hello",
+            "/=event: update",
+            "/=id: 7",
+            "/ssn=536-22-8741",
+            "/n=1",
+            "/=retry: 5",
+            "/=Ada",
+            "/=database: x",
+            "/cut=of",
+        ]
+    );
 }
 
 #[test]

@@ -69,8 +69,9 @@ fn header<'a>(headers: &'a [(Bytes, Bytes)], name: &str) -> Option<&'a [u8]> {
 fn is_encoded(call: &ApiCall) -> bool {
     let raw = &call.raw;
     !raw.response_decoded
-        && header(&raw.response_headers, "content-encoding")
-            .is_some_and(|value| !matches!(value, b"identity" | b"none"))
+        && header(&raw.response_headers, "content-encoding").is_some_and(|value| {
+            !value.eq_ignore_ascii_case(b"identity") && !value.eq_ignore_ascii_case(b"none")
+        })
 }
 
 /// It has these letters in it, whatever their case. `wanted` is in lower case.

@@ -55,7 +55,10 @@ impl Table {
             self.tunnels_lost(piece, cx);
         }
         let stream = match &told {
-            Told::Of { stream, .. } | Told::Trailers { stream, .. } | Told::Reset { stream } => *stream,
+            Told::Head { stream, .. }
+            | Told::Of { stream, .. }
+            | Told::Trailers { stream, .. }
+            | Told::Reset { stream } => *stream,
             _ => return Some(told),
         };
         let Some(tunnel) = self.tunnels.get_mut(&stream) else {

@@ -8,6 +8,8 @@ use crate::call::{ApiCall, Container, Content, ContentLimits, Field, Format, Par
 
 /// Keys of one body that are told apart.
 const NODES_MAX: usize = 96;
+/// Keys of one endpoint.
+const FIELDS_MAX: usize = 256;
 /// Levels.
 const DEPTH_MAX: usize = 12;
 /// Bodies of one part that are looked at before only every [`LATER_NTH`] call's is.
@@ -132,6 +134,7 @@ impl BodyFields {
             let Outline { nodes, others, .. } = outline;
             self.others += others;
             let room = room.saturating_sub(self.list.len() - before);
+            let room = room.min(FIELDS_MAX.saturating_sub(self.list.len()));
             self.add(part, &nodes, is_first, room);
         }
         self.list.len() - before
@@ -184,23 +187,33 @@ impl BodyFields {
 
     /// Two endpoints turned out to be one.
     pub(super) fn merge(&mut self, other: BodyFields) {
-        for (bodies, more) in self.bodies.iter_mut().zip(other.bodies) {
-            *bodies += more;
+        let bodies = |fields: &BodyFields, part| fields.bodies[usize::from(part == Part::ResponseBody)];
+        for one in &mut self.list {
+            let lacks = !other
+                .list
+                .iter()
+                .any(|more| more.part == one.part && more.location == one.location);
+            one.always &= !lacks || bodies(&other, one.part) == 0;
         }
         self.others += other.others;
         for more in other.list {
-            let same = |one: &&mut BodyField| one.part == more.part && one.location == more.location;
-            match self.list.iter_mut().find(same) {
-                Some(one) => {
+            let same = |one: &BodyField| one.part == more.part && one.location == more.location;
+            match self.list.iter().position(same) {
+                Some(at) => {
+                    let one = &mut self.list[at];
                     one.kinds |= more.kinds;
                     one.calls += more.calls;
                     one.always &= more.always;
                 }
-                None => self.list.push(BodyField {
-                    always: false,
-                    ..more
-                }),
+                None if self.list.len() < FIELDS_MAX => {
+                    let always = more.always && bodies(self, more.part) == 0;
+                    self.list.push(BodyField { always, ..more });
+                }
+                None => self.others += 1,
             }
+        }
+        for (bodies, more) in self.bodies.iter_mut().zip(other.bodies) {
+            *bodies += more;
         }
     }
 }

@@ -195,7 +195,8 @@ fn add(endpoints: &mut Vec<v1::Endpoint>, endpoint: v1::Endpoint) {
     }
 }
 
-fn merge(known: &mut v1::Endpoint, other: v1::Endpoint) {
+fn merge(known: &mut v1::Endpoint, mut other: v1::Endpoint) {
+    merge_fields(known, &mut other);
     known.first_ns = known.first_ns.min(other.first_ns);
     known.last_ns = known.last_ns.max(other.last_ns);
     known.denied += other.denied;
@@ -260,27 +261,6 @@ fn merge(known: &mut v1::Endpoint, other: v1::Endpoint) {
             None => known.data.push(data),
         }
     }
-    known.fields_others += other.fields_others;
-    known.request_bodies += other.request_bodies;
-    known.response_bodies += other.response_bodies;
-    for field in other.fields {
-        let same = |one: &&mut v1::BodyField| one.part == field.part && one.location == field.location;
-        match known.fields.iter_mut().find(same) {
-            Some(one) => {
-                one.calls += field.calls;
-                one.always &= field.always;
-                for kind in field.types {
-                    if !one.types.contains(&kind) {
-                        one.types.push(kind);
-                    }
-                }
-            }
-            None => known.fields.push(v1::BodyField {
-                always: false,
-                ..field
-            }),
-        }
-    }
     for (ours, more) in [
         (&mut known.request_bytes, other.request_bytes),
         (&mut known.response_bytes, other.response_bytes),
@@ -300,6 +280,44 @@ fn merge(known: &mut v1::Endpoint, other: v1::Endpoint) {
         }
         (ours.buckets, ours.counts) = all.into_iter().unzip();
     }
+}
+
+fn merge_fields(known: &mut v1::Endpoint, other: &mut v1::Endpoint) {
+    known.fields_others += other.fields_others;
+    // What the one has in each of its bodies and the other in none is not always there.
+    let bodies = |one: &v1::Endpoint, part: &str| match part {
+        "request.body" => one.request_bodies,
+        _ => one.response_bodies,
+    };
+    let lacks = |list: &[v1::BodyField], field: &v1::BodyField| {
+        !list
+            .iter()
+            .any(|one| one.part == field.part && one.location == field.location)
+    };
+    let more = bodies(other, "request.body") > 0 || bodies(other, "response.body") > 0;
+    for field in known.fields.iter_mut().filter(|_| more) {
+        field.always &= !lacks(&other.fields, field) || bodies(other, &field.part) == 0;
+    }
+    for field in std::mem::take(&mut other.fields) {
+        let same = |one: &&mut v1::BodyField| one.part == field.part && one.location == field.location;
+        match known.fields.iter_mut().find(same) {
+            Some(one) => {
+                one.calls += field.calls;
+                one.always &= field.always;
+                for kind in field.types {
+                    if !one.types.contains(&kind) {
+                        one.types.push(kind);
+                    }
+                }
+            }
+            None => {
+                let always = field.always && bodies(known, &field.part) == 0;
+                known.fields.push(v1::BodyField { always, ..field });
+            }
+        }
+    }
+    known.request_bodies += other.request_bodies;
+    known.response_bodies += other.response_bodies;
 }
 
 fn as_json(applications: &BTreeMap<String, Application>) -> String {

@@ -22,6 +22,28 @@ fn base64(text: &str) -> String {
 const NOTE: &str = "Seen today. DOB: 02/14/1980, MRN: 00482913, SSN 219-09-9999.";
 
 #[test]
+fn no_sign_of_another_format_hides_a_body() {
+    let inner = r#"{"ssn":"219-09-9999"}"#;
+    // Four letters where a file of DICOM has them.
+    let padded = format!("{{\"a\":\"{}DICM\",{}", "x".repeat(128 - 6), &inner[1..]);
+    assert_eq!(padded.find("DICM"), Some(128));
+    for (body, media) in [
+        (padded.as_str(), "application/json"),
+        (padded.as_str(), "application/dicom"),
+        (inner, "text/event-stream"),
+        (
+            "id: 219-09-9999\ndata: {}\n\n: SSN 219-09-9999\n",
+            "text/event-stream",
+        ),
+    ] {
+        assert!(
+            told(body, media).iter().any(|told| told.contains("ssn")),
+            "{media}: {body}"
+        );
+    }
+}
+
+#[test]
 fn tables_have_the_names_of_their_columns() {
     let row = r#"["Ada Quill", "1980-02-14", "219-09-9999", 7]"#;
     let names = r#"["patient_name", "dob", "ssn", "visits"]"#;
