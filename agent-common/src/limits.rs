@@ -45,7 +45,7 @@ pub const GATED_MAX: u32 = 20 * 1024;
 /// Handshakes whose first bytes came before the connection.
 pub const HANDSHAKES_MAX: u32 = 4 * 1024;
 /// What the gate's rates count by, of all rules; a key that is forgotten begins anew.
-pub const RATE_KEYS_MAX: u32 = 32 * 1024;
+pub const RATE_KEYS_MAX: u32 = 28 * 1024;
 /// Flows whose egress is withheld at one moment.
 pub const WITHHELD_MAX: u32 = 8 * 1024;
 /// Cgroups, network namespaces and executables that a scope or an exemption can name.
