@@ -101,15 +101,7 @@ fn what_a_kernel_can_do_is_used() -> Result {
 /// The application in TLS, out of the agent's reach, telling what it handles.
 fn far_application(world: &World, authority: &Authority) -> Result<Server> {
     let identity = authority.issue(world, "server", &[])?;
-    let port = servers::free_port()?;
-    let mut process = servers::app_command(world, Place::Outside, &["127.0.0.1"], port, Some(&identity))?
-        .arg("--log")
-        .name("app-tls")
-        .spawn()?;
-    process.wait_until("the application accepts", || {
-        Ok(servers::accepts(([127, 0, 0, 1], port).into()))
-    })?;
-    Ok(Server { process, port })
+    servers::telling_app(world, Place::Outside, &identity)
 }
 
 /// The calls with these ids that were sent from here, all of them kept from leaving.

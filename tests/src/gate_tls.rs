@@ -54,14 +54,7 @@ fn scene<'a>(world: &'a World, direction: &'static str) -> Result<Scene<'a>> {
         "inbound" => (Place::Inside, Place::Outside),
         _ => (Place::Outside, Place::Inside),
     };
-    let port = servers::free_port()?;
-    let mut process = servers::app_command(world, at, &["127.0.0.1"], port, Some(&identity))?
-        .arg("--log")
-        .name("app-tls")
-        .spawn()?;
-    process.wait_until("the application accepts", || {
-        Ok(servers::accepts(([127, 0, 0, 1], port).into()))
-    })?;
+    let Server { process, port } = servers::telling_app(world, at, &identity)?;
     let word = text(&agent.status()?["guarantees"][format!("{direction}-tls")]).to_owned();
     let words: &[&str] = match direction {
         "inbound" => &["contained", "prevented"],

@@ -13,8 +13,8 @@ use super::{AgentArgs, Output, print};
 use crate::config::{self, Config, Overrides};
 use crate::errors;
 use crate::export::aside;
-use crate::kernel::links;
 use crate::kernel::pins::{self, Unpinned};
+use crate::kernel::{links, probes};
 use crate::run::lock;
 
 /// How long a running agent may take before it is gone around.
@@ -136,7 +136,7 @@ fn leave_to_another(open: Vec<OwnedFd>) {
             .spawn()
     });
     // Here first: whoever closes a link last is the one who waits. Without another process that is this one.
-    drop(open);
+    probes::drop_together(open);
     if let Some(Ok(mut holder)) = holder {
         drop(holder.stdin.take());
     }

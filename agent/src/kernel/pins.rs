@@ -384,6 +384,11 @@ impl Keeper {
         self.number
     }
 
+    /// Probes that end with the agent although the rest is kept.
+    pub fn probes_unkept(&self) -> u64 {
+        self.shelf.unkept()
+    }
+
     pub(super) fn shelf(&self) -> Shelf {
         self.shelf.clone()
     }

@@ -89,7 +89,7 @@ pub fn end(probes: Vec<ProbeLink>) {
 }
 
 /// Closes descriptors for each of which the kernel waits, many at once.
-pub(super) fn drop_together<T: Send>(links: Vec<T>) {
+pub fn drop_together<T: Send>(links: Vec<T>) {
     let mut links = links.into_iter().peekable();
     while links.peek().is_some() {
         std::thread::scope(|scope| {

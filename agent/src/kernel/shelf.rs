@@ -24,6 +24,8 @@ struct Shelved {
     directory: Option<PathBuf>,
     links: BTreeMap<u64, Arc<OwnedFd>>,
     next: u64,
+    /// Links that could not be kept as the others are.
+    unkept: u64,
 }
 
 impl Shelf {
@@ -39,6 +41,7 @@ impl Shelf {
         if let Some(directory) = &shelved.directory {
             let path = directory.join(name_of(number));
             if let Err(error) = links::pin(link.as_fd(), &path) {
+                shelved.unkept += 1;
                 tracing::error!(
                     "what is enforced at a TLS library ends with the agent: {}: {error}",
                     path.display()
@@ -74,7 +77,13 @@ impl Shelf {
 
     /// From now on none is. Their names are whoever's who removes the directory.
     pub(super) fn let_go(&self) {
-        self.lock().directory = None;
+        let mut shelved = self.lock();
+        (shelved.directory, shelved.unkept) = (None, 0);
+    }
+
+    /// How many end with the agent although the others are kept.
+    pub(super) fn unkept(&self) -> u64 {
+        self.lock().unkept
     }
 
     /// They outlive the agent.

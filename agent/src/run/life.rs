@@ -48,6 +48,8 @@ pub(super) struct Life {
     until: Option<Until>,
     /// Why nothing is kept although it should be; empty if it is.
     missing: String,
+    /// Why the probes of TLS libraries do not judge, if an earlier agent's do; empty else.
+    turn_missed: String,
     /// Programs that somebody else has detached, and that could not be attached again.
     open: Vec<String>,
     /// How often somebody else has detached a program.
@@ -84,6 +86,7 @@ impl Life {
             mended: Instant::now(),
             until: None,
             missing: String::new(),
+            turn_missed: String::new(),
             open: Vec::new(),
             detached: 0,
             tripped: 0,
@@ -155,9 +158,11 @@ impl Life {
         let others = self.keeper.has_others();
         if let Err(error) = self.take_turn(others) {
             // The earlier run's programs are all there is.
+            self.turn_missed = error.to_string();
             tracing::error!(%error, "the probes of TLS libraries do not take their turn: those of an earlier agent stay");
             return Removed::default();
         }
+        self.turn_missed.clear();
         self.keeper.remove_others().unwrap_or_else(|error| {
             tracing::error!("what an earlier agent has kept cannot be let go of: {error}");
             Removed::default()
@@ -205,6 +210,19 @@ impl Life {
         let mut lines = self.open.clone();
         if !self.missing.is_empty() {
             lines.push(format!("`on_exit: keep` keeps nothing: {}", self.missing));
+        }
+        let unkept = self.keeper.probes_unkept();
+        if unkept > 0 {
+            let probes = super::plural(unkept as usize, "probe", "probes");
+            lines.push(format!(
+                "`on_exit: keep` does not keep {probes} of TLS libraries: the log says why"
+            ));
+        }
+        if !self.turn_missed.is_empty() {
+            lines.push(format!(
+                "inside TLS an earlier agent's programs judge, by what they knew: {}",
+                self.turn_missed
+            ));
         }
         if self.released {
             lines.push("everything was released: restart the agent to go on".into());

@@ -1,9 +1,10 @@
 """Makes calls, each on a connection of its own, and prints as JSON how often which end came: the first line of an
 answer, `closed`, or the name of an error. A call that nobody answers is given up after a moment; it ends after so many of
-those, or of others, as the last two arguments say. With `tls:` before the port, over TLS."""
+those, or of others, as two arguments say, or once there is the file of the last one. With `tls:` before the port, over TLS."""
 
 import collections
 import json
+import os
 import socket
 import ssl
 import sys
@@ -30,6 +31,8 @@ for number in range(count):
     except OSError as error:
         ends[type(error).__name__] += 1
     print(number + 1, file=sys.stderr, flush=True)
+    if len(sys.argv) > 7 and os.path.exists(sys.argv[7]):
+        break
     unanswered = ends["TimeoutError"]
     if unanswered >= unanswered_max or ends.total() - unanswered >= answered_max:
         break

@@ -49,6 +49,19 @@ pub fn app(world: &World, place: Place, tls: Option<&Identity>) -> Result<Server
     Ok(Server { process, port })
 }
 
+/// The application in TLS, which tells what it handles.
+pub fn telling_app(world: &World, place: Place, identity: &Identity) -> Result<Server> {
+    let port = free_port()?;
+    let mut process = app_command(world, place, &["127.0.0.1"], port, Some(identity))?
+        .arg("--log")
+        .name("app-tls")
+        .spawn()?;
+    process.wait_until("the application accepts", || {
+        Ok(accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    Ok(Server { process, port })
+}
+
 /// How the application is started.
 pub fn app_command<'a>(
     world: &'a World,
