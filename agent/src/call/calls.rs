@@ -35,6 +35,7 @@ impl From<Successor> for Known {
         match successor {
             Successor::Streams(streams) => Known::Streams(streams),
             Successor::Messages(messages) => Known::Messages(messages),
+            Successor::Tunnel(inner) => Known::Http(inner),
         }
     }
 }

@@ -61,6 +61,8 @@ pub(super) enum Ended {
 pub(super) enum Successor {
     Streams(Box<Streams>),
     Messages(Box<Messages>),
+    /// A tunnel through a proxy: a connection of its own, in whatever it speaks.
+    Tunnel(Box<Conversation>),
 }
 
 impl Successor {
@@ -68,6 +70,12 @@ impl Successor {
         match self {
             Successor::Streams(streams) => streams.piece(piece, cx),
             Successor::Messages(messages) => messages.piece(piece, cx),
+            Successor::Tunnel(inner) => {
+                inner.piece(piece, cx);
+                if let Some(next) = inner.take_successor() {
+                    *self = next;
+                }
+            }
         }
     }
 }
@@ -77,6 +85,7 @@ impl Successor {
 enum Upgrade {
     Http2,
     WebSocket,
+    Tunnel,
     Unknown,
 }
 
@@ -199,6 +208,17 @@ impl Conversation {
             sent: Lane::new(true),
             requests_lost: true,
             ..Self::new(flow)
+        }
+    }
+
+    /// What goes through a tunnel that this connection has become: it is at its beginning.
+    fn through_tunnel(&self) -> Self {
+        Conversation {
+            received: Lane::new(false),
+            sent: Lane::new(false),
+            requests_lost: false,
+            proxied_client: self.proxied_client,
+            ..Self::new(self.flow.clone())
         }
     }
 

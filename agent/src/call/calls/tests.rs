@@ -305,6 +305,30 @@ fn head_connect_and_upgrade_change_what_follows() {
         "CONNECT  -> 403 answered\nGET /api -> 200 [2/2] answered"
     );
 
+    // What goes through the tunnel in clear is a connection of its own.
+    let mut scene = Scene::server();
+    scene
+        .received("CONNECT ehr:80 HTTP/1.1\r\nHost: ehr:80\r\n\r\n")
+        .sent("HTTP/1.1 200 Established\r\n\r\n");
+    scene
+        .received("GET /fhir/Pat")
+        .received("ient/1 HTTP/1.1\r\nHost: ehr\r\n\r\n")
+        .sent(OK);
+    scene.received(GET).sent(OK);
+    assert_eq!(
+        scene.close(false),
+        "CONNECT  -> 200 switched\nGET /fhir/Patient/{id} -> 200 [2/2] answered\nGET /fhir/Patient/{id} -> 200 [2/2] answered"
+    );
+    // Also what comes before the answer, and a tunnel in a tunnel.
+    let mut scene = Scene::server();
+    scene.received("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nCONNECT b:80 HTTP/1.1\r\nHost: b:80\r\n\r\n");
+    scene.sent("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
+    scene.received(GET).sent(OK);
+    assert_eq!(
+        scene.close(false),
+        "CONNECT  -> 200 switched\nCONNECT  -> 200 switched\nGET /fhir/Patient/{id} -> 200 [2/2] answered"
+    );
+
     let mut scene = Scene::server();
     scene.received("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     scene

@@ -10,7 +10,7 @@ use crate::call::messages::Messages;
 use crate::call::open::{Answer, Open};
 use crate::call::streams::Streams;
 use crate::capture::KernelTime;
-use crate::decode::{Broken, Event, Framing, GapEffect, Head, Role, StartLine};
+use crate::decode::{AnswerTo, Broken, Event, Framing, GapEffect, Head, Role, StartLine};
 use crate::flow::{Piece, What};
 
 impl Conversation {
@@ -220,8 +220,9 @@ impl Conversation {
         let open = &mut self.open[index];
         open.begin_answer(status, &head, started_at, piece.at);
         open.switching = head.framing == Framing::Switched;
-        self.upgrades = match status {
-            101 => upgrade(&head.headers),
+        self.upgrades = match (status, open.answer_to) {
+            (101, _) => upgrade(&head.headers),
+            (_, AnswerTo::Connect) if open.switching => Upgrade::Tunnel,
             _ => Upgrade::Unknown,
         };
         open.set_response_headers(&head);
@@ -307,26 +308,26 @@ impl Conversation {
     /// Another protocol takes the connection over.
     pub(super) fn switch(&mut self, cx: &mut Context<'_>) {
         let opener = self.open.iter().rfind(|open| open.switching);
-        let messages = match (opener, self.requests, self.upgrades) {
-            (Some(open), Some(requests), Upgrade::WebSocket) => Some(Messages::new(
-                &open.call,
-                requests,
-                &open.call.raw.response_headers,
-            )),
+        let mut successor = match (opener, self.requests, self.upgrades) {
+            (Some(open), Some(requests), Upgrade::WebSocket) => {
+                cx.stats.flows_websocket += 1;
+                let messages = Messages::new(&open.call, requests, &open.call.raw.response_headers);
+                Some(Successor::Messages(Box::new(messages)))
+            }
+            (Some(_), _, Upgrade::Tunnel) => Some(Successor::Tunnel(Box::new(self.through_tunnel()))),
             _ => None,
         };
         let later = std::mem::take(&mut self.requests_waiting);
         let answers = std::mem::take(&mut self.responses_waiting);
         self.abandon();
         self.settle(cx);
-        let Some(mut messages) = messages else { return };
+        let Some(inner) = &mut successor else { return };
         self.end_others(cx);
-        cx.stats.flows_websocket += 1;
         for piece in later {
-            messages.piece(piece, cx);
+            inner.piece(piece, cx);
         }
         self.responses_waiting = answers;
-        self.successor = Some(Successor::Messages(Box::new(messages)));
+        self.successor = successor;
     }
 }
 
