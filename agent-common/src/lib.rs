@@ -7,6 +7,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod asleep;
 pub mod flow;
 pub mod gate;
 pub mod life;

@@ -48,6 +48,8 @@ pub const HANDSHAKES_MAX: u32 = 4 * 1024;
 pub const RATE_KEYS_MAX: u32 = 28 * 1024;
 /// Flows whose egress is withheld at one moment.
 pub const WITHHELD_MAX: u32 = 8 * 1024;
+/// Connections at one moment that are known to be none that the gate can judge.
+pub const HASTY_MAX: u32 = 1024;
 /// Cgroups, network namespaces and executables that a scope or an exemption can name.
 pub const SCOPE_ENTRIES_MAX: u32 = 1024;
 /// Path components of an executable that are read.

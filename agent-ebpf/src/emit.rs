@@ -3,12 +3,13 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::mem::MaybeUninit;
 
+use apiward_common::asleep;
 use apiward_common::flow::Counters;
 use apiward_common::limits::COMM_BYTES;
 use apiward_common::record::Header;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 
-use crate::maps::{COUNTERS, RING, SLEEPING};
+use crate::maps::{COUNTERS, HASTY, RING, SLEEPING, SOME_HASTY};
 use crate::who;
 
 const NO_WAKEUP: u64 = 1;
@@ -42,6 +43,17 @@ pub fn count(field: impl Fn(*mut Counters) -> *mut u64, add: u64) -> u64 {
 pub fn emit<B: 'static, const PAYLOAD: usize>(
     kind: u8,
     lost_bytes: u64,
+    fill: impl FnOnce(&mut Record<B, PAYLOAD>) -> u32,
+) -> bool {
+    emit_when(kind, lost_bytes, || true, fill)
+}
+
+/// [`emit`]; `urgent`: asked if the agent is not to be woken by each record.
+#[inline(always)]
+pub fn emit_when<B: 'static, const PAYLOAD: usize>(
+    kind: u8,
+    lost_bytes: u64,
+    urgent: impl FnOnce() -> bool,
     fill: impl FnOnce(&mut Record<B, PAYLOAD>) -> u32,
 ) -> bool {
     let sequence = count(|c| unsafe { &raw mut (*c).sequence }, 1);
@@ -78,22 +90,29 @@ pub fn emit<B: 'static, const PAYLOAD: usize>(
             .write_unaligned(who::comm(task))
     };
     record.header.payload_bytes = fill(record);
-    entry.submit(wakeup());
+    entry.submit(wakeup(urgent));
     true
 }
 
 /// One wake-up for the first record after the agent went to sleep, none for the others: it drains on its own
 /// while there is work.
 #[inline(always)]
-fn wakeup() -> u64 {
+fn wakeup(urgent: impl FnOnce() -> bool) -> u64 {
     if let Some(sleeping) = SLEEPING.get_ptr_mut(0) {
         // SAFETY: a map value; a race costs one wake-up too many.
         unsafe {
-            if *sleeping != 0 {
-                *sleeping = 0;
+            if *sleeping != asleep::NOT && (*sleeping != asleep::UNTIL_URGENT || urgent()) {
+                *sleeping = asleep::NOT;
                 return FORCE_WAKEUP;
             }
         }
     }
     NO_WAKEUP
+}
+
+/// The agent decides of calls on this connection, although it is one that the gate can judge.
+#[inline(always)]
+pub fn is_hasty(carrier: u64) -> bool {
+    // SAFETY: only asks whether it is there.
+    SOME_HASTY.get(0).copied().unwrap_or(0) != 0 && unsafe { HASTY.get(&carrier) }.is_some()
 }

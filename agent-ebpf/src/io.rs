@@ -440,6 +440,9 @@ fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
         return;
     };
     let mut operation = Operation::new(tcp.cookie, tcp.cookie, if what.sent { SENT } else { 0 }, budget);
+    // SAFETY: as above.
+    operation.judged =
+        unsafe { ((*flow).started != 0 && (*flow).enforceable != 0 && (*flow).framed == 0) as u8 };
     let mut bytes = what.bytes;
     match what.shape {
         shape::BUFFER => operation.buffer(what.address, bytes),

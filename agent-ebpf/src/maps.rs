@@ -2,7 +2,7 @@
 
 use apiward_common::flow::{Counters, Flow, Multiple, TlsCall, TlsKey, TlsObject, Tuple, Withhold};
 use apiward_common::limits::{
-    EXEMPT_PEERS_MAX, FLOWS_MAX, MULTIPLES_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX,
+    EXEMPT_PEERS_MAX, FLOWS_MAX, HASTY_MAX, MULTIPLES_MAX, PROCESSES_MAX, RING_BYTES, SCOPE_ENTRIES_MAX,
     TLS_CALLS_BESIDE_MAX, TLS_CALLS_MAX, TLS_OBJECTS_MAX, TLS_SITES_MAX, WITHHELD_MAX,
 };
 use apiward_common::offsets::Offsets;
@@ -19,9 +19,15 @@ pub static SETTINGS: Settings = Settings::ZERO;
 pub static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
-/// The agent sleeps and wants to be woken by the next record.
+/// [`apiward_common::asleep`]: which records the agent wants to be woken by.
 #[map]
 pub static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);
+/// Connections whose calls the agent decides although the gate is on, by cookie: their records do not wait.
+#[map]
+pub static HASTY: LruHashMap<u64, u32> = LruHashMap::with_max_entries(HASTY_MAX, 0);
+/// There ever was one.
+#[map]
+pub static SOME_HASTY: Array<u32> = Array::with_max_entries(1, 0);
 /// Some flow is withheld by the agent, and by the gate: else the egress program asks no further.
 #[map]
 pub static SOME_WITHHELD: Array<u32> = Array::with_max_entries(2, 0);

@@ -10,7 +10,7 @@ use apiward_common::record::{Data, HANDSHAKE, kind, missing};
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user as bpf_probe_read_user_bytes};
 
-use crate::emit::{count, emit};
+use crate::emit::{count, emit_when, is_hasty};
 
 /// `struct iovec` in user memory.
 #[repr(C)]
@@ -64,7 +64,8 @@ pub struct Operation {
     pub missing: u8,
     /// The budget is that of a ring that is too full.
     pressed: u8,
-    reserved: u8,
+    /// The gate judges what is called on this connection: nobody waits for the agent.
+    pub judged: u8,
 }
 
 impl Operation {
@@ -88,7 +89,7 @@ impl Operation {
             flags,
             missing: missing::NOTHING,
             pressed: (budget == PRESSED_BYTES_MAX) as u8,
-            reserved: 0,
+            judged: 0,
         }
     }
 
@@ -172,59 +173,70 @@ impl Operation {
     /// none is written behind the end.
     #[inline(always)]
     fn gather<const CLASS: usize, const ROOM: usize>(&self) {
-        emit::<Data, ROOM>(kind::DATA, self.loses(self.left), |record| {
-            self.fill(&mut record.body, self.left, missing::NOTHING);
-            let mut vectors = [Vector { base: 0, bytes: 0 }; GATHERED_VECTORS_MAX as usize];
-            let (mut used, mut left) = (0u32, self.left);
-            let wanted = (self.vector_count as u32).wrapping_mul(VECTOR_BYTES);
-            // SAFETY: a reference is always readable; read again for the verifier, as in `chunk`.
-            let mut size = unsafe { core::ptr::read_volatile(&wanted) };
-            if size > GATHERED_VECTORS_MAX * VECTOR_BYTES {
-                size = GATHERED_VECTORS_MAX * VECTOR_BYTES;
-            }
-            // SAFETY: `size` is at most that of the array; the helper checks the user address itself.
-            let failed = unsafe {
-                bpf_probe_read_user_bytes(
-                    vectors.as_mut_ptr().cast(),
-                    size,
-                    self.vectors as *const core::ffi::c_void,
-                )
-            };
-            let count = if failed != 0 { 0 } else { self.vector_count as u32 };
-            for (index, vector) in vectors.iter().enumerate() {
+        emit_when::<Data, ROOM>(
+            kind::DATA,
+            self.loses(self.left),
+            || self.is_urgent(),
+            |record| {
+                self.fill(&mut record.body, self.left, missing::NOTHING);
+                let mut vectors = [Vector { base: 0, bytes: 0 }; GATHERED_VECTORS_MAX as usize];
+                let (mut used, mut left) = (0u32, self.left);
+                let wanted = (self.vector_count as u32).wrapping_mul(VECTOR_BYTES);
                 // SAFETY: a reference is always readable; read again for the verifier, as in `chunk`.
-                let at = unsafe { core::ptr::read_volatile(&used) };
-                if index as u32 >= count || left == 0 || at > CLASS as u32 {
-                    break;
+                let mut size = unsafe { core::ptr::read_volatile(&wanted) };
+                if size > GATHERED_VECTORS_MAX * VECTOR_BYTES {
+                    size = GATHERED_VECTORS_MAX * VECTOR_BYTES;
                 }
-                let part = if vector.bytes < left { vector.bytes } else { left };
-                left -= part;
-                let part = part as u32;
-                // SAFETY: as above.
-                let bytes = unsafe { core::ptr::read_volatile(&part) };
-                if bytes > CLASS as u32 {
-                    break;
-                }
-                // SAFETY: `at` and `bytes` are at most CLASS each, and there is room for both; the helper checks the
-                // user address.
+                // SAFETY: `size` is at most that of the array; the helper checks the user address itself.
                 let failed = unsafe {
                     bpf_probe_read_user_bytes(
-                        record.payload.as_mut_ptr().add(at as usize).cast(),
-                        bytes,
-                        vector.base as *const core::ffi::c_void,
+                        vectors.as_mut_ptr().cast(),
+                        size,
+                        self.vectors as *const core::ffi::c_void,
                     )
                 };
-                if failed != 0 {
-                    break;
+                let count = if failed != 0 { 0 } else { self.vector_count as u32 };
+                for (index, vector) in vectors.iter().enumerate() {
+                    // SAFETY: a reference is always readable; read again for the verifier, as in `chunk`.
+                    let at = unsafe { core::ptr::read_volatile(&used) };
+                    if index as u32 >= count || left == 0 || at > CLASS as u32 {
+                        break;
+                    }
+                    let part = if vector.bytes < left { vector.bytes } else { left };
+                    left -= part;
+                    let part = part as u32;
+                    // SAFETY: as above.
+                    let bytes = unsafe { core::ptr::read_volatile(&part) };
+                    if bytes > CLASS as u32 {
+                        break;
+                    }
+                    // SAFETY: `at` and `bytes` are at most CLASS each, and there is room for both; the helper checks the
+                    // user address.
+                    let failed = unsafe {
+                        bpf_probe_read_user_bytes(
+                            record.payload.as_mut_ptr().add(at as usize).cast(),
+                            bytes,
+                            vector.base as *const core::ffi::c_void,
+                        )
+                    };
+                    if failed != 0 {
+                        break;
+                    }
+                    used += bytes;
                 }
-                used += bytes;
-            }
-            if used as u64 != self.left {
-                record.body.missing = missing::UNREADABLE;
-                count_unreadable(self.loses(self.left - used as u64));
-            }
-            used
-        });
+                if used as u64 != self.left {
+                    record.body.missing = missing::UNREADABLE;
+                    count_unreadable(self.loses(self.left - used as u64));
+                }
+                used
+            },
+        );
+    }
+
+    /// Somebody may wait for what the agent says to it.
+    #[inline(always)]
+    fn is_urgent(&self) -> bool {
+        self.judged == 0 || is_hasty(self.carrier)
     }
 
     /// What the loss of so many of its bytes costs: those of a handshake are none of the application's.
@@ -248,29 +260,34 @@ impl Operation {
 
     #[inline(always)]
     fn chunk<const CLASS: usize>(&self, bytes: u64) {
-        emit::<Data, CLASS>(kind::DATA, self.loses(bytes), |record| {
-            self.fill(&mut record.body, bytes, missing::NOTHING);
-            // Read again, so that the compiler keeps the comparison that the verifier wants to see.
-            // SAFETY: a reference is always readable.
-            let mut length = unsafe { core::ptr::read_volatile(&self.chunk_bytes) } as u32;
-            if length > CLASS as u32 {
-                length = CLASS as u32;
-            }
-            // SAFETY: `length` is at most the payload's size; the helper checks the user address itself.
-            let failed = unsafe {
-                bpf_probe_read_user_bytes(
-                    record.payload.as_mut_ptr().cast(),
-                    length,
-                    self.base as *const core::ffi::c_void,
-                )
-            };
-            if failed != 0 {
-                record.body.missing = missing::UNREADABLE;
-                count_unreadable(self.loses(bytes));
-                return 0;
-            }
-            length
-        });
+        emit_when::<Data, CLASS>(
+            kind::DATA,
+            self.loses(bytes),
+            || self.is_urgent(),
+            |record| {
+                self.fill(&mut record.body, bytes, missing::NOTHING);
+                // Read again, so that the compiler keeps the comparison that the verifier wants to see.
+                // SAFETY: a reference is always readable.
+                let mut length = unsafe { core::ptr::read_volatile(&self.chunk_bytes) } as u32;
+                if length > CLASS as u32 {
+                    length = CLASS as u32;
+                }
+                // SAFETY: `length` is at most the payload's size; the helper checks the user address itself.
+                let failed = unsafe {
+                    bpf_probe_read_user_bytes(
+                        record.payload.as_mut_ptr().cast(),
+                        length,
+                        self.base as *const core::ffi::c_void,
+                    )
+                };
+                if failed != 0 {
+                    record.body.missing = missing::UNREADABLE;
+                    count_unreadable(self.loses(bytes));
+                    return 0;
+                }
+                length
+            },
+        );
     }
 }
 
@@ -317,10 +334,15 @@ pub extern "C" fn apiward_rest(operation: *const Operation) -> i32 {
         return 0;
     };
     let bytes = operation.left;
-    emit::<Data, 0>(kind::DATA, bytes, |record| {
-        operation.fill(&mut record.body, bytes, operation.missing);
-        0
-    });
+    emit_when::<Data, 0>(
+        kind::DATA,
+        bytes,
+        || operation.is_urgent(),
+        |record| {
+            operation.fill(&mut record.body, bytes, operation.missing);
+            0
+        },
+    );
     0
 }
 

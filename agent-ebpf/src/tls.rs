@@ -413,6 +413,7 @@ fn ship(call: &TlsCall, object: &mut TlsObject, position: u64, moved: u64, sent:
     operation.position = position;
     operation.other_position = call.library as u64;
     operation.generation = object.generation;
+    operation.judged = (object.judged != judged::NOT && object.framed == 0) as u8;
     operation.left = moved;
     operation.buffer(call.buffer, moved);
     if call.op == Op::Sendfile as u8 {

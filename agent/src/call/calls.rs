@@ -82,6 +82,8 @@ pub struct Calls {
     decoders_bytes: usize,
     lost_at: Option<KernelTime>,
     unread: Vec<Unread>,
+    /// Carriers of conversations that have turned out to be in another protocol than plain HTTP/1.
+    beyond_http1: Vec<u64>,
     /// Reused by ticks, which walk the table in pieces of their own choosing.
     scratch: VecDeque<FlowId>,
 }
@@ -104,6 +106,7 @@ impl Calls {
             decoders_bytes: 0,
             lost_at: None,
             unread: Vec::new(),
+            beyond_http1: Vec::new(),
             scratch: VecDeque::new(),
             options,
         }
@@ -161,10 +164,13 @@ impl Calls {
                 };
                 match known {
                     Known::Http(conversation) => {
+                        let carrier = piece.flow.carrier;
                         conversation.piece(piece, &mut context);
                         if let Some(successor) = conversation.take_successor() {
+                            self.beyond_http1.extend(carrier);
                             *known = Known::from(successor);
                         } else if let Some(piece) = conversation.take_mllp() {
+                            self.beyond_http1.extend(carrier);
                             let mut mllp = Box::new(Mllp::new(piece.flow.clone()));
                             mllp.piece(piece, &mut context);
                             *known = Known::Mllp(mllp);
@@ -293,6 +299,11 @@ impl Calls {
             }
             open
         })
+    }
+
+    /// Connections whose calls are in a protocol that the gate does not judge, as they turn out to be: their cookies.
+    pub fn take_beyond_http1(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.beyond_http1)
     }
 
     /// Conversations that turned out to be what this build does not read, since the last time this was asked.

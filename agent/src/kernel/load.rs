@@ -181,8 +181,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     }
     let mut maps = Maps::take(&mut ebpf)?;
     maps.set_scope(&options.scope)?;
-    let sleeping = take(&mut ebpf, "SLEEPING", Array::try_from)?;
-    let ring = take(&mut ebpf, "RING", |ring| Ring::new(ring, sleeping))?;
+    let ring = Ring::take(&mut ebpf)?;
     let mut egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = Vec::new();
     // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.

@@ -53,6 +53,7 @@ pub struct Engine {
     by_policy: Vec<PolicyVerdicts>,
     default: Verdict,
     asks_findings: bool,
+    leaves_denials_to_gate: bool,
     rates: Vec<Option<Buckets>>,
     charged: Charged,
     scratch: Scratch,
@@ -122,6 +123,7 @@ impl Engine {
             by_policy: Vec::new(),
             default: default_verdict(mode),
             asks_findings: false,
+            leaves_denials_to_gate: false,
             rates: Vec::new(),
             charged: Charged::default(),
             scratch: Scratch::default(),
@@ -171,6 +173,11 @@ impl Engine {
     /// Some rule may ask for a call's findings; where none does, they are not needed to judge.
     pub fn asks_findings(&self) -> bool {
         self.asks_findings
+    }
+
+    /// Whatever is denied by rules that enforce is denied by the gate, where it judges the connection.
+    pub fn leaves_denials_to_gate(&self) -> bool {
+        self.leaves_denials_to_gate
     }
 
     /// The set in force.
@@ -486,6 +493,10 @@ impl Engine {
                 source: rule.source.clone(),
             })
             .collect();
+        self.leaves_denials_to_gate = self
+            .verdicts
+            .iter()
+            .all(|verdict| verdict.gated || verdict.mode == Mode::Observe || !stops(verdict.action));
         self.by_policy = set
             .policies
             .iter()
@@ -517,13 +528,16 @@ impl Engine {
     }
 }
 
+fn stops(action: Action) -> bool {
+    matches!(action, Action::Deny | Action::Kill)
+}
+
 /// Why a denial over MLLP is an alert.
 const STALLS: &str = "the rule does not say allowStall: senders of HL7 retry in order, so a denied message would hold up the whole interface";
 
 /// What a rule does to a call whose protocol does not bear to be cut: it alerts, unless it says that it may stop it.
 fn spared(rule: &Rule, call: &ApiCall, verdict: Verdict) -> Verdict {
-    let stops = matches!(verdict.action, Action::Deny | Action::Kill);
-    match stops && call.protocol == Protocol::Mllp && !rule.allow_stall {
+    match stops(verdict.action) && call.protocol == Protocol::Mllp && !rule.allow_stall {
         true => Verdict {
             action: Action::Alert,
             require: None,

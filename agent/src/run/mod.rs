@@ -30,7 +30,7 @@ use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, control, wire};
 use crate::kernel::egress::EgressMaps;
 use crate::kernel::load::{Maps, RunTimes};
-use crate::kernel::ring::Ring;
+use crate::kernel::ring::{Ring, Until};
 use crate::pipeline::Pipeline;
 use crate::policy::breaker::Breakers;
 use crate::policy::coverage::Ended;
@@ -38,14 +38,12 @@ use crate::policy::{Action, Mode, PolicySet};
 use crate::telemetry::Telemetry;
 
 pub use start::start;
-use turn::Turn;
+use turn::{Turn, Waits};
 
 /// Why a connection is unseen: bytes are missing, by overload or by a way that no hook sees, where requests may have been.
 const GAP: &str = "gap";
 /// Records taken before anything else is looked after.
 const DRAIN_RECORDS_MAX: usize = 1_024;
-/// Pause between two looks at the ring while there is traffic and nothing to enforce.
-const PAUSE_OBSERVING: Duration = Duration::from_micros(1_000);
 /// Pause between two looks for whom a stopped connection belongs to: it has just been made.
 const PAUSE_WAITING: Duration = Duration::from_micros(250);
 /// Longest sleep without traffic.
@@ -188,11 +186,7 @@ impl Agent {
         let mut waited = Instant::now();
         while !signals.stop.load(Ordering::Relaxed) {
             let late = waited.elapsed();
-            // Canaries are enforced, whatever the mode is.
-            let mode = match self.proof.is_running() {
-                true => Mode::Enforce,
-                false => self.pipeline.judge.engine.mode(),
-            };
+            let waits = self.waits();
             let began_ns = clock::wall_ns();
             if self.seen_noted.is_none_or(|noted| noted.elapsed() >= SEEN) {
                 let taken_bytes = self.drops.taken_bytes();
@@ -201,8 +195,10 @@ impl Agent {
                     taken_bytes,
                 });
             }
+            self.ring.listen(waits.until());
             let records = self.drain();
-            turn.take(mode, records, late);
+            let denied = self.pipeline.judge.enforcement.stats().denied;
+            turn.take(waits, denied, records, late);
             // Whether all that was in the ring by then is out of it.
             let seen = self.seeing.take_if(|seeing| {
                 records < DRAIN_RECORDS_MAX || self.drops.is_round_since(seeing.taken_bytes)
@@ -227,13 +223,12 @@ impl Agent {
                 self.pipeline.judge.enforcement.retry(clock::now());
             }
             if records < DRAIN_RECORDS_MAX {
-                let (pause, limit) = match mode {
-                    _ if waiting => (None, PAUSE_WAITING),
-                    Mode::Observe => (Some(PAUSE_OBSERVING), SLEEP),
-                    Mode::Enforce => (None, SLEEP),
+                let (until, limit) = match waiting {
+                    true => (Until::Any, PAUSE_WAITING),
+                    false => (waits.until(), SLEEP),
                 };
                 waited = Instant::now();
-                if !self.ring.wait(pause, limit) {
+                if !self.ring.wait(until, limit) {
                     // It slept until there was something.
                     waited = Instant::now();
                 }
@@ -354,6 +349,9 @@ impl Agent {
                 call::UnreadWhy::Gap => self.unseen(&flow, &process, GAP),
             }
         }
+        for carrier in self.pipeline.calls.take_beyond_http1() {
+            self.ring.hasten(carrier);
+        }
         for blind in self.pipeline.calls.take_blind() {
             self.pipeline.judge.blind(&blind);
         }
@@ -429,6 +427,7 @@ impl Agent {
     /// Hands on what is told. While nobody waits for it, several batches go together: each that is handed on wakes two
     /// threads, which write and send.
     fn hand_on(&mut self, records: usize, at_once: bool) {
+        let waits = self.waits();
         let judge = &mut self.pipeline.judge;
         if judge.events.is_empty() {
             self.told_at = Instant::now();
@@ -436,7 +435,7 @@ impl Agent {
         }
         let gathers = records > 0
             && !at_once
-            && judge.engine.mode() == Mode::Observe
+            && waits != Waits::Everybody
             && judge.events.len() < GATHERED_EVENTS_MAX
             && self.told_at.elapsed() < GATHERING;
         if !gathers {
