@@ -116,3 +116,14 @@ pub fn is_hasty(carrier: u64) -> bool {
     // SAFETY: only asks whether it is there.
     SOME_HASTY.get(0).copied().unwrap_or(0) != 0 && unsafe { HASTY.get(&carrier) }.is_some()
 }
+
+/// From now on it does.
+#[inline(always)]
+pub fn hasten(carrier: u64) {
+    // Best effort: else what it says comes a pause later.
+    let _ = HASTY.insert(&carrier, &1, 0);
+    if let Some(some) = SOME_HASTY.get_ptr_mut(0) {
+        // SAFETY: a map value, which only ever becomes 1.
+        unsafe { *some = 1 };
+    }
+}

@@ -19,7 +19,7 @@ use aya_ebpf::programs::SkBuffContext;
 use super::handshake::{GATE_HANDSHAKES, begins, handshake};
 use super::scan::{self, Work};
 use super::tell::{Told, apiward_tell};
-use crate::emit::count;
+use crate::emit::{count, hasten};
 use crate::maps::{EXEMPT_PEERS, FLOWS, OFFSETS, SOME_WITHHELD, WITHHELD};
 use crate::owner::{self, OWNERS, class_of};
 use crate::packet::{self, Segment};
@@ -608,6 +608,10 @@ fn look(
     count(|c| unsafe { &raw mut (*c).gate_heads }, work.scan.heads as u64);
     count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);
     count(|c| unsafe { &raw mut (*c).gate_lost }, work.scan.lost as u64);
+    if work.scan.left | work.scan.lost != 0 {
+        // SAFETY: the program's own context.
+        hasten(unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) });
+    }
     scanned(&mut gated.flow, &work.scan, first, segment.payload, bytes, now)
 }
 

@@ -13,7 +13,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap};
 
 use super::{Maps, scan};
-use crate::emit::{count, emit};
+use crate::emit::{count, emit, hasten};
 use crate::maps::{OFFSETS, SOME_WITHHELD, TLS_OBJECTS, WITHHELD};
 use crate::sock::{read, tuple};
 use crate::{owner, tls};
@@ -229,6 +229,9 @@ pub extern "C" fn apiward_tls_judged(call: *const TlsCall, bytes: u64, asked: u3
     count(|c| unsafe { &raw mut (*c).gate_heads }, known.scan.heads as u64);
     count(|c| unsafe { &raw mut (*c).gate_left }, known.scan.left as u64);
     count(|c| unsafe { &raw mut (*c).gate_lost }, known.scan.lost as u64);
+    if known.scan.left | known.scan.lost != 0 {
+        hasten(object.carrier);
+    }
     let heads = known.head.heads;
     if (heads.wrapping_sub(known.charged) as i32) > 0 {
         known.charged = heads;

@@ -95,6 +95,23 @@ fn engine(set: &Arc<PolicySet>) -> Engine {
     )
 }
 
+#[test]
+fn who_waits_for_the_agent() {
+    let leaves = |spec: &str, mode| {
+        let mut engine = engine(&set(spec));
+        engine.set_mode(mode);
+        engine.leaves_denials_to_gate()
+    };
+    let gated = "mode: enforce\nrules:\n- { name: a, match: { paths: [/a] }, action: deny }\n";
+    assert!(leaves(gated, Mode::Enforce));
+    let alerts = format!("{gated}- {{ name: b, when: 'size(call.data) > 0', action: alert }}\n");
+    assert!(leaves(&alerts, Mode::Enforce), "an alert keeps nobody waiting");
+    let decides = alerts.replace("action: alert", "action: deny");
+    assert!(!leaves(&decides, Mode::Enforce));
+    assert!(leaves(&decides, Mode::Observe));
+    assert!(leaves(&decides.replace("mode: enforce", "mode: observe"), Mode::Enforce));
+}
+
 /// The rule that decides at the end, empty for the default.
 fn rule(engine: &mut Engine, call: &ApiCall) -> String {
     engine
