@@ -30,7 +30,7 @@ use super::shelf::Shelf;
 use crate::errors;
 
 /// Maps that the next agent goes on with: what is in force, and what is known of connections.
-pub(super) const SHARED: [&str; 20] = [
+pub(super) const SHARED: [&str; 21] = [
     "GATE_ACTIVE",
     "GATE_GENERATIONS",
     "GATE_NODES",
@@ -43,6 +43,7 @@ pub(super) const SHARED: [&str; 20] = [
     "GATE_LEASE",
     "GATE_FLOWS",
     "GATE_HANDSHAKES",
+    "GATE_SYNS",
     "GATE_DEAD",
     "LISTENERS",
     "PORTS",
