@@ -14,7 +14,7 @@ use aya::programs::UProbe;
 use super::load::{LoadError, program, take, words};
 use super::shelf::Shelf;
 use super::user_probe::{self, Whose};
-use super::{links, registers};
+use super::{descriptors, links, registers};
 
 /// Loads the programs: those that write registers where the kernel lets them. Whether they are there, and whether they
 /// write.
@@ -137,9 +137,13 @@ impl Probes {
         let path = CString::new(file.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
         let returns = kind == Kind::Uretprobe;
         let event = user_probe::open(&path, offset, returns, Whose::Everybody)
-            .map_err(|error| format!("the kernel takes no probe there: {error}"))?;
-        let link = links::attach_event(program.as_fd(), event.as_fd(), cookie)
-            .map_err(|error| format!("a program cannot be attached to the probe: {error}"))?;
+            .map_err(|error| format!("the kernel takes no probe there: {}", descriptors::why(&error)))?;
+        let link = links::attach_event(program.as_fd(), event.as_fd(), cookie).map_err(|error| {
+            format!(
+                "a program cannot be attached to the probe: {}",
+                descriptors::why(&error)
+            )
+        })?;
         let link = Arc::new(link);
         Ok(ProbeLink {
             number: self.shelf.put(link.clone()),
