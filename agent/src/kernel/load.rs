@@ -600,6 +600,13 @@ impl RunTimes {
         RunTimes { ids, keeping: None }
     }
 
+    /// How often the kernel has not run a program because it ran already on that CPU: what it would have told is lost.
+    pub fn skipped(&self) -> u64 {
+        // By number: whoever holds on to a program keeps it loaded. One that is gone skips nothing.
+        let skipped = |(id, _): &(u32, String)| links::skipped_runs(*id).unwrap_or(0);
+        self.ids.iter().map(skipped).sum()
+    }
+
     /// Keeps the account from now on, or not.
     pub fn sample(&mut self, on: bool) {
         // Where the kernel refuses, the numbers stay 0.
