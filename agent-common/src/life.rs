@@ -10,7 +10,7 @@ use crate::gate::{
 };
 use crate::limits::{
     CLASSES_MAX, EXEMPT_PEERS_MAX, FLOWS_MAX, GATED_MAX, HANDSHAKES_MAX, LISTENERS_MAX, RATE_KEYS_MAX,
-    WITHHELD_MAX,
+    SYNS_MAX, WITHHELD_MAX,
 };
 use crate::owner::{Identity, Owner, Port};
 
@@ -29,7 +29,7 @@ pub const TURN_BEGINS: u64 = 1 << 32;
 pub const LEASE_WORDS: u32 = 5;
 
 /// What the numbers in the shared maps mean. To be raised by whoever changes that and keeps their sizes.
-pub const MEANING: u32 = 1;
+pub const MEANING: u32 = 2;
 
 /// The sizes of all that is in the shared maps, and how much of it there can be, as one number (FNV-1a): two builds
 /// with the same one can share maps.
@@ -65,6 +65,7 @@ pub const SHAPE: u32 = {
         FLOWS_MAX as usize,
         GATED_MAX as usize,
         HANDSHAKES_MAX as usize,
+        SYNS_MAX as usize,
         RATE_KEYS_MAX as usize,
         LISTENERS_MAX as usize,
         WITHHELD_MAX as usize,

@@ -42,8 +42,9 @@ pub const MULTIPLES_MAX: u32 = 1024;
 /// Directions of connections that the gate follows at a time; one that is forgotten is the agent's again. Half a kilobyte
 /// each: 10,000 connections that rules are about.
 pub const GATED_MAX: u32 = 20 * 1024;
-/// Handshakes whose first bytes came before the connection.
-pub const HANDSHAKES_MAX: u32 = 4 * 1024;
+/// Handshakes whose first bytes came before the connection; those whose first bytes came with the SYN have their own room.
+pub const HANDSHAKES_MAX: u32 = 3 * 1024;
+pub const SYNS_MAX: u32 = 1024;
 /// What the gate's rates count by, of all rules; a key that is forgotten begins anew.
 pub const RATE_KEYS_MAX: u32 = 28 * 1024;
 /// Flows whose egress is withheld at one moment.

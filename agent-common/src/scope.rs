@@ -6,7 +6,7 @@
 pub struct Settings {
     /// Bytes of one operation that are captured; the rest is counted.
     pub operation_bytes_max: u32,
-    /// Process id of the agent, whose own traffic is not captured.
+    /// Process id of the agent, whose own traffic is not captured as long as it lives.
     pub agent_pid: u32,
     /// Which kinds of scope are set: [`BY_CGROUP`] and so on; 0: everything is in scope.
     pub scope: u32,

@@ -63,6 +63,9 @@ pub static TLS_REFUSALS: HashMap<u64, i64> = HashMap::with_max_entries(TLS_SITES
 /// Libraries that are attached, or that the agent has refused: not reported again.
 #[map]
 pub static LIBRARIES: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries(SCOPE_ENTRIES_MAX, 0);
+/// The agent that has loaded the programs has ended.
+#[map]
+pub static AGENT_GONE: Array<u32> = Array::with_max_entries(1, 0);
 /// Cgroup ids: 1 = in scope, 2 = exempt.
 #[map]
 pub static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(SCOPE_ENTRIES_MAX, 0);

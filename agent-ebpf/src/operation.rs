@@ -35,6 +35,9 @@ struct Message {
 /// Size of `struct mmsghdr`, and where it holds the bytes of its message.
 pub const MMSGHDR_BYTES: u64 = 64;
 const MMSGHDR_LENGTH: u64 = 56;
+/// Bytes at the end of an operation that are captured although what is before them is too much: a chunked body's end is
+/// among them.
+const TAIL_BYTES: u64 = 8;
 
 /// Bytes in user memory on their way into records.
 #[repr(C)]
@@ -319,7 +322,21 @@ pub extern "C" fn apiward_ship(operation: *const Operation) -> i32 {
                 missing::LIMIT
             };
         }
+        let has_tail = operation.missing == missing::LIMIT
+            && operation.vector_count == 0
+            && operation.message_count == 0
+            && operation.base_left == operation.left
+            && operation.left > TAIL_BYTES;
+        if has_tail {
+            operation.left -= TAIL_BYTES;
+        }
         apiward_rest(&operation);
+        if has_tail {
+            operation.position += operation.left;
+            operation.base += operation.left;
+            operation.chunk_bytes = TAIL_BYTES;
+            apiward_chunk(&operation);
+        }
     }
     0
 }

@@ -153,6 +153,7 @@ pub fn exited() {
         return;
     }
     let inside = scope::task();
+    scope::ends(pid);
     let _ = PROCESSES.remove(&pid);
     if inside {
         change(kind::EXIT, 0);

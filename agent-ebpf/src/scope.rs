@@ -6,7 +6,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_task};
 
 use crate::emit::count;
-use crate::maps::{CGROUPS, EXES, NETNS, OFFSETS, PROCESSES, SETTINGS};
+use crate::maps::{AGENT_GONE, CGROUPS, EXES, NETNS, OFFSETS, PROCESSES, SETTINGS};
 use crate::sock::read;
 use crate::who;
 
@@ -16,7 +16,7 @@ const NOT_LISTED: u32 = 0;
 /// The current task's cgroup, executable or network namespace is in scope, and it is neither the agent nor exempt.
 #[inline(always)]
 pub fn task() -> bool {
-    if (bpf_get_current_pid_tgid() >> 32) as u32 == SETTINGS.agent_pid() {
+    if is_agent((bpf_get_current_pid_tgid() >> 32) as u32) {
         return false;
     }
     let scope = SETTINGS.scope();
@@ -35,6 +35,23 @@ pub fn task() -> bool {
         return false;
     }
     inside
+}
+
+/// The process is the agent that has loaded these programs. They may outlive it, and then its id is anybody's.
+#[inline(always)]
+pub fn is_agent(pid: u32) -> bool {
+    pid == SETTINGS.agent_pid() && AGENT_GONE.get(0).copied().unwrap_or(0) == 0
+}
+
+/// A process ends.
+#[inline(always)]
+pub fn ends(pid: u32) {
+    if pid == SETTINGS.agent_pid()
+        && let Some(gone) = AGENT_GONE.get_ptr_mut(0)
+    {
+        // SAFETY: a live map value that only ever becomes 1.
+        unsafe { *gone = 1 };
+    }
 }
 
 /// [`task`], remembered with the flow: a process that uses it again is not asked again, until it is in another cgroup.

@@ -400,10 +400,11 @@ fn closed(ctx: &BtfTracePointContext) {
         } else {
             gate::packets::closed(cookie);
         }
-        // Nothing leaves by it any more. The agent takes back what it has withheld itself; this may be without one.
-        if !unread && withhold.is_some_and(|withhold| withhold.gate != 0) {
-            let _ = WITHHELD.remove(&cookie);
-        }
+    }
+    // Nothing leaves by it any more, whatever is still read from it; and there may be no agent that takes back what it has
+    // withheld.
+    if withhold.is_some() {
+        let _ = WITHHELD.remove(&cookie);
     }
     // SAFETY: copied out before anything else runs.
     let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {

@@ -5,9 +5,9 @@
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::programs::{LsmContext, SkBuffContext};
 
-use crate::maps::{FLOWS, OFFSETS, SETTINGS, SOME_WITHHELD, WITHHELD};
+use crate::maps::{FLOWS, OFFSETS, SOME_WITHHELD, WITHHELD};
 use crate::sock::{field, read};
-use crate::{gate, packet, who};
+use crate::{gate, packet, scope, who};
 
 pub const PASS: i32 = 1;
 pub const DROP: i32 = 0;
@@ -72,7 +72,7 @@ pub fn send(ctx: &LsmContext) -> i32 {
     let Some(withhold) = (unsafe { WITHHELD.get(&cookie) }).copied() else {
         return 0;
     };
-    let own = (who::ids(who::task()) >> 32) as u32 == SETTINGS.agent_pid();
+    let own = scope::is_agent((who::ids(who::task()) >> 32) as u32);
     let next: u32 = read(sk, OFFSETS.tp_write_seq()).unwrap_or(0);
     let refused = withhold.everything != 0 || after(next.wrapping_add(size as u32), withhold.from);
     if refused && !own && !gate::passes_after_all() {

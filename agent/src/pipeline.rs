@@ -103,6 +103,9 @@ impl<G: FlowGate> Pipeline<G> {
 
     /// Something that no record said: time passes, the kernel has dropped records.
     pub fn captured(&mut self, captured: Captured) {
+        if let Captured::Tick { at } = captured {
+            self.due(Some(at));
+        }
         let Pipeline {
             flows,
             calls,
@@ -111,6 +114,18 @@ impl<G: FlowGate> Pipeline<G> {
             ..
         } = self;
         pass(flows, calls, judge, now, captured);
+    }
+
+    /// What capture has held back until now; with `None`, all of it.
+    fn due(&mut self, at: Option<KernelTime>) {
+        let Pipeline {
+            intake,
+            flows,
+            calls,
+            judge,
+            now,
+        } = self;
+        intake.tick(at, &mut |captured| pass(flows, calls, judge, now, captured));
     }
 
     /// The kernel's own count says that `records` were dropped.
@@ -129,6 +144,7 @@ impl<G: FlowGate> Pipeline<G> {
 
     /// The agent ends: what is open is told as it stands, outcomes with what is known of them.
     pub fn finish(&mut self, at: KernelTime) {
+        self.due(None);
         let Pipeline { calls, judge, .. } = self;
         calls.finish(at, &mut |phase, call| judge.call(at, phase, call));
         judge.enforcement.finish();

@@ -1,6 +1,7 @@
 //! The life of the enforcement: what goes on without an agent, who takes it over, what ends it, and the way out.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -43,40 +44,36 @@ pub const STORIES: &[Story] = &[
         "a_policy_that_denies_too_much_observes",
         a_policy_that_denies_too_much_observes,
     ),
-    (
-        "an_agent_of_another_layout_takes_over",
-        an_agent_of_another_layout_takes_over,
-    ),
 ];
 
 /// What a client sees of a denial: inbound the gate's own answer, outbound the reset of its socket. Without an agent
 /// nobody answers.
 const REFUSED: [&str; 2] = ["HTTP/1.1 403 Forbidden", "ConnectionAbortedError"];
-const SERVED: &str = "HTTP/1.1 200 OK";
+pub const SERVED: &str = "HTTP/1.1 200 OK";
 /// Which way a forbidden call goes.
-const WAYS: [(usize, &str); 2] = [(0, "/fhir/Patient/$export"), (1, "/vendor/upload")];
+pub const WAYS: [(usize, &str); 2] = [(0, "/fhir/Patient/$export"), (1, "/vendor/upload")];
 /// More calls than any test takes; and when those end that are made while an agent takes over.
 const ENDLESS: usize = 100_000;
 const UNTIL_ANSWERED: [&str; 2] = ["100000", "20"];
-const ALLOWED: [&str; 2] = ["/fhir/Patient/1", "/ok"];
+pub const ALLOWED: [&str; 2] = ["/fhir/Patient/1", "/ok"];
 
 /// A bpffs of the test's own: what is pinned in it ends with it.
-struct Bpffs(PathBuf);
+pub struct Bpffs(PathBuf);
 
 impl Bpffs {
-    fn new(world: &World) -> Result<Bpffs> {
+    pub fn new(world: &World) -> Result<Bpffs> {
         let path = world.path("bpf");
         std::fs::create_dir(&path)?;
         mount("bpf", &path, "bpf", MountFlags::empty(), None).context("a bpffs is mounted")?;
         Ok(Bpffs(path))
     }
 
-    fn pins(&self) -> PathBuf {
+    pub fn pins(&self) -> PathBuf {
         self.0.join("apiward")
     }
 
     /// What is kept, by run.
-    fn runs(&self) -> Vec<String> {
+    pub fn runs(&self) -> Vec<String> {
         let mut runs: Vec<String> = std::fs::read_dir(self.pins())
             .into_iter()
             .flatten()
@@ -95,16 +92,16 @@ impl Drop for Bpffs {
 }
 
 /// A server in scope that is called from outside, and one outside that is called from within.
-struct Servers<'a> {
+pub struct Servers<'a> {
     world: &'a World,
-    ports: [u16; 2],
+    pub ports: [u16; 2],
     logs: [PathBuf; 2],
     is_tls: bool,
     _processes: Vec<Process>,
 }
 
 impl<'a> Servers<'a> {
-    fn new(world: &'a World) -> Result<Servers<'a>> {
+    pub fn new(world: &'a World) -> Result<Servers<'a>> {
         Servers::start_all(world, None)
     }
 
@@ -142,7 +139,7 @@ impl<'a> Servers<'a> {
     }
 
     /// `patience`: how many seconds a call is waited for, on a machine that is not slow.
-    fn start(&self, way: usize, path: &str, count: usize, patience: &str) -> Result<Start<'a>> {
+    pub fn start(&self, way: usize, path: &str, count: usize, patience: &str) -> Result<Start<'a>> {
         let patience = patient(Duration::from_secs_f64(patience.parse()?)).as_secs_f64();
         let script = self
             .world
@@ -161,6 +158,23 @@ impl<'a> Servers<'a> {
             .arg(patience.to_string()))
     }
 
+    /// Allowed calls that go out on one connection, until there is the file `stop`; how many is in `begun`.
+    fn steady(&self, stop: &Path, begun: &Path) -> Result<Process> {
+        let script = self.world.write("steady.py", include_str!("assets/steady.py"))?;
+        Start::new(self.world, Place::Inside, program("python3")?)
+            .name("steady")
+            .arg(script)
+            .arg(format!(
+                "{}{}",
+                if self.is_tls { "tls:" } else { "" },
+                self.ports[1]
+            ))
+            .arg(ALLOWED[1])
+            .arg(stop)
+            .arg(begun)
+            .spawn()
+    }
+
     /// Makes calls, and says which ends they had.
     fn call(&self, way: usize, path: &str, count: usize, patience: &str) -> Result<Value> {
         let mut process = self.start(way, path, count, patience)?.spawn()?;
@@ -169,7 +183,7 @@ impl<'a> Servers<'a> {
     }
 
     /// Forbidden requests that the servers got, by their own account.
-    fn forbidden(&self) -> usize {
+    pub fn forbidden(&self) -> usize {
         WAYS.into_iter().map(|way| self.forbidden_one(way)).sum()
     }
 
@@ -179,7 +193,7 @@ impl<'a> Servers<'a> {
     }
 
     /// Every forbidden call is refused by the gate, and every allowed one served.
-    fn check_enforced(&self) -> Result {
+    pub fn check_enforced(&self) -> Result {
         for (way, path) in WAYS {
             let ends = self.call(way, path, 5, "5")?;
             ensure!(ends[REFUSED[way]] == 5, "{path}: not refused: {ends}");
@@ -187,7 +201,7 @@ impl<'a> Servers<'a> {
         self.check_allowed()
     }
 
-    fn check_allowed(&self) -> Result {
+    pub fn check_allowed(&self) -> Result {
         for (way, path) in ALLOWED.into_iter().enumerate() {
             let ends = self.call(way, path, 5, "5")?;
             ensure!(ends[SERVED] == 5, "{path}: not served: {ends}");
@@ -209,7 +223,7 @@ impl<'a> Servers<'a> {
 }
 
 /// Clients whose forbidden calls were made before an agent took over, when nobody answered them, and behind it.
-fn check_taken_over(clients: &mut [Process]) -> Result {
+pub fn check_taken_over(clients: &mut [Process]) -> Result {
     for (client, (way, path)) in clients.iter_mut().zip(WAYS) {
         client.wait(Duration::from_secs(60))?;
         let ends = ends(client)?;
@@ -233,7 +247,7 @@ fn calls(client: &Process) -> Result<usize> {
         .unwrap_or(0))
 }
 
-fn ends(process: &Process) -> Result<Value> {
+pub fn ends(process: &Process) -> Result<Value> {
     let text = process.output()?;
     let line = text.lines().find(|line| line.starts_with('{'));
     let line = line.with_context(|| format!("the client did not end: {text}"))?;
@@ -300,7 +314,7 @@ fn rules() -> Value {
     ])
 }
 
-fn keeping<'a>(world: &'a World, bpffs: &Bpffs, keep_for: &str) -> Result<Agent<'a>> {
+pub fn keeping<'a>(world: &'a World, bpffs: &Bpffs, keep_for: &str) -> Result<Agent<'a>> {
     let file = policy::file(world, "tests", &rules())?;
     Agent::start(world, |config| {
         config["mode"] = json!("enforce");
@@ -312,13 +326,13 @@ fn keeping<'a>(world: &'a World, bpffs: &Bpffs, keep_for: &str) -> Result<Agent<
 }
 
 /// Lets go of everything and ends the agent; nothing may be left.
-fn end(agent: Agent<'_>, bpffs: &Bpffs) -> Result {
+pub fn end(agent: Agent<'_>, bpffs: &Bpffs) -> Result {
     agent.command(&["release"])?.run()?;
     ensure!(!bpffs.pins().exists(), "something is pinned: {:?}", bpffs.runs());
     agent.end().map(drop)
 }
 
-fn state<'e>(all: &'e [Value], name: &str) -> Option<&'e str> {
+pub fn state<'e>(all: &'e [Value], name: &str) -> Option<&'e str> {
     of_kind(all, "agent_state")
         .into_iter()
         .find(|event| event["state"] == name)
@@ -397,22 +411,60 @@ fn killed_in_the_middle_of_forbidden_calls_in_tls() -> Result {
         );
     }
     servers.check_allowed()?;
+    // One connection that all of it happens around.
+    let (stop, begun) = (world.path("steady-stop"), world.path("begun"));
+    let mut steady = servers.steady(&stop, &begun)?;
+    let count = || -> Result<u64> {
+        let text = std::fs::read_to_string(&begun).unwrap_or_default();
+        Ok(text.parse().unwrap_or(0))
+    };
+    steady.wait_until("calls go out on one connection", || Ok(count()? > 10))?;
     let callers = Callers::new(&servers)?;
     callers.go_on()?;
     agent.process.kill()?;
     callers.go_on()?;
     callers.check_none_served()?;
     servers.check_allowed()?;
+    let before = count()?;
+    steady.wait_until("the connection goes on without an agent", || {
+        Ok(count()? > before + 10)
+    })?;
 
     // The next one takes over in the middle of calls too.
     let callers = Callers::new(&servers)?;
     callers.go_on()?;
-    let next = keeping(&world, &bpffs, "10m")?;
+    let mut next = keeping(&world, &bpffs, "10m")?;
+    let before = count()?;
+    steady.wait_until("the connection goes on with the next agent", || {
+        Ok(count()? > before + 10)
+    })?;
     callers.go_on()?;
     callers.check_none_served()?;
     servers.check_allowed()?;
+    std::fs::write(&stop, "")?;
+    let status = steady.wait(Duration::from_secs(20))?;
+    ensure!(
+        status.success(),
+        "an allowed connection did not outlive the agents{}",
+        steady.last_words()
+    );
     drop(agent);
+    check_told_once(next.events.read()?)?;
     end(next, &bpffs)
+}
+
+/// Every denial has an event of its own, whichever agent told it.
+fn check_told_once(all: &[Value]) -> Result {
+    let mut told: HashMap<&str, usize> = HashMap::new();
+    for event in of_kind(all, "call") {
+        if event["verdict"]["action"] == "deny" {
+            *told.entry(text(&event["request"]["trace_id"])).or_default() += 1;
+        }
+    }
+    let twice: Vec<_> = told.iter().filter(|(_, times)| **times > 1).collect();
+    ensure!(twice.is_empty(), "denials are told more than once: {twice:?}");
+    ensure!(told.len() >= 20, "{} denials are told", told.len());
+    Ok(())
 }
 
 /// Nobody's dead agent blocks a hospital; and whoever comes then enforces at once.
@@ -558,13 +610,7 @@ fn what_somebody_detaches_is_attached_again() -> Result {
     servers.check_enforced()?;
     // What its connection sent meanwhile nobody saw; it goes on all the same.
     let (stop, begun) = (world.path("stop"), world.path("begun"));
-    let mut steady = Start::new(&world, Place::Inside, program("python3")?)
-        .name("steady")
-        .arg(world.write("steady.py", include_str!("assets/steady.py"))?)
-        .args([&servers.ports[1].to_string(), ALLOWED[1]])
-        .arg(&stop)
-        .arg(&begun)
-        .spawn()?;
+    let mut steady = servers.steady(&stop, &begun)?;
     let count = || -> Result<u64> {
         let text = std::fs::read_to_string(&begun).unwrap_or_default();
         Ok(text.parse().unwrap_or(0))
@@ -639,30 +685,4 @@ fn a_policy_that_denies_too_much_observes() -> Result {
         .run()?;
     ensure!(!servers.passes()?, "it was not armed again");
     agent.end().map(drop)
-}
-
-/// Nothing of the maps is shared; what was denied stays denied, and nothing is unjudged.
-fn an_agent_of_another_layout_takes_over() -> Result {
-    let world = World::new()?;
-    let bpffs = Bpffs::new(&world)?;
-    let servers = Servers::new(&world)?;
-    let mut agent = keeping(&world, &bpffs, "10m")?;
-    servers.check_enforced()?;
-    agent.process.kill()?;
-    let runs = bpffs.runs();
-    let run = runs.first().context("something is kept")?;
-    std::fs::rename(bpffs.pins().join(run), bpffs.pins().join("v0-00000000-7"))?;
-    let start = |(way, path)| servers.start(way, path, 100, "0.1")?.spawn();
-    let mut clients: Vec<Process> = WAYS.into_iter().map(start).collect::<Result<_>>()?;
-    let mut next = keeping(&world, &bpffs, "10m")?;
-    check_taken_over(&mut clients)?;
-    servers.check_enforced()?;
-    ensure!(servers.forbidden() == 0, "a forbidden call got through");
-    next.events.wait("what was kept is told", |all| {
-        state(all, "adopted").is_some_and(|detail| detail.contains("of another version"))
-    })?;
-    let runs = bpffs.runs();
-    ensure!(runs.len() == 1 && runs[0].ends_with("-8"), "kept: {runs:?}");
-    drop(agent);
-    end(next, &bpffs)
 }

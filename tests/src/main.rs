@@ -25,6 +25,7 @@ mod inventory;
 mod keep;
 mod lives;
 mod operator;
+mod outlived;
 mod protocols;
 mod prove;
 mod transport;
@@ -60,6 +61,7 @@ fn main() {
         capabilities::STORIES,
         gate_tls::STORIES,
         keep::STORIES,
+        outlived::STORIES,
         gate_edges::STORIES,
         gate_wire::STORIES,
         delivery::STORIES,

@@ -17,6 +17,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use crate::emit::count;
 use crate::maps::SETTINGS;
 
+mod gated;
 mod handshake;
 pub mod packets;
 mod scan;

@@ -4,19 +4,15 @@
 //! and pass. Whose the socket is was noted when a process began to listen or to connect; a socket of nobody that is
 //! known is not judged.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use apiward_common::flow::{Tuple, Withhold};
-use apiward_common::gate::segments::{GateFlow, Mark, PLANS_MAX, Plan, on_segment, scanned};
+use apiward_common::gate::segments::{Mark, PLANS_MAX, Plan, on_segment, scanned};
 use apiward_common::gate::{Facts, Stream, direction, flag, state, strict};
-use apiward_common::limits::{GATED_MAX, WITHHELD_MAX};
 use apiward_common::record::{hook, role, stopped};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock};
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use aya_ebpf::programs::SkBuffContext;
 
-use super::handshake::{GATE_HANDSHAKES, begins, handshake};
+use super::gated::{AGAIN, FlowKey, Found, GATE_BLANK, GATE_DEAD, GATE_FLOWS, Gated};
+use super::handshake::{Begins, GATE_HANDSHAKES, GATE_SYNS, begins, handshake};
 use super::scan::{self, Work};
 use super::tell::{Told, apiward_tell};
 use crate::emit::{count, hasten};
@@ -29,39 +25,9 @@ use crate::withhold::{DROP, PASS};
 pub const TCP_LISTEN: u8 = 10;
 const TCP_SYN_SENT: u8 = 2;
 const TCP_SYN_RECV: u8 = 3;
-const BPF_NOEXIST: u64 = 1;
+pub const BPF_NOEXIST: u64 = 1;
 
-/// By socket cookie and direction.
-#[map]
-static GATE_FLOWS: LruHashMap<FlowKey, Gated> = LruHashMap::with_max_entries(GATED_MAX, 0);
-/// Denied inbound connections that live: the table above forgets, a denial must not.
-#[map]
-pub static GATE_DEAD: HashMap<u64, u32> = HashMap::with_max_entries(WITHHELD_MAX, 0);
-/// An entry as it begins: too large for the stack.
-#[map]
-pub static GATE_BLANK: Array<Gated> = Array::with_max_entries(1, 0);
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct FlowKey {
-    pub cookie: u64,
-    direction: u64,
-}
-
-/// One direction of one connection, and who may look at it now.
-#[repr(C)]
-pub struct Gated {
-    pub flow: GateFlow,
-    pub facts: Facts,
-    /// Segments of a connection come one by one, but for rare moments.
-    claims: u64,
-    /// Whose socket it is to be, before it is established: the listener's cookie.
-    pub listener: u64,
-    /// It is dead for another reason than a head that was just scanned, and the agent does not know yet.
-    untold: u64,
-}
-
-type Socket = *const core::ffi::c_void;
+pub type Socket = *const core::ffi::c_void;
 
 /// A segment comes for a socket.
 #[inline(always)]
@@ -109,13 +75,15 @@ fn comes(ctx: &SkBuffContext) -> i32 {
             count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
             return PASS;
         }
-        let Some(begins) = begins(ctx, &segment) else {
-            count(|c| unsafe { &raw mut (*c).gate_again }, 1);
-            return DROP;
+        let (first, unsure) = match begins(ctx, &segment, tp) {
+            Begins::At(first) => (first, false),
+            Begins::Perhaps(first) => (first, true),
+            Begins::Ended => return again(),
+            Begins::Nowhere => return PASS,
         };
         // The socket that is to be has accepted nothing yet.
-        accepted = begins;
-        handshake(ctx, &key, &segment, accepted)
+        accepted = first;
+        handshake(ctx, &key, &segment, first, unsure)
     } else {
         let known = GATE_FLOWS.get_ptr_mut(&key);
         // SAFETY: only asks whether it is there.
@@ -123,13 +91,23 @@ fn comes(ctx: &SkBuffContext) -> i32 {
             return DROP;
         }
         match known {
-            Some(known) => Some(known),
+            Some(known) => Found::known(known),
             None => inbound(ctx, tp, &key, &segment, state == TCP_SYN_RECV),
         }
     };
-    let Some(gated) = found else { return PASS };
-    // SAFETY: a live map value, which is claimed before it is changed.
-    judge(ctx, unsafe { &mut *gated }, &key, &segment, Some(accepted))
+    match found {
+        // SAFETY: a live map value, which is claimed before it is changed.
+        Found::At(gated) => judge(ctx, unsafe { &mut *gated }, &key, &segment, Some(accepted)),
+        Found::Busy => again(),
+        Found::Unjudged => PASS,
+    }
+}
+
+/// TCP sends the segment again.
+#[inline(always)]
+fn again() -> i32 {
+    count(|c| unsafe { &raw mut (*c).gate_again }, 1);
+    DROP
 }
 
 /// A segment is about to leave. Asked before what is withheld, so that what is denied now is withheld already.
@@ -165,15 +143,16 @@ fn leaves(ctx: &SkBuffContext) -> i32 {
     }
     let known = GATE_FLOWS.get_ptr_mut(&key);
     let Some(tp) = socket(ctx) else { return PASS };
-    let gated = match known {
-        Some(gated) => gated,
-        None => match outbound(ctx, tp, &key, &segment) {
-            Some(gated) => gated,
-            None => return PASS,
-        },
+    let found = match known {
+        Some(known) => Found::known(known),
+        None => outbound(ctx, tp, &key, &segment),
     };
-    // SAFETY: as above.
-    judge(ctx, unsafe { &mut *gated }, &key, &segment, None)
+    match found {
+        // SAFETY: as above.
+        Found::At(gated) => judge(ctx, unsafe { &mut *gated }, &key, &segment, None),
+        Found::Busy => again(),
+        Found::Unjudged => PASS,
+    }
 }
 
 /// A packet of a TCP socket whose headers cannot be followed, as with extension headers that nobody needs (RFC 8200 §4):
@@ -188,11 +167,7 @@ fn unreadable(ctx: &SkBuffContext) -> i32 {
     // SAFETY: only asks whether they are there.
     let judged =
         unsafe { (super::is_on() && OWNERS.get(&cookie).is_some()) || GATE_DEAD.get(&cookie).is_some() };
-    if !judged {
-        return PASS;
-    }
-    count(|c| unsafe { &raw mut (*c).gate_again }, 1);
-    DROP
+    if judged { again() } else { PASS }
 }
 
 /// The TCP socket of a packet.
@@ -222,17 +197,11 @@ fn knocked(ctx: &SkBuffContext) -> bool {
 /// The first segment that is seen of a server's connection. `early`: its handshake has not ended, and it may send
 /// already (RFC 7413).
 #[inline(always)]
-fn inbound(
-    ctx: &SkBuffContext,
-    tp: Socket,
-    key: &FlowKey,
-    segment: &Segment,
-    early: bool,
-) -> Option<*mut Gated> {
+fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment, early: bool) -> Found {
     // SAFETY: copied out at once.
     let known = unsafe { FLOWS.get(&key.cookie) };
     if known.is_some_and(|flow| flow.exempt != 0) || !super::is_on() {
-        return None;
+        return Found::Unjudged;
     }
     let role = known.map_or(role::UNKNOWN, |flow| flow.role);
     let is_server = match role {
@@ -242,7 +211,7 @@ fn inbound(
         _ => early || owner::adopts(tp as u64, key.cookie),
     };
     if !is_server {
-        return None;
+        return Found::Unjudged;
     }
     let mut ends = Tuple {
         local: [0; 16],
@@ -253,7 +222,7 @@ fn inbound(
     tuple(tp as u64, &mut ends);
     // SAFETY: only asks whether it is there.
     if unsafe { EXEMPT_PEERS.get(&ends) }.is_some() {
-        return None;
+        return Found::Unjudged;
     }
     // SAFETY: `tp` is a socket that the verifier knows.
     let (received, next): (u64, u32) = unsafe {
@@ -262,7 +231,12 @@ fn inbound(
             field(tp, OFFSETS.tp_rcv_nxt()),
         )
     };
+    // Where bytes were taken in that nobody has seen, they may have come with the SYN.
     let mut before = GATE_HANDSHAKES.get_ptr_mut(&ends);
+    let on_syn = before.is_none() && received != 0;
+    if on_syn {
+        before = GATE_SYNS.get_ptr_mut(&ends);
+    }
     // SAFETY: a live map value.
     if received == 0 && before.is_some_and(|before| unsafe { (*before).flow.base.next } != next) {
         // Of another connection with the same ends, or of nobody's: nothing of it was accepted here.
@@ -278,66 +252,84 @@ fn inbound(
     // SAFETY: copied out at once.
     let Some(owner) = (unsafe { OWNERS.get(&key.cookie) }) else {
         count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
-        return None;
+        return Found::Unjudged;
     };
     let class = class_of(&owner.identity());
-    let gated = match before {
-        Some(before) => {
-            // SAFETY: a live map value, copied as it is.
-            let _ = GATE_FLOWS.insert(key, unsafe { &*before }, BPF_NOEXIST);
-            let _ = GATE_HANDSHAKES.remove(&ends);
-            GATE_FLOWS.get_ptr_mut(key)?
-        }
-        None => fresh(key)?,
+    let blank = GATE_BLANK.get_ptr(0);
+    // SAFETY: live map values; the one is copied as it is, the other nobody writes.
+    let made = match before.map(|before| before.cast_const()).or(blank) {
+        Some(value) => GATE_FLOWS.insert(key, unsafe { &*value }, BPF_NOEXIST).is_ok(),
+        None => false,
+    };
+    if before.is_some() {
+        let _ = if on_syn {
+            GATE_SYNS.remove(&ends)
+        } else {
+            GATE_HANDSHAKES.remove(&ends)
+        };
+    }
+    let (true, Some(gated)) = (made, GATE_FLOWS.get_ptr_mut(key)) else {
+        return Found::Busy;
     };
     // SAFETY: a live map value; `tp` is a socket that the verifier knows.
     unsafe {
         let gated = &mut *gated;
-        if gated.flow.dead != 0 && GATE_DEAD.insert(&key.cookie, &gated.flow.denied_at, 0).is_err() {
-            count(|c| &raw mut (*c).gate_full, 1);
-        }
-        gated.claims = 0;
-        if gated.flow.started != 0 {
-            // Judged in the handshake: from another place than where the stream begins is a trick.
-            if gated.flow.base.next != next.wrapping_sub(received as u32) {
-                gated.flow.poison();
-                gated.untold = 1;
-            }
-        } else if received == 0 {
-            gated.flow.start(next);
-        }
+        gated.release();
         gated.facts = Facts {
             peer: packet::address(ctx, true),
             class,
             direction: direction::INBOUND,
         };
-        if gated.flow.started == 0 {
+        if gated.flow.started != 0 {
+            // Judged in the handshake: from another place than where the stream begins is a trick.
+            if gated.flow.base.next != next.wrapping_sub(received as u32) {
+                gated.flow.poison();
+                gated.untold = 1;
+            } else {
+                // What was denied then is told of this connection now, so that it is answered like any other.
+                gated.untold = match (gated.flow.dead, gated.untold) {
+                    (0, _) => 0,
+                    (_, 0) => AGAIN | 1,
+                    _ => 1,
+                };
+            }
+            if gated.flow.dead != 0 && GATE_DEAD.insert(&key.cookie, &gated.flow.denied_at, 0).is_err() {
+                count(|c| &raw mut (*c).gate_full, 1);
+            }
+        } else if received == 0 {
+            gated.flow.start(next);
+        } else {
             forgotten(gated, segment.sequence);
         }
     }
-    Some(gated)
+    Found::At(gated)
 }
 
 /// The first segment that is seen of a client's connection.
 #[inline(always)]
-fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -> Option<*mut Gated> {
+fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -> Found {
     // SAFETY: `tp` is a socket that the verifier knows.
     let early = unsafe { field::<u8>(tp, OFFSETS.sk_state()) } == TCP_SYN_SENT;
     // SAFETY: copied out at once.
     let known = unsafe { FLOWS.get(&key.cookie) };
     let is_client = early || known.is_some_and(|flow| flow.role == role::CLIENT);
     if !is_client || known.is_some_and(|flow| flow.exempt != 0) {
-        return None;
+        return Found::Unjudged;
     }
     // SAFETY: copied out at once.
     let Some(owner) = (unsafe { OWNERS.get(&key.cookie) }) else {
         count(|c| unsafe { &raw mut (*c).gate_unowned }, 1);
-        return None;
+        return Found::Unjudged;
     };
     let class = class_of(&owner.identity());
     let first = segment.sequence.wrapping_add(segment.syn as u32);
     let begins = early || known.is_some_and(|flow| flow.started != 0 && flow.sent_start == first);
-    let gated = fresh(key)?;
+    let blank = GATE_BLANK.get_ptr(0);
+    // SAFETY: a live map value that nobody writes.
+    let made = blank.is_some_and(|blank| GATE_FLOWS.insert(key, unsafe { &*blank }, BPF_NOEXIST).is_ok());
+    let (true, Some(gated)) = (made, GATE_FLOWS.get_ptr_mut(key)) else {
+        return Found::Busy;
+    };
     // SAFETY: a live map value.
     unsafe {
         let gated = &mut *gated;
@@ -352,15 +344,7 @@ fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -
             forgotten(gated, first);
         }
     }
-    Some(gated)
-}
-
-#[inline(always)]
-fn fresh(key: &FlowKey) -> Option<*mut Gated> {
-    let blank = GATE_BLANK.get_ptr(0)?;
-    // SAFETY: a live map value that nobody writes.
-    let _ = GATE_FLOWS.insert(key, unsafe { &*blank }, BPF_NOEXIST);
-    GATE_FLOWS.get_ptr_mut(key)
+    Found::At(gated)
 }
 
 #[inline(always)]
@@ -376,9 +360,13 @@ fn judge(
     if gated.flow.dead != 0 {
         // SAFETY: helper without arguments.
         if gated.untold != 0 && !super::has_expired(unsafe { bpf_ktime_get_ns() }) {
-            gated.untold = 0;
-            let heads = gated.flow.cursor().stream.heads;
-            refuse(ctx, gated, key, segment, first, heads, 0);
+            let before = if gated.listener != 0 && gated.flow.poisoned == 0 {
+                // In the handshake: nothing of it was taken in.
+                0
+            } else {
+                gated.flow.cursor().stream.heads
+            };
+            refuse(ctx, gated, key, segment, first, before, 0);
         }
         // What came before the denied head may be sent again.
         let before = gated.flow.poisoned == 0 && (end.wrapping_sub(gated.flow.denied_at) as i32) <= 0;
@@ -389,22 +377,13 @@ fn judge(
     }
     if segment.urgent {
         // What the application gets of it is not what is scanned.
-        count(|c| unsafe { &raw mut (*c).gate_again }, 1);
-        return DROP;
+        return again();
     }
-    // SAFETY: a live map value; the counter is only ever changed in one piece.
-    unsafe {
-        if atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut gated.claims, 1) != 0 {
-            atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut gated.claims, u64::MAX);
-            count(|c| &raw mut (*c).gate_again, 1);
-            return DROP;
-        }
+    if !gated.claim() {
+        return again();
     }
     let verdict = claimed(ctx, gated, key, segment, accepted);
-    // SAFETY: as above.
-    unsafe {
-        atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut gated.claims, u64::MAX);
-    }
+    gated.release();
     verdict
 }
 
@@ -431,21 +410,15 @@ fn claimed(
         if gated.flow.dead == 0 {
             return PASS;
         }
-        gated.untold = 0;
         let heads = gated.flow.cursor().stream.heads;
         refuse(ctx, gated, key, segment, first, heads, 0);
         return DROP;
     }
     let Plan::Scan { .. } = plan else {
-        if plan == Plan::Drop {
-            count(|c| unsafe { &raw mut (*c).gate_again }, 1);
-            return DROP;
-        }
-        return PASS;
+        return if plan == Plan::Drop { again() } else { PASS };
     };
     let Some(work) = scan::claim() else {
-        count(|c| unsafe { &raw mut (*c).gate_again }, 1);
-        return DROP;
+        return again();
     };
     if gated.facts.class == 0 {
         // Perhaps the agent has given one by now.
@@ -473,7 +446,6 @@ fn claimed(
     scan::release(work);
     let inbound = key.direction == direction::INBOUND as u64;
     if gated.flow.dead != 0 {
-        gated.untold = 0;
         refuse(ctx, gated, key, segment, from, before, body as u32);
         return DROP;
     }
@@ -528,8 +500,8 @@ pub extern "C" fn apiward_strict(stream: *mut Stream, facts: *const Facts) -> i3
     }
 }
 
-/// The connection is dead: what is done about it, and told. `from`: the first byte that was looked at, `before`: heads
-/// before those of this segment, `bodies`: how many of their requests it ends.
+/// The connection is dead: what is done about it, and told, if it is to be by now. `from`: the first byte that was looked at,
+/// `before`: heads before those of this segment, `bodies`: how many of their requests it ends.
 #[inline(always)]
 fn refuse(
     ctx: &SkBuffContext,
@@ -541,6 +513,14 @@ fn refuse(
     bodies: u32,
 ) {
     let inbound = key.direction == direction::INBOUND as u64;
+    let untold = gated.untold.saturating_sub(1);
+    gated.untold = untold & (AGAIN - 1);
+    if gated.untold != 0 {
+        return;
+    }
+    if untold == 0 {
+        count(|c| unsafe { &raw mut (*c).gate_denied }, 1);
+    }
     denied(gated, key, segment, inbound);
     let poisoned = gated.flow.poisoned != 0;
     let (denied_at, rule) = (gated.flow.denied_at, gated.flow.rule);
@@ -618,7 +598,6 @@ fn look(
 /// A head is denied: the connection is dead from it on.
 #[inline(always)]
 fn denied(gated: &Gated, key: &FlowKey, segment: &Segment, inbound: bool) {
-    count(|c| unsafe { &raw mut (*c).gate_denied }, 1);
     let flow = &gated.flow;
     if inbound {
         // Before it is established the cookie is the listener's, which is nobody's connection.

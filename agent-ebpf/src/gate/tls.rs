@@ -375,6 +375,10 @@ pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, how: u32) -> i32
         // SAFETY: a live map value that only ever becomes 1.
         unsafe { *some = 1 };
     }
+    if is_ended(object) {
+        // Nothing leaves by it any more, and its end, which would take this back, has been.
+        let _ = WITHHELD.remove(&cookie);
+    }
     let inbound = object.judged == judged::READS;
     emit::<Stopped, 0>(kind::STOPPED, 0, |record| {
         let body = &mut record.body;

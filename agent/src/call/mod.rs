@@ -36,7 +36,7 @@ use smol_str::SmolStr;
 pub use self::calls::Calls;
 pub use self::content::{
     Container, Content, ContentLimits, Field, FieldKind, FieldType, Format, Meaning, MessageFields,
-    MessageType, Method, Schema, Sink, ValueType, Visited,
+    MessageType, Method, Schema, Sink, ValueType, Visited, Width,
 };
 pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::data::{Data, Evidence, Part};

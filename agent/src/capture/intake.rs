@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use super::processes::{Processes, Task, path_from_components};
-use super::stopped::Heads;
+use super::stopped::{Early, Heads};
 use super::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
     TlsInfo,
@@ -137,6 +137,7 @@ pub struct Intake {
     ended: VecDeque<(KernelTime, u64)>,
     objects: HashMap<FlowId, Object>,
     heads: Heads,
+    early: Early,
     /// Local ports that something listened on at the start, by namespace: tells the role of older connections.
     listeners: std::collections::HashSet<(u32, u16)>,
     libraries: Vec<TlsInfo>,
@@ -156,6 +157,7 @@ impl Intake {
             ended: VecDeque::new(),
             objects: HashMap::new(),
             heads: Heads::default(),
+            early: Early::default(),
             listeners: listeners.into_iter().collect(),
             libraries: Vec::new(),
             blind: HashMap::new(),

@@ -22,7 +22,7 @@ use crate::kernel::elf::Elf;
 use crate::kernel::load::file_key;
 use crate::kernel::mappings::{Mappings, Seen, Watch};
 use crate::kernel::probes::{self, ProbeLink, Probes};
-use crate::kernel::{mapped, site, turns};
+use crate::kernel::{descriptors, mapped, site, turns};
 
 mod listed;
 
@@ -392,11 +392,13 @@ impl Keeper {
             return;
         }
         // Held from here on: a process that lives for milliseconds takes its names of the file with it.
-        let Ok(opened) = File::open(path) else {
-            if named {
-                self.not_found(shown, file, mapped_at);
+        let opened = match descriptors::open(path) {
+            Ok(opened) => opened,
+            Err(Some(why)) if named && self.gone.insert(file) => {
+                return self.refuse(shown, file, mapped_at, why);
             }
-            return;
+            Err(None) if named => return self.not_found(shown, file, mapped_at),
+            Err(_) => return,
         };
         let (path, name) = (
             &PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())),

@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use apiward_common::record::{self, hook, stopped};
 use bytes::Bytes;
 
+use super::KernelTime;
+
 /// Heads of which pieces wait.
 const HEADS_MAX: usize = 1_024;
 /// Bytes of one head that are kept; the gate scans no further.
@@ -162,6 +164,76 @@ impl Heads {
     }
 }
 
+/// Whether the connection is established; else its cookie is the listener's, marked.
+pub(super) fn has_socket(record: &record::Stopped) -> bool {
+    record.cookie & record::NO_SOCKET == 0
+}
+
+/// What the gate says of a request, with the whole of what it had of the head.
+#[derive(Clone)]
+pub(super) struct Told {
+    pub at: KernelTime,
+    pub record: record::Stopped,
+    pub ground: Ground,
+    pub head: Bytes,
+}
+
+impl Told {
+    fn is_of(&self, other: &record::Stopped) -> bool {
+        Whose::handshake(&self.record) == Whose::handshake(other)
+            && self.record.head_start == other.head_start
+    }
+}
+
+/// Requests that were stopped in a handshake.
+const EARLY_MAX: usize = 1_024;
+/// How long such a request waits for its connection: a server asks again after a second for the segment that was dropped
+/// with the request, and a client sends the request again within three.
+const EARLY_WAIT_NS: u64 = 4_000_000_000;
+
+/// Requests that were stopped before their connection was established. It mostly is soon, and then they are told as that
+/// connection's, which can be answered.
+#[derive(Default)]
+pub(super) struct Early {
+    waiting: VecDeque<Told>,
+}
+
+impl Early {
+    /// Keeps it; gives the oldest back where there are too many.
+    pub(super) fn hold(&mut self, told: Told) -> Option<Told> {
+        if self.waiting.iter().any(|known| known.is_of(&told.record)) {
+            // The kernel has no room to remember that it said so.
+            return None;
+        }
+        self.waiting.push_back(told);
+        (self.waiting.len() > EARLY_MAX).then(|| self.waiting.pop_front())?
+    }
+
+    /// The connection of one is established, or of none.
+    pub(super) fn established(&mut self, told: Told) -> Told {
+        let known = self.waiting.iter().position(|known| known.is_of(&told.record));
+        let known = known.and_then(|at| self.waiting.remove(at));
+        match known {
+            // The segment that has told of it now may hold less of it.
+            Some(known) if known.head.len() > told.head.len() => Told {
+                head: known.head,
+                ground: known.ground,
+                ..told
+            },
+            _ => told,
+        }
+    }
+
+    /// The oldest whose connection is not waited for any more; with `None`, the oldest.
+    pub(super) fn due(&mut self, now: Option<KernelTime>) -> Option<Told> {
+        let waits = |told: &Told| now.is_some_and(|now| now.since(told.at) < EARLY_WAIT_NS);
+        self.waiting
+            .front()
+            .is_some_and(|told| !waits(told))
+            .then(|| self.waiting.pop_front())?
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,5 +333,54 @@ mod tests {
             assert!(heads.take(&record, b"GET").is_none());
         }
         assert!(heads.waiting.len() <= HEADS_MAX && heads.order.len() <= 2 * HEADS_MAX);
+    }
+
+    fn early(remote_port: u16, at: u64, head: &'static [u8]) -> Told {
+        Told {
+            at: KernelTime(at),
+            record: record::Stopped {
+                cookie: 3 | record::NO_SOCKET,
+                remote_port,
+                ..record(stopped::DENIED, 10, 10)
+            },
+            ground: Ground::Rule,
+            head: Bytes::from_static(head),
+        }
+    }
+
+    #[test]
+    fn what_is_stopped_in_a_handshake_is_told_once_as_the_connections() {
+        let mut waiting = Early::default();
+        assert!(waiting.hold(early(4000, 5, b"GET /b HTTP/1.1\r\n\r\n")).is_none());
+        assert!(waiting.hold(early(4000, 6, b"GET /b HTTP/1.1\r\n\r\n")).is_none());
+        assert!(waiting.hold(early(4001, 7, b"")).is_none());
+        let established = Told {
+            at: KernelTime(9),
+            record: record(stopped::DENIED, 10, 10),
+            ..early(4000, 9, b"")
+        };
+        let told = waiting.established(established.clone());
+        assert_eq!((told.record.cookie, told.at), (7, KernelTime(9)));
+        assert_eq!(told.head.as_ref(), b"GET /b HTTP/1.1\r\n\r\n");
+        // Of another connection with the same ends.
+        let other = Told {
+            record: record(stopped::DENIED, 500, 500),
+            ..established
+        };
+        assert_eq!(waiting.established(other).head.as_ref(), b"");
+        assert!(waiting.due(Some(KernelTime(6 + EARLY_WAIT_NS))).is_none());
+        let due = waiting.due(Some(KernelTime(7 + EARLY_WAIT_NS)));
+        assert_eq!(due.map(|told| told.record.remote_port), Some(4001));
+        assert!(waiting.due(None).is_none());
+    }
+
+    #[test]
+    fn what_waits_for_its_connection_is_bounded() {
+        let mut waiting = Early::default();
+        let told = (0..2_000)
+            .filter_map(|port| waiting.hold(early(port, 1, b"")))
+            .count();
+        assert_eq!(told, 2_000 - EARLY_MAX);
+        assert_eq!(std::iter::from_fn(|| waiting.due(None)).count(), EARLY_MAX);
     }
 }

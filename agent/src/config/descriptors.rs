@@ -12,7 +12,7 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet, ServiceDescriptorProto};
 
 use super::unreadable;
-use crate::call::{FieldKind, FieldType, Meaning, MessageFields, Method, Schema};
+use crate::call::{FieldKind, FieldType, Meaning, MessageFields, Method, Schema, Width};
 use crate::errors::{self, ErrorId};
 use crate::yaml::{Problem, Problems, quote};
 
@@ -231,8 +231,10 @@ fn kind(kind: Type, source: &str, name: &str, missing: &mut Missing<'_>) -> Opti
         Type::Uint32 | Type::Uint64 => FieldKind::Unsigned,
         Type::Sint32 | Type::Sint64 => FieldKind::ZigZag,
         Type::Bool | Type::Enum => FieldKind::Word,
-        Type::Fixed32 | Type::Fixed64 => FieldKind::Fixed,
-        Type::Sfixed32 | Type::Sfixed64 => FieldKind::SignedFixed,
+        Type::Fixed32 => FieldKind::Fixed(Width::Four),
+        Type::Fixed64 => FieldKind::Fixed(Width::Eight),
+        Type::Sfixed32 => FieldKind::SignedFixed(Width::Four),
+        Type::Sfixed64 => FieldKind::SignedFixed(Width::Eight),
         Type::Float | Type::Double => FieldKind::Float,
         Type::String => FieldKind::Text,
         Type::Bytes => FieldKind::Bytes,

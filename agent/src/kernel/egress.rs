@@ -1,5 +1,7 @@
 //! The maps behind the program for what leaves: what it is to withhold, and what it has let through.
 
+use std::collections::HashSet;
+
 use apiward_common::flow::{Flow, Withhold};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
@@ -11,7 +13,9 @@ pub struct EgressMaps {
     flows: HashMap<MapData, u64, Flow>,
     some_withheld: Array<MapData, u32>,
     withheld: HashMap<MapData, u64, Withhold>,
-    withheld_count: usize,
+    /// Cookies of flows that this agent withholds, and that one before it has. Their ends take them out of the map.
+    own: HashSet<u64>,
+    found: HashSet<u64>,
 }
 
 impl EgressMaps {
@@ -20,10 +24,10 @@ impl EgressMaps {
             flows: take(ebpf, "FLOWS", HashMap::try_from)?,
             some_withheld: take(ebpf, "SOME_WITHHELD", Array::try_from)?,
             withheld: take(ebpf, "WITHHELD", HashMap::try_from)?,
-            withheld_count: 0,
+            own: HashSet::new(),
+            found: HashSet::new(),
         };
-        // An agent before this one may have left some.
-        maps.withheld_count = maps.withheld.keys().flatten().count();
+        maps.found = maps.withheld.keys().flatten().collect();
         Ok(maps)
     }
 
@@ -45,7 +49,7 @@ impl EgressMaps {
     pub(super) fn keep_withheld(&mut self, withheld: &[(u64, Withhold)]) -> Result<(), MapError> {
         for (cookie, withhold) in withheld {
             self.withheld.insert(cookie, withhold, 0)?;
-            self.withheld_count += 1;
+            self.found.insert(*cookie);
         }
         match withheld.is_empty() {
             true => Ok(()),
@@ -63,25 +67,28 @@ impl EgressMaps {
         if known.is_some_and(|known| known.gate != 0) {
             return Ok(());
         }
-        let fresh = known.is_none();
         let value = Withhold {
             from: from.unwrap_or(0),
             everything: u32::from(from.is_none()),
             ..Withhold::default()
         };
         self.withheld.insert(cookie, value, 0)?;
-        self.withheld_count += usize::from(fresh);
+        self.own.insert(cookie);
         self.some_withheld.set(0, 1, 0)
     }
 
     /// The flow is gone.
     pub fn release(&mut self, cookie: u64) {
-        if self.withheld.remove(&cookie).is_ok() {
-            self.withheld_count = self.withheld_count.saturating_sub(1);
-            if self.withheld_count == 0 {
-                // Best effort: a flag that stays costs one look-up a packet.
-                let _ = self.some_withheld.set(0, 0, 0);
-            }
+        // Its end may have done so already.
+        let _ = self.withheld.remove(&cookie);
+        if !self.own.remove(&cookie) || !self.own.is_empty() {
+            return;
+        }
+        let withheld = &self.withheld;
+        self.found.retain(|cookie| withheld.get(cookie, 0).is_ok());
+        if self.found.is_empty() {
+            // Best effort: a flag that stays costs one look-up a packet.
+            let _ = self.some_withheld.set(0, 0, 0);
         }
     }
 

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 mod command {
     pub const OBJ_PIN: libc::c_long = 6;
     pub const OBJ_GET: libc::c_long = 7;
+    pub const PROG_GET_FD_BY_ID: libc::c_long = 13;
     pub const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
     pub const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
     pub const LINK_CREATE: libc::c_long = 28;
@@ -112,6 +113,14 @@ struct LinkInfo {
     more: [u32; 27],
 }
 
+/// The beginning of `struct bpf_prog_info`: words before the one that is asked for, and it.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    before: [u64; 26],
+    recursion_misses: u64,
+}
+
 /// `attributes`: a part of `union bpf_attr`, which some commands write into.
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: the attributes live as long as the call, and are as long as is said.
@@ -205,6 +214,24 @@ fn info_of(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     };
     bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
     Ok(info)
+}
+
+/// How often the kernel has not run a program because it ran already on that CPU.
+pub(super) fn skipped_runs(program: u32) -> io::Result<u64> {
+    let mut by_id = Next {
+        id: program,
+        next: 0,
+        flags: 0,
+    };
+    let program = bpf_open(command::PROG_GET_FD_BY_ID, &mut by_id)?;
+    let mut info = ProgramInfo::default();
+    let mut attributes = Info {
+        fd: program.as_raw_fd() as u32,
+        length: size_of::<ProgramInfo>() as u32,
+        address: &raw mut info as u64,
+    };
+    bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info.recursion_misses)
 }
 
 /// The names of loaded programs that begin like this.
@@ -343,5 +370,18 @@ impl CgroupHook {
             ..LinkCreate::default()
         };
         bpf_open(command::LINK_CREATE, &mut attributes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProgramInfo;
+
+    #[test]
+    fn a_programs_skipped_runs_are_where_the_kernel_has_them() {
+        assert_eq!(
+            std::mem::offset_of!(ProgramInfo, recursion_misses),
+            std::mem::offset_of!(aya_obj::generated::bpf_prog_info, recursion_misses)
+        );
     }
 }

@@ -20,6 +20,7 @@ use aya::{Ebpf, EbpfLoader};
 
 use super::btf::{Btf, BtfError};
 use super::cgroup::{self, Cgroup, CgroupError};
+use super::descriptors;
 use super::egress::EgressMaps;
 use super::gate::GateMaps;
 use super::links::{self, CgroupHook, Way};
@@ -37,6 +38,8 @@ pub const GATE_EGRESS: &str = "gate-egress";
 pub const TLS_REFUSE: &str = "tls-refuse";
 /// The capability to make a send on a denied connection fail.
 pub const SEND_REFUSE: &str = "send-refuse";
+/// Enough descriptors for the libraries of a large host.
+pub const DESCRIPTORS: &str = "descriptors";
 /// The capability to reset a denied connection.
 pub const SOCKET_DESTROY: &str = "socket-destroy";
 
@@ -142,6 +145,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     if !rustix::process::geteuid().is_root() {
         return Err(LoadError::NotPermitted);
     }
+    let descriptors = descriptors::raise();
     let types = Btf::from_kernel()?;
     let offsets = Offsets::resolve(|structure, path| types.offset(structure, path))?;
     let number = pins::next_number(&options.pins);
@@ -183,7 +187,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     maps.set_scope(&options.scope)?;
     let ring = Ring::take(&mut ebpf)?;
     let mut egress_maps = EgressMaps::take(&mut ebpf)?;
-    let mut capabilities = Vec::new();
+    let mut capabilities = vec![capability(DESCRIPTORS, descriptors)];
     // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.
     let sockets = attach_sockets(&mut ebpf, &btf).map(|links| {
         for (hook, link) in links {
@@ -594,6 +598,13 @@ impl RunTimes {
             .filter_map(|(name, program)| Some((program.info().ok()?.id(), name.to_owned())))
             .collect();
         RunTimes { ids, keeping: None }
+    }
+
+    /// How often the kernel has not run a program because it ran already on that CPU: what it would have told is lost.
+    pub fn skipped(&self) -> u64 {
+        // By number: whoever holds on to a program keeps it loaded. One that is gone skips nothing.
+        let skipped = |(id, _): &(u32, String)| links::skipped_runs(*id).unwrap_or(0);
+        self.ids.iter().map(skipped).sum()
     }
 
     /// Keeps the account from now on, or not.

@@ -5,6 +5,7 @@
 pub mod btf;
 pub mod cgroup;
 pub mod cost;
+pub mod descriptors;
 pub mod egress;
 pub mod elf;
 pub mod gate;

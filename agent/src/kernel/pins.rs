@@ -30,7 +30,7 @@ use super::shelf::Shelf;
 use crate::errors;
 
 /// Maps that the next agent goes on with: what is in force, and what is known of connections.
-pub(super) const SHARED: [&str; 20] = [
+pub(super) const SHARED: [&str; 21] = [
     "GATE_ACTIVE",
     "GATE_GENERATIONS",
     "GATE_NODES",
@@ -43,6 +43,7 @@ pub(super) const SHARED: [&str; 20] = [
     "GATE_LEASE",
     "GATE_FLOWS",
     "GATE_HANDSHAKES",
+    "GATE_SYNS",
     "GATE_DEAD",
     "LISTENERS",
     "PORTS",
@@ -456,9 +457,9 @@ impl Keeper {
         let _ = fs::remove_dir(&self.root);
     }
 
-    /// Lets go of what earlier runs have kept. To be called when this run's own programs are attached and judge.
-    pub fn remove_others(&self) -> Result<Removed, PinError> {
-        let others = self.others();
+    /// Lets go of what earlier runs have kept, `others` of [`Keeper::others`]. To be called when this run's own programs are
+    /// attached and judge.
+    pub fn remove_others(&self, others: Vec<Kept>) -> Result<Removed, PinError> {
         let mut removed = Removed {
             links: 0,
             denied: others.iter().map(Kept::denied_since).sum(),
@@ -466,19 +467,16 @@ impl Keeper {
         };
         let Unpinned { links, open } = remove(&self.root, others)?;
         removed.links = links;
-        // Nobody waits for the kernel.
-        drop(std::thread::Builder::new().spawn(move || probes::drop_together(open)));
+        if !open.is_empty() {
+            // Nobody waits for the kernel.
+            drop(std::thread::Builder::new().spawn(move || probes::drop_together(open)));
+        }
         Ok(removed)
     }
 
-    /// Earlier runs have kept something.
-    pub fn has_others(&self) -> bool {
-        !self.others().is_empty()
-    }
-
     /// From now on no probe of an earlier run judges that goes by a lease of its own.
-    pub fn end_other_turns(&self) {
-        for kept in self.others().iter().filter(|kept| !kept.is_shared) {
+    pub fn end_other_turns(&self, others: &[Kept]) {
+        for kept in others.iter().filter(|kept| !kept.is_shared) {
             // One of an older version has no such word, and no probes.
             if let Ok(mut lease) = kept.open::<Array<MapData, u64>>("GATE_LEASE") {
                 let _ = lease.set(LEASE_TURN, 0, 0);
@@ -486,7 +484,8 @@ impl Keeper {
         }
     }
 
-    fn others(&self) -> Vec<Kept> {
+    /// What earlier runs have kept.
+    pub fn others(&self) -> Vec<Kept> {
         let own = self.directory();
         let mut kept = all(&self.root);
         kept.retain(|kept| kept.directory != own);

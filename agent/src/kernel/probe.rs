@@ -13,6 +13,7 @@ use aya::programs::{LsmAttachType, ProgramType};
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
 use super::btf::Btf;
+use super::descriptors;
 use super::mappings::Mappings;
 use super::netlink::{DiagError, SockDiag, Sockets};
 use super::registers;
@@ -139,6 +140,16 @@ pub fn probe() -> Vec<Feature> {
             cgroup2(),
             "neither scope nor enforcement has anything to attach to",
             "mount -t cgroup2 none /sys/fs/cgroup/unified, or boot with systemd.unified_cgroup_hierarchy=1",
+        ),
+        feature(
+            "descriptors",
+            Need::Wanted,
+            match descriptors::enough(descriptors::hard()) {
+                Ok(()) => Answer::Yes,
+                Err(why) => Answer::No(why),
+            },
+            "libraries beyond the first dozens are not probed, and what is inside TLS there is not seen",
+            "raise the hard limit of open files: LimitNOFILE= of the service, `ulimit -Hn` of the shell",
         ),
         feature(
             "user-probes",

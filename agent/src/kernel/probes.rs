@@ -14,7 +14,7 @@ use aya::programs::UProbe;
 use super::load::{LoadError, program, take, words};
 use super::shelf::Shelf;
 use super::user_probe::{self, Whose};
-use super::{links, registers};
+use super::{descriptors, links, registers};
 
 /// Loads the programs: those that write registers where the kernel lets them. Whether they are there, and whether they
 /// write.
@@ -137,9 +137,13 @@ impl Probes {
         let path = CString::new(file.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
         let returns = kind == Kind::Uretprobe;
         let event = user_probe::open(&path, offset, returns, Whose::Everybody)
-            .map_err(|error| format!("the kernel takes no probe there: {error}"))?;
-        let link = links::attach_event(program.as_fd(), event.as_fd(), cookie)
-            .map_err(|error| format!("a program cannot be attached to the probe: {error}"))?;
+            .map_err(|error| format!("the kernel takes no probe there: {}", descriptors::why(&error)))?;
+        let link = links::attach_event(program.as_fd(), event.as_fd(), cookie).map_err(|error| {
+            format!(
+                "a program cannot be attached to the probe: {}",
+                descriptors::why(&error)
+            )
+        })?;
         let link = Arc::new(link);
         Ok(ProbeLink {
             number: self.shelf.put(link.clone()),
@@ -163,9 +167,10 @@ mod tests {
     /// What `agent-ebpf/src/stack.rs` says; the compiler must not have found it needless.
     #[test]
     fn no_program_at_a_library_shares_its_stack() {
-        if OBJECT.is_empty() {
-            return;
-        }
+        assert!(
+            !OBJECT.is_empty(),
+            "built without the kernel programs: `cargo xtask build` first"
+        );
         let object = Object::parse(OBJECT).expect("the object is ours");
         let mut found = 0;
         for (name, program) in &object.programs {

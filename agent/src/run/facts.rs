@@ -254,6 +254,7 @@ impl Agent {
         self.telemetry.set_flows_open(flow.flows_open);
         for (name, total) in [
             ("records-invalid", intake.records_invalid),
+            ("program-runs-skipped", self.run_times.skipped()),
             ("flows-evicted", flow.flows_evicted + intake.flows_evicted),
             ("bytes-missing", flow.bytes_missing),
             ("calls-given-up", calls.calls_given_up),

@@ -19,7 +19,7 @@ use crate::export::wire;
 use crate::kernel::links::CgroupHook;
 use crate::kernel::load::Adopted;
 use crate::kernel::netlink::{DiagError, Namespaces, Sockets, list_namespaces};
-use crate::kernel::pins::{self, Keeper, Lease, Removed};
+use crate::kernel::pins::{self, Keeper, Kept, Lease, Removed};
 use crate::policy::Mode;
 use crate::policy::breaker::Breakers;
 
@@ -155,25 +155,25 @@ impl Life {
                 self.keeper.let_go();
             }
         }
-        let others = self.keeper.has_others();
-        if let Err(error) = self.take_turn(others) {
+        let others = self.keeper.others();
+        if let Err(error) = self.take_turn(&others) {
             // The earlier run's programs are all there is.
             self.turn_missed = error.to_string();
             tracing::error!(%error, "the probes of TLS libraries do not take their turn: those of an earlier agent stay");
             return Removed::default();
         }
         self.turn_missed.clear();
-        self.keeper.remove_others().unwrap_or_else(|error| {
+        self.keeper.remove_others(others).unwrap_or_else(|error| {
             tracing::error!("what an earlier agent has kept cannot be let go of: {error}");
             Removed::default()
         })
     }
 
-    /// At TLS libraries this run's programs judge from now on. `others`: those of earlier runs are there yet.
-    fn take_turn(&mut self, others: bool) -> Result<(), MapError> {
+    /// At TLS libraries this run's programs judge from now on. `others`: those of earlier runs that are there yet.
+    fn take_turn(&mut self, others: &[Kept]) -> Result<(), MapError> {
         let run = self.keeper.number();
-        if others {
-            self.keeper.end_other_turns();
+        if !others.is_empty() {
+            self.keeper.end_other_turns(others);
             self.lease.take_turn(run, true)?;
             // Who looks at a call now is done by then.
             std::thread::sleep(LOOK);

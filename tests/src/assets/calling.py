@@ -24,7 +24,8 @@ for number in range(count):
             if context:
                 connection = context.wrap_socket(connection, server_hostname="localhost")
             connection.settimeout(patience)
-            connection.sendall(f"GET {path}?{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            trace = f"traceparent: 00-{os.getpid():016x}{number + 1:016x}-00f067aa0ba902b7-01"
+            connection.sendall(f"GET {path}?{number} HTTP/1.1\r\nHost: localhost\r\n{trace}\r\n\r\n".encode())
             answer = connection.recv(4096)
             ends[answer.split(b"\r\n")[0].decode("latin-1") or "closed"] += 1
             connection.close()

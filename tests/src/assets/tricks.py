@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-from peer import FIN, RST, URG, Connection, Net
+from peer import FIN, RST, SYN, URG, Connection, Net
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--interface", required=True)
@@ -21,6 +21,7 @@ arguments.add_argument("--port", type=int, required=True)
 arguments.add_argument("--defer", type=int, required=True)
 arguments.add_argument("--fastopen", type=int, required=True)
 arguments.add_argument("--once", type=int, required=True)
+arguments.add_argument("--crowded", type=int, required=True)
 arguments.add_argument("--only", nargs="*", default=[])
 arguments.add_argument("--rounds", type=int, default=1)
 arguments = arguments.parse_args()
@@ -37,6 +38,8 @@ def identity():
 class Calls:
     def __init__(self):
         self.denied, self.allowed, self.silent, self.open = [], [], [], []
+        # Denied and told, and there was never a connection; and what is no head at all, and never to be told.
+        self.early, self.never = [], []
 
     def head(self, target, method="GET", lines=""):
         name = identity()
@@ -44,12 +47,20 @@ class Calls:
         text = f"{method} {target} HTTP/1.1\r\nHost: h\r\n{lines}traceparent: 00-{name}-00f067aa0ba902b7-01\r\n\r\n"
         return text.encode()
 
-    def bad(self, told=True):
-        """`told`: as a call with this trace id; else the gate never had it whole either."""
+    def bad(self, told=True, early=False):
+        """`told`: as a call with this trace id; else the gate never had it whole either. `early`: there is no connection."""
         head = self.head(EXPORT)
         if not told:
             self.silent.append(self.denied[-1])
+        if early:
+            self.early.append(self.denied[-1])
         return head
+
+    def inner(self):
+        """Part of a body."""
+        head = self.head(EXPORT)
+        self.never.append(self.denied[-1])
+        return self.forget(head)
 
     def good(self, lines="", method="GET"):
         return self.head("/fhir/Patient/1", method, lines)
@@ -117,8 +128,7 @@ def behind_chunks(calls):
 @trick
 def a_request_line_in_a_body(calls):
     connection = calls.connect()
-    inner = calls.bad(told=False)
-    inner = calls.forget(inner)
+    inner = calls.inner()
     head = calls.good(f"Content-Length: {len(inner)}\r\n", "POST")
     connection.write(head)
     connection.write(inner, len(head))
@@ -365,7 +375,7 @@ def more_before_the_handshakes_last_segment(calls):
             connection.wait(answers=1)
     # Denied by its first segment already, and the rest comes behind it: one denial.
     for first in ((0, 1), (1, 0)):
-        text = calls.bad() + b"b" * 3000
+        text = calls.bad(early=True) + b"b" * 3000
         connection = Connection(net, PORT)
         calls.open.append(connection)
         connection.connect(wanted=None)
@@ -373,6 +383,23 @@ def more_before_the_handshakes_last_segment(calls):
             connection.send(text[part * 1448 : (part + 1) * 1448], part * 1448)
         time.sleep(BACKLOG)
         connection.write(text, cuts=cuts, limit=1)
+
+
+@trick
+def established_behind_a_denial(calls):
+    # The server asks again for the segment that was dropped with the head, and is answered without payload: then there is
+    # a connection, and it is dead, and told so.
+    connection = Connection(net, PORT)
+    calls.open.append(connection)
+    connection.connect(wanted=None)
+    bad = calls.bad()
+    connection.send(bad)
+    net.pump(0.3)
+    connection.send()
+    connection.write(bad)
+    connection.wait()
+    if b"HTTP/1.1 403" not in connection.got:
+        raise RuntimeError(f"a denied client was not answered: {connection.got}")
 
 
 def refused(calls, port, **how):
@@ -388,8 +415,10 @@ def refused(calls, port, **how):
 
 @trick
 def on_the_syn(calls):
-    # Without a cookie the data is not taken, and comes again.
-    refused(calls, PORT, data=calls.bad(told=False))
+    # Where no Fast Open is asked for the data is not taken, and comes again.
+    bad = calls.bad()
+    connection = calls.connect(data=bad, port=PORT)
+    connection.write(bad)
     good = calls.good()
     connection = calls.connect(data=calls.forget(calls.good()), port=PORT)
     time.sleep(BACKLOG)
@@ -438,7 +467,7 @@ def fast_open_and_more_before_the_handshake_ends(calls):
 @trick
 def accepted_late(calls):
     connection = calls.connect(port=arguments.defer)
-    connection.write(calls.bad(), limit=1)
+    connection.write(calls.bad(early=True), limit=1)
     connection = calls.connect(port=arguments.defer)
     connection.write(calls.good(), limit=6)
     connection.wait(answers=1)
@@ -484,6 +513,54 @@ def fragments(calls):
             net.pump(0.3)
 
 
+def crowd(count):
+    """Connections that strangers begin, with something on each of their SYNs."""
+    for number in range(count):
+        stranger = Connection(net, arguments.crowded)
+        stranger.own_port = 32_768 + number
+        made = stranger.segment(stranger.isn, 0, SYN, b"GET /fhir/Patient/1 HTTP/1.1\r\n", options=b"\x02\x04\x05\xb4")
+        stranger.put(made)
+        net.connections.pop(net.next_port, None)
+        if number % 50 == 0:
+            net.pump(0)
+
+
+@trick
+def a_crowd_of_strangers(calls):
+    # None of them makes the gate forget what came with a handshake's last segment.
+    bad = calls.bad()
+    connection = calls.connect(port=arguments.crowded, last=bad[:30])
+    net.pump(0.1)
+    crowd(20_000)
+    connection.write(bad, cuts=(30,))
+
+
+@trick
+def behind_a_cookie(calls):
+    # Too many have begun a connection: the server knows others by their cookies alone, and takes no segment but the first.
+    crowd(600)
+    for _ in range(3):
+        inner = calls.inner()
+        head = calls.good(f"X-Long: {'a' * 1000}\r\nContent-Length: {2896}\r\n", "POST")
+        body = b"b" * (1448 - len(head) % 1448) + inner
+        text = head + body + b"b" * (2896 - len(body))
+        at = text.index(inner)
+        connection = Connection(net, arguments.crowded)
+        calls.open.append(connection)
+        connection.connect(wanted=None)
+        for _ in range(2):
+            connection.send(text[at : at + 1448], at)
+            net.pump(0.2)
+        connection.write(text, cuts=range(1448, len(text), 1448))
+        connection.wait(answers=1)
+    # What may be the first is told when it comes again and again.
+    bad = calls.bad(early=True)
+    connection = Connection(net, arguments.crowded)
+    calls.open.append(connection)
+    connection.connect(wanted=None)
+    connection.write(bad, limit=1.5)
+
+
 @trick
 def long_heads(calls):
     for size in (3_000, 12_000):
@@ -518,6 +595,8 @@ def run(function):
                 "trick": function.__name__,
                 "denied": calls.denied,
                 "silent": calls.silent,
+                "early": calls.early,
+                "never": calls.never,
                 "allowed": calls.allowed + after.allowed,
                 "answers": answers + honest.answers(),
                 "error": error,

@@ -14,7 +14,7 @@ pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
     while at < bytes.len() && !visit.is_over() {
         let byte = bytes[at];
         match byte {
-            b'#' => at += memchr::memchr(b'\n', &bytes[at..]).unwrap_or(bytes.len() - at),
+            b'#' => at += memchr::memchr2(b'\n', b'\r', &bytes[at..]).unwrap_or(bytes.len() - at),
             b'(' => arguments += 1,
             b')' => {
                 arguments = arguments.saturating_sub(1);

@@ -24,7 +24,7 @@ mod xml;
 
 use std::borrow::Cow;
 
-pub use self::schema::{FieldKind, FieldType, Meaning, MessageFields, MessageType, Method, Schema};
+pub use self::schema::{FieldKind, FieldType, Meaning, MessageFields, MessageType, Method, Schema, Width};
 use crate::decode::Anomaly;
 
 /// What looking at one body may cost.

@@ -18,15 +18,22 @@ pub enum FieldKind {
     /// `bool`, or an enumeration: nothing that tells anything by itself.
     Word,
     /// `fixed32`, `fixed64`.
-    Fixed,
+    Fixed(Width),
     /// `sfixed32`, `sfixed64`.
-    SignedFixed,
+    SignedFixed(Width),
     /// `float`, `double`.
     Float,
     Text,
     Bytes,
     /// By its place in [`Schema::messages`].
     Message(u32),
+}
+
+/// Bytes of a number of fixed size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    Four,
+    Eight,
 }
 
 /// A field of a message.

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 
 use super::protobuf::{self, LEVELS_MAX, Value, cut, decimal, delimited, next, varint};
-use super::schema::{FieldKind, FieldType, Meaning, MessageType};
+use super::schema::{FieldKind, FieldType, Meaning, MessageType, Width};
 use super::{Container, Sink, ValueType, Visit};
 
 /// Levels of messages; what is deeper is bytes. Each byte is looked at once, whatever its level.
@@ -94,7 +94,9 @@ fn agrees(field: &FieldType, value: &Value<'_>) -> bool {
     use FieldKind as K;
     match (field.kind, value) {
         (K::Signed | K::Unsigned | K::ZigZag | K::Word, Value::Number(_)) => true,
-        (K::Fixed | K::SignedFixed | K::Float, Value::Fixed32(_) | Value::Fixed64(_)) => true,
+        (K::Fixed(width) | K::SignedFixed(width), Value::Fixed32(_)) => width == Width::Four,
+        (K::Fixed(width) | K::SignedFixed(width), Value::Fixed64(_)) => width == Width::Eight,
+        (K::Float, Value::Fixed32(_) | Value::Fixed64(_)) => true,
         (K::Text | K::Bytes | K::Message(_), Value::Bytes(_)) => true,
         // Packed.
         (_, Value::Bytes(_)) => field.repeated,
@@ -216,16 +218,16 @@ fn number<S: Sink>(kind: FieldKind, name: &[u8], value: &Value<'_>, visit: &mut 
             put(visit, format_args!("{plain}"));
         }
         (_, Value::Number(number)) => put(visit, format_args!("{number}")),
-        (FieldKind::SignedFixed, Value::Fixed32(bytes)) => {
+        (FieldKind::SignedFixed(_), Value::Fixed32(bytes)) => {
             put(visit, format_args!("{}", i32::from_le_bytes(*bytes)));
         }
-        (FieldKind::SignedFixed, Value::Fixed64(bytes)) => {
+        (FieldKind::SignedFixed(_), Value::Fixed64(bytes)) => {
             put(visit, format_args!("{}", i64::from_le_bytes(*bytes)));
         }
-        (FieldKind::Fixed, Value::Fixed32(bytes)) => {
+        (FieldKind::Fixed(_), Value::Fixed32(bytes)) => {
             put(visit, format_args!("{}", u32::from_le_bytes(*bytes)));
         }
-        (FieldKind::Fixed, Value::Fixed64(bytes)) => {
+        (FieldKind::Fixed(_), Value::Fixed64(bytes)) => {
             put(visit, format_args!("{}", u64::from_le_bytes(*bytes)));
         }
         // In the short form: very large and very small ones would fill a page.
@@ -239,15 +241,25 @@ fn packed<S: Sink>(kind: FieldKind, name: &[u8], bytes: &[u8], visit: &mut Visit
     let mut rest = bytes;
     while !rest.is_empty() && !visit.is_over() {
         let value = match kind {
-            // Whether of four or of eight bytes is not told here, and packed ones are measurements.
-            FieldKind::Fixed | FieldKind::SignedFixed | FieldKind::Float => return,
-            _ => match varint(&mut rest) {
-                Some(number) => Value::Number(number),
-                None => return,
-            },
+            // Measurements: nothing that tells anything by itself.
+            FieldKind::Float => return,
+            FieldKind::Fixed(Width::Four) | FieldKind::SignedFixed(Width::Four) => {
+                take(&mut rest).map(Value::Fixed32)
+            }
+            FieldKind::Fixed(Width::Eight) | FieldKind::SignedFixed(Width::Eight) => {
+                take(&mut rest).map(Value::Fixed64)
+            }
+            _ => varint(&mut rest).map(Value::Number),
         };
+        let Some(value) = value else { return };
         number(kind, name, &value, visit);
     }
+}
+
+fn take<const BYTES: usize>(rest: &mut &[u8]) -> Option<[u8; BYTES]> {
+    let (bytes, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*bytes)
 }
 
 fn written<'r>(room: &'r mut [u8], arguments: std::fmt::Arguments<'_>) -> &'r [u8] {
@@ -311,7 +323,63 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::schema::{MessageFields, Schema};
+    use super::super::{Content, ContentLimits, Field, Format};
     use super::*;
+
+    #[derive(Default)]
+    struct Numbers(Vec<String>);
+
+    impl Sink for Numbers {
+        fn open(&mut self, _: &[u8], _: Container) {}
+        fn close(&mut self) {}
+        fn value(&mut self, _: &[u8], _: ValueType, value: &[u8]) {
+            self.0.push(String::from_utf8_lossy(value).into());
+        }
+        fn segment(&mut self, _: Format, _: &[u8]) {}
+        fn field(&mut self, _: Field<'_>, _: &[u8]) {}
+    }
+
+    #[test]
+    fn packed_numbers_of_fixed_size_are_told() {
+        let nine: &[u8] = b"\x09\0\0\0\xff\xff\xff\xff\x01\0\0\0\0\0\0\0";
+        for (kind, expected) in [
+            (FieldKind::Fixed(Width::Four), &["9", "4294967295", "1", "0"][..]),
+            (FieldKind::SignedFixed(Width::Four), &["9", "-1", "1", "0"]),
+            (FieldKind::Fixed(Width::Eight), &["18446744069414584329", "1"]),
+            (FieldKind::SignedFixed(Width::Eight), &["-4294967287", "1"]),
+            (FieldKind::Float, &[]),
+        ] {
+            let field = FieldType {
+                number: 1,
+                name: "mrn".into(),
+                kind,
+                repeated: true,
+            };
+            let message = MessageFields {
+                name: "a.B".into(),
+                meaning: Meaning::Fields,
+                fields: vec![field],
+            };
+            let method = super::super::schema::Method {
+                path: "a.C/D".into(),
+                takes: 0,
+                gives: 0,
+            };
+            let schema = Schema::new(vec![message], vec![method]);
+            let bytes = [b"\x0a\x10", nine].concat();
+            let content = Content {
+                bytes: &bytes,
+                content_type: b"application/x-protobuf",
+                content_encoding: b"",
+                message: schema.method("/a.C/D").map(|(takes, _)| takes),
+                truncated: false,
+            };
+            let mut numbers = Numbers::default();
+            content.visit(&ContentLimits::default(), &mut numbers);
+            assert_eq!(numbers.0, expected, "{kind:?}");
+        }
+    }
 
     #[test]
     fn days_are_dates() {

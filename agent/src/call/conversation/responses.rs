@@ -183,8 +183,9 @@ impl Conversation {
                     (Broken::Gap, _) | (_, Ended::Forgotten) => CallState::Gap,
                     (Broken::Ended | Broken::Unseen, Ended::Reset) => CallState::Reset,
                     (Broken::Ended, Ended::Closed | Ended::Unwatched) => CallState::Closed,
-                    // A server that closes in good order after more than was copied has said all of it.
-                    (Broken::Invalid | Broken::Overtaken | Broken::Unseen, _) => CallState::Answered,
+                    // A server that died closes in good order too: whether it had said all of it was not seen.
+                    (Broken::Unseen, _) => CallState::Gap,
+                    (Broken::Invalid | Broken::Overtaken, _) => CallState::Answered,
                 });
                 open.call.loss_overlap |= why == Broken::Gap;
             }

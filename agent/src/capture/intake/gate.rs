@@ -7,6 +7,7 @@ use apiward_common::owner::Owner;
 use apiward_common::record::{self, role};
 
 use super::{Flow, Intake, address};
+use crate::capture::stopped::{Told, has_socket};
 use crate::capture::{
     Captured, Decision, Direction, FlowId, FlowInfo, Hook, KernelTime, SocketRole, Stopped,
 };
@@ -20,10 +21,45 @@ impl Intake {
         piece: &[u8],
         out: &mut dyn FnMut(Captured),
     ) -> Option<()> {
-        let hook = Hook::from_number(record.hook)?;
+        Hook::from_number(record.hook)?;
         let Some((ground, head)) = self.heads.take(record, piece) else {
             return Some(());
         };
+        let told = Told {
+            at,
+            record: *record,
+            ground,
+            head,
+        };
+        if !has_socket(record) {
+            // Most handshakes end all the same, by a segment of the client's that has no payload.
+            return match self.early.hold(told) {
+                Some(oldest) => self.tell_stopped(oldest, out),
+                None => Some(()),
+            };
+        }
+        let told = self.early.established(told);
+        self.tell_stopped(told, out)
+    }
+
+    /// Time has passed: what was stopped in a handshake that has not ended since is told as that. With `None`, all of it.
+    pub fn tick(&mut self, at: Option<KernelTime>, out: &mut dyn FnMut(Captured)) {
+        while let Some(told) = self.early.due(at) {
+            if self.tell_stopped(told, out).is_none() {
+                self.stats.records_invalid += 1;
+            }
+        }
+    }
+
+    fn tell_stopped(&mut self, told: Told, out: &mut dyn FnMut(Captured)) -> Option<()> {
+        let Told {
+            at,
+            record,
+            ground,
+            head,
+        } = told;
+        let record = &record;
+        let hook = Hook::from_number(record.hook)?;
         let mut process = self.process_of(&Owner {
             cgroup: record.cgroup,
             pid: record.pid,
@@ -109,8 +145,4 @@ fn flow_of_stopped(record: &record::Stopped) -> Option<FlowInfo> {
         starts: None,
         enforceable: true,
     })
-}
-
-fn has_socket(record: &record::Stopped) -> bool {
-    record.cookie & record::NO_SOCKET == 0
 }

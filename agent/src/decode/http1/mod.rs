@@ -40,7 +40,8 @@ enum State {
     Trailers {
         bytes: usize,
     },
-    /// A chunked body in which a gap swallowed chunk sizes: it goes on until its last chunk or the next message.
+    /// A chunked body in which a gap swallowed chunk sizes: it goes on until its last chunk or the next message. `buffer` holds
+    /// the last bytes since the last gap.
     Blind,
     /// The message is whole; `End` comes next.
     Ending,
@@ -212,12 +213,16 @@ impl Decoder {
                     if fresh_turn && begins_message(input, self.role) {
                         return Some(self.finish(Event::End));
                     }
-                    let bytes = input.len() as u64;
-                    if ends_chunked(input) {
+                    let bytes = input.len();
+                    self.buffer
+                        .extend_from_slice(&input[bytes.saturating_sub(LAST_CHUNK.len())..]);
+                    let before = self.buffer.len().saturating_sub(LAST_CHUNK.len());
+                    self.buffer.drain(..before);
+                    if ends_chunked(input) || ends_chunked(&self.buffer) {
                         self.state = State::Ending;
                     }
                     input.clear();
-                    return Some(Event::Missed(bytes));
+                    return Some(Event::Missed(bytes as u64));
                 }
                 State::Resync => {
                     if fresh_turn && begins_message(input, self.role) {
@@ -242,6 +247,7 @@ impl Decoder {
             (State::Opaque, _) => GapEffect::Within,
             (State::Close | State::Unknown | State::Blind, bytes) => {
                 self.body_began = true;
+                self.buffer.clear();
                 out(Event::Missed(bytes.unwrap_or(0)));
                 GapEffect::Within
             }
@@ -298,13 +304,15 @@ impl Decoder {
     pub fn end(&mut self) -> Option<Event> {
         let event = match self.state {
             State::Close | State::Unknown | State::Ending => Some(self.finish(Event::End)),
+            State::Blind if self.buffer.is_empty() => Some(self.break_off(Broken::Unseen)),
             State::Length { .. }
             | State::ChunkSize
             | State::ChunkData { .. }
             | State::ChunkEnd
             | State::Trailers { .. }
+            // What came last was seen, and it was no end.
+            | State::Blind
             | State::Breaking => Some(self.break_off(Broken::Ended)),
-            State::Blind => Some(self.break_off(Broken::Unseen)),
             State::Start | State::Resync | State::Opaque => None,
         };
         self.switch();
@@ -451,12 +459,15 @@ impl Decoder {
     }
 }
 
+/// The end of a chunk's data, the last chunk, and an empty line.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
 /// The last chunk and an empty line stand at the end: as far as anybody can tell in a body whose chunk sizes are
 /// missing.
 fn ends_chunked(bytes: &[u8]) -> bool {
     bytes
-        .strip_suffix(b"0\r\n\r\n")
-        .is_some_and(|before| before.is_empty() || before.ends_with(b"\r\n"))
+        .strip_suffix(&LAST_CHUNK[2..])
+        .is_some_and(|before| before.is_empty() || before.ends_with(&LAST_CHUNK[..2]))
 }
 
 #[cfg(test)]

@@ -308,7 +308,13 @@ fn a_gap_over_chunk_sizes_costs_the_bytes_and_not_the_call() {
             &["xyz", "HTTP/1.1 204 No\r\n\r\n"],
             "missed 3\nend\n204 None\nend\n",
         ),
-        (&["xyz"], "missed 3\nbroken Unseen\n"),
+        (
+            &["xyz\r\n0\r", "\n\r", "\n", "HTTP/1.1 204 No\r\n\r\n"],
+            "missed 7\nmissed 2\nmissed 1\nend\n204 None\nend\n",
+        ),
+        // What was seen last is no end; what was not seen may have been.
+        (&["xyz"], "missed 3\nbroken Ended\n"),
+        (&[""], "broken Unseen\n"),
     ] {
         let mut text = String::new();
         let (mut body, mut skipped) = (Vec::new(), 0);

@@ -67,7 +67,7 @@ struct Frame {
     children: u32,
     /// Its values have the names of a table's columns; lists that may be rows are in it.
     row: bool,
-    has_rows: bool,
+    rows: tables::Rows,
     personal: Personal,
     held_from: usize,
     names_from: usize,
@@ -133,6 +133,8 @@ struct Walk {
     /// Of contents within values: how deep this is in them, and bytes that may still be looked into.
     embedded_levels: u8,
     embedded_left: usize,
+    /// Values so far, to tell whether there were any.
+    values_seen: u32,
     /// What was told last.
     told: Option<ClassId>,
     /// Values are FHIR's search parameters.
@@ -202,6 +204,7 @@ impl Scanner {
                 segment: Segment::default(),
                 embedded_levels: 0,
                 embedded_left: 0,
+                values_seen: 0,
                 told: None,
                 searching: false,
                 ordinal: 0,
@@ -374,7 +377,7 @@ impl Sink for Walk {
             values: 0,
             children: 0,
             row,
-            has_rows: false,
+            rows: tables::Rows::default(),
             personal: Personal::No,
             held_from: self.held.len(),
             names_from,
@@ -426,12 +429,16 @@ impl Sink for Walk {
     }
 
     fn value(&mut self, name: &[u8], kind: ValueType, value: &[u8]) {
+        self.values_seen = self.values_seen.wrapping_add(1);
         let Some(top) = self.frames.len().checked_sub(1) else {
             // A lone value.
             self.look(Key::default(), b"", None, kind, value);
             return;
         };
         self.frames[top].values = self.frames[top].values.saturating_add(1);
+        if self.frames[top].array && kind == ValueType::Text {
+            self.says_column(top, value);
+        }
         if kind == ValueType::Word || value.is_empty() {
             return;
         }
@@ -444,9 +451,6 @@ impl Sink for Walk {
         } else {
             column.as_bytes()
         };
-        if self.frames[top].array && kind == ValueType::Text {
-            self.says_column(top, value);
-        }
         // The value of a FHIR primitive in XML, an item of an array, the text of an element: what its container says.
         let element = self.frames[top].element;
         let own =

@@ -22,6 +22,8 @@ const ENVELOPE_BYTES_MIN: usize = 40;
 /// What tells whether it is text.
 const BEGINNING_BYTES: usize = 512;
 
+const JSON: &[u8] = b"application/json";
+
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -40,6 +42,7 @@ impl Walk {
         };
         self.embedded_left = self.embedded_left.saturating_sub(bytes.len());
         self.embedded_levels += 1;
+        let before = self.values_seen;
         let segment = std::mem::take(&mut self.segment);
         Sink::open(self, name, Container::Object);
         if let Some(frame) = self.frames.last_mut()
@@ -60,7 +63,8 @@ impl Walk {
         Sink::close(self);
         self.segment = segment;
         self.embedded_levels -= 1;
-        true
+        // Braces with a text between them that is no value of anything: then it is a text with braces.
+        content_type != JSON || self.values_seen != before
     }
 }
 
@@ -77,7 +81,7 @@ fn content<'v>(
     }
     let within = |value: &'v [u8]| Cow::Borrowed(value);
     match value.first()? {
-        b'{' | b'[' if is_json(value) => return Some((b"application/json", within(value))),
+        b'{' | b'[' if is_json(value) => return Some((JSON, within(value))),
         b'<' if value.starts_with(b"<?xml") => return Some((b"application/xml", within(value))),
         b'M' if value.starts_with(b"MSH")
             && value.get(3) == value.get(8)
@@ -124,7 +128,12 @@ fn is_braced(value: &[u8]) -> bool {
 }
 
 fn is_graphql(value: &[u8]) -> bool {
-    let start = value.trim_ascii_start();
+    let mut start = value.trim_ascii_start();
+    // Comments before it (GraphQL §2.1.2).
+    while start.starts_with(b"#") {
+        let end = memchr::memchr2(b'\n', b'\r', start).unwrap_or(start.len());
+        start = start[end..].trim_ascii_start();
+    }
     let begins = [
         b"{".as_slice(),
         b"query",

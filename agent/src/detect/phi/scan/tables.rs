@@ -1,6 +1,8 @@
 //! Tables in JSON: names once, then rows of values: `{"columns": ["ssn"], "rows": [["…"]]}`, `[["ssn"], ["…"]]`.
 //!
-//! A row is an object whose keys stand elsewhere. Names come before their rows or, in one object with them, behind.
+//! A row is an object whose keys stand elsewhere. Names come before their rows or, in one object with them, behind. Lists of
+//! lists stand beside other things that are called columns or fields: they are rows only if they have as many values as there
+//! are names, which is known when they have ended. So they are visited once more.
 
 use super::*;
 
@@ -28,7 +30,19 @@ struct Table {
     /// The object that the names and the rows are in, or the array that begins with names.
     frame: usize,
     names: Vec<SmolStr>,
-    has_rows: bool,
+    /// How many they are; beyond [`COLUMNS_MAX`] they are left out.
+    width: u32,
+    rows: Rows,
+    /// Its rows are known to be some.
+    known: bool,
+}
+
+/// What there is of lists that may be rows.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rows {
+    any: bool,
+    /// Values of the longest.
+    width: u32,
 }
 
 impl Tables {
@@ -61,10 +75,10 @@ impl Walk {
         let table = table.filter(|table| table.frame == parent || Some(table.frame) == around);
         match (table, around) {
             (Some(table), _) => {
-                table.has_rows = true;
-                return true;
+                table.rows.any = true;
+                return table.known;
             }
-            (None, Some(around)) => frames[around].has_rows |= !frames[around].array,
+            (None, Some(around)) => frames[around].rows.any |= !frames[around].array,
             (None, None) => {}
         }
         if frames[parent].values == 0 && frames[parent].children == 0 {
@@ -86,17 +100,50 @@ impl Walk {
         let ordinal = frame.ordinal;
         let known = self.tables.late_known.iter().find(|(at, _)| *at == ordinal);
         if let Some(names) = known.map(|(_, names)| names.clone()) {
-            self.has_table(top, names);
+            self.has_table(top, names, 0, true);
         }
     }
 
-    fn has_table(&mut self, frame: usize, names: Vec<SmolStr>) {
+    fn has_table(&mut self, frame: usize, names: Vec<SmolStr>, width: u32, known: bool) {
         if self.tables.open.len() < TABLES_MAX {
             self.tables.open.push(Table {
                 frame,
                 names,
-                has_rows: false,
+                width,
+                rows: Rows::default(),
+                known,
             });
+        }
+    }
+
+    /// A list in a list is about to close: how wide it would be as a row.
+    fn row_closes(&mut self, at: usize) {
+        let (Some(parent), Some(around)) = (at.checked_sub(1), at.checked_sub(2)) else {
+            return;
+        };
+        let frame = &self.frames[at];
+        if !frame.array || frame.named || !self.frames[parent].array || !self.frames[parent].named {
+            return;
+        }
+        let width = frame.values.saturating_add(frame.children);
+        let table = self.tables.open.last_mut();
+        let rows = match table.filter(|table| table.frame == around) {
+            Some(table) => &mut table.rows,
+            None => &mut self.frames[around].rows,
+        };
+        rows.width = rows.width.max(width);
+    }
+
+    /// A table whose names have come is over. Its rows are rows if they are as wide: shorter ones lack values at their end.
+    fn table_is_over(&mut self, table: Table, ordinal: u32) {
+        if !table.known && table.rows.any && table.rows.width == table.width {
+            self.late_table(ordinal, table.names);
+        }
+    }
+
+    fn late_table(&mut self, ordinal: u32, names: Vec<SmolStr>) {
+        if self.tables.late.len() < TABLES_MAX {
+            self.tables.late.push((ordinal, names));
         }
     }
 
@@ -122,6 +169,7 @@ impl Walk {
 
     /// The container at `at` is about to close.
     pub(super) fn table_closes(&mut self, at: usize) {
+        self.row_closes(at);
         if self.tables.saying.is_none() && self.tables.open.is_empty() {
             return;
         }
@@ -139,10 +187,15 @@ impl Walk {
         let Some(table) = self.tables.open.last_mut().filter(|table| table.frame >= at) else {
             return;
         };
-        match parent.filter(|parent| !table.has_rows && !self.frames[*parent].array) {
+        match parent.filter(|parent| !table.rows.any && !self.frames[*parent].array) {
             // `{"meta": {"columns": […]}, "data": […]}`
             Some(parent) if table.frame == at => table.frame = parent,
-            _ => drop(self.tables.open.pop()),
+            _ => {
+                let ordinal = self.frames[at].ordinal;
+                if let Some(table) = self.tables.open.pop() {
+                    self.table_is_over(table, ordinal);
+                }
+            }
         }
     }
 
@@ -152,19 +205,26 @@ impl Walk {
         let Some(parent) = at.checked_sub(1).filter(|_| !names.is_empty()) else {
             return;
         };
+        let width = frame.values.saturating_add(frame.children);
+        // All of them are texts. Of more than there is room for the rest has no names.
+        let are_texts = (width as usize).min(COLUMNS_MAX) == names.len();
         if frame.named {
             let holder = &self.frames[parent];
-            if holder.has_rows && self.tables.late.len() < TABLES_MAX {
-                self.tables.late.push((holder.ordinal, names));
-            } else if !holder.array {
-                self.has_table(parent, names);
+            let (rows, ordinal, in_array) = (holder.rows, holder.ordinal, holder.array);
+            let usable = are_texts && names.iter().any(|name| !name.is_empty());
+            match rows.any {
+                true if usable && rows.width == width => self.late_table(ordinal, names),
+                false if usable && !in_array && self.tables.late_known.is_empty() => {
+                    self.has_table(parent, names, width, false);
+                }
+                _ => {}
             }
             return;
         }
-        let are_names = frame.values as usize == names.len() && !names.iter().any(|name| name.is_empty());
+        let are_names = are_texts && !names.iter().any(|name| name.is_empty());
         let telling = |name: &&SmolStr| self.keys.get(name.as_bytes(), &self.shown).class.is_some();
         if are_names && names.iter().filter(telling).count() >= TELLING_MIN {
-            self.has_table(parent, names);
+            self.has_table(parent, names, width, true);
         }
     }
 }

@@ -78,6 +78,15 @@ fn tables_have_the_names_of_their_columns() {
             format!(r#"{{"columns": {names}, "index": [0], "data": [{row}]}}"#),
             "$.data[]",
         ),
+        // Values at the end may be missing; a column may have no name.
+        (
+            format!(r#"{{"columns": {names}, "data": [[], {row}, ["Bo Quill"]]}}"#),
+            "$.data[]",
+        ),
+        (
+            format!(r#"{{"columns": ["patient_name", "dob", "ssn", ""], "data": [{row}]}}"#),
+            "$.data[]",
+        ),
         (format!("[{names}, {row}, {row}]"), "$[]"),
         (format!(r#"{{"result": [{names}, {row}]}}"#), "$.result[]"),
     ] {
@@ -89,6 +98,10 @@ fn tables_have_the_names_of_their_columns() {
         r#"[["email", "push"], ["sms", "push"]]"#,
         r#"{"columns": ["id", "status"], "rows": [["17", "Ada Quill"]]}"#,
         r#"{"fields": ["ssn"], "matrix": {"rows": [["a", "b"]]}}"#,
+        // Not as many as the names, before or behind; and names that are none.
+        r#"{"fields": ["patient_name", "dob", "status"], "links": [["Ada Quill", "next"], ["Bo Quill", "next"]]}"#,
+        r#"{"links": [["Ada Quill", "next", "x", "y"]], "fields": ["patient_name", "dob", "status"]}"#,
+        r#"{"fields": ["patient_name", 7], "links": [["Ada Quill", "next"]]}"#,
     ] {
         assert_eq!(told(body, "application/json"), [""; 0], "{body}");
     }
@@ -140,6 +153,15 @@ fn contents_within_values_are_looked_into() {
         (
             serde_json::json!({ "query": "mutation { save(input: {lastName: \"Okafor\", ssn: \"219-09-9999\"}) { id } }" }),
             "phi name $.query.{key}.lastName",
+        ),
+        (
+            serde_json::json!({ "query": "# saves it (or not)\r\n# {\rmutation { save(input: {lastName: \"Okafor\"}) { id } }" }),
+            "phi name $.query.{key}.lastName",
+        ),
+        // Braces around a text that is no value of anything.
+        (
+            serde_json::json!({ "note": "{\"Patient came in; SSN: 219-09-9999\"}" }),
+            "phi ssn $.note",
         ),
     ] {
         let told = told(&body.to_string(), "application/json");
