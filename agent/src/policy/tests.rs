@@ -109,7 +109,10 @@ fn who_waits_for_the_agent() {
     let decides = alerts.replace("action: alert", "action: deny");
     assert!(!leaves(&decides, Mode::Enforce));
     assert!(leaves(&decides, Mode::Observe));
-    assert!(leaves(&decides.replace("mode: enforce", "mode: observe"), Mode::Enforce));
+    assert!(leaves(
+        &decides.replace("mode: enforce", "mode: observe"),
+        Mode::Enforce
+    ));
 }
 
 /// The rule that decides at the end, empty for the default.

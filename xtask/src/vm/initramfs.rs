@@ -56,8 +56,8 @@ const BINARIES: &str = "/apiward/bin";
 
 /// What the test machine does once it is up.
 pub enum What {
-    /// The integration tests whose names contain one of the filters; without filters, all.
-    Tests { filters: Vec<String> },
+    /// The integration tests of these names, in this order; without names, all.
+    Tests { names: Vec<String> },
     /// A shell script; its exit code is the verdict.
     Script(String),
 }
@@ -150,7 +150,7 @@ impl Base {
         let names: Vec<String> = order.iter().map(|module| module_file_name(module)).collect();
         let init = self.root.join("init");
         let command = match what {
-            What::Tests { filters } => tests_command(&self.tests, filters),
+            What::Tests { names } => tests_command(&self.tests, names),
             What::Script(text) => {
                 std::fs::write(self.root.join("script.sh"), text)?;
                 "sh /script.sh".to_owned()
@@ -170,18 +170,20 @@ impl Base {
     }
 }
 
-/// Runs the tests once per filter, which are all that the binary takes at a time; ends with the worst of their codes.
-fn tests_command(tests: &str, filters: &[String]) -> String {
-    let all = [String::new()];
-    let filters = if filters.is_empty() { &all } else { filters };
-    let quoted: Vec<String> = filters
+/// Runs the named tests one after the other, or all at once; ends with the worst of their codes.
+fn tests_command(tests: &str, names: &[String]) -> String {
+    let run = format!("{tests} --test-threads=1 --nocapture");
+    if names.is_empty() {
+        return run;
+    }
+    let quoted: Vec<String> = names
         .iter()
-        .map(|filter| format!("'{}'", filter.replace('\'', "")))
+        .map(|name| format!("'{}'", name.replace('\'', "")))
         .collect();
     format!(
         "worst=0\n\
-         for filter in {}; do\n\
-         {tests} --test-threads=1 --nocapture \"$filter\" || worst=$?\n\
+         for name in {}; do\n\
+         {run} --exact \"$name\" || worst=$?\n\
          done\n\
          (exit $worst)",
         quoted.join(" ")
@@ -392,14 +394,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_failure_of_several_filters_is_the_verdict() {
+    fn one_failure_of_several_names_is_the_verdict() {
         let run = |tests: &str| {
-            let filters = ["bad".to_owned(), "it's good".to_owned()];
-            let script = tests_command(tests, &filters);
+            let names = ["bad".to_owned(), "it's good".to_owned()];
+            let script = tests_command(tests, &names);
             Command::new("sh").args(["-c", &script]).status().ok()?.code()
         };
-        // The filter is the last argument of the "tests".
-        let picky = "sh -c 'test \"$3\" != bad' sh";
+        // The name is the last argument of the "tests".
+        let picky = "sh -c 'test \"$4\" != bad' sh";
         assert_eq!(run(picky), Some(1));
         assert_eq!(run("true"), Some(0));
     }

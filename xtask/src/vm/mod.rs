@@ -4,7 +4,8 @@
 //! same integration binary as `cargo xtask test` and prints one verdict. A test may skip what a kernel cannot do; a
 //! skip that this kernel does not justify is a failure, so that a broken probe cannot hide behind it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -58,7 +59,7 @@ pub struct Args {
     /// Run this shell script there instead of the tests, and show its output: for looking around.
     #[arg(long, value_name = "FILE", conflicts_with = "filters")]
     pub script: Option<PathBuf>,
-    /// Only tests whose name contains one of these; they run in this order, in one boot.
+    /// Only the test of this name, or else those whose names contain it; they run in this order, each once, in one boot.
     pub filters: Vec<String>,
 }
 
@@ -96,6 +97,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let toolchain = setup::ensure(&[Group::Build, Group::Demo, Group::Vm])?;
     let programs = build_programs(&toolchain)?;
+    let names = match programs.last() {
+        Some(tests) if !args.filters.is_empty() => chosen(&args.filters, &stories(tests)?)?,
+        _ => Vec::new(),
+    };
     let folder = sh::target_dir().join("vm");
     let archive = sh::step("looking at which kernels there are", || {
         kernels::Archive::open(&folder)
@@ -107,9 +112,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(file) => initramfs::What::Script(
             std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?,
         ),
-        None => initramfs::What::Tests {
-            filters: args.filters.clone(),
-        },
+        None => initramfs::What::Tests { names },
     };
     let mut lines = Vec::new();
     for series in SERIES {
@@ -159,6 +162,45 @@ fn build_programs(toolchain: &ebpf::Toolchain) -> Result<Vec<PathBuf>> {
         let built = build::Built::in_folder(&sh::target_dir().join(build::Profile::Debug.folder()));
         Ok(vec![built.agent, built.collector, tests])
     })
+}
+
+/// The names of all integration tests, by their own account.
+fn stories(tests: &Path) -> Result<Vec<String>> {
+    let list = sh::read(Command::new(tests).arg("--list"))?;
+    Ok(list
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// What the filters mean, in their order. One that means nothing is an error before anything is booted: beside others it
+/// would pass for a test that ran.
+fn chosen(filters: &[String], stories: &[String]) -> Result<Vec<String>> {
+    let mut chosen: Vec<String> = Vec::new();
+    let mut unknown = Vec::new();
+    for filter in filters {
+        let found: Vec<&String> = match stories.iter().find(|story| *story == filter) {
+            Some(story) => vec![story],
+            None => stories.iter().filter(|story| story.contains(filter)).collect(),
+        };
+        if found.is_empty() || filter.is_empty() {
+            unknown.push(format!("{filter:?}"));
+            continue;
+        }
+        for story in found {
+            if !chosen.contains(story) {
+                chosen.push(story.clone());
+            }
+        }
+    }
+    if !unknown.is_empty() {
+        bail!(
+            "no integration test has a name that contains {}; nothing was booted",
+            unknown.join(", or ")
+        );
+    }
+    Ok(chosen)
 }
 
 fn report(lines: &[Line], of_tests: bool) -> Result<()> {
@@ -255,6 +297,28 @@ mod tests {
         assert!(features("6.1.0-56-cloud-amd64").contains(&"lsm"));
         assert!(!features("6.12.117+deb12-cloud-amd64").contains(&"uprobe_write_registers"));
         assert_eq!(features("7.3.4+deb13-cloud-amd64").len(), FEATURES.len());
+    }
+
+    #[test]
+    fn filters_mean_tests_or_nothing_is_booted() {
+        let strings =
+            |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let stories = strings(&["peers", "peers_and_segments", "a_lease", "other_peers"]);
+        let chosen = |filters: &[&str]| chosen(&strings(filters), &stories);
+        // In the order of the filters, each once; a whole name means that test alone.
+        assert_eq!(
+            chosen(&["lease", "peers_", "_peers", "a_le"]).ok(),
+            Some(strings(&["a_lease", "peers_and_segments", "other_peers"]))
+        );
+        assert_eq!(chosen(&["peers"]).ok(), Some(strings(&["peers"])));
+        let error = chosen(&["lease", "perrs", "pears"]).map_err(|error| error.to_string());
+        assert!(
+            error
+                .as_ref()
+                .is_err_and(|text| text.contains("\"perrs\", or \"pears\"")),
+            "{error:?}"
+        );
+        assert!(chosen(&["lease", ""]).is_err());
     }
 
     #[test]
