@@ -3,7 +3,7 @@
 //! It must not decide: neither whether a call is denied nor what an outcome is worth.
 
 use super::answers::{Answers, Step};
-use super::{Answer, Do, Done, Enforcer, FlowGate, GateError, Limits, Outcome, Stats};
+use super::{Answer, Do, Done, Egress, Enforcer, FlowGate, GateError, Limits, Outcome, Stats};
 use crate::call::{ApiCall, CallId, Phase};
 use crate::capture::{Decision, FlowEnd, FlowId, FlowInfo, Hook, KernelTime};
 use crate::policy::{Action, Verdict};
@@ -195,13 +195,15 @@ impl<G: FlowGate> Enforcement<G> {
                     result: self.gate.withhold(cookie, from),
                 },
                 Do::Destroy { call, cookie, flow } => {
+                    // What is withheld ends with the socket.
+                    let gate_from = self.gate.egress(cookie).and_then(|egress| egress.gate_from);
                     let result = self.gate.destroy(&flow, cookie);
                     // After the reset: then it is final.
-                    Done::Destroyed {
-                        call,
-                        result,
-                        egress: self.gate.egress(cookie),
-                    }
+                    let egress = self.gate.egress(cookie).map(|egress| Egress {
+                        gate_from: egress.gate_from.or(gate_from),
+                        ..egress
+                    });
+                    Done::Destroyed { call, result, egress }
                 }
                 Do::Kill {
                     call,

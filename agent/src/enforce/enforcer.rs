@@ -518,15 +518,18 @@ fn at_or_before(a: u32, b: u32) -> bool {
 impl Denied {
     /// The word that the numbers allow. `held`: payload is withheld still.
     fn measured(&self, egress: Option<Egress>, end: Option<&FlowEnd>, held: bool) -> Guarantee {
-        // A socket that is gone took its entry along; the kernel's last word of it holds the same numbers.
-        let egress = egress.or_else(|| {
-            end.and_then(|end| end.egress).map(|(passed_end, at)| Egress {
-                passed_end,
-                passed_at: Some(at),
-                gate_from: end
-                    .filter(|end| end.withheld_by_gate)
-                    .and_then(|end| end.withheld_from),
-            })
+        // A socket that is gone took its entries along; the kernel's last word of it holds the same numbers.
+        let by_gate = end
+            .filter(|end| end.withheld_by_gate)
+            .and_then(|end| end.withheld_from);
+        let last = end.and_then(|end| end.egress).map(|(passed_end, at)| Egress {
+            passed_end,
+            passed_at: Some(at),
+            gate_from: None,
+        });
+        let egress = egress.or(last).map(|egress| Egress {
+            gate_from: egress.gate_from.or(by_gate),
+            ..egress
         });
         let response_kept_in = self.direction == CallDirection::Inbound
             && match (self.from, egress) {

@@ -113,6 +113,21 @@ fn what_the_agent_withheld_late_is_not_the_gates() {
             word,
             "{direction:?} {by_gate}"
         );
+        // Something was unread, so that what has passed is known by itself too.
+        let mut scene = Scene::new();
+        scene.call = call(1, flow(id, Some(COOKIE)));
+        scene.call.direction = direction;
+        scene.gate().destroy = Err(GateError::Gone);
+        scene.gate().egress = Some(Egress {
+            passed_end: 500,
+            passed_at: Some(KernelTime(HEAD_AT.0 + 1)),
+            gate_from: None,
+        });
+        assert_eq!(
+            scene.outcome_at_end(end).guarantee,
+            word,
+            "{direction:?} {by_gate}"
+        );
     }
 }
 
