@@ -17,6 +17,7 @@ use crate::harness::{Agent, Place, Result, World, policy, skip, wire};
 
 pub const STORIES: &[Story] = &[
     ("what_a_kernel_can_do_is_used", what_a_kernel_can_do_is_used),
+    ("all_descriptors_are_taken", all_descriptors_are_taken),
     (
         "a_forbidden_send_after_waiting_to_read",
         a_forbidden_send_after_waiting_to_read,
@@ -250,5 +251,32 @@ fn a_proxy_that_may_not_ask_its_upstream() -> Result {
     agent.check_no_losses()?;
     drop((nginx, app));
     agent.end()?;
+    Ok(())
+}
+
+/// Every probe takes two: the agent takes what it may have, and says where that is little.
+fn all_descriptors_are_taken() -> Result {
+    for (hard, enough) in [(5_000, true), (600, false)] {
+        let world = World::new()?;
+        let config = crate::harness::agent::config(&world);
+        let limit = format!("--nofile=200:{hard}");
+        let mut agent = Agent::launch_through(&world, &config, &["prlimit", &limit])?;
+        agent.wait_ready()?;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.process.pid()))?;
+        let line = limits.lines().find(|line| line.starts_with("Max open files"));
+        let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+        ensure!(
+            words.get(3) == Some(&hard.to_string().as_str()),
+            "the agent left descriptors untaken: {words:?}"
+        );
+        let status = agent.status()?;
+        ensure!(
+            is_available(&status, "descriptors")? == enough
+                && status["capabilities"].to_string().contains("LimitNOFILE") != enough,
+            "of {hard} descriptors the status says: {:#}",
+            status["capabilities"]
+        );
+        agent.end()?;
+    }
     Ok(())
 }

@@ -21,6 +21,7 @@ pub const STORIES: &[Story] = &[
         "messages_that_end_in_their_own_ways",
         messages_that_end_in_their_own_ways,
     ),
+    ("chunks_that_end_out_of_sight", chunks_that_end_out_of_sight),
     ("requests_in_one_write", requests_in_one_write),
     ("what_is_ambiguous_has_a_name", what_is_ambiguous_has_a_name),
 ];
@@ -330,6 +331,35 @@ fn what_is_ambiguous_has_a_name() -> Result {
         ensure!(named, "nothing is said of two lengths in one head: {call:#}");
     }
     drop(app);
+    agent.end()?;
+    Ok(())
+}
+
+/// Most of what was written is not captured: that it is whole is known by its last bytes.
+fn chunks_that_end_out_of_sight() -> Result {
+    let world = World::new()?;
+    let mut agent = Agent::start(&world, |config| {
+        config["capture"]["body_bytes_max"] = json!(4 << 10);
+    })?;
+    let port = servers::free_port()?;
+    let script = world.write("chunks.py", include_str!("assets/chunks.py"))?;
+    let mut server = Start::new(&world, Place::Inside, program("python3")?)
+        .name("chunks")
+        .arg(script)
+        .arg(port.to_string())
+        .spawn()?;
+    server.wait_until("the server accepts", || {
+        Ok(servers::accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    let ids = trace_ids(2);
+    for (id, path) in [(&ids[0], "/whole"), (&ids[1], "/dead")] {
+        send(&world, port, None, &[piece(head("GET", path, id, CLOSE))], &[])?;
+    }
+    let calls = told(&mut agent, &ids)?;
+    for (id, state) in [(&ids[0], "answered"), (&ids[1], "closed")] {
+        expect(&calls, id, &json!({ "/response/status": 200, "/state": state }))?;
+    }
+    drop(server);
     agent.end()?;
     Ok(())
 }
