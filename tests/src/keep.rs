@@ -27,7 +27,6 @@ pub const STORIES: &[Story] = &[
         "killed_in_the_middle_of_forbidden_calls_in_tls",
         killed_in_the_middle_of_forbidden_calls_in_tls,
     ),
-    ("a_lease_that_nobody_renews_ends", a_lease_that_nobody_renews_ends),
     (
         "release_with_and_without_an_agent",
         release_with_and_without_an_agent,
@@ -212,7 +211,7 @@ impl<'a> Servers<'a> {
     }
 
     /// One forbidden call, inbound.
-    fn passes(&self) -> Result<bool> {
+    pub fn passes(&self) -> Result<bool> {
         let ends = self.call(0, WAYS[0].1, 1, &UNANSWERED.as_secs_f64().to_string())?;
         ensure!(
             [SERVED, REFUSED[0], "TimeoutError"]
@@ -225,7 +224,7 @@ impl<'a> Servers<'a> {
 }
 
 /// Seconds of a lease or of a mode that are short, and yet outlast a few calls on this machine.
-fn short(servers: &Servers<'_>, least: u64) -> Result<u64> {
+pub fn short(servers: &Servers<'_>, least: u64) -> Result<u64> {
     const CALLS: u32 = 4;
     let began = Instant::now();
     servers.check_allowed()?;
@@ -476,28 +475,6 @@ fn check_told_once(all: &[Value]) -> Result {
     ensure!(twice.is_empty(), "denials are told more than once: {twice:?}");
     ensure!(told.len() >= 20, "{} denials are told", told.len());
     Ok(())
-}
-
-/// Nobody's dead agent blocks a hospital; and whoever comes then enforces at once.
-fn a_lease_that_nobody_renews_ends() -> Result {
-    let world = World::new()?;
-    let bpffs = Bpffs::new(&world)?;
-    let servers = Servers::new(&world)?;
-    let lease = short(&servers, 5)?;
-    let mut agent = keeping(&world, &bpffs, &format!("{lease}s"))?;
-    // It is renewed as long as the agent lives.
-    let began = Instant::now();
-    while began.elapsed() <= Duration::from_secs(lease + 1) {
-        ensure!(!servers.passes()?, "the lease was not renewed");
-    }
-    agent.process.kill()?;
-    ensure!(!servers.passes()?, "nothing was kept");
-    until("what is forbidden passes", || servers.passes())?;
-    servers.check_allowed()?;
-    let next = keeping(&world, &bpffs, &format!("{lease}s"))?;
-    servers.check_enforced()?;
-    drop(agent);
-    end(next, &bpffs)
 }
 
 fn release_with_and_without_an_agent() -> Result {

@@ -1,6 +1,6 @@
 //! What is kept, long after its agent: nothing piles up, and nobody is spared by chance.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -8,9 +8,10 @@ use crate::Story;
 use crate::harness::process::Start;
 use crate::harness::world::program;
 use crate::harness::{Place, Process, Result, World, until};
-use crate::keep::{Bpffs, SERVED, Servers, WAYS, check_taken_over, end, ends, keeping, state};
+use crate::keep::{Bpffs, SERVED, Servers, WAYS, check_taken_over, end, ends, keeping, short, state};
 
 pub const STORIES: &[Story] = &[
+    ("a_lease_that_nobody_renews_ends", a_lease_that_nobody_renews_ends),
     (
         "a_process_with_the_id_of_a_dead_agent",
         a_process_with_the_id_of_a_dead_agent,
@@ -24,6 +25,28 @@ pub const STORIES: &[Story] = &[
         what_is_withheld_ends_with_its_connection,
     ),
 ];
+
+/// Nobody's dead agent blocks a hospital; and whoever comes then enforces at once.
+fn a_lease_that_nobody_renews_ends() -> Result {
+    let world = World::new()?;
+    let bpffs = Bpffs::new(&world)?;
+    let servers = Servers::new(&world)?;
+    let lease = short(&servers, 5)?;
+    let mut agent = keeping(&world, &bpffs, &format!("{lease}s"))?;
+    // It is renewed as long as the agent lives.
+    let began = Instant::now();
+    while began.elapsed() <= Duration::from_secs(lease + 1) {
+        ensure!(!servers.passes()?, "the lease was not renewed");
+    }
+    agent.process.kill()?;
+    ensure!(!servers.passes()?, "nothing was kept");
+    until("what is forbidden passes", || servers.passes())?;
+    servers.check_allowed()?;
+    let next = keeping(&world, &bpffs, &format!("{lease}s"))?;
+    servers.check_enforced()?;
+    drop(agent);
+    end(next, &bpffs)
+}
 
 /// The agent's own connections are left alone; not those of whoever has its id then.
 fn a_process_with_the_id_of_a_dead_agent() -> Result {
