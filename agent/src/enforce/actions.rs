@@ -28,6 +28,7 @@ pub trait Withholding {
 pub struct Actions<W> {
     withholding: W,
     namespaces: Namespaces,
+    holders: answer::Holders,
 }
 
 impl<W: Withholding> Actions<W> {
@@ -36,6 +37,7 @@ impl<W: Withholding> Actions<W> {
         Actions {
             withholding,
             namespaces: Namespaces::default(),
+            holders: answer::Holders::default(),
         }
     }
 }
@@ -72,7 +74,7 @@ impl<W: Withholding> FlowGate for Actions<W> {
         if socket.inode == 0 {
             return Err(GateError::Gone);
         }
-        answer::answer(process, socket.inode, cookie, event.0)
+        self.holders.answer(process, socket.inode, cookie, event.0)
     }
 
     fn accepted(&mut self, flow: &FlowInfo) -> Option<u32> {

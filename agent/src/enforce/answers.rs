@@ -27,6 +27,10 @@ const END_WAIT_NS: u64 = 60_000_000_000;
 /// How long it is looked for who holds a connection that nobody has accepted yet.
 const ACCEPT_WAIT_NS: u64 = 200_000_000;
 
+/// How long the first look for him is waited with, and later ones at most: each time twice as long.
+const RETRY_FIRST_NS: u64 = 250_000;
+const RETRY_MAX_NS: u64 = 8_000_000;
+
 /// Something to be done.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -75,6 +79,9 @@ struct Connection {
     /// Allowed requests that were lost with it.
     collateral: u32,
     since: KernelTime,
+    /// When it is looked for again who holds it, and how long after that the next time (ns).
+    retry_at: KernelTime,
+    retry_ns: u64,
     /// What became of the kill that the rule asks for.
     killed: Option<Result<(), GateError>>,
     told: bool,
@@ -85,6 +92,8 @@ struct Connection {
 pub struct Answers {
     connections: HashMap<FlowId, Connection>,
     order: VecDeque<FlowId>,
+    /// Those that nobody has open yet.
+    unaccepted: Vec<FlowId>,
     finished: Vec<(CallId, Outcome)>,
     stats: Stats,
 }
@@ -116,6 +125,8 @@ impl Answers {
             earlier,
             collateral: call.stopped.map_or(0, |decision| decision.collateral),
             since: at,
+            retry_at: at,
+            retry_ns: RETRY_FIRST_NS,
             killed: None,
             told: false,
         };
@@ -173,9 +184,14 @@ impl Answers {
             // It will be, unless the application is stuck.
             Err(GateError::Gone) if connection.state == State::Asked => {
                 connection.state = State::Unaccepted;
+                connection.look_later(at);
+                self.unaccepted.push(flow);
                 None
             }
-            Err(GateError::Gone) if at.since(connection.since) < ACCEPT_WAIT_NS => None,
+            Err(GateError::Gone) if at.since(connection.since) < ACCEPT_WAIT_NS => {
+                connection.look_later(at);
+                None
+            }
             Err(error) => {
                 connection.unanswered = match error {
                     GateError::Gone => "no process has accepted the connection".to_owned(),
@@ -257,21 +273,32 @@ impl Answers {
         }
     }
 
-    /// Connections that nobody has open yet are looked for again.
-    pub fn retry(&mut self) -> Vec<Step> {
-        let unaccepted = |connection: &&Connection| connection.state == State::Unaccepted;
-        self.connections
-            .values()
-            .filter(unaccepted)
+    /// Connections that nobody has open yet are looked for again, if it is time.
+    pub fn retry(&mut self, at: KernelTime) -> Vec<Step> {
+        let connections = &self.connections;
+        self.unaccepted.retain(|flow| {
+            connections
+                .get(flow)
+                .is_some_and(|connection| connection.state == State::Unaccepted)
+        });
+        self.waiting()
+            .filter(|connection| connection.retry_at <= at)
             .map(Connection::answer)
             .collect()
     }
 
-    /// Somebody should [`Answers::retry`] soon.
-    pub fn are_waiting(&self) -> bool {
-        self.connections
-            .values()
-            .any(|connection| connection.state == State::Unaccepted)
+    /// Nanoseconds until somebody should [`Answers::retry`].
+    pub fn retry_in(&self, at: KernelTime) -> Option<u64> {
+        self.waiting()
+            .map(|connection| connection.retry_at.since(at))
+            .min()
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Connection> {
+        self.unaccepted
+            .iter()
+            .filter_map(|flow| self.connections.get(flow))
+            .filter(|connection| connection.state == State::Unaccepted)
     }
 
     /// Outcomes that have become known.
@@ -312,6 +339,11 @@ impl Answers {
 }
 
 impl Connection {
+    fn look_later(&mut self, at: KernelTime) {
+        self.retry_at = KernelTime(at.0.saturating_add(self.retry_ns));
+        self.retry_ns = (2 * self.retry_ns).min(RETRY_MAX_NS);
+    }
+
     fn answer(&self) -> Step {
         Step::Answer {
             call: self.call,

@@ -2,6 +2,8 @@
 //!
 //! It must not decide: neither whether a call is denied nor what an outcome is worth.
 
+use std::time::Duration;
+
 use super::answers::{Answers, Step};
 use super::{Answer, Do, Done, Egress, Enforcer, FlowGate, GateError, Limits, Outcome, Stats};
 use crate::call::{ApiCall, CallId, Phase};
@@ -62,14 +64,14 @@ impl<G: FlowGate> Enforcement<G> {
         self.answers.bytes_on(flow)
     }
 
-    /// Something waits for [`Enforcement::retry`], a millisecond or so from now.
-    pub fn is_waiting(&self) -> bool {
-        self.answers.are_waiting()
+    /// How long [`Enforcement::retry`] can be waited with; `None`: nothing waits for it.
+    pub fn retry_in(&self, at: KernelTime) -> Option<Duration> {
+        self.answers.retry_in(at).map(Duration::from_nanos)
     }
 
     /// Tries again what could not be done yet.
     pub fn retry(&mut self, at: KernelTime) {
-        let steps = self.answers.retry();
+        let steps = self.answers.retry(at);
         self.take(at, steps);
     }
 

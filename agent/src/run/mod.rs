@@ -30,7 +30,7 @@ use crate::export::command::{Asked, Command};
 use crate::export::{Exports, clock, control, wire};
 use crate::kernel::egress::EgressMaps;
 use crate::kernel::load::{Maps, RunTimes};
-use crate::kernel::ring::{Ring, Until};
+use crate::kernel::ring::Ring;
 use crate::pipeline::Pipeline;
 use crate::policy::breaker::Breakers;
 use crate::policy::coverage::Ended;
@@ -44,8 +44,6 @@ use turn::{Turn, Waits};
 const GAP: &str = "gap";
 /// Records taken before anything else is looked after.
 const DRAIN_RECORDS_MAX: usize = 1_024;
-/// Pause between two looks for whom a stopped connection belongs to: it has just been made.
-const PAUSE_WAITING: Duration = Duration::from_micros(250);
 /// Longest sleep without traffic.
 const SLEEP: Duration = Duration::from_millis(500);
 /// How often time is passed on to stages that wait for it.
@@ -195,7 +193,7 @@ impl Agent {
                     taken_bytes,
                 });
             }
-            self.ring.listen(waits.until());
+            self.ring.listen(waits.until(SLEEP));
             let records = self.drain();
             let denied = self.pipeline.judge.enforcement.stats().denied;
             turn.take(waits, denied, records, late);
@@ -218,15 +216,12 @@ impl Agent {
             if self.life.released {
                 break;
             }
-            let waiting = self.pipeline.judge.enforcement.is_waiting();
-            if waiting {
-                self.pipeline.judge.enforcement.retry(clock::now());
-            }
+            let now = clock::now();
+            self.pipeline.judge.enforcement.retry(now);
             if records < DRAIN_RECORDS_MAX {
-                let (until, limit) = match waiting {
-                    true => (Until::Any, PAUSE_WAITING),
-                    false => (waits.until(), SLEEP),
-                };
+                let limit = self.pipeline.judge.enforcement.retry_in(now);
+                let limit = limit.map_or(SLEEP, |soon| soon.min(SLEEP));
+                let until = waits.until(limit);
                 waited = Instant::now();
                 if !self.ring.wait(until, limit) {
                     // It slept until there was something.

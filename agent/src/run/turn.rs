@@ -31,11 +31,11 @@ pub enum Waits {
 }
 
 impl Waits {
-    /// What ends a wait for records.
-    pub fn until(self) -> Until {
+    /// What ends a wait for records, which is of `limit` at most.
+    pub fn until(self, limit: Duration) -> Until {
         match self {
-            Waits::Nobody => Until::Later(PAUSE),
-            Waits::Stopped => Until::Urgent(PAUSE),
+            Waits::Nobody => Until::Later(PAUSE.min(limit)),
+            Waits::Stopped => Until::Urgent(PAUSE.min(limit)),
             Waits::Everybody => Until::Any,
         }
     }

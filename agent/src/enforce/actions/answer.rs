@@ -5,8 +5,8 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
+use hashbrown::HashMap;
 use rustix::net::{SendFlags, Shutdown, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -16,6 +16,10 @@ use crate::kernel::cgroup;
 
 /// Processes of a cgroup that are looked at.
 const PROCESSES_MAX: usize = 4_096;
+/// Servers of which it is known who held their sockets last.
+const HOLDERS_MAX: usize = 1_024;
+/// Numbers of descriptors to either side of the one that was found last.
+const BESIDE: i32 = 4;
 
 /// What a client is told. `event` names the call, for whoever asks why.
 fn text(event: u128) -> String {
@@ -27,48 +31,77 @@ fn text(event: u128) -> String {
     )
 }
 
-/// Sends the answer and closes the sending direction; returns the answer's bytes. [`GateError::Gone`]: no process has the socket open (yet).
-pub(super) fn answer(process: &Process, inode: u32, cookie: u64, event: u128) -> Result<u32, GateError> {
-    let socket = copy_of(process, inode, cookie)?;
-    let text = text(event);
-    let sent = rustix::net::send(
-        &socket,
-        text.as_bytes(),
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-    )
-    .map_err(|errno| GateError::Failed(format!("the answer was not taken: {errno}")))?;
-    if sent < text.len() {
-        return Err(GateError::Failed(
-            "the connection has no room for an answer".to_owned(),
-        ));
-    }
-    rustix::net::shutdown(&socket, Shutdown::Write)
-        .map_err(|errno| GateError::Failed(format!("the connection does not close: {errno}")))?;
-    Ok(sent as u32)
+/// Who held the sockets that were answered last: the next one is most often beside them, and a server may have
+/// thousands.
+#[derive(Default)]
+pub(super) struct Holders {
+    /// By the process that the connection was told of: the one that had it, and under which number.
+    last: HashMap<u32, (u32, i32)>,
 }
 
-/// A descriptor of the same socket, from the process that should have it or another one of its cgroup.
-fn copy_of(process: &Process, inode: u32, cookie: u64) -> Result<OwnedFd, GateError> {
-    let mut refused = None;
-    let others = cgroup::processes(&process.cgroup_path, PROCESSES_MAX);
-    let others = others.into_iter().filter(|pid| *pid != process.pid);
-    for pid in [process.pid].into_iter().chain(others).filter(|pid| *pid != 0) {
-        let Some(fd) = descriptor_of(pid, inode) else {
-            continue;
-        };
-        match copy(pid, fd) {
-            // The descriptor may be another socket's by now.
-            Ok(socket) if sockopt::socket_cookie(&socket).is_ok_and(|found| found == cookie) => {
-                return Ok(socket);
-            }
-            Ok(_) => {}
-            Err(errno) => refused = Some(errno),
+impl Holders {
+    /// Sends the answer and closes the sending direction; returns the answer's bytes. [`GateError::Gone`]: no process has the
+    /// socket open (yet).
+    pub fn answer(
+        &mut self,
+        process: &Process,
+        inode: u32,
+        cookie: u64,
+        event: u128,
+    ) -> Result<u32, GateError> {
+        let socket = self.copy_of(process, inode, cookie)?;
+        let text = text(event);
+        let sent = rustix::net::send(
+            &socket,
+            text.as_bytes(),
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        )
+        .map_err(|errno| GateError::Failed(format!("the answer was not taken: {errno}")))?;
+        if sent < text.len() {
+            return Err(GateError::Failed(
+                "the connection has no room for an answer".to_owned(),
+            ));
         }
+        rustix::net::shutdown(&socket, Shutdown::Write)
+            .map_err(|errno| GateError::Failed(format!("the connection does not close: {errno}")))?;
+        Ok(sent as u32)
     }
-    Err(match refused {
-        Some(errno) => GateError::Failed(format!("the socket cannot be copied: {errno}")),
-        None => GateError::Gone,
-    })
+
+    /// A descriptor of the same socket, from the process that should have it or another one of its cgroup.
+    fn copy_of(&mut self, process: &Process, inode: u32, cookie: u64) -> Result<OwnedFd, GateError> {
+        let last = self.last.get(&process.pid).copied();
+        let beside = last.into_iter().flat_map(|(pid, fd)| {
+            let numbers = (fd - BESIDE).max(0)..=fd + BESIDE;
+            numbers.filter_map(move |fd| is_socket(pid, fd, inode).then_some((pid, fd)))
+        });
+        let likely = last.map(|(pid, _)| pid).into_iter().chain([process.pid]);
+        // Only asked for where those do not have it.
+        let others =
+            std::iter::once(()).flat_map(|()| cgroup::processes(&process.cgroup_path, PROCESSES_MAX));
+        let listed = likely
+            .chain(others)
+            .filter(|pid| *pid != 0)
+            .filter_map(|pid| Some((pid, descriptor_of(pid, inode, last.map(|(_, fd)| fd))?)));
+        let mut refused = None;
+        for (pid, fd) in beside.chain(listed) {
+            match copy(pid, fd) {
+                // The descriptor may be another socket's by now.
+                Ok(socket) if sockopt::socket_cookie(&socket).is_ok_and(|found| found == cookie) => {
+                    if self.last.len() >= HOLDERS_MAX {
+                        self.last.clear();
+                    }
+                    self.last.insert(process.pid, (pid, fd));
+                    return Ok(socket);
+                }
+                Ok(_) => {}
+                Err(errno) => refused = Some(errno),
+            }
+        }
+        Err(match refused {
+            Some(errno) => GateError::Failed(format!("the socket cannot be copied: {errno}")),
+            None => GateError::Gone,
+        })
+    }
 }
 
 fn copy(pid: u32, fd: i32) -> rustix::io::Result<OwnedFd> {
@@ -80,20 +113,20 @@ fn copy(pid: u32, fd: i32) -> rustix::io::Result<OwnedFd> {
     pidfd_getfd(&process, fd, PidfdGetfdFlags::empty())
 }
 
-/// The newest descriptors are looked at first: the connection is one of them.
-fn descriptor_of(pid: u32, inode: u32) -> Option<i32> {
-    let directory = Path::new("/proc").join(pid.to_string()).join("fd");
-    let wanted = format!("socket:[{inode}]");
-    let mut descriptors: Vec<i32> = fs::read_dir(&directory)
+fn is_socket(pid: u32, fd: i32, inode: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+        .is_ok_and(|target| target.as_os_str() == format!("socket:[{inode}]").as_str())
+}
+
+/// Those near the one that was found last are looked at first, else the newest.
+fn descriptor_of(pid: u32, inode: u32, last: Option<i32>) -> Option<i32> {
+    let mut descriptors: Vec<i32> = fs::read_dir(format!("/proc/{pid}/fd"))
         .ok()?
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    descriptors.sort_unstable_by(|one, other| other.cmp(one));
-    descriptors.into_iter().find(|fd| {
-        fs::read_link(directory.join(fd.to_string()))
-            .is_ok_and(|target| target.as_os_str() == wanted.as_str())
-    })
+    descriptors.sort_unstable_by_key(|fd| fd.abs_diff(last.unwrap_or(i32::MAX)));
+    descriptors.into_iter().find(|fd| is_socket(pid, *fd, inode))
 }
 
 #[cfg(test)]
@@ -130,11 +163,12 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let cookie = sockopt::socket_cookie(&server).unwrap();
+        let mut holders = Holders::default();
         assert!(matches!(
-            answer(&own(), inode_of(&server), cookie + 1, 1),
+            holders.answer(&own(), inode_of(&server), cookie + 1, 1),
             Err(GateError::Gone)
         ));
-        match answer(&own(), inode_of(&server), cookie, 0xabc) {
+        match holders.answer(&own(), inode_of(&server), cookie, 0xabc) {
             Ok(_) => {}
             // Where tracing is forbidden, copying is.
             Err(error) => return assert!(error.to_string().contains("cannot be copied"), "{error}"),
@@ -150,5 +184,17 @@ mod tests {
         assert!(body.contains("00000000000000000000000000000abc"), "{body}");
         drop(client);
         assert_eq!(server.read(&mut [0; 8]).unwrap(), 0);
+        // The next one, beside it and far away.
+        for away in [0, 3 * BESIDE] {
+            let _between: Vec<_> = (0..away).map(|_| listener.try_clone().unwrap()).collect();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (next, _) = listener.accept().unwrap();
+            let cookie = sockopt::socket_cookie(&next).unwrap();
+            assert!(
+                holders.answer(&own(), inode_of(&next), cookie, 2).is_ok(),
+                "{away} between"
+            );
+            drop(client);
+        }
     }
 }

@@ -229,14 +229,18 @@ fn earlier_requests_get_their_answers_first() {
 fn a_connection_that_nobody_has_accepted_is_looked_for_again() {
     let mut scene = stopped(0);
     scene.gate().answer = Err(GateError::Gone);
-    assert!(!scene.enforcement.is_waiting());
+    let retry_in = |scene: &Scene, at| scene.enforcement.retry_in(later(at)).map(|soon| soon.as_micros());
+    assert_eq!(retry_in(&scene, 0), None);
     stop(&mut scene);
-    assert!(scene.enforcement.is_waiting());
-    scene.enforcement.retry(later(1_000_000));
+    assert_eq!(retry_in(&scene, 0), Some(250));
+    scene.enforcement.retry(later(249_999));
+    assert_eq!(scene.did().len(), 1, "it is not looked for at every occasion");
+    scene.enforcement.retry(later(250_000));
+    assert_eq!(retry_in(&scene, 250_000), Some(500));
     scene.gate().answer = Ok(190);
-    scene.enforcement.retry(later(2_000_000));
-    assert!(!scene.enforcement.is_waiting());
-    assert_eq!(scene.did().len(), 3);
+    scene.enforcement.retry(later(750_000));
+    assert_eq!(retry_in(&scene, 750_000), None);
+    assert_eq!(scene.did().len(), 2);
     // Nobody ever does.
     let mut scene = stopped(0);
     scene.gate().answer = Err(GateError::Gone);
