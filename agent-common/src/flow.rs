@@ -49,7 +49,9 @@ pub struct Flow {
     /// Operations each way that are still shipped as part of a TLS handshake; 0: none, or no more.
     pub shaking_sent: u8,
     pub shaking_received: u8,
-    pub reserved: [u8; 4],
+    /// The connection has ended, and something is still to be read: nothing leaves by it any more.
+    pub closed: u8,
+    pub reserved: [u8; 3],
 }
 
 impl Flow {

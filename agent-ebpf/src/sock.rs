@@ -189,7 +189,8 @@ fn new_flow() -> Flow {
         framed: 0,
         shaking_sent: 0,
         shaking_received: 0,
-        reserved: [0; 4],
+        closed: 0,
+        reserved: [0; 3],
     }
 }
 
@@ -370,6 +371,8 @@ fn established(ctx: &BtfTracePointContext) {
             // SAFETY: a live map value.
             let known = unsafe { &mut *known };
             known.role = flow.role;
+            // A socket may be connected anew.
+            known.closed = 0;
             if known.exempt != 0 {
                 let mut ends = Tuple {
                     local: [0; 16],
@@ -406,9 +409,13 @@ fn closed(ctx: &BtfTracePointContext) {
     if withhold.is_some() {
         let _ = WITHHELD.remove(&cookie);
     }
-    // SAFETY: copied out before anything else runs.
-    let Some(flow) = FLOWS.get_ptr(&cookie).map(|flow| unsafe { *flow }) else {
+    let Some(known) = FLOWS.get_ptr_mut(&cookie) else {
         return;
+    };
+    // SAFETY: a live map value, copied out before anything else runs.
+    let flow = unsafe {
+        (*known).closed = 1;
+        *known
     };
     // Who still reads must not look like a new connection; the entry goes when it is the least recently used.
     if !unread {

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::Story;
+use crate::harness::certificates::Authority;
+use crate::harness::events::of_kind;
 use crate::harness::process::Start;
+use crate::harness::servers::free_port;
 use crate::harness::world::program;
-use crate::harness::{Place, Process, Result, World, until};
+use crate::harness::{Agent, Place, Process, Result, World, until};
 use crate::keep::{Bpffs, SERVED, Servers, WAYS, check_taken_over, end, ends, keeping, short, state};
 
 pub const STORIES: &[Story] = &[
@@ -85,7 +88,6 @@ fn what_is_withheld_ends_with_its_connection() -> Result {
     let servers = Servers::new(&world)?;
     let mut agent = keeping(&world, &bpffs, "10m")?;
     servers.check_enforced()?;
-    agent.process.kill()?;
     let runs = bpffs.runs();
     let map = bpffs
         .pins()
@@ -101,6 +103,8 @@ fn what_is_withheld_ends_with_its_connection() -> Result {
         Ok(text.trim().to_owned())
     };
     until("nothing is withheld", || Ok(withheld()? == "0"))?;
+    read_behind_the_end(&world, &mut agent, &withheld)?;
+    agent.process.kill()?;
     let script = world.write("unread.py", include_str!("assets/unread.py"))?;
     Start::new(&world, Place::Inside, program("python3")?)
         .name("unread")
@@ -115,6 +119,55 @@ fn what_is_withheld_ends_with_its_connection() -> Result {
     let next = keeping(&world, &bpffs, "10m")?;
     drop(agent);
     end(next, &bpffs)
+}
+
+/// In TLS a head may be read, and denied, when its connection has ended long ago.
+fn read_behind_the_end(
+    world: &World,
+    agent: &mut Agent<'_>,
+    withheld: &dyn Fn() -> Result<String>,
+) -> Result {
+    let identity = Authority::new(world)?.issue(world, "late", &[])?;
+    let (go, log, port) = (world.path("go"), world.path("late.log"), free_port()?);
+    let script = world.write("late.py", include_str!("assets/late.py"))?;
+    let mut server = Start::new(world, Place::Inside, program("python3")?)
+        .name("late-server")
+        .arg(script)
+        .arg(port.to_string())
+        .args([&identity.certificate, &identity.key, &go, &log])
+        .spawn()?;
+    // As the servers that listen already: this one's first connection would be the first call.
+    server.wait_until("the server listens", || Ok(listens(port)))?;
+    let script = world.write("hasty.py", include_str!("assets/hasty.py"))?;
+    Start::new(world, Place::Outside, program("python3")?)
+        .name("hasty")
+        .arg(script)
+        .arg(port.to_string())
+        .run()?;
+    std::fs::write(&go, "")?;
+    let got = || std::fs::read_to_string(&log).unwrap_or_default();
+    server.wait_until("the server has read", || Ok(!got().is_empty()))?;
+    agent.events.wait("the denial is told", |all| {
+        of_kind(all, "call")
+            .iter()
+            .any(|call| !call["tls"].is_null() && call["verdict"]["action"] == "deny")
+    })?;
+    let left = withheld()?;
+    ensure!(
+        left == "0",
+        "{left} connections that had ended are withheld: the server read {:?}",
+        got()
+    );
+    Ok(())
+}
+
+/// Whether somebody listens on the port, without a connection to it.
+fn listens(port: u16) -> bool {
+    // proc_pid_net(5): local address and port in hexadecimal digits, state 0A.
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    table
+        .lines()
+        .any(|line| line.contains(&format!(":{port:04X} 00000000:0000 0A")))
 }
 
 /// Nothing of the maps is shared; what was denied stays denied, and nothing is unjudged.

@@ -62,6 +62,10 @@ impl EgressMaps {
 
     /// From now on no payload of this flow at or behind `from` leaves; with `None`, none at all.
     pub fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), MapError> {
+        // Where it has ended nothing leaves any more, and no end comes that would take this back.
+        if self.flows.get(&cookie, 0).is_ok_and(|flow| flow.closed != 0) {
+            return Ok(());
+        }
         let known = self.withheld.get(&cookie, 0).ok();
         // What the gate did was earlier, and it knows from where.
         if known.is_some_and(|known| known.gate != 0) {
