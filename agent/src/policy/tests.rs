@@ -104,7 +104,7 @@ fn who_waits_for_the_agent() {
     };
     let gated = "mode: enforce\nrules:\n- { name: a, match: { paths: [/a] }, action: deny }\n";
     assert!(leaves(gated, Mode::Enforce));
-    let alerts = format!("{gated}- {{ name: b, when: 'size(call.data) > 0', action: alert }}\n");
+    let alerts = format!("{gated}- {{ name: b, when: 'call.response.status == 500', action: alert }}\n");
     assert!(leaves(&alerts, Mode::Enforce), "an alert keeps nobody waiting");
     let decides = alerts.replace("action: alert", "action: deny");
     assert!(!leaves(&decides, Mode::Enforce));
