@@ -9,6 +9,7 @@ import time
 
 *over, port = sys.argv[1].split(":")
 target, stop, begun = sys.argv[2:5]
+os.nice(10)  # it goes on all the while: on a slow machine nothing is to wait for it
 if over:
     # Whose server it is is not what is asked here.
     context = ssl.create_default_context()
