@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use apiward_common::flow::{Counters, Flow, Withhold};
@@ -360,7 +361,23 @@ pub struct Keeper {
     shelf: Shelf,
     /// The links of tracepoints, by their hooks' names: held here as long as the agent runs.
     tracepoints: Vec<(String, OwnedFd)>,
+    /// What takes earlier runs' probes away just now.
+    closing: Closing,
     is_pinned: bool,
+}
+
+/// Threads that close probes. A process that ends waits for them: the kernel gives up on a place in a library whose thread
+/// is killed in the middle, and leaves it there.
+#[derive(Default)]
+struct Closing(Vec<JoinHandle<()>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        for thread in self.0.drain(..) {
+            // One that panicked has closed what it held.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Keeper {
@@ -372,6 +389,7 @@ impl Keeper {
             maps,
             shelf: Shelf::default(),
             tracepoints: Vec::new(),
+            closing: Closing::default(),
             is_pinned: false,
         }
     }
@@ -459,7 +477,7 @@ impl Keeper {
 
     /// Lets go of what earlier runs have kept, `others` of [`Keeper::others`]. To be called when this run's own programs are
     /// attached and judge.
-    pub fn remove_others(&self, others: Vec<Kept>) -> Result<Removed, PinError> {
+    pub fn remove_others(&mut self, others: Vec<Kept>) -> Result<Removed, PinError> {
         let mut removed = Removed {
             links: 0,
             denied: others.iter().map(Kept::denied_since).sum(),
@@ -468,8 +486,10 @@ impl Keeper {
         let Unpinned { links, open } = remove(&self.root, others)?;
         removed.links = links;
         if !open.is_empty() {
-            // Nobody waits for the kernel.
-            drop(std::thread::Builder::new().spawn(move || probes::drop_together(open)));
+            // Nobody waits for the kernel now.
+            let thread = std::thread::Builder::new().spawn(move || probes::drop_together(open));
+            self.closing.0.retain(|thread| !thread.is_finished());
+            self.closing.0.extend(thread);
         }
         Ok(removed)
     }
