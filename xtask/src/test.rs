@@ -16,7 +16,7 @@ use crate::{build, codegen, ebpf, elf, manifests, ocsf, openapi, receiver, setup
 const BINARIES_VARIABLE: &str = "APIWARD_BIN_DIR";
 
 /// How long one stage of tests may run (for `timeout`); a hang is a failure, and CI has an end.
-const TESTS_LIMIT: &str = "15m";
+const TESTS_LIMIT: &str = "30m";
 /// How long rustup's server may take.
 const COMPONENT_LIMIT: Duration = Duration::from_secs(60);
 
