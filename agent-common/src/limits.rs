@@ -49,7 +49,8 @@ pub const SYNS_MAX: u32 = 1024;
 pub const RATE_KEYS_MAX: u32 = 28 * 1024;
 /// Flows whose egress is withheld at one moment.
 pub const WITHHELD_MAX: u32 = 8 * 1024;
-/// Connections at one moment that are known to be none that the gate can judge.
+/// Connections at one moment that are known to be none that the gate can judge; where it decides all else, what is said on
+/// one that is forgotten waits a pause (a millisecond) longer for the agent.
 pub const HASTY_MAX: u32 = 1024;
 /// Cgroups, network namespaces and executables that a scope or an exemption can name.
 pub const SCOPE_ENTRIES_MAX: u32 = 1024;

@@ -94,7 +94,8 @@ fn gives_cookies(listener: Socket) -> bool {
     recent(at) || (!group.is_null() && recent(unsafe { field(group, OFFSETS.reuseport_overflow_at()) }))
 }
 
-/// [`WAITS`] with a number, [`ENDED`], or 0 where there is no request, or the segment does not acknowledge its answer. Global, so that the verifier looks at it once.
+/// [`WAITS`] with a number, [`ENDED`], or 0 where there is no request, or the segment does not acknowledge its answer.
+/// Global, so that the verifier looks at it once.
 /// `header`: where the TCP header begins.
 #[unsafe(no_mangle)]
 #[inline(never)]

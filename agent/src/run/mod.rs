@@ -201,7 +201,7 @@ impl Agent {
             let seen = self.seeing.take_if(|seeing| {
                 records < DRAIN_RECORDS_MAX || self.drops.is_round_since(seeing.taken_bytes)
             });
-            self.after_batch(records, seen.is_some());
+            self.after_batch(records, seen.is_none() && waits != Waits::Everybody);
             if let Some(seen) = seen {
                 self.seen_noted = Some(Instant::now());
                 self.exports.seen_until(seen.began_ns);
@@ -241,7 +241,7 @@ impl Agent {
         self.tell_losses();
         self.tell_inventory(true);
         self.measure();
-        self.after_batch(0, true);
+        self.after_batch(0, false);
     }
 
     /// Ends the exporters in good order. What is not kept is detached first; after a release the agent stays until it is
@@ -390,8 +390,8 @@ impl Agent {
         })]);
     }
 
-    /// `at_once`: what there is to tell is handed on now.
-    fn after_batch(&mut self, records: usize, at_once: bool) {
+    /// `may_gather`: what there is to tell need not be handed on now.
+    fn after_batch(&mut self, records: usize, may_gather: bool) {
         let now = clock::now();
         if self.pipeline.intake.take_suspect() {
             self.ask_drops(now);
@@ -416,21 +416,19 @@ impl Agent {
             self.tell_losses();
         }
         self.tell_accounts();
-        self.hand_on(records, at_once);
+        self.hand_on(records, may_gather);
     }
 
     /// Hands on what is told. While nobody waits for it, several batches go together: each that is handed on wakes two
     /// threads, which write and send.
-    fn hand_on(&mut self, records: usize, at_once: bool) {
-        let waits = self.waits();
+    fn hand_on(&mut self, records: usize, may_gather: bool) {
         let judge = &mut self.pipeline.judge;
         if judge.events.is_empty() {
             self.told_at = Instant::now();
             return;
         }
         let gathers = records > 0
-            && !at_once
-            && waits != Waits::Everybody
+            && may_gather
             && judge.events.len() < GATHERED_EVENTS_MAX
             && self.told_at.elapsed() < GATHERING;
         if !gathers {
