@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use apiward_common::flow::tls as tls_state;
-use apiward_common::owner::{Identity, Owner};
+use apiward_common::owner::Owner;
 use apiward_common::record::{
     self, Data, FlowClose, FlowOpen, HANDSHAKE, Header, Mapped, ProcessChange, Reader, SENT, TLS, TlsBind,
     TlsClose, kind, missing, role,
@@ -34,70 +34,9 @@ const CPUS_MAX: usize = 1024;
 
 mod gate;
 mod handshake;
+mod notice;
 
-/// What capture has to tell besides [`Captured`].
-#[derive(Clone, Debug)]
-pub enum Notice {
-    /// A process mapped what looks like a TLS library that is not attached.
-    Mapped {
-        at: KernelTime,
-        pid: u32,
-        file: FileKey,
-        name: SmolStr,
-    },
-    /// A connection that nothing can read.
-    Unseen {
-        info: Arc<FlowInfo>,
-        process: Arc<Process>,
-        reason: BlindReason,
-    },
-    /// A connection has ended: what it moved, and whether that could be seen.
-    Ended {
-        cookie: u64,
-        process: Arc<Process>,
-        bytes: u64,
-        enforceable: bool,
-        seen: bool,
-    },
-    /// A process runs another program.
-    Executed {
-        at: KernelTime,
-        process: Arc<Process>,
-        file: FileKey,
-    },
-    /// A process listens or connects, and the gate does not know it.
-    Owner {
-        process: Arc<Process>,
-        identity: Identity,
-    },
-}
-
-/// Bytes that are moved and cannot be seen, by executable.
-#[derive(Clone, Debug, Default)]
-pub struct Blind {
-    pub pid: u32,
-    pub bytes: u64,
-    pub flows: u64,
-}
-
-/// Why a flow cannot be seen at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum BlindReason {
-    /// TLS by something that is not probed.
-    UnknownTls,
-    /// A TLS object without a socket: calls are seen, without a peer.
-    MemoryBio,
-}
-
-impl BlindReason {
-    /// The name in events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BlindReason::UnknownTls => "unknown-tls",
-            BlindReason::MemoryBio => "memory-bio",
-        }
-    }
-}
+pub use notice::{Blind, BlindReason, Notice};
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -144,6 +83,7 @@ pub struct Intake {
     blind: HashMap<(SmolStr, BlindReason), Blind>,
     next_sequence: Vec<u64>,
     suspect: bool,
+    reached: KernelTime,
     flows_max: usize,
     stats: Stats,
 }
@@ -163,6 +103,7 @@ impl Intake {
             blind: HashMap::new(),
             next_sequence: vec![0; CPUS_MAX],
             suspect: false,
+            reached: KernelTime(0),
             flows_max: FLOWS_MAX,
             stats: Stats::default(),
         }
@@ -193,6 +134,11 @@ impl Intake {
         std::mem::take(&mut self.suspect)
     }
 
+    /// When the last of the records that were taken was written. What comes later may lie in the ring.
+    pub fn reached(&self) -> KernelTime {
+        self.reached
+    }
+
     /// The kernel's own count says that `records` were dropped since it was asked last.
     pub fn lost(&mut self, at: KernelTime, records: u64, out: &mut dyn FnMut(Captured)) {
         self.stats.records_lost += records;
@@ -217,6 +163,7 @@ impl Intake {
         let header = Header::read(&mut reader)?;
         self.follow(&header);
         let at = KernelTime(header.at);
+        self.reached = self.reached.max(at);
         self.forget_ended(at);
         match header.kind {
             kind::DATA => {

@@ -401,7 +401,12 @@ impl Agent {
         if self.ticked.elapsed() >= TICK {
             self.ticked = Instant::now();
             self.ask_drops(now);
-            self.pipeline.captured(Captured::Tick { at: now });
+            // What has waited too long by the clock may have come, and lie in the ring.
+            let reached = match records < DRAIN_RECORDS_MAX {
+                true => now,
+                false => self.pipeline.intake.reached(),
+            };
+            self.pipeline.captured(Captured::Tick { at: reached });
             self.pipeline.judge.clock.refresh(now);
             self.tell_libraries();
             self.list_containers();

@@ -347,11 +347,17 @@ impl Decoder {
             }
             self.scanned = 0;
         }
-        self.gather(input, answer_to, limits)
+        self.gather(input, answer_to, limits, heads)
     }
 
     /// Adds to the head in `buffer` until it is whole.
-    fn gather(&mut self, input: &mut Bytes, answer_to: AnswerTo, limits: &Limits) -> Option<Event> {
+    fn gather(
+        &mut self,
+        input: &mut Bytes,
+        answer_to: AnswerTo,
+        limits: &Limits,
+        heads: &mut KnownHeads,
+    ) -> Option<Event> {
         let before = self.buffer.len();
         let room = limits.head_bytes_max.saturating_sub(before).min(input.len());
         self.buffer.extend_from_slice(&input[..room]);
@@ -371,7 +377,7 @@ impl Decoder {
                 let mut buffer = std::mem::take(&mut self.buffer);
                 buffer.truncate(end);
                 self.scanned = 0;
-                Some(self.begin(head::parse(&buffer, self.role, answer_to, limits)))
+                Some(self.begin(heads.decode(&buffer, self.role, answer_to, limits)))
             }
             Err(from) => {
                 self.scanned = from;

@@ -382,6 +382,32 @@ fn a_head_byte_by_byte_is_looked_at_once() {
     assert_eq!(told, "GET / None\nend\n");
 }
 
+#[test]
+fn a_head_in_pieces_is_known_like_a_whole_one() {
+    // Servers that read so many bytes first cut each longer head.
+    let head = b"GET /a HTTP/1.1\r\nHost: b\r\nX-Id: 1\r\n\r\n";
+    let (mut heads, limits) = (KnownHeads::default(), Limits::default());
+    let mut decoder = Decoder::new(Role::Requests, true);
+    let mut known = |at: usize| {
+        let mut numbers = Vec::new();
+        for piece in [&head[..at], &head[at..]] {
+            let mut input = Bytes::copy_from_slice(piece);
+            decoder.chunk(true);
+            while let Some(event) = decoder.next(&mut input, AnswerTo::Ordinary, &limits, &mut heads) {
+                if let Event::Head(head) = event {
+                    numbers.push(head.known);
+                }
+            }
+        }
+        assert_eq!(numbers.len(), 1);
+        numbers[0]
+    };
+    assert_eq!(known(20), 0);
+    let number = known(10);
+    assert_ne!(number, 0);
+    assert_eq!([known(0), known(30)], [number; 2]);
+}
+
 fn message() -> impl Strategy<Value = String> {
     let fields = prop_oneof![
         Just(String::new()),

@@ -31,11 +31,16 @@ fn facts(call: &ApiCall) -> String {
     )
 }
 
-/// The calls of one connection that says the same several times.
-fn told(head: &str, answer: &str, times: usize) -> Vec<String> {
+/// The calls of one connection that says the same several times, every other time in two pieces.
+fn told(head: &str, answer: &str, times: usize, at: usize) -> Vec<String> {
     let mut scene = Scene::server();
-    for _ in 0..times {
-        scene.received(head).sent(answer);
+    let (first, rest) = head.split_at(at.min(head.len()));
+    for number in 0..times {
+        match number % 2 {
+            0 => scene.received(head),
+            _ => scene.received(first).received(rest),
+        };
+        scene.sent(answer);
     }
     scene.close(false);
     scene.ended.iter().map(facts).collect()
@@ -67,10 +72,11 @@ proptest! {
             "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nX-Progress: half\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 52\r\n\r\n{\"resourceType\":\"Bundle\",\"type\":\"searchset\",\"a\":\"b\"}",
         ]),
+        at in 1..64_usize,
     ) {
         let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
         let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
-        let told = told(&head, answer, 4);
+        let told = told(&head, answer, 6, at);
         for again in &told {
             prop_assert_eq!(again, &told[0]);
         }
