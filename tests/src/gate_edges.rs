@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::Story;
-use crate::harness::events::{text, trace_ids, with_ids};
+use crate::harness::events::{text, trace_ids, traceparent, with_ids};
 use crate::harness::process::Start;
 use crate::harness::wire::{self, piece};
 use crate::harness::world::program;
@@ -17,6 +17,10 @@ pub const STORIES: &[Story] = &[
         a_connection_older_than_the_gate,
     ),
     (
+        "rules_come_for_the_other_direction",
+        rules_come_for_the_other_direction,
+    ),
+    (
         "a_denied_request_that_is_never_read",
         a_denied_request_that_is_never_read,
     ),
@@ -26,10 +30,14 @@ const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\n";
 const EXPORT: &str = "/fhir/Patient/$export";
 const NOBODY: u32 = 65_534;
 
-fn enforcing<'a>(world: &'a World, rules: &Value) -> Result<Agent<'a>> {
+fn document(rules: &Value) -> Value {
     let mut document = policy::document("tests", rules);
     document["spec"]["onAmbiguous"] = json!("deny");
-    let file = world.write("tests.yaml", format!("{document:#}\n"))?;
+    document
+}
+
+fn enforcing<'a>(world: &'a World, rules: &Value) -> Result<Agent<'a>> {
+    let file = world.write("tests.yaml", format!("{:#}\n", document(rules)))?;
     Agent::start(world, |config| {
         config["mode"] = json!("enforce");
         config["policies"] = json!([file]);
@@ -150,6 +158,98 @@ fn a_connection_older_than_the_gate() -> Result {
         drop(server);
         agent.end()?;
     }
+    Ok(())
+}
+
+/// Where no rule is for what leaves, nothing of it is followed. Whoever calls all the while on one connection notices nothing
+/// of rules that come and go; a forbidden call on it is the pipeline's then, and the gate's on the next one.
+fn rules_come_for_the_other_direction() -> Result {
+    const CALLER: &str = "import http.client, os, sys\n\
+        port, forbidden, counted, target, field = sys.argv[1:]\n\
+        connection = http.client.HTTPConnection('127.0.0.1', int(port), timeout=10)\n\
+        def call(target, **headers):\n    \
+            connection.request('GET', target, headers=headers)\n    \
+            answer = connection.getresponse()\n    \
+            answer.read()\n    \
+            return answer.status\n\
+        calls = 0\n\
+        while not os.path.exists(forbidden):\n    \
+            assert call('/fhir/Patient/1') == 200\n    \
+            calls += 1\n    \
+            open(counted + '.new', 'w').write(str(calls))\n    \
+            os.rename(counted + '.new', counted)\n\
+        try:\n    print(call(target, **dict([field.strip().split(': ')])))\n\
+        except (OSError, http.client.HTTPException) as error:\n    print(type(error).__name__)\n";
+    let world = World::new()?;
+    let inbound = json!({
+        "name": "no-export-from-here",
+        "match": { "direction": "inbound", "paths": ["/fhir/{type}/$export"] },
+        "action": "deny",
+    });
+    let mut outbound = inbound.clone();
+    outbound["name"] = json!("no-export");
+    outbound["match"]["direction"] = json!("outbound");
+    let sets = [json!([inbound]), json!([inbound, outbound])];
+    let mut agent = enforcing(&world, &sets[0])?;
+    let server = servers::app(&world, Place::Outside, None)?;
+    let (forbidden, counted) = (world.path("forbidden"), world.path("counted"));
+    let ids = trace_ids(2);
+    let mut caller = Start::new(&world, Place::Inside, program("python3")?)
+        .name("caller")
+        .arg("-I")
+        .arg(world.write("caller.py", CALLER)?)
+        .arg(server.port.to_string())
+        .arg(&forbidden)
+        .arg(&counted)
+        .arg(EXPORT)
+        .arg(traceparent(&ids[0]))
+        .spawn()?;
+    let calls = || -> Result<u64> {
+        let text = std::fs::read_to_string(&counted).unwrap_or_default();
+        Ok(text.parse().unwrap_or(0))
+    };
+    for change in 0..7 {
+        let set = &sets[change % 2];
+        world.write("tests.yaml", format!("{:#}\n", document(set)))?;
+        agent.reload();
+        let rules = set.as_array().map_or(0, Vec::len);
+        agent.wait_status("the rules are in force", |status| {
+            status["policies"][0]["rules"].as_u64() == Some(rules as u64)
+        })?;
+        let before = calls()?;
+        caller.wait_until("calls go on", || Ok(calls()? >= before + 20))?;
+    }
+    world.write("tests.yaml", format!("{:#}\n", document(&sets[1])))?;
+    agent.reload();
+    agent.wait_status("the rules are in force", |status| {
+        status["policies"][0]["rules"].as_u64() == Some(2)
+    })?;
+    let before = calls()?;
+    caller.wait_until("calls go on", || Ok(calls()? >= before + 20))?;
+    std::fs::write(&forbidden, "")?;
+    caller.wait(std::time::Duration::from_secs(20))?;
+    let pieces = [piece(wire::head("GET", EXPORT, &ids[1], "Connection: close\r\n"))];
+    let got = wire::command(&world, Place::Inside, server.port, None, &pieces, &[])?.run()?;
+    ensure!(
+        !got.contains("HTTP/1.1"),
+        "a forbidden call on a new connection: {got:?}"
+    );
+    for call in agent.events.wait_calls(2, &ids)? {
+        let verdict = &call["verdict"];
+        let is_new = call["request"]["trace_id"] == json!(ids[1]);
+        let words: &[&str] = match is_new {
+            true => &["prevented"],
+            false => &["contained", "cut"],
+        };
+        ensure!(
+            verdict["action"] == "deny"
+                && verdict["decided_by"] == if is_new { "gate" } else { "pipeline" }
+                && words.contains(&text(&verdict["guarantee"])),
+            "denied in another way: {call:#}"
+        );
+    }
+    drop(server);
+    agent.end()?;
     Ok(())
 }
 

@@ -38,8 +38,9 @@ mod name {
     pub const NEGOTIATE: u8 = 41;
 }
 
-/// Words of a value that are looked at in one step.
-const VALUE_WORDS: u32 = 4;
+/// Words of a name that are looked at in one step, and stretches of a value: all of most fields.
+const NAME_WORDS: u32 = 2;
+const VALUE_ROUNDS: u32 = 4;
 
 /// A field's line in its order: name, white space, value.
 #[inline(always)]
@@ -51,14 +52,24 @@ pub(super) fn step<W: Window, T: Tables>(stream: &mut Stream, look: &mut Look, w
         }
     }
     if stream.state == state::NAME {
-        field_name(stream, look);
-        if stream.state == state::NAME || !look.advance(stream, window) {
+        for _ in 0..NAME_WORDS {
+            field_name(stream, look);
+            if !look.advance(stream, window) {
+                return;
+            }
+            if stream.state != state::NAME {
+                break;
+            }
+        }
+        if stream.state == state::NAME {
             return;
         }
     }
     if stream.state == state::VALUE {
-        for _ in 0..VALUE_WORDS {
-            value(stream, look);
+        for _ in 0..VALUE_ROUNDS {
+            if !look.pass_two(window, words::value_ends) {
+                value(stream, look);
+            }
             if stream.state != state::VALUE || !look.advance(stream, window) {
                 return;
             }
@@ -141,6 +152,13 @@ fn line(stream: &mut Stream, look: &mut Look) {
 #[inline(always)]
 fn field_name(stream: &mut Stream, look: &mut Look) {
     let plain = look.plain(words::name_ends(look.word));
+    if stream.name == name::OTHER && plain < look.bytes && look.byte(plain) == b':' {
+        // It does not matter how it ends.
+        look.used = plain + 1;
+        stream.fresh();
+        stream.state = state::VALUE;
+        return;
+    }
     let mut used = min(plain, stream.room());
     let ended = used == plain && plain < look.bytes;
     let byte = look.byte(plain);

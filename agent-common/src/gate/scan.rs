@@ -99,6 +99,20 @@ impl Look {
         true
     }
 
+    /// Passes two words at once if nothing in them `ends` a stretch.
+    #[inline(always)]
+    pub fn pass_two<W: Window>(&mut self, window: &W, ends: fn(u64) -> u64) -> bool {
+        let next = self.at.wrapping_add(8);
+        if next.wrapping_add(8) > self.end {
+            return false;
+        }
+        let plain = words::is_none(ends(self.word) | ends(window.word(next)));
+        if plain {
+            self.used = 16;
+        }
+        plain
+    }
+
     /// The byte at a place below 8.
     #[inline(always)]
     pub fn byte(&self, at: u32) -> u8 {

@@ -36,6 +36,12 @@ pub fn first(mark: u64) -> u32 {
     ((((below >> 7) & ONES).wrapping_mul(ONES)) >> 56) as u32
 }
 
+/// No byte is marked: what is less to find out than which is the first.
+#[inline(always)]
+pub fn is_none(mark: u64) -> bool {
+    mark & HIGHS == 0
+}
+
 /// The lowest `count` bytes, of 0 to 8.
 #[inline(always)]
 pub fn low(word: u64, count: u32) -> u64 {
@@ -174,6 +180,7 @@ mod tests {
                         let expected = bytes.iter().position(|byte| ends(*byte)).unwrap_or(8);
                         let found = first(mark(u64::from_le_bytes(bytes)));
                         assert_eq!(found as usize, expected, "{bytes:?}");
+                        assert_eq!(is_none(mark(u64::from_le_bytes(bytes))), expected == 8);
                     }
                 }
             }

@@ -91,7 +91,19 @@ fn comes(ctx: &SkBuffContext) -> i32 {
             return DROP;
         }
         match known {
+            // SAFETY: a live map value.
+            Some(known) if unsafe { (*known).flow.dead } == 0 && !super::concerns(direction::INBOUND) => {
+                let _ = GATE_FLOWS.remove(&key);
+                return PASS;
+            }
             Some(known) => Found::known(known),
+            // But for the first: the handshake may have been denied.
+            // SAFETY: `tp` is a socket that the verifier knows.
+            None if !super::concerns(direction::INBOUND)
+                && unsafe { field::<u64>(tp, OFFSETS.tp_bytes_received()) } != 0 =>
+            {
+                return PASS;
+            }
             None => inbound(ctx, tp, &key, &segment, state == TCP_SYN_RECV),
         }
     };
@@ -136,12 +148,14 @@ fn leaves(ctx: &SkBuffContext) -> i32 {
         cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         direction: direction::OUTBOUND as u64,
     };
-    if !super::is_on() {
-        // What leaves now is not followed: known no further, if there is a gate again.
-        let _ = GATE_FLOWS.remove(&key);
+    let known = GATE_FLOWS.get_ptr_mut(&key);
+    if !super::is_on() || !super::concerns(direction::OUTBOUND) {
+        // What leaves now is not followed: known no further, if there is a gate, or a rule for it, again.
+        if known.is_some() {
+            let _ = GATE_FLOWS.remove(&key);
+        }
         return PASS;
     }
-    let known = GATE_FLOWS.get_ptr_mut(&key);
     let Some(tp) = socket(ctx) else { return PASS };
     let found = match known {
         Some(known) => Found::known(known),
@@ -477,9 +491,13 @@ fn claimed(
 /// as on any boundary that is lost.
 #[inline(always)]
 fn forgotten(gated: &mut Gated, at: u32) {
-    count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
     gated.flow.start_lost();
     let rule = apiward_strict(&mut gated.flow.head.stream, &gated.facts);
+    let stream = &gated.flow.head.stream;
+    // A loss is only what some rule was for.
+    if super::concerns_some(stream) {
+        count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
+    }
     if rule >= 0 {
         gated.flow.dead = 1;
         gated.flow.denied_at = at;
@@ -586,9 +604,9 @@ fn look(
         };
     }
     count(|c| unsafe { &raw mut (*c).gate_heads }, work.scan.heads as u64);
-    count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);
-    count(|c| unsafe { &raw mut (*c).gate_lost }, work.scan.lost as u64);
     if work.scan.left | work.scan.lost != 0 {
+        count(|c| unsafe { &raw mut (*c).gate_left }, work.scan.left as u64);
+        count(|c| unsafe { &raw mut (*c).gate_lost }, work.scan.lost as u64);
         // SAFETY: the program's own context.
         hasten(unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) });
     }

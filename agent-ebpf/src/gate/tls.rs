@@ -227,9 +227,9 @@ pub extern "C" fn apiward_tls_judged(call: *const TlsCall, bytes: u64, asked: u3
         return answer::PASS;
     }
     count(|c| unsafe { &raw mut (*c).gate_heads }, known.scan.heads as u64);
-    count(|c| unsafe { &raw mut (*c).gate_left }, known.scan.left as u64);
-    count(|c| unsafe { &raw mut (*c).gate_lost }, known.scan.lost as u64);
     if known.scan.left | known.scan.lost != 0 {
+        count(|c| unsafe { &raw mut (*c).gate_left }, known.scan.left as u64);
+        count(|c| unsafe { &raw mut (*c).gate_lost }, known.scan.lost as u64);
         hasten(object.carrier);
     }
     let heads = known.head.heads;

@@ -28,9 +28,9 @@ const PACED_CONNECTIONS: u32 = 64;
 const WORKER_CONNECTIONS: u32 = 32_768;
 /// Milliseconds that each connection of a crowd rests between two requests, on average.
 const CROWD_REST_MS: u32 = 2_000;
-/// The agent has settled when it uses less than a tenth of so long.
+/// Agent and collector have settled when each uses less than a tenth of so long.
 const SETTLE: Duration = Duration::from_millis(150);
-const SETTLE_LOOKS_MAX: u32 = 40;
+const SETTLE_LOOKS_MAX: u32 = 100;
 /// How long a crowd may take to connect: a handshake each, while the agent looks.
 const CROWD_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes that go through the pipe one by one.
@@ -53,6 +53,8 @@ pub struct Sample {
     /// CPU time of nginx and of the agent per request, µs.
     pub nginx_us: f64,
     pub agent_us: f64,
+    /// And of the collector.
+    pub collector_us: f64,
     /// Calls that the agent told of, and what its loss counters gained.
     pub calls: u64,
     pub losses: BTreeMap<String, u64>,
@@ -75,6 +77,11 @@ impl Sample {
     /// The agent's CPU time per call that it told of, µs.
     pub fn agent_call_us(&self) -> f64 {
         self.agent_us * self.requests as f64 / self.calls.max(1) as f64
+    }
+
+    /// The collector's, µs.
+    pub fn collector_call_us(&self) -> f64 {
+        self.collector_us * self.requests as f64 / self.calls.max(1) as f64
     }
 }
 
@@ -105,6 +112,7 @@ pub struct Bed {
     servers: Cgroup,
     clients: Cgroup,
     agents: Cgroup,
+    collectors: Cgroup,
     scope: Cgroup,
     whole: Cgroup,
     built: Built,
@@ -133,6 +141,7 @@ impl Bed {
             servers: Cgroup::new(&scope.path, "servers")?,
             clients: Cgroup::new(&scope.path, "clients")?,
             agents: Cgroup::new(&whole.path, "agents")?,
+            collectors: Cgroup::new(&whole.path, "collectors")?,
             scope,
             whole,
             built: built.clone(),
@@ -223,7 +232,7 @@ impl Bed {
         let how = Start {
             name: "apiward-collector",
             log: Some(&log),
-            cgroup: None,
+            cgroup: Some(&self.collectors.path),
             own_group: true,
         };
         let mut collector = Process::start(
@@ -330,6 +339,7 @@ impl Bed {
             p99_us,
             nginx_us: (after.nginx_us - before.nginx_us) as f64 / requests,
             agent_us: (after.agent_us - before.agent_us) as f64 / requests,
+            collector_us: (after.collector_us - before.collector_us) as f64 / requests,
             calls: after.calls - before.calls,
             losses: after.losses_since(&before),
             half: None,
@@ -490,7 +500,8 @@ impl Bed {
         Ok(serde_json::from_str(&sh::read(&mut command)?)?)
     }
 
-    /// Counters after a load: what the agent still has to do for it is its cost too.
+    /// Counters after a load: what the agent still has to do for it is its cost too, and what the collector has to do would
+    /// else be measured as part of the next load.
     fn settled(&self) -> Result<Counters> {
         let mut last = self.counters()?;
         for _ in 0..SETTLE_LOOKS_MAX {
@@ -499,8 +510,10 @@ impl Bed {
             }
             std::thread::sleep(SETTLE);
             let now = self.counters()?;
-            let still = now.agent_us - last.agent_us < SETTLE.as_micros() as u64 / 10;
-            let done = now.calls == last.calls && still;
+            let rests = |now: u64, last: u64| now - last < SETTLE.as_micros() as u64 / 10;
+            let done = now.calls == last.calls
+                && rests(now.agent_us, last.agent_us)
+                && rests(now.collector_us, last.collector_us);
             last = now;
             if done {
                 break;
@@ -513,6 +526,7 @@ impl Bed {
         let mut counters = Counters {
             nginx_us: cpu_us(&self.servers.path)?,
             agent_us: cpu_us(&self.agents.path)?,
+            collector_us: cpu_us(&self.collectors.path)?,
             ..Counters::default()
         };
         if self.agent.is_some() {

@@ -11,6 +11,7 @@ use serde_json::Value;
 pub struct Counters {
     pub nginx_us: u64,
     pub agent_us: u64,
+    pub collector_us: u64,
     /// Calls that the agent has told of.
     pub calls: u64,
     /// Its loss counters, by name.

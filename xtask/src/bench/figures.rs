@@ -199,6 +199,8 @@ impl Rows {
             each(observed, Sample::agent_call_us),
             Some(Target::AtMost(12.0)),
         );
+        let collector = each(observed, Sample::collector_call_us);
+        self.add(part, "collector CPU/call", ("µs", 1), collector, None);
         let told = each(observed, |s| s.calls as f64 / s.requests as f64);
         self.add(part, "calls told per request (both sides)", ("", 3), told, None);
         self.add(
