@@ -92,12 +92,11 @@ impl Reach {
     /// Time has passed.
     pub fn on_tick(&mut self, at: KernelTime) {
         let step = WINDOW_NS / STEPS as u64;
-        if self
-            .marks
-            .back()
-            .is_none_or(|(began, _)| at.since(*began) >= step)
-        {
-            self.marks.push_back((at, self.total));
+        match self.marks.back() {
+            // What has ended by now belongs to the first step.
+            None => self.marks.push_back((at, Moved::default())),
+            Some((began, _)) if at.since(*began) >= step => self.marks.push_back((at, self.total)),
+            Some(_) => {}
         }
         // One mark is kept from before the window, if there is one: the window begins there.
         while self
@@ -123,7 +122,7 @@ impl Reach {
 
     /// Of the last hour; `None` if no connection has ended in it.
     pub fn recent(&self) -> Option<Shares> {
-        // The first mark was set before anything was counted, or nothing of what came before it counts any more.
+        // The first mark is of when nothing was counted, or nothing of what came before it counts any more.
         let before = self.marks.front().map(|(_, moved)| *moved).unwrap_or_default();
         let share = |part: u64, whole: u64| match whole {
             // A connection that moved nothing had nothing to enforce.
@@ -209,6 +208,9 @@ mod tests {
         ends(&mut reach, 1, 1_000_000, Some("unknown-tls"));
         let shares = reach.recent().expect("some have ended");
         assert!(shares.flows > 0.98 && shares.bytes < 0.01);
+        // Also where time is looked at for the first time only now.
+        reach.on_tick(KernelTime(MINUTE));
+        assert_eq!(reach.recent(), Some(shares));
         assert!(reach.falls_short(0.95));
         assert_eq!(reach.total().bytes_unseen, 1_000_000);
         let blind: Vec<_> = reach.blind().collect();
