@@ -101,6 +101,20 @@ impl GateFlow {
         self.has_again = 0;
     }
 
+    /// What it carries is none of the gate's business.
+    #[inline(always)]
+    pub fn start_opaque(&mut self) {
+        self.start_lost();
+        self.head.stream.state = state::OPAQUE;
+        self.base = self.head;
+    }
+
+    /// A head is being read: what judges it is what it began under.
+    #[inline(always)]
+    pub fn is_inside_head(&self) -> bool {
+        (state::METHOD..=state::PICK).contains(&self.head.stream.state)
+    }
+
     /// Where the scan that goes on, or the last one, stands.
     #[inline(always)]
     pub fn cursor(&mut self) -> &mut Mark {

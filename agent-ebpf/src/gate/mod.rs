@@ -5,7 +5,7 @@
 
 use apiward_common::gate::{
     Bits, Charge, EdgeKey, Generation, Method, MethodKey, NODES_MAX, Node, PeerKey, RULES_MAX, Rate, RateKey,
-    SLOTS, Stream, Tables, Workload, WorkloadKey, direction,
+    SLOTS, Tables, Workload, WorkloadKey,
 };
 use apiward_common::life::{LEASE_TURN, LEASE_UNTIL, LEASE_WORDS};
 use apiward_common::limits::{CLASSES_MAX, RATE_KEYS_MAX};
@@ -17,6 +17,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap};
 use crate::emit::count;
 use crate::maps::SETTINGS;
 
+mod concern;
 mod gated;
 mod handshake;
 pub mod packets;
@@ -91,31 +92,6 @@ pub fn is_on() -> bool {
 #[inline(always)]
 pub fn was_on() -> bool {
     GATE_ACTIVE.get(1).copied().unwrap_or(0) != 0
-}
-
-/// Some rule of the generation in force can stop calls of this [`direction`], or counts them. Where none does, none is
-/// looked at; where rules come that do, connections that are open then are ones whose beginning was not seen.
-#[inline(always)]
-pub fn concerns(direction: u32) -> bool {
-    let Some(generation) = Maps.generation(Maps.active()) else {
-        // It changes just now.
-        return true;
-    };
-    let rules = if direction == direction::INBOUND {
-        &generation.inbound
-    } else {
-        &generation.outbound
-    };
-    rules.meets(&generation.matters)
-}
-
-/// Some such rule concerns this connection, by what is known of it.
-#[inline(always)]
-fn concerns_some(stream: &Stream) -> bool {
-    match Maps.generation(stream.base_generation) {
-        Some(generation) => stream.base.meets(&generation.matters),
-        None => true,
-    }
 }
 
 /// The tables, asked by [`Tables`].

@@ -11,6 +11,7 @@ use apiward_common::record::{hook, role, stopped};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock};
 use aya_ebpf::programs::SkBuffContext;
 
+use super::concern::{concerns, concerns_some, forget, is_opaque, is_unconcerned};
 use super::gated::{AGAIN, FlowKey, Found, GATE_BLANK, GATE_DEAD, GATE_FLOWS, Gated};
 use super::handshake::{Begins, GATE_HANDSHAKES, GATE_SYNS, begins, handshake};
 use super::scan::{self, Work};
@@ -91,19 +92,9 @@ fn comes(ctx: &SkBuffContext) -> i32 {
             return DROP;
         }
         match known {
-            // SAFETY: a live map value.
-            Some(known) if unsafe { (*known).flow.dead } == 0 && !super::concerns(direction::INBOUND) => {
-                let _ = GATE_FLOWS.remove(&key);
-                return PASS;
-            }
+            Some(known) if forget(known, &key, direction::INBOUND) => return PASS,
             Some(known) => Found::known(known),
-            // But for the first: the handshake may have been denied.
-            // SAFETY: `tp` is a socket that the verifier knows.
-            None if !super::concerns(direction::INBOUND)
-                && unsafe { field::<u64>(tp, OFFSETS.tp_bytes_received()) } != 0 =>
-            {
-                return PASS;
-            }
+            None if is_unconcerned(tp) => return PASS,
             None => inbound(ctx, tp, &key, &segment, state == TCP_SYN_RECV),
         }
     };
@@ -148,13 +139,16 @@ fn leaves(ctx: &SkBuffContext) -> i32 {
         cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         direction: direction::OUTBOUND as u64,
     };
-    let known = GATE_FLOWS.get_ptr_mut(&key);
-    if !super::is_on() || !super::concerns(direction::OUTBOUND) {
-        // What leaves now is not followed: known no further, if there is a gate, or a rule for it, again.
-        if known.is_some() {
-            let _ = GATE_FLOWS.remove(&key);
-        }
+    if !super::is_on() {
+        // What leaves now is not followed: known no further, if there is a gate again.
+        let _ = GATE_FLOWS.remove(&key);
         return PASS;
+    }
+    let known = GATE_FLOWS.get_ptr_mut(&key);
+    match known {
+        Some(known) if forget(known, &key, direction::OUTBOUND) => return PASS,
+        None if !concerns(direction::OUTBOUND) => return PASS,
+        _ => {}
     }
     let Some(tp) = socket(ctx) else { return PASS };
     let found = match known {
@@ -217,6 +211,7 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment, ea
     if known.is_some_and(|flow| flow.exempt != 0) || !super::is_on() {
         return Found::Unjudged;
     }
+    let opaque = known.is_some_and(is_opaque);
     let role = known.map_or(role::UNKNOWN, |flow| flow.role);
     let is_server = match role {
         role::SERVER => true,
@@ -250,6 +245,14 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment, ea
     let on_syn = before.is_none() && received != 0;
     if on_syn {
         before = GATE_SYNS.get_ptr_mut(&ends);
+        // SAFETY: a live map value; `tp` is a socket that the verifier knows.
+        if before
+            .is_some_and(|before| unsafe { (*before).flow.base.next } != next.wrapping_sub(received as u32))
+        {
+            // Of another connection with the same ends.
+            let _ = GATE_SYNS.remove(&ends);
+            before = None;
+        }
     }
     // SAFETY: a live map value.
     if received == 0 && before.is_some_and(|before| unsafe { (*before).flow.base.next } != next) {
@@ -312,8 +315,10 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment, ea
             }
         } else if received == 0 {
             gated.flow.start(next);
+        } else if opaque {
+            gated.flow.start_opaque();
         } else {
-            forgotten(gated, segment.sequence);
+            forgotten(gated, segment.sequence, key.cookie);
         }
     }
     Found::At(gated)
@@ -337,7 +342,10 @@ fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -
     };
     let class = class_of(&owner.identity());
     let first = segment.sequence.wrapping_add(segment.syn as u32);
-    let begins = early || known.is_some_and(|flow| flow.started != 0 && flow.sent_start == first);
+    let opaque = known.is_some_and(is_opaque);
+    // What was sent before, and is sent again, was judged by whatever was in force then.
+    let begins = early
+        || known.is_some_and(|flow| flow.started != 0 && flow.sent_start == first && flow.egress_seen == 0);
     let blank = GATE_BLANK.get_ptr(0);
     // SAFETY: a live map value that nobody writes.
     let made = blank.is_some_and(|blank| GATE_FLOWS.insert(key, unsafe { &*blank }, BPF_NOEXIST).is_ok());
@@ -354,8 +362,10 @@ fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -
         };
         if begins {
             gated.flow.start(first);
+        } else if opaque {
+            gated.flow.start_opaque();
         } else {
-            forgotten(gated, first);
+            forgotten(gated, first, key.cookie);
         }
     }
     Found::At(gated)
@@ -420,7 +430,7 @@ fn claimed(
     let first = segment.sequence.wrapping_add(segment.syn as u32);
     let plan = on_segment(&mut gated.flow, first, segment.payload, accepted, now);
     if plan == Plan::Lost {
-        forgotten(gated, first);
+        forgotten(gated, first, key.cookie);
         if gated.flow.dead == 0 {
             return PASS;
         }
@@ -490,13 +500,14 @@ fn claimed(
 /// Nobody knows where the next message begins, so the pipeline decides; but for rules that have to be able to prevent,
 /// as on any boundary that is lost.
 #[inline(always)]
-fn forgotten(gated: &mut Gated, at: u32) {
+fn forgotten(gated: &mut Gated, at: u32, cookie: u64) {
     gated.flow.start_lost();
     let rule = apiward_strict(&mut gated.flow.head.stream, &gated.facts);
     let stream = &gated.flow.head.stream;
-    // A loss is only what some rule was for.
-    if super::concerns_some(stream) {
+    // A loss is only what some rule was for; and the pipeline is in haste then.
+    if concerns_some(stream) {
         count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
+        hasten(cookie);
     }
     if rule >= 0 {
         gated.flow.dead = 1;
@@ -596,7 +607,8 @@ fn look(
     );
     if !scan::is_whole(&gated.flow.cursor().stream, work) {
         // It could not be read: nobody knows what came.
-        forgotten(gated, first);
+        // SAFETY: the program's own context.
+        forgotten(gated, first, unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) });
         return if gated.flow.dead != 0 {
             Plan::Drop
         } else {

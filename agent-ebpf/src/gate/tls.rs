@@ -12,6 +12,7 @@ use apiward_common::record::{Stopped, hook, kind, role, stopped};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap};
 
+use super::concern::{concerns, concerns_some};
 use super::{Maps, scan};
 use crate::emit::{count, emit, hasten};
 use crate::maps::{OFFSETS, SOME_WITHHELD, TLS_OBJECTS, WITHHELD};
@@ -256,18 +257,14 @@ pub extern "C" fn apiward_tls_judged(call: *const TlsCall, bytes: u64, asked: u3
 /// looked at. Where rules come that do, it is one whose beginning was not seen.
 #[inline(always)]
 fn concerns_none(known: &Judged, writes: bool) -> bool {
-    let number = Maps.active();
-    let Some(generation) = Maps.generation(number) else {
-        return true;
-    };
-    let rules = if known.base.base_generation == number {
-        &known.base.base
-    } else if writes {
-        &generation.outbound
+    if known.base.base_generation == Maps.active() {
+        return !concerns_some(&known.base);
+    }
+    !concerns(if writes {
+        direction::OUTBOUND
     } else {
-        &generation.inbound
-    };
-    !rules.meets(&generation.matters)
+        direction::INBOUND
+    })
 }
 
 #[inline(always)]
@@ -275,6 +272,7 @@ fn lost(known: &mut Judged) {
     known.head.state = state::LOST;
     known.base.state = state::LOST;
     count(|c| unsafe { &raw mut (*c).gate_lost }, 1);
+    hasten(known.carrier);
 }
 
 /// The object's entry, made at its first request.

@@ -504,10 +504,10 @@ impl Bed {
     /// else be measured as part of the next load.
     fn settled(&self) -> Result<Counters> {
         let mut last = self.counters()?;
+        if self.agent.is_none() {
+            return Ok(last);
+        }
         for _ in 0..SETTLE_LOOKS_MAX {
-            if self.agent.is_none() {
-                break;
-            }
             std::thread::sleep(SETTLE);
             let now = self.counters()?;
             let rests = |now: u64, last: u64| now - last < SETTLE.as_micros() as u64 / 10;
@@ -516,10 +516,10 @@ impl Bed {
                 && rests(now.collector_us, last.collector_us);
             last = now;
             if done {
-                break;
+                return Ok(last);
             }
         }
-        Ok(last)
+        bail!("agent and collector do not come to rest; is this machine busy with something else?")
     }
 
     fn counters(&self) -> Result<Counters> {
