@@ -184,7 +184,10 @@ fn rules_come_for(direction: &str, other: &str) -> Result {
             calls += 1\n    \
             open(counted + '.new', 'w').write(str(calls))\n    \
             os.rename(counted + '.new', counted)\n\
-        try:\n    print(call(target, **dict([field.strip().split(': ')])))\n\
+        # Until the connection is cut: what has ended by itself cannot be.\n\
+        connection.auto_open = 0\n\
+        try:\n    call(target, **dict([field.strip().split(': ')]))\n    \
+            while calls < 1000000:\n        call('/fhir/Patient/1')\n        calls += 1\n\
         except (OSError, http.client.HTTPException) as error:\n    print(type(error).__name__)\n";
     let world = World::new()?;
     let rule = |direction: &str| {
