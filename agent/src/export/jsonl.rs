@@ -1,13 +1,13 @@
 //! Events as JSON lines, into a file or to standard output.
 //!
-//! A line is whole or not there: what a full disk cut off is taken back, or ended with a line feed where it cannot
-//! be. A file that was moved away (log rotation) is opened anew. Whatever could not be written is counted, and
-//! tried no second time: the spool is for what must arrive, this is for what is looked at.
+//! A line is whole or not there: what a full disk, or the end of an agent, cut off is taken back, or ended with a line
+//! feed where it cannot be. A file that was moved away (log rotation) is opened anew. Whatever could not be written is
+//! counted, and tried no second time: the spool is for what must arrive, this is for what is looked at.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use apiward_proto::ocsf;
@@ -39,6 +39,9 @@ enum Form {
 
 /// Bytes written at once, about.
 const WRITE_BYTES: usize = 64 << 10;
+
+/// No line is longer: an event has a mebibyte at most, and its line repeats the names of what it holds.
+const LINE_BYTES_MAX: u64 = 8 << 20;
 
 /// How often a file is looked at, and a refusing one tried again.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
@@ -236,7 +239,14 @@ impl Writer {
                     .mode(0o600)
                     .open(path)
                 {
-                    Ok(file) => Some(Out::File(file)),
+                    Ok(file) => {
+                        match take_back_torn(&file, path) {
+                            Ok(torn) => self.lost += u64::from(torn),
+                            // Ended with a line feed, then.
+                            Err(_) => self.mid_line = true,
+                        }
+                        Some(Out::File(file))
+                    }
                     Err(error) => {
                         self.error = Some(error.to_string());
                         None
@@ -248,6 +258,34 @@ impl Writer {
             self.error = None;
         }
     }
+}
+
+/// Takes back the line that an agent was killed in the middle of, and says whether there was one. An error: there may be
+/// the half of a line that is none of ours.
+fn take_back_torn(file: &File, path: &Path) -> io::Result<bool> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(false);
+    }
+    // Lines are shorter than this.
+    let from = found.len().saturating_sub(LINE_BYTES_MAX);
+    let mut tail = Vec::new();
+    let mut reader = File::open(path)?;
+    reader.seek(SeekFrom::Start(from))?;
+    reader.take(LINE_BYTES_MAX).read_to_end(&mut tail)?;
+    if tail.last() == Some(&b'\n') {
+        return Ok(false);
+    }
+    let begins = match tail.iter().rposition(|&byte| byte == b'\n') {
+        Some(end) => end + 1,
+        None if from == 0 => 0,
+        None => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    if !tail[begins..].starts_with(b"{\"") {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    file.set_len(from + begins as u64)?;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -282,6 +320,28 @@ mod tests {
         assert_eq!(found[0]["agent_state"]["detail"], "a\nb");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!((writer.written, writer.lost), (2, 0));
+    }
+
+    #[test]
+    fn a_line_that_an_agent_was_killed_in_is_taken_back_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        Writer::new(Target::File(path.clone())).write(&batch(&[("started", "1"), ("started", "2")]));
+        let whole = std::fs::read(&path).unwrap();
+        for cut in [1, 20, 40] {
+            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+            let mut writer = Writer::new(Target::File(path.clone()));
+            writer.write(&batch(&[("started", "3")]));
+            assert_eq!(lines(&path).len(), 2);
+            assert_eq!(writer.lost, 1);
+        }
+        // What others have left in the file stays.
+        std::fs::write(&path, "a note").unwrap();
+        let mut writer = Writer::new(Target::File(path.clone()));
+        writer.write(&batch(&[("started", "3")]));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("a note\n{"), "{text}");
+        assert_eq!(writer.lost, 0);
     }
 
     #[test]
