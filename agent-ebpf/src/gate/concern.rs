@@ -77,8 +77,9 @@ pub fn is_unconcerned(tp: Socket) -> bool {
     GATE_HANDSHAKES.get_ptr(&ends).is_none() && GATE_SYNS.get_ptr(&ends).is_none()
 }
 
-/// It carries TLS or HTTP/2, as its first bytes have said: nothing that is judged here.
+/// It carries TLS or HTTP/2: nothing that is judged here. By its library's calls, or by its first bytes, where those were
+/// seen: else a peer could hide all of its requests behind one body that looks like it.
 #[inline(always)]
 pub fn is_opaque(flow: &Flow) -> bool {
-    flow.framed != 0 || flow.tls != tls::CLEAR
+    flow.tls == tls::BOUND || (flow.started != 0 && (flow.framed != 0 || flow.tls != tls::CLEAR))
 }

@@ -241,7 +241,9 @@ impl Writer {
                 {
                     Ok(file) => {
                         match take_back_torn(&file, path) {
-                            Ok(torn) => self.lost += u64::from(torn),
+                            // One that was cut off by a full disk was counted then.
+                            Ok(true) => self.lost += u64::from(!std::mem::take(&mut self.mid_line)),
+                            Ok(false) => {}
                             // Ended with a line feed, then.
                             Err(_) => self.mid_line = true,
                         }
