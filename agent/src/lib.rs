@@ -1,6 +1,9 @@
 //! The node agent. `capture flow decode call detect policy enforce export` are the life of a call, in order;
 //! `pipeline` wires them, `run` starts it, `kernel` is what it stands on. docs/architecture.md follows one call.
 
+// Text comes from outside: an index within a character would end the agent.
+#![cfg_attr(not(test), warn(clippy::string_slice))]
+
 pub mod call;
 pub mod capture;
 pub mod cli;

@@ -93,14 +93,18 @@ impl Shape {
         {
             return Shape::Number;
         }
-        if is_uuid(text) || (bytes.len() == 38 && text.starts_with('{') && is_uuid(&text[1..37])) {
+        let bare = text
+            .strip_prefix('{')
+            .and_then(|text| text.strip_suffix('}'))
+            .unwrap_or(text);
+        if is_uuid(bare) {
             return Shape::Uuid;
         }
         if is_date(bytes) {
             return Shape::Date;
         }
-        if let Some(at) = text.find('@').filter(|at| *at > 0) {
-            return match text[at..].contains('.') {
+        if let Some((_, domain)) = text.split_once('@').filter(|(name, _)| !name.is_empty()) {
+            return match domain.contains('.') {
                 true => Shape::Email,
                 false => Shape::Text,
             };
@@ -684,6 +688,15 @@ mod tests {
         assert!(Learnable::is_name("jane-frob") && !Learnable::is_name("frobs"));
         assert!(Learnable::is_of_persons("patients") && Learnable::is_of_persons("findByName"));
         assert!(Fhir::is_type("Patient") && !Fhir::is_type("patient"));
+    }
+
+    #[test]
+    fn braces_around_a_uuid() {
+        let uuid = "{0b7bb0f4-3c1e-4f2a-9d3e-5a1f0c2b7d11}";
+        assert_eq!(Shape::value(uuid), Shape::Uuid);
+        // 38 bytes that begin with a brace, and a character over the last two of them.
+        let other = format!("{{{}Ѩ", "a".repeat(35));
+        assert_eq!((other.len(), Shape::value(&other)), (38, Shape::Text));
     }
 
     proptest::proptest! {

@@ -277,17 +277,14 @@ impl Hash for FlowKey<'_> {
 /// `Example.org:8080` → `example.org` and the port, unless it is a default one.
 fn split_authority(authority: &[u8]) -> (String, Option<u16>) {
     let text = String::from_utf8_lossy(authority);
-    let text = match memchr::memrchr(b'@', text.as_bytes()) {
-        Some(at) => &text[at + 1..],
-        None => &text,
-    };
-    let end_of_literal = memchr::memrchr(b']', text.as_bytes()).map_or(0, |at| at + 1);
-    let colon = memchr::memrchr(b':', &text.as_bytes()[end_of_literal..]).map(|at| at + end_of_literal);
-    let (host, port) = match colon {
-        Some(colon) => match text[colon + 1..].parse::<u16>() {
-            Ok(80 | 443) => (&text[..colon], None),
-            Ok(port) => (&text[..colon], Some(port)),
-            Err(_) if text[colon + 1..].is_empty() => (&text[..colon], None),
+    let text = text.rsplit_once('@').map_or(&*text, |(_, text)| text);
+    // Colons within the brackets of an address are none of a port.
+    let split = text.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+    let (host, port) = match split {
+        Some((host, "")) => (host, None),
+        Some((host, port)) => match port.parse::<u16>() {
+            Ok(80 | 443) => (host, None),
+            Ok(port) => (host, Some(port)),
             Err(_) => (text, None),
         },
         None => (text, None),

@@ -178,6 +178,15 @@ fn kind(headers: &[(Bytes, Bytes)]) -> Option<(Api, bool)> {
 }
 
 /// No content type, or one that is none.
+/// `package.Service/Method`: the last two segments of a path; a proxy may have put something before them.
+pub(super) fn service_and_method(path: &str) -> &str {
+    let path = path.trim_start_matches('/');
+    path.rmatch_indices('/')
+        .nth(1)
+        .and_then(|(at, _)| path.get(at + 1..))
+        .unwrap_or(path)
+}
+
 fn says_nothing(headers: &[(Bytes, Bytes)]) -> bool {
     header(headers, b"content-type").is_none_or(|value| matches!(value.as_ref(), b"" | b"*/*"))
 }
@@ -233,12 +242,7 @@ impl Grpc {
 
     /// What the call does, as far as it has come.
     pub(super) fn operation(&self, call: &ApiCall) -> Operation {
-        let path = call.request.path.trim_start_matches('/');
-        // A proxy may have put something before it; service and method are the last two.
-        let name = match path.rmatch_indices('/').nth(1) {
-            Some((at, _)) => &path[at + 1..],
-            None => path,
-        };
+        let name = service_and_method(&call.request.path);
         let mut details = Vec::new();
         let mut tell = |messages: &Messages, names: [&'static str; 2]| {
             if messages.lost {

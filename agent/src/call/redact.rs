@@ -236,7 +236,8 @@ impl Redactor {
         if bare.parse::<IpAddr>().is_ok() || self.host_earned(host, witness) {
             return SmolStr::new(host);
         }
-        SmolStr::from_iter(["host-", &self.hash(b"host", host.as_bytes()).as_str()[..8]])
+        let hash = self.hash(b"host", host.as_bytes());
+        "host-".chars().chain(hash.as_str().chars().take(8)).collect()
     }
 
     fn host_earned(&mut self, host: &str, witness: Option<u64>) -> bool {

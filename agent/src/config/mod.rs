@@ -386,7 +386,7 @@ impl Config {
                 }
             }
         }
-        hasher.finalize().to_hex()[..16].to_owned()
+        hasher.finalize().to_hex().chars().take(16).collect()
     }
 }
 

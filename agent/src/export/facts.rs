@@ -265,15 +265,14 @@ const REASON_BYTES_MAX: usize = 512;
 const WORDS_MAX: usize = 8;
 
 fn cut(text: String, bytes_max: usize) -> String {
-    let plain: String = text
+    let mut plain: String = text
         .chars()
         .map(|one| if one.is_control() { ' ' } else { one })
         .collect();
-    let end = (0..=bytes_max.min(plain.len()))
-        .rev()
-        .find(|end| plain.is_char_boundary(*end))
-        .unwrap_or(0);
-    plain[..end].to_owned()
+    while plain.len() > bytes_max {
+        plain.pop();
+    }
+    plain
 }
 
 fn words(table: BTreeMap<String, u64>) -> BTreeMap<String, u64> {

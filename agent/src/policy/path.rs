@@ -66,7 +66,7 @@ impl PathPattern {
                 "**" => pattern.rest = true,
                 "*" => pattern.segments.push(Segment::One),
                 name if name.starts_with('{') && name.ends_with('}') && name.len() > 2 => {
-                    if name[1..name.len() - 1].contains(['{', '}', '*']) {
+                    if name.contains('*') || name.matches(['{', '}']).count() > 2 {
                         return Err("write one name in braces, such as `{id}`".into());
                     }
                     pattern.segments.push(Segment::One);

@@ -291,7 +291,7 @@ impl Rule {
 }
 
 fn short(hasher: &blake3::Hasher) -> String {
-    hasher.finalize().to_hex()[..16].to_owned()
+    hasher.finalize().to_hex().chars().take(16).collect()
 }
 
 impl Default for PolicySet {

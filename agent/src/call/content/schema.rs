@@ -6,6 +6,8 @@
 use hashbrown::HashMap;
 use smol_str::SmolStr;
 
+use crate::call::grpc::service_and_method;
+
 /// What a field's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldKind {
@@ -125,13 +127,10 @@ impl Schema {
             .flat_map(|message| message.fields.iter().map(|field| field.name.as_str()))
     }
 
-    /// What the method of a path takes and gives. A proxy may have put something before service and method.
+    /// What the method of a path takes and gives.
     pub fn method(&self, path: &str) -> Option<(MessageType<'_>, MessageType<'_>)> {
-        let path = path.split(['?', '#']).next()?.trim_start_matches('/');
-        let name = match path.rmatch_indices('/').nth(1) {
-            Some((at, _)) => &path[at + 1..],
-            None => path,
-        };
+        let path = path.split(['?', '#']).next()?;
+        let name = service_and_method(path);
         let (takes, gives) = *self.methods.get(name)?;
         Some((self.at(takes)?, self.at(gives)?))
     }

@@ -484,10 +484,7 @@ impl Parameters {
             let Ok(name) = std::str::from_utf8(&name) else {
                 continue;
             };
-            let bare = match memchr::memchr(b':', name.as_bytes()) {
-                Some(colon) => &name[..colon],
-                None => name,
-            };
+            let bare = name.split_once(':').map_or(name, |(bare, _)| bare);
             // All of FHIR's own begin like that.
             self.own |= bare.starts_with('_') && OWN_PARAMETERS.contains(&bare);
             self.kinds = self.kinds.saturating_add(1);

@@ -91,7 +91,7 @@ fn bases(document: &Value) -> Vec<String> {
         let path = if rest.len() == url.len() {
             rest
         } else {
-            rest.find('/').map_or("", |at| &rest[at..])
+            rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default()
         };
         path.trim_end_matches('/').to_owned()
     };

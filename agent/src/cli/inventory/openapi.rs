@@ -129,16 +129,16 @@ fn path(endpoint: &v1::Endpoint) -> (String, Vec<Value>) {
         .filter(|parameter| parameter.place == "path");
     let (mut path, mut parameters, mut number) = (String::new(), Vec::new(), 0);
     let mut rest = template.as_str();
-    while let Some(at) = rest.find("{id}") {
+    while let Some((before, after)) = rest.split_once("{id}") {
         number += 1;
         let name = if number == 1 {
             "id".to_owned()
         } else {
             format!("id{number}")
         };
-        path.push_str(&rest[..at].replace(['{', '}'], ""));
+        path.push_str(&before.replace(['{', '}'], ""));
         path.push_str(&format!("{{{name}}}"));
-        rest = &rest[at + 4..];
+        rest = after;
         let schema = types
             .next()
             .map_or_else(|| json!({ "type": "string" }), |one| schema(&one.types));

@@ -174,7 +174,7 @@ impl BodyFields {
         }
         // What could have been there and was not.
         let could = |location: &str| {
-            let around = location.rfind(['.', '[']).map(|at| &location[..at]);
+            let around = location.rfind(['.', '[']).and_then(|at| location.get(..at));
             let object = |around| ways.iter().position(|way| way == around).map(|at| &nodes[at]);
             around.and_then(object).is_some_and(|node| node.objects > 0)
         };

@@ -3,7 +3,7 @@
 //! Words and hosts that may not be shown are kept as keyed hashes, so that a file on the disk holds no more than an
 //! event; they get their text back when they are seen again. It must not know files.
 
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use super::tree::Tree;
 use super::{Endpoint, Entry, Inventory, Service, ServiceKey, Workload};
@@ -55,7 +55,7 @@ pub struct Kept {
 /// `#` and 16 hex digits.
 pub(super) fn hash_of(key: &[u8; 32], word: &str) -> SmolStr {
     let hash = blake3::keyed_hash(key, word.as_bytes()).to_hex();
-    format_smolstr!("#{}", &hash.as_str()[..16])
+    "#".chars().chain(hash.chars().take(16)).collect()
 }
 
 impl Inventory {

@@ -473,15 +473,17 @@ impl Keys {
 fn apart(word: &str) -> Vec<String> {
     let mut parts = Vec::new();
     let mut rest = word;
-    while let Some(first) = [PATIENT, PERSON, QUALIFIERS]
+    while let Some((first, after)) = [PATIENT, PERSON, QUALIFIERS]
         .into_iter()
         .flatten()
         .chain(&["insurance"])
-        .filter(|known| known.len() >= 4 && rest.len() > known.len() + 1 && rest.starts_with(**known))
-        .max_by_key(|known| known.len())
+        .filter(|known| known.len() >= 4)
+        .filter_map(|known| Some((*known, rest.strip_prefix(*known)?)))
+        .filter(|(_, after)| after.len() > 1)
+        .max_by_key(|(known, _)| known.len())
     {
-        parts.push((*first).to_owned());
-        rest = &rest[first.len()..];
+        parts.push(first.to_owned());
+        rest = after;
     }
     parts.push(rest.to_owned());
     parts

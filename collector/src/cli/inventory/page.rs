@@ -251,7 +251,7 @@ fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
 fn date(ns: u64) -> String {
     match ns {
         0 => "-".to_owned(),
-        ns => json::time_text(ns)[..16].replace('T', " "),
+        ns => json::time_text(ns).replace('T', " ").chars().take(16).collect(),
     }
 }
 

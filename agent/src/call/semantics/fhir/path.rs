@@ -157,20 +157,24 @@ pub(super) fn target(path: &str) -> Target<'_> {
 }
 
 fn shape<'a>(kind: &'static str, tail: &[&'a str]) -> Option<(Shape<'a>, Option<&'a str>)> {
+    if let [of @ .., last] = tail
+        && let Some(name) = last.strip_prefix('$')
+    {
+        let id = match of {
+            [] => None,
+            [id] if is_id(id) => Some(*id),
+            [id, "_history", version] if is_id(id) && is_id(version) => Some(*id),
+            _ => return None,
+        };
+        return Some((Shape::Operation(name), id));
+    }
     Some(match tail {
         [] => (Shape::Type, None),
         ["_search"] => (Shape::Search, None),
         ["_history"] => (Shape::History, None),
-        [operation] if operation.starts_with('$') => (Shape::Operation(&operation[1..]), None),
         [id] if is_id(id) => (Shape::Instance, Some(*id)),
         [id, "_history"] if is_id(id) => (Shape::History, Some(*id)),
         [id, "_history", version] if is_id(id) && is_id(version) => (Shape::Version, Some(*id)),
-        [id, operation] if is_id(id) && operation.starts_with('$') => {
-            (Shape::Operation(&operation[1..]), Some(*id))
-        }
-        [id, "_history", version, operation] if is_id(id) && is_id(version) && operation.starts_with('$') => {
-            (Shape::Operation(&operation[1..]), Some(*id))
-        }
         [id, inner] | [id, inner, "_search"]
             if is_id(id) && COMPARTMENTS.contains(&kind) && (*inner == "*" || TYPES.contains(inner)) =>
         {
