@@ -134,7 +134,7 @@ impl Batch {
     }
 
     /// Each event in protobuf.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = 0;
         self.marks.iter().map(move |mark| {
             let event = &self.protobuf[start..mark.protobuf_end];

@@ -5,21 +5,26 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-#[path = "../../tests/fuzz/targets/content.rs"]
+use seeds::{blocks, corpus, exchanges, hl7, script};
+
+#[path = "../../../tests/fuzz/targets/content.rs"]
 mod content;
-#[path = "../../tests/fuzz/targets/gate.rs"]
+#[path = "../../../tests/fuzz/targets/gate.rs"]
 mod gate;
-#[path = "../../tests/fuzz/targets/http1.rs"]
+#[path = "../../../tests/fuzz/targets/http1.rs"]
 mod http1;
-#[path = "../../tests/fuzz/targets/http2.rs"]
+#[path = "../../../tests/fuzz/targets/http2.rs"]
 mod http2;
-#[path = "../../tests/fuzz/targets/mllp.rs"]
+#[path = "../../../tests/fuzz/targets/mllp.rs"]
 mod mllp;
-#[path = "../../tests/fuzz/targets/policy.rs"]
+#[path = "../../../tests/fuzz/targets/pipeline.rs"]
+mod pipeline;
+#[path = "../../../tests/fuzz/targets/policy.rs"]
 mod policy;
-#[path = "../../tests/fuzz/targets/record.rs"]
+#[path = "../../../tests/fuzz/targets/record.rs"]
 mod record;
-#[path = "../../tests/fuzz/targets/tls.rs"]
+mod seeds;
+#[path = "../../../tests/fuzz/targets/tls.rs"]
 mod tls;
 
 /// Small, seeded, and good enough to choose mutations with (xorshift64*).
@@ -121,53 +126,6 @@ fn check(name: &str, target: fn(&[u8]), seeds: &[Vec<u8>], words: &[&[u8]], shar
         mutate(&mut input, seeds, words, &mut random);
         run(&input);
     }
-}
-
-/// A conversation as the http1 target reads it, cut into steps at random.
-fn script(requests: &[u8], responses: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut script = vec![random.below(8) as u8];
-    let mut rest = [requests, responses];
-    while rest.iter().any(|rest| !rest.is_empty()) {
-        let which = random.below(2);
-        let length = (1 + random.below(200)).min(rest[which].len());
-        let (piece, later) = rest[which].split_at(length);
-        rest[which] = later;
-        let step = if random.below(12) == 0 {
-            random.below(http1::STEPS as usize) as u8
-        } else {
-            which as u8
-        };
-        script.extend([step, length as u8]);
-        script.extend(piece);
-    }
-    script
-}
-
-/// The inputs of llhttp's own tests.
-fn corpus() -> Vec<Vec<u8>> {
-    let mut inputs: Vec<Vec<u8>> = Vec::new();
-    for text in files(&folder("corpus/llhttp")) {
-        let text = String::from_utf8_lossy(&text).into_owned();
-        for block in text
-            .split("```http\n")
-            .skip(1)
-            .filter_map(|rest| rest.split("```").next())
-        {
-            inputs.push(
-                block
-                    .replace('\n', "\r\n")
-                    .replace("\\r", "\r")
-                    .replace("\\n", "\n")
-                    .into_bytes(),
-            );
-        }
-    }
-    assert!(
-        inputs.len() > 200,
-        "the corpus is not whole: {} inputs",
-        inputs.len()
-    );
-    inputs
 }
 
 #[test]
@@ -274,28 +232,6 @@ fn http1_survives() {
     check("http1", http1::run, &seeds, words, 1);
 }
 
-/// Header blocks of the corpus's encoders.
-fn blocks() -> Vec<Vec<u8>> {
-    let mut blocks = Vec::new();
-    for encoder in ["go-hpack", "nghttp2", "node-http2-hpack"] {
-        for text in files(&folder("corpus/hpack").join(encoder)) {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            for wire in text.split("\"wire\":").skip(1).take(6) {
-                let digits = wire
-                    .trim_start()
-                    .trim_start_matches('"')
-                    .split('"')
-                    .next()
-                    .unwrap_or_default();
-                let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-                blocks.push((0..digits.len() / 2).map_while(|at| byte(at * 2)).collect());
-            }
-        }
-    }
-    assert!(blocks.len() > 40, "the corpus is not whole");
-    blocks
-}
-
 #[test]
 fn http2_survives() {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
@@ -352,29 +288,6 @@ fn http2_survives() {
     check("http2", http2::run, &seeds, words, 2);
 }
 
-/// Messages of HL7 with the marks that end them, and acknowledgements.
-fn hl7() -> (Vec<Vec<u8>>, Vec<u8>) {
-    let mut messages: Vec<Vec<u8>> = vec![
-        b"\x0bFHS|^~\\&|A\rBHS|^~\\&|A\rMSH|^~\\&|A|B|C|D|1||ADT^A01|1|P|2.5\rPID|1||5^^^M\rBTS|1\rFTS|1\r\x1c\r".to_vec(),
-        b"\x0bMSH#*~!&#A#B###1##ORU*R01#2#P#2.3##AL#AL\rOBX#1#TX#!F!!X41!\r\x1c\r\x0bMSH|^~\\&|||||||QBP^Q22|3\r".to_vec(),
-    ];
-    for text in files(&folder("corpus/hl7v2")) {
-        if text.starts_with(b"MSH") {
-            let text: Vec<u8> = text
-                .iter()
-                .map(|byte| if *byte == b'\n' { b'\r' } else { *byte })
-                .collect();
-            messages.push([b"\x0b", &text[..text.len().min(700)], b"\x1c\r"].concat());
-        }
-    }
-    assert!(messages.len() > 4, "the corpus is not whole");
-    let answers = ["AA|1", "CA|2", "AE|MSG00001", "AA|2", "AR|"]
-        .iter()
-        .flat_map(|answer| format!("\x0bMSH|^~\\&|||||||ACK|9\rMSA|{answer}\r\x1c\r").into_bytes())
-        .collect();
-    (messages, answers)
-}
-
 const HL7_WORDS: &[&[u8]] = &[
     b"\x0b",
     b"\x1c",
@@ -407,6 +320,45 @@ fn mllp_survives() {
         }
     }
     check("mllp-stages", http1::run, &seeds, HL7_WORDS, 2);
+}
+
+#[test]
+fn pipeline_survives() {
+    let words: &[&[u8]] = &[
+        "é".as_bytes(),
+        "Ѩ".as_bytes(),
+        "𐀀".as_bytes(),
+        "{".as_bytes(),
+        b"}",
+        b"/{",
+        b"}/",
+        b"%",
+        b"%C3%A9",
+        b"/",
+        b"?",
+        b"&",
+        b"=",
+        b":",
+        b"@",
+        b"[",
+        b"]",
+        b"$",
+        b"-",
+        b".",
+        b"\"",
+        b"\\u00e9",
+        b"|",
+        b"~",
+        b"1",
+        b"a",
+        b"eyJ",
+        b"\r\n",
+        b"Content-Encoding: gzip\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"\r\n\r\n",
+    ];
+    // Its stages are made anew each time.
+    check("pipeline", pipeline::run, &exchanges(), words, 10);
 }
 
 /// What bodies and targets say is looked into: FHIR, GraphQL, SOAP, JSON-RPC, X12, DICOMweb, tokens.
