@@ -29,7 +29,7 @@ pub const TURN_BEGINS: u64 = 1 << 32;
 pub const LEASE_WORDS: u32 = 5;
 
 /// What the numbers in the shared maps mean. To be raised by whoever changes that and keeps their sizes.
-pub const MEANING: u32 = 2;
+pub const MEANING: u32 = 3;
 
 /// The sizes of all that is in the shared maps, and how much of it there can be, as one number (FNV-1a): two builds
 /// with the same one can share maps.

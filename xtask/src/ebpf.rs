@@ -258,6 +258,8 @@ pub fn build(toolchain: &Toolchain) -> Result<PathBuf> {
         format!("-Clinker={}", toolchain.linker.display()),
         // Type information, which aya needs to load maps and to relocate callbacks.
         "-Clink-arg=--btf".to_owned(),
+        // Small blocks are filled and copied by a few stores, instead of calls of loops over bytes.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         // 32-bit arithmetic and atomics that return a value (Linux 5.12).
         "-Ctarget-cpu=v3".to_owned(),

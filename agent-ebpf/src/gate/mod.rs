@@ -29,8 +29,8 @@ pub mod tls;
 const RULES: u32 = RULES_MAX as u32;
 
 #[map]
-/// The generation in force; and whether there ever was one.
-pub static GATE_ACTIVE: Array<u32> = Array::with_max_entries(2, 0);
+/// The generation in force; whether there ever was one; and whether one had rules for what leaves.
+pub static GATE_ACTIVE: Array<u32> = Array::with_max_entries(3, 0);
 #[map]
 pub static GATE_GENERATIONS: Array<Generation> = Array::with_max_entries(SLOTS, 0);
 #[map]
@@ -92,6 +92,12 @@ pub fn is_on() -> bool {
 #[inline(always)]
 pub fn was_on() -> bool {
     GATE_ACTIVE.get(1).copied().unwrap_or(0) != 0
+}
+
+/// One since then had rules for what leaves: connections may be followed there.
+#[inline(always)]
+pub fn judged_what_leaves() -> bool {
+    GATE_ACTIVE.get(2).copied().unwrap_or(0) != 0
 }
 
 /// The tables, asked by [`Tables`].

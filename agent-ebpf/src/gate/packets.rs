@@ -4,7 +4,7 @@
 //! and pass. Whose the socket is was noted when a process began to listen or to connect; a socket of nobody that is
 //! known is not judged.
 
-use apiward_common::flow::{Tuple, Withhold};
+use apiward_common::flow::{Flow, Tuple, Withhold};
 use apiward_common::gate::segments::{Mark, PLANS_MAX, Plan, on_segment, scanned};
 use apiward_common::gate::{Facts, Stream, direction, flag, state, strict};
 use apiward_common::record::{hook, role, stopped};
@@ -86,16 +86,25 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         accepted = first;
         handshake(ctx, &key, &segment, first, unsure)
     } else {
-        let known = GATE_FLOWS.get_ptr_mut(&key);
-        // SAFETY: only asks whether it is there.
-        if known.is_none() && unsafe { GATE_DEAD.get(&key.cookie) }.is_some() {
-            return DROP;
-        }
-        match known {
+        match GATE_FLOWS.get_ptr_mut(&key) {
             Some(known) if forget(known, &key, direction::INBOUND) => return PASS,
             Some(known) => Found::known(known),
-            None if is_unconcerned(tp) => return PASS,
-            None => inbound(ctx, tp, &key, &segment, state == TCP_SYN_RECV),
+            None => {
+                // SAFETY: copied out at once.
+                let flow = unsafe { FLOWS.get(&key.cookie) };
+                // What comes for a client is an answer.
+                if flow.is_some_and(|flow| flow.role == role::CLIENT) {
+                    return PASS;
+                }
+                // SAFETY: only asks whether it is there.
+                if unsafe { GATE_DEAD.get(&key.cookie) }.is_some() {
+                    return DROP;
+                }
+                if is_unconcerned(tp) {
+                    return PASS;
+                }
+                inbound(ctx, tp, &key, &segment, flow, state == TCP_SYN_RECV)
+            }
         }
     };
     match found {
@@ -125,7 +134,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn leaves(ctx: &SkBuffContext) -> i32 {
-    if !super::was_on() {
+    if !super::judged_what_leaves() {
         return PASS;
     }
     let Some(segment) = packet::segment(ctx) else {
@@ -205,9 +214,14 @@ fn knocked(ctx: &SkBuffContext) -> bool {
 /// The first segment that is seen of a server's connection. `early`: its handshake has not ended, and it may send
 /// already (RFC 7413).
 #[inline(always)]
-fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment, early: bool) -> Found {
-    // SAFETY: copied out at once.
-    let known = unsafe { FLOWS.get(&key.cookie) };
+fn inbound(
+    ctx: &SkBuffContext,
+    tp: Socket,
+    key: &FlowKey,
+    segment: &Segment,
+    known: Option<&Flow>,
+    early: bool,
+) -> Found {
     if known.is_some_and(|flow| flow.exempt != 0) || !super::is_on() {
         return Found::Unjudged;
     }
@@ -215,7 +229,6 @@ fn inbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment, ea
     let role = known.map_or(role::UNKNOWN, |flow| flow.role);
     let is_server = match role {
         role::SERVER => true,
-        role::CLIENT => false,
         // Older than the programs, or forgotten by them.
         _ => early || owner::adopts(tp as u64, key.cookie),
     };

@@ -180,6 +180,10 @@ impl GateMaps {
             return Err(error);
         }
         self.active.set(1, 1, 0).map_err(failed("GATE_ACTIVE"))?;
+        // For good: connections that are followed are forgotten at what they send next.
+        if tables.constants.outbound.meets(&tables.constants.matters) {
+            self.active.set(2, 1, 0).map_err(failed("GATE_ACTIVE"))?;
+        }
         self.active.set(0, number, 0).map_err(failed("GATE_ACTIVE"))
     }
 
