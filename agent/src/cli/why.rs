@@ -25,7 +25,7 @@ The agent remembers the newest few thousand calls, those that a rule spoke about
 remembers all (`apiward-collector query`). Exit codes: 0 found · 1 not found, or no agent answers · 2 the command line \
 or the configuration is wrong.")]
 pub struct Args {
-    /// A trace id, an event id (its first 8 digits will do) or a pid.
+    /// A trace id, an event id (its first 8 digits will do) or a pid; of a master process, its workers' calls.
     subject: String,
     /// All that is remembered of it (up to 20 calls), not only the newest three.
     #[arg(long)]
@@ -41,6 +41,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         if found.events.is_empty() {
             eprintln!("apiward: {}", found.message);
             return Ok(ExitCode::FAILURE);
+        }
+        if !found.message.is_empty() {
+            eprintln!("apiward: {}", found.message);
         }
         let total = found.events.len();
         if !args.all {

@@ -463,12 +463,12 @@ impl Exports {
     }
 
     /// Recent events about a trace id, an event id or a pid; newest first.
-    pub fn find_recent(&self, subject: &str, len_max: usize) -> Vec<Event> {
+    pub fn find_recent<S: AsRef<str>>(&self, subjects: &[S], len_max: usize) -> Vec<Event> {
         self.shared
             .recent
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .find(subject, len_max)
+            .find(subjects, len_max)
     }
 
     /// Counts and reports a loss that happened in an exporter.

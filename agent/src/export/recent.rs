@@ -41,16 +41,19 @@ impl Recent {
         ring.push_back(place);
     }
 
-    /// Events about a trace id, an event id (or its first digits) or a pid; newest first.
-    pub fn find(&self, subject: &str, len_max: usize) -> Vec<v1::Event> {
-        let subject = subject.trim().to_ascii_lowercase();
+    /// Events about any of these, each a trace id, an event id (or its first digits) or a pid; newest first.
+    pub fn find<S: AsRef<str>>(&self, subjects: &[S], len_max: usize) -> Vec<v1::Event> {
+        let subjects: Vec<String> = subjects
+            .iter()
+            .map(|subject| subject.as_ref().trim().to_ascii_lowercase())
+            .collect();
         let mut found: Vec<v1::Event> = [&self.judged, &self.others]
             .into_iter()
             .flat_map(|ring| {
                 ring.iter()
                     .rev()
                     .filter_map(|bytes| v1::Event::decode(&bytes[..]).ok())
-                    .filter(|event| is_about(event, &subject))
+                    .filter(|event| subjects.iter().any(|subject| is_about(event, subject)))
                     .take(len_max)
             })
             .collect();
@@ -131,7 +134,7 @@ mod tests {
             "0200000000000000",
             " 02000000 ",
         ] {
-            let found = recent.find(subject, 10);
+            let found = recent.find(&[subject], 10);
             assert_eq!(
                 found.iter().map(|event| event.time_ns).collect::<Vec<_>>(),
                 [2],
@@ -139,7 +142,7 @@ mod tests {
             );
         }
         for subject in ["", "0200000", "7", "zz"] {
-            assert_eq!(recent.find(subject, 10), [], "{subject}");
+            assert_eq!(recent.find(&[subject], 10), [], "{subject}");
         }
     }
 
@@ -150,9 +153,9 @@ mod tests {
         for number in 2..RING_LEN_MAX as u32 + 10 {
             push(&mut recent, &call(number, ""));
         }
-        assert_eq!(recent.find("1000001", 1).len(), 1);
+        assert_eq!(recent.find(&["1000001"], 1).len(), 1);
         assert_eq!(
-            recent.find("1000002", 1).len(),
+            recent.find(&["1000002"], 1).len(),
             0,
             "the oldest ordinary call has gone"
         );

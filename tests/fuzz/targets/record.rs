@@ -36,7 +36,9 @@ pub fn calls(data: &[u8]) -> u64 {
         let (record, later) = later.split_at(length);
         rest = later;
         let mut take = |captured| flows.on(captured, &mut |item| calls.on(item, &mut |_, _| {}));
+        let before = intake.reached();
         intake.on(record, &mut take, &mut |_| {});
+        assert!(intake.reached() >= before, "time went back");
     }
     flows.on(
         Captured::Tick {

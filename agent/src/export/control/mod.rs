@@ -29,6 +29,7 @@ use crate::errors;
 use crate::policy::Mode;
 
 mod prove;
+mod why;
 
 /// Watchers at the same time; each costs the export thread a little.
 const WATCHERS_MAX: usize = 16;
@@ -407,14 +408,7 @@ impl v1::control_server::Control for Control {
         if subject.len() > SUBJECT_BYTES_MAX {
             return Err(Status::invalid_argument("give a trace id, an event id or a pid"));
         }
-        let events = self.exports.find_recent(&subject, WHY_EVENTS_MAX);
-        let message = match events.is_empty() {
-            true => "it is not among the newest calls that the agent remembers, or was never seen: ask the collector \
-                     (`apiward-collector query`), or see `apiward status` for what is not seen"
-                .to_owned(),
-            false => String::new(),
-        };
-        Ok(Response::new(v1::WhyResponse { events, message }))
+        Ok(Response::new(why::answer(&self.exports, &subject)))
     }
 
     type GetInventoryStream = ReceiverStream<Result<v1::InventoryResponse, Status>>;

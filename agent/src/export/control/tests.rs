@@ -224,6 +224,48 @@ async fn why_says_what_it_found_or_why_not() {
 }
 
 #[tokio::test]
+async fn of_a_master_its_workers_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let (started, _place) = agent(&path);
+    let mut watched = started.exports.watch();
+    // Waits for its input until it is let go.
+    let mut worker = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let call = v1::Call {
+        process: Some(v1::Process {
+            pid: worker.id(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let event = v1::Event {
+        id: vec![0xab; 16],
+        time_ns: 5,
+        kind: Some(v1::event::Kind::Call(call)),
+    };
+    started.exports.send(vec![event.clone()]);
+    watched.recv().await.unwrap();
+    let own = std::process::id().to_string();
+    let found = client(&path)
+        .await
+        .why(v1::WhyRequest { subject: own.clone() })
+        .await
+        .unwrap()
+        .into_inner();
+    drop(worker.stdin.take());
+    worker.wait().unwrap();
+    assert_eq!(found.events, [event]);
+    assert!(
+        found.message.starts_with(&format!("process {own} has no call")),
+        "{}",
+        found.message
+    );
+}
+
+#[tokio::test]
 async fn it_is_gone_when_its_owner_lets_it_go() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
