@@ -40,8 +40,8 @@ pub const TLS_SITES_MAX: u32 = 8 * 1024;
 /// Threads in the middle of a `sendmmsg` or `recvmmsg` at one moment.
 pub const MULTIPLES_MAX: u32 = 1024;
 /// Directions of connections that the gate follows at a time; one that is forgotten is the agent's again. Half a kilobyte
-/// each: 10,000 connections that rules are about.
-pub const GATED_MAX: u32 = 20 * 1024;
+/// each: 9,000 connections with rules for both directions, twice as many with rules for one.
+pub const GATED_MAX: u32 = 18 * 1024;
 /// Handshakes whose first bytes came before the connection; those whose first bytes came with the SYN have their own room.
 pub const HANDSHAKES_MAX: u32 = 3 * 1024;
 pub const SYNS_MAX: u32 = 1024;

@@ -427,8 +427,10 @@ impl Bed {
                 crowd.connections
             );
         }
-        let after = self.settled()?;
         self.look(&mut crowd.memory);
+        // Nothing comes to rest beside what is in use.
+        drop(crowds);
+        let after = self.settled()?;
         crowd.calls = after.calls - before.calls;
         crowd.losses = after.losses_since(&before);
         Ok(crowd)
