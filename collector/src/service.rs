@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::agents::{Agents, COMMANDS_MAX, Command};
 use crate::metrics::Metrics;
+use crate::store::event::Event;
 use crate::store::writer::{Job, Writer};
 use crate::store::{self, query};
 
@@ -302,6 +303,11 @@ impl Session {
                     self.metrics.refused();
                     return Err(Status::invalid_argument("sequence numbers end at 2^63 - 1"));
                 };
+                let events: Result<Vec<_>, _> = batch.events.into_iter().map(Event::try_from).collect();
+                let events = events.map_err(|error| {
+                    self.metrics.refused();
+                    Status::invalid_argument(format!("an event of the batch cannot be read: {error}"))
+                })?;
                 let (done, committed) = oneshot::channel();
                 batches
                     .send((last, committed))
@@ -310,7 +316,7 @@ impl Session {
                 let job = Job::Batch {
                     agent: self.id.clone(),
                     first_sequence: batch.first_sequence,
-                    events: batch.events,
+                    events,
                     done,
                 };
                 self.writer.send(job).await.map_err(Status::unavailable)

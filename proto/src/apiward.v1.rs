@@ -837,13 +837,14 @@ pub struct Capability {
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Batch {
     /// Sequence number of the first event; the others follow it without holes.
     #[prost(uint64, tag = "1")]
     pub first_sequence: u64,
-    #[prost(message, repeated, tag = "2")]
-    pub events: ::prost::alloc::vec::Vec<Event>,
+    /// In the generated code of this repository each is the bytes that it is on the wire.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub events: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Heartbeat {

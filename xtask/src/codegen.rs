@@ -6,6 +6,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use prost_types::FileDescriptorSet;
+use prost_types::field_descriptor_proto::Type;
 
 use crate::sh;
 
@@ -47,13 +49,31 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Makes a field of messages one of bytes, which is the same on the wire: nobody who only hands events on has to take
+/// them apart, and what a newer agent says in them stays whole.
+fn leave_as_bytes(descriptors: &mut FileDescriptorSet, message: &str, field: &str) -> Result<()> {
+    let found = descriptors
+        .file
+        .iter_mut()
+        .flat_map(|file| &mut file.message_type)
+        .filter(|one| one.name() == message)
+        .flat_map(|one| &mut one.field)
+        .find(|one| one.name() == field)
+        .with_context(|| format!("there is no {message}.{field}"))?;
+    found.set_type(Type::Bytes);
+    found.type_name = None;
+    Ok(())
+}
+
 /// Writes the generated code into `out_dir`.
 pub fn generate(root: &Path, out_dir: &Path) -> Result<()> {
-    let descriptors =
+    let mut descriptors =
         protox::compile(PROTO_FILES, [root.join("proto")]).context("the .proto files do not compile")?;
+    leave_as_bytes(&mut descriptors, "Batch", "events")?;
     tonic_prost_build::configure()
         .out_dir(out_dir)
         .btree_map(".")
+        .bytes(".apiward.v1.Batch.events")
         .compile_fds(descriptors)
         .context("code could not be generated")
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use apiward_proto::v1::collector_client::CollectorClient;
 use apiward_proto::v1::collector_server::CollectorServer;
+use prost::Message;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
 
@@ -97,6 +98,7 @@ fn batch(first_sequence: u64, count: u64) -> v1::FromAgent {
             time_ns: 1_000 + index,
             ..Default::default()
         })
+        .map(|event| event.encode_to_vec().into())
         .collect();
     say(v1::from_agent::Message::Batch(v1::Batch {
         first_sequence,
@@ -213,7 +215,11 @@ async fn what_is_wrong_ends_the_stream() {
     for id in ["", "../x", "a b", &"x".repeat(129)] {
         assert!(agent(&running, id).await.is_err(), "{id}");
     }
-    for wrong in [batch(1, 0), batch(u64::MAX, 2)] {
+    let no_event = v1::from_agent::Message::Batch(v1::Batch {
+        first_sequence: 1,
+        events: vec![vec![0x10].into()],
+    });
+    for wrong in [batch(1, 0), batch(u64::MAX, 2), say(no_event)] {
         let (outgoing, mut stream) = agent(&running, "one").await.unwrap();
         outgoing.send(wrong).await.unwrap();
         let status = tokio::time::timeout(Duration::from_secs(10), stream.message())

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiward_proto::v1;
+use prost::Message;
+use prost::bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::event::Event;
 use super::writer::{Job, Retention, Store};
 use super::*;
 use crate::metrics::Metrics;
@@ -48,7 +51,10 @@ fn commit(store: &mut Store, agent: &str, first: u64, events: Vec<v1::Event>) ->
     store.commit(vec![Job::Batch {
         agent: agent.to_owned(),
         first_sequence: first,
-        events,
+        events: events
+            .iter()
+            .map(|event| Event::try_from(Bytes::from(event.encode_to_vec())).unwrap())
+            .collect(),
         done,
     }]);
     committed.try_recv().unwrap()

@@ -13,6 +13,7 @@ use prost::Message;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
+use super::event::Event;
 use super::{now_ns, used_bytes};
 use crate::metrics::Metrics;
 
@@ -49,7 +50,7 @@ pub enum Job {
     Batch {
         agent: String,
         first_sequence: u64,
-        events: Vec<v1::Event>,
+        events: Vec<Event>,
         done: oneshot::Sender<Result<(), String>>,
     },
 }
@@ -206,8 +207,8 @@ impl Store {
                             key,
                             sequence.cast_signed(),
                             event.time_ns.cast_signed(),
-                            apiward_proto::json::kind_name(event),
-                            event.encode_to_vec(),
+                            event.kind,
+                            &event.bytes[..],
                         ])? as u64;
                     }
                     fresh += new;

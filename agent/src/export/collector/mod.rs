@@ -10,20 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiward_proto::v1;
+use apiward_proto::v1::collector_client::CollectorClient;
+use apiward_proto::v1::from_agent::Message;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::codegen::http::uri::PathAndQuery;
 
 use super::command::{Asked, Ceiling, Command, PolicyText, Term};
 use super::net::{self, Backoff, Tls};
 use super::spool::Reader;
 use super::{Exporter, Exports, clock};
 use crate::policy::{Mode, PolicySet};
-
-mod message;
-
-use message::Outgoing;
 
 /// Events in one message, and about its bytes.
 const BATCH_EVENTS_MAX: usize = 1024;
@@ -174,22 +171,11 @@ impl Link {
         let (outgoing, messages) = mpsc::channel(OUTGOING_LEN_MAX);
         // The hello is in the stream before the stream is opened: a collector may want it before it answers.
         let hello = self.hello(spool, &reader).await;
-        if outgoing
-            .send(Outgoing::plain(v1::from_agent::Message::Hello(hello)))
-            .await
-            .is_err()
-        {
+        if outgoing.send(said(Message::Hello(hello))).await.is_err() {
             return Err(Ended::Closed);
         }
-        let mut client = tonic::client::Grpc::new(channel);
-        client
-            .ready()
-            .await
-            .map_err(|error| Ended::Refused(net::causes(&error)))?;
-        let path = PathAndQuery::from_static("/apiward.v1.Collector/Stream");
-        let codec = tonic_prost::ProstCodec::<Outgoing, v1::FromCollector>::default();
-        let request = tonic::Request::new(ReceiverStream::new(messages));
-        let opening = client.streaming(request, path, codec);
+        let mut client = CollectorClient::new(channel);
+        let opening = client.stream(ReceiverStream::new(messages));
         let mut incoming = tokio::time::timeout(STREAM_TIMEOUT, opening)
             .await
             .map_err(|_| Ended::Silent)?
@@ -236,7 +222,7 @@ impl Link {
                     }
                 }
                 Some(result) = answered.recv() => {
-                    let message = Outgoing::plain(v1::from_agent::Message::Result(result));
+                    let message = said(Message::Result(result));
                     outgoing.send(message).await.map_err(|_| Ended::Closed)?;
                 }
                 () = silence => return Err(Ended::Silent),
@@ -248,14 +234,14 @@ impl Link {
     async fn next<'o>(
         &self,
         reader: &mut Reader,
-        outgoing: &'o mpsc::Sender<Outgoing>,
-    ) -> Result<mpsc::Permit<'o, Outgoing>, Ended> {
+        outgoing: &'o mpsc::Sender<v1::FromAgent>,
+    ) -> Result<mpsc::Permit<'o, v1::FromAgent>, Ended> {
         reader.ready().await;
         outgoing.reserve().await.map_err(|_| Ended::Closed)
     }
 
     /// The next batch with its last number, events and bytes.
-    fn batch(&self, reader: &mut Reader) -> Option<(Outgoing, u64, u64, usize)> {
+    fn batch(&self, reader: &mut Reader) -> Option<(v1::FromAgent, u64, u64, usize)> {
         let batch = reader.read(BATCH_EVENTS_MAX, BATCH_BYTES_MAX);
         self.exports.report_damaged(&self.exporter, batch.damaged);
         let first_sequence = batch.events.first()?.sequence;
@@ -264,10 +250,10 @@ impl Link {
         let events: Vec<_> = batch.events.into_iter().map(|spooled| spooled.event).collect();
         let count = events.len() as u64;
         Some((
-            Outgoing::Batch {
+            said(Message::Batch(v1::Batch {
                 first_sequence,
                 events,
-            },
+            })),
             last,
             count,
             bytes,
@@ -378,8 +364,14 @@ impl Link {
     }
 }
 
+fn said(message: Message) -> v1::FromAgent {
+    v1::FromAgent {
+        message: Some(message),
+    }
+}
+
 /// Sends a heartbeat now and then, until the session ends.
-async fn heartbeats(exports: Exports, spool: super::Spool, outgoing: mpsc::Sender<Outgoing>) {
+async fn heartbeats(exports: Exports, spool: super::Spool, outgoing: mpsc::Sender<v1::FromAgent>) {
     let mut interval = tokio::time::interval(HEARTBEAT);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -399,11 +391,7 @@ async fn heartbeats(exports: Exports, spool: super::Spool, outgoing: mpsc::Sende
             spool_bytes: stats.bytes + stats.memory_bytes,
             canaries: facts.canaries,
         };
-        if outgoing
-            .send(Outgoing::plain(v1::from_agent::Message::Heartbeat(beat)))
-            .await
-            .is_err()
-        {
+        if outgoing.send(said(Message::Heartbeat(beat))).await.is_err() {
             return;
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
+use prost::Message;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use v1::collector_server::{Collector, CollectorServer};
@@ -122,6 +123,7 @@ impl Collector for TestCollector {
                         Some(v1::from_agent::Message::Batch(batch)) => {
                             let mut sequence = batch.first_sequence;
                             for event in batch.events {
+                                let event = v1::Event::decode(event).unwrap();
                                 if store.events.insert(sequence, event).is_some() {
                                     store.repeated += 1;
                                 }
