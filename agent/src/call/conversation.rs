@@ -29,6 +29,8 @@ use crate::flow::{Piece, What};
 
 /// Bytes of an undecided direction that are looked at before it counts as something else.
 const SNIFF_BYTES_MAX: usize = 16 * 1024;
+/// Tunnels within tunnels that are followed: each is a level of the stack, and a peer may open hundreds in one write.
+const TUNNELS_MAX: u8 = 8;
 
 /// What conversations share.
 pub(super) struct Context<'a> {
@@ -154,6 +156,8 @@ pub(super) struct Conversation {
     /// What the request direction is in the middle of belongs to no call.
     request_ignored: bool,
     unsolicited: bool,
+    /// Tunnels that it is in.
+    tunnels: u8,
     /// What a PROXY protocol header said, and that it was looked for.
     proxied_client: Option<SocketAddr>,
     proxied: bool,
@@ -191,6 +195,7 @@ impl Conversation {
             request_ignored: false,
             unsolicited: false,
             proxied_client: None,
+            tunnels: 0,
             proxied: false,
             decided: None,
             answered: 0,
@@ -218,6 +223,7 @@ impl Conversation {
             sent: Lane::new(false),
             requests_lost: false,
             proxied_client: self.proxied_client,
+            tunnels: self.tunnels + 1,
             ..Self::new(self.flow.clone())
         }
     }

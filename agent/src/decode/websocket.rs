@@ -109,7 +109,8 @@ impl WebSocketDecoder {
             match self.state {
                 State::Lost => return,
                 State::Header => {
-                    let begins = end - input.len() as u64 - self.header.len() as u64;
+                    // Within HTTP/2 the header's frames may be of several pieces, which have one position.
+                    let begins = end.saturating_sub((input.len() + self.header.len()) as u64);
                     let wanted = header_bytes(&self.header);
                     let count = (wanted - self.header.len()).min(input.len());
                     self.header.extend_from_slice(&input.split_to(count));
@@ -361,6 +362,21 @@ mod tests {
             let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
             assert_eq!(told(&mut WebSocketDecoder::new(deflate), &bytewise), expected);
         }
+    }
+
+    #[test]
+    fn a_header_of_two_pieces_at_one_position() {
+        // As frames of HTTP/2 that came in one piece.
+        let mut decoder = WebSocketDecoder::new(false);
+        let mut begins = Vec::new();
+        for piece in [&b"\x81"[..], b"\x05hello"] {
+            decoder.take(Bytes::from_static(piece), 0, &mut |said| {
+                if let Said::Begins { position, .. } = said {
+                    begins.push(position);
+                }
+            });
+        }
+        assert_eq!(begins, [0]);
     }
 
     #[test]

@@ -63,6 +63,13 @@ struct Segment {
     executable: bool,
 }
 
+impl Segment {
+    /// How far behind `start`, where it begins, `at` is; `None`: not in it.
+    fn place(&self, start: u64, at: u64) -> Option<u64> {
+        at.checked_sub(start).filter(|into| *into < self.file_bytes)
+    }
+}
+
 /// A function that the file defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
@@ -314,39 +321,29 @@ impl Elf {
 
     /// Where the file has the byte that is loaded at `vaddr`: what a uprobe is attached by.
     pub fn file_offset(&self, vaddr: u64) -> Option<u64> {
-        let segment = self
-            .segments
-            .iter()
-            .find(|s| s.executable && vaddr >= s.vaddr && vaddr - s.vaddr < s.file_bytes)?;
-        segment.offset.checked_add(vaddr - segment.vaddr)
+        let mut executable = self.segments.iter().filter(|s| s.executable);
+        let (segment, into) = executable.find_map(|s| Some((s, s.place(s.vaddr, vaddr)?)))?;
+        segment.offset.checked_add(into)
     }
 
     /// At most `bytes_max` bytes of code from `vaddr` on.
     pub fn code(&self, vaddr: u64, bytes_max: usize) -> Result<Vec<u8>, ElfError> {
         let outside = ElfError::Damaged("an address is outside of the code");
-        let Some(segment) = self
-            .segments
-            .iter()
-            .find(|s| s.executable && vaddr.wrapping_sub(s.vaddr) < s.file_bytes)
-        else {
+        let mut executable = self.segments.iter().filter(|s| s.executable);
+        let Some((segment, into)) = executable.find_map(|s| Some((s, s.place(s.vaddr, vaddr)?))) else {
             return Err(outside);
         };
-        let into = vaddr - segment.vaddr;
         let len = (segment.file_bytes - into).min(bytes_max as u64);
         self.read_at(segment.offset.checked_add(into).ok_or(outside)?, len)
     }
 
     /// At most `bytes_max` bytes of code from a place in the file on.
     pub fn code_at(&self, file_offset: u64, bytes_max: usize) -> Result<Vec<u8>, ElfError> {
-        let segment = self
-            .segments
-            .iter()
-            .find(|s| s.executable && file_offset.wrapping_sub(s.offset) < s.file_bytes)
+        let mut executable = self.segments.iter().filter(|s| s.executable);
+        let (segment, into) = executable
+            .find_map(|s| Some((s, s.place(s.offset, file_offset)?)))
             .ok_or(ElfError::Damaged("a place is outside of the code"))?;
-        self.code(
-            segment.vaddr.wrapping_add(file_offset - segment.offset),
-            bytes_max,
-        )
+        self.code(segment.vaddr.wrapping_add(into), bytes_max)
     }
 
     /// Every place in the code where a 4-byte distance from its own end leads to `target`: all direct calls, jumps

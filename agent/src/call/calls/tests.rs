@@ -18,6 +18,7 @@ mod mllp;
 mod repeated;
 mod stopped;
 mod tls;
+mod tunnels;
 mod websocket;
 
 const SERVER_STARTS: u32 = u32::MAX - 50;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Context, Conversation, Ended, Side, Successor, Upgrade, is_loss, length_of};
+use super::{Context, Conversation, Ended, Side, Successor, TUNNELS_MAX, Upgrade, is_loss, length_of};
 use crate::call::CallState;
 use crate::call::messages::Messages;
 use crate::call::open::{Answer, Open};
@@ -315,7 +315,9 @@ impl Conversation {
                 let messages = Messages::new(&open.call, requests, &open.call.raw.response_headers);
                 Some(Successor::Messages(Box::new(messages)))
             }
-            (Some(_), _, Upgrade::Tunnel) => Some(Successor::Tunnel(Box::new(self.through_tunnel()))),
+            (Some(_), _, Upgrade::Tunnel) if self.tunnels < TUNNELS_MAX => {
+                Some(Successor::Tunnel(Box::new(self.through_tunnel())))
+            }
             _ => None,
         };
         let later = std::mem::take(&mut self.requests_waiting);

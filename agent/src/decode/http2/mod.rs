@@ -163,11 +163,12 @@ impl Decoder {
         decoder
     }
 
-    /// It began with these bytes, too few to tell what they are. They are no whole frame.
+    /// It began with these bytes, which did not tell what they are. As many as a frame's header would have, had it been one.
     pub fn began_with(&mut self, bytes: &[u8]) {
         match &mut self.state {
             State::Preface { seen } => *seen = bytes.len().min(PREFACE.len()),
-            State::Between => self.buffer.extend_from_slice(bytes),
+            State::Between if bytes.len() < FRAME_HEADER_BYTES => self.buffer.extend_from_slice(bytes),
+            State::Between => self.lose_step(),
             _ => {}
         }
     }

@@ -172,7 +172,7 @@ impl Spool {
         let mut next = segments
             .back()
             .map_or(1, |segment| segment.next)
-            .max(newest_acked + 1);
+            .max(newest_acked.saturating_add(1));
         let (life, power_failed, error) = Life::begin(&dir);
         if power_failed {
             next += SEQUENCE_SKIP;

@@ -195,24 +195,29 @@ fn add(endpoints: &mut Vec<v1::Endpoint>, endpoint: v1::Endpoint) {
     }
 }
 
+/// What agents say is bounded by nothing but its type.
+fn sum(known: &mut u64, more: u64) {
+    *known = known.saturating_add(more);
+}
+
 fn merge(known: &mut v1::Endpoint, mut other: v1::Endpoint) {
     merge_fields(known, &mut other);
     known.first_ns = known.first_ns.min(other.first_ns);
     known.last_ns = known.last_ns.max(other.last_ns);
-    known.denied += other.denied;
+    sum(&mut known.denied, other.denied);
     known.addresses = known.addresses.max(other.addresses);
-    known.parameters_hidden += other.parameters_hidden;
-    known.data_others += other.data_others;
+    sum(&mut known.parameters_hidden, other.parameters_hidden);
+    sum(&mut known.data_others, other.data_others);
     let (ours, more) = (
         known.statuses.get_or_insert_default(),
         other.statuses.unwrap_or_default(),
     );
-    ours.none += more.none;
-    ours.informational += more.informational;
-    ours.success += more.success;
-    ours.redirection += more.redirection;
-    ours.client_error += more.client_error;
-    ours.server_error += more.server_error;
+    sum(&mut ours.none, more.none);
+    sum(&mut ours.informational, more.informational);
+    sum(&mut ours.success, more.success);
+    sum(&mut ours.redirection, more.redirection);
+    sum(&mut ours.client_error, more.client_error);
+    sum(&mut ours.server_error, more.server_error);
     for (ours, more) in [
         (&mut known.auth, other.auth),
         (&mut known.tls, other.tls),
@@ -226,7 +231,7 @@ fn merge(known: &mut v1::Endpoint, mut other: v1::Endpoint) {
     ] {
         for count in more {
             match ours.iter_mut().find(|one| one.name == count.name) {
-                Some(one) => one.count += count.count,
+                Some(one) => sum(&mut one.count, count.count),
                 None => ours.push(count),
             }
         }
@@ -238,7 +243,7 @@ fn merge(known: &mut v1::Endpoint, mut other: v1::Endpoint) {
             .find(|one| one.name == parameter.name && one.place == parameter.place)
         {
             Some(one) => {
-                one.calls += parameter.calls;
+                sum(&mut one.calls, parameter.calls);
                 for kind in parameter.types {
                     if !one.types.contains(&kind) {
                         one.types.push(kind);
@@ -255,8 +260,8 @@ fn merge(known: &mut v1::Endpoint, mut other: v1::Endpoint) {
             .find(|one| one.class == data.class && one.part == data.part && one.location == data.location)
         {
             Some(one) => {
-                one.calls += data.calls;
-                one.count += data.count;
+                sum(&mut one.calls, data.calls);
+                sum(&mut one.count, data.count);
             }
             None => known.data.push(data),
         }
@@ -276,14 +281,14 @@ fn merge(known: &mut v1::Endpoint, mut other: v1::Endpoint) {
             .zip(ours.counts.iter().copied())
             .collect();
         for (bucket, count) in more.buckets.into_iter().zip(more.counts) {
-            *all.entry(bucket).or_default() += count;
+            sum(all.entry(bucket).or_default(), count);
         }
         (ours.buckets, ours.counts) = all.into_iter().unzip();
     }
 }
 
 fn merge_fields(known: &mut v1::Endpoint, other: &mut v1::Endpoint) {
-    known.fields_others += other.fields_others;
+    sum(&mut known.fields_others, other.fields_others);
     // What the one has in each of its bodies and the other in none is not always there.
     let bodies = |one: &v1::Endpoint, part: &str| match part {
         "request.body" => one.request_bodies,
@@ -302,7 +307,7 @@ fn merge_fields(known: &mut v1::Endpoint, other: &mut v1::Endpoint) {
         let same = |one: &&mut v1::BodyField| one.part == field.part && one.location == field.location;
         match known.fields.iter_mut().find(same) {
             Some(one) => {
-                one.calls += field.calls;
+                sum(&mut one.calls, field.calls);
                 one.always &= field.always;
                 for kind in field.types {
                     if !one.types.contains(&kind) {
@@ -316,8 +321,8 @@ fn merge_fields(known: &mut v1::Endpoint, other: &mut v1::Endpoint) {
             }
         }
     }
-    known.request_bodies += other.request_bodies;
-    known.response_bodies += other.response_bodies;
+    sum(&mut known.request_bodies, other.request_bodies);
+    sum(&mut known.response_bodies, other.response_bodies);
 }
 
 fn as_json(applications: &BTreeMap<String, Application>) -> String {

@@ -136,10 +136,10 @@ impl Summary {
             Some(v1::event::Kind::Call(call)) => self.call(call),
             Some(v1::event::Kind::FlowLoss(loss)) => {
                 if let Some(sum) = entry(&mut self.losses, loss.reason.clone(), &mut self.beyond) {
-                    sum.bytes += loss.bytes;
-                    sum.records += loss.records;
-                    sum.events += loss.events;
-                    sum.duration_ns += loss.duration_ns;
+                    sum.bytes = sum.bytes.saturating_add(loss.bytes);
+                    sum.records = sum.records.saturating_add(loss.records);
+                    sum.events = sum.events.saturating_add(loss.events);
+                    sum.duration_ns = sum.duration_ns.saturating_add(loss.duration_ns);
                 }
             }
             Some(v1::event::Kind::Audit(audit)) => {

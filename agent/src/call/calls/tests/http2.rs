@@ -166,6 +166,18 @@ fn streams_become_websocket() {
 }
 
 #[test]
+fn a_server_that_begins_as_something_else() {
+    let mut scene = Scene::server();
+    scene
+        .sent("GET /aaaaaaaaaaaaaaaaaaaaaa")
+        .received([PREFACE, &settings()].concat())
+        .sent(settings())
+        .received(get(1, "/api"))
+        .sent([settings(), settings(), ok(1), data(1, b"x", true)].concat());
+    assert_eq!(scene.close(false), "GET /api -> 200 [1/1] answered");
+}
+
+#[test]
 fn a_thousand_interleaved_streams() {
     let mut scene = begun();
     let streams = || (0..1_000u32).map(|index| 2 * index + 1);
