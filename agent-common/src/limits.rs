@@ -40,7 +40,7 @@ pub const TLS_SITES_MAX: u32 = 8 * 1024;
 /// Threads in the middle of a `sendmmsg` or `recvmmsg` at one moment.
 pub const MULTIPLES_MAX: u32 = 1024;
 /// Directions of connections that the gate follows at a time; one that is forgotten is the agent's again. Half a kilobyte
-/// each: 9,000 connections with rules for both directions, twice as many with rules for one.
+/// each. A socket has one, so a connection within the host has two where there are rules for both.
 pub const GATED_MAX: u32 = 18 * 1024;
 /// Handshakes whose first bytes came before the connection; those whose first bytes came with the SYN have their own room.
 pub const HANDSHAKES_MAX: u32 = 3 * 1024;

@@ -90,7 +90,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
             Some(known) if forget(known, &key, direction::INBOUND) => return PASS,
             Some(known) => Found::known(known),
             None => {
-                // SAFETY: copied out at once.
+                // SAFETY: a live map value; the table may give its place to another connection, as it may forget this one.
                 let flow = unsafe { FLOWS.get(&key.cookie) };
                 // What comes for a client is an answer.
                 if flow.is_some_and(|flow| flow.role == role::CLIENT) {
@@ -173,7 +173,7 @@ fn leaves(ctx: &SkBuffContext) -> i32 {
 }
 
 /// A packet of a TCP socket whose headers cannot be followed, as with extension headers that nobody needs (RFC 8200 §4):
-/// what is in it is not known, so it does not pass where somebody's calls are judged.
+/// what is in it is not known, so it does not pass where somebody's calls are judged in its direction.
 #[inline(always)]
 fn unreadable(ctx: &SkBuffContext) -> i32 {
     if !super::was_on() || socket(ctx).is_none() {
@@ -211,7 +211,7 @@ fn knocked(ctx: &SkBuffContext) -> bool {
     }
 }
 
-/// The first segment that is seen of a server's connection. `early`: its handshake has not ended, and it may send
+/// The first segment that is seen of a connection that is not a client's, a server's perhaps. `early`: its handshake has not ended, and it may send
 /// already (RFC 7413).
 #[inline(always)]
 fn inbound(

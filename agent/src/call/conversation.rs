@@ -23,7 +23,7 @@ use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
 use super::streams::{self, Streams};
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
-use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Stopped};
+use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Process, Stopped};
 use crate::decode::{Decoder, KnownHeads, MllpDecoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
 
@@ -343,14 +343,14 @@ impl Conversation {
     }
 
     /// Requests of this conversation are not read, or may not be.
-    fn tell_unread(&mut self, piece: &Piece, why: UnreadWhy, cx: &mut Context<'_>) {
+    fn tell_unread(&mut self, process: &Arc<Process>, why: UnreadWhy, cx: &mut Context<'_>) {
         if why == UnreadWhy::Gap && std::mem::replace(&mut self.gap_told, true) {
             return;
         }
         if cx.unread.len() < UNREAD_LEN_MAX {
             cx.unread.push(Unread {
                 flow: self.flow.clone(),
-                process: piece.process.clone(),
+                process: process.clone(),
                 why,
             });
         }
@@ -359,7 +359,7 @@ impl Conversation {
     fn undecided_piece(&mut self, piece: Piece, cx: &mut Context<'_>) {
         let direction = piece.direction;
         if matches!(piece.what, What::Gap { reason, .. } if is_loss(reason)) {
-            self.tell_unread(&piece, UnreadWhy::Gap, cx);
+            self.tell_unread(&piece.process, UnreadWhy::Gap, cx);
         }
         let Some((role, piece)) = self.decide(piece, None, cx) else {
             return;

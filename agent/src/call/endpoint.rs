@@ -93,7 +93,8 @@ impl Shape {
         {
             return Shape::Number;
         }
-        if is_uuid(text.trim_matches(['{', '}'])) {
+        let bare = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+        if is_uuid(bare.unwrap_or(text)) {
             return Shape::Uuid;
         }
         if is_date(bytes) {

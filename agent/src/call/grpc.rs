@@ -177,7 +177,6 @@ fn kind(headers: &[(Bytes, Bytes)]) -> Option<(Api, bool)> {
     }
 }
 
-/// No content type, or one that is none.
 /// `package.Service/Method`: the last two segments of a path; a proxy may have put something before them.
 pub(super) fn service_and_method(path: &str) -> &str {
     let path = path.trim_start_matches('/');
@@ -187,6 +186,7 @@ pub(super) fn service_and_method(path: &str) -> &str {
         .unwrap_or(path)
 }
 
+/// No content type, or one that is none.
 fn says_nothing(headers: &[(Bytes, Bytes)]) -> bool {
     header(headers, b"content-type").is_none_or(|value| matches!(value.as_ref(), b"" | b"*/*"))
 }

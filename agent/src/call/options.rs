@@ -122,7 +122,8 @@ pub(super) const UNREAD_LEN_MAX: usize = 4_096;
 /// Why requests of a conversation cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnreadWhy {
-    /// Bytes are missing, by overload or by a way that is not seen, where requests may have been.
+    /// Bytes are missing, by overload or by a way that is not seen, or go through more tunnels than are followed, where
+    /// requests may have been.
     Gap,
 }
 

@@ -71,6 +71,15 @@ mod tests {
     #[test]
     fn every_kind_has_its_name() {
         use v1::event::Kind;
+        // A kind that is added here has to be added to the list below, and to what is looked at.
+        let known = |kind: &Kind| match kind {
+            Kind::Call(_)
+            | Kind::FlowLoss(_)
+            | Kind::AgentState(_)
+            | Kind::Audit(_)
+            | Kind::FlowEnd(_)
+            | Kind::Inventory(_) => true,
+        };
         let kinds = [
             None,
             Some(Kind::Call(v1::Call {
@@ -83,6 +92,7 @@ mod tests {
             Some(Kind::FlowEnd(Default::default())),
             Some(Kind::Inventory(Default::default())),
         ];
+        assert!(kinds.iter().flatten().all(known));
         for (time_ns, kind) in (0..).zip(kinds) {
             let event = v1::Event {
                 id: vec![7; 16],

@@ -218,6 +218,11 @@ fn written(events: &Batch) {
         let event = v1::Event::decode(bytes).expect("what was written can be read");
         lines.clear();
         json::line(&event, &mut lines);
+        assert_eq!(
+            lines.iter().filter(|byte| **byte == b'\n').count(),
+            1,
+            "an event is a line"
+        );
         ocsf::lines(&event, reporter, &mut lines);
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let line = std::str::from_utf8(line).expect("lines are text");

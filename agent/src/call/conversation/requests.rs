@@ -17,7 +17,7 @@ impl Conversation {
         if matches!(self.lane_mut(piece.direction).side, Side::Undecided { .. }) {
             if matches!(piece.what, What::Gap { .. }) {
                 self.requests_are_lost(cx);
-                self.tell_unread(&piece, UnreadWhy::Gap, cx);
+                self.tell_unread(&piece.process, UnreadWhy::Gap, cx);
             }
             match self.decide(piece, Some(Role::Requests), cx) {
                 Some((_, decided)) => piece = decided,
@@ -46,7 +46,7 @@ impl Conversation {
                 }
                 if effect == GapEffect::OutOfStep {
                     self.requests_are_lost(cx);
-                    self.tell_unread(&piece, UnreadWhy::Gap, cx);
+                    self.tell_unread(&piece.process, UnreadWhy::Gap, cx);
                 }
             }
             What::Chunk(bytes) => {

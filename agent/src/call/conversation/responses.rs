@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{Context, Conversation, Ended, Side, Successor, TUNNELS_MAX, Upgrade, is_loss, length_of};
-use crate::call::CallState;
 use crate::call::messages::Messages;
 use crate::call::open::{Answer, Open};
 use crate::call::streams::Streams;
+use crate::call::{CallState, UnreadWhy};
 use crate::capture::KernelTime;
 use crate::decode::{AnswerTo, Broken, Event, Framing, GapEffect, Head, Role, StartLine};
 use crate::flow::{Piece, What};
@@ -320,6 +320,12 @@ impl Conversation {
             }
             _ => None,
         };
+        if successor.is_none()
+            && self.upgrades == Upgrade::Tunnel
+            && let Some(process) = opener.map(|open| open.call.process.clone())
+        {
+            self.tell_unread(&process, UnreadWhy::Gap, cx);
+        }
         let later = std::mem::take(&mut self.requests_waiting);
         let answers = std::mem::take(&mut self.responses_waiting);
         self.abandon();

@@ -19,7 +19,10 @@ pub fn answer(exports: &Exports, subject: &str) -> v1::WhyResponse {
         };
     }
     let children: Vec<String> = subject.trim().parse().map(children_of).unwrap_or_default();
-    let events = exports.find_recent(&children, WHY_EVENTS_MAX);
+    let events = match children.is_empty() {
+        true => Vec::new(),
+        false => exports.find_recent(&children, WHY_EVENTS_MAX),
+    };
     let message = match events.is_empty() {
         true => {
             "it is not among the newest calls that the agent remembers, or was never seen: ask the collector \
@@ -34,7 +37,7 @@ pub fn answer(exports: &Exports, subject: &str) -> v1::WhyResponse {
     v1::WhyResponse { events, message }
 }
 
-/// A server's workers: its master has no calls.
+/// A server's workers, as many as are asked about: its master has no calls. None where the kernel does not list them.
 fn children_of(pid: i32) -> Vec<String> {
     let tasks = Process::new(pid).and_then(|process| process.tasks());
     tasks

@@ -12,15 +12,18 @@ fn hundreds_in_one_write_are_no_hundreds_of_levels() {
         scene
             .received("CONNECT a:1 HTTP/1.0\n\n".repeat(COUNT))
             .sent("HTTP/1.0 200\n\n".repeat(COUNT));
-        scene.close(false)
+        let unread = scene.calls.take_unread().len();
+        (scene.close(false), unread)
     };
     // A fraction of what so many levels took.
-    let told = std::thread::Builder::new()
+    let (told, unread) = std::thread::Builder::new()
         .stack_size(1 << 20)
         .spawn(ask)
         .unwrap()
         .join()
         .unwrap();
-    assert!(told.lines().count() > 2, "{told}");
+    // The first, and those of the eight tunnels that are followed.
+    assert_eq!(told.lines().count(), 9, "{told}");
     assert!(told.lines().all(|line| line.starts_with("CONNECT")), "{told}");
+    assert_eq!(unread, 1, "that the next is not followed is told");
 }
