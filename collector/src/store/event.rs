@@ -11,7 +11,7 @@ use prost::{DecodeError, Message};
 pub struct Event {
     /// Unix time, ns.
     pub time_ns: u64,
-    /// As `apiward_proto::json::kind_name` says.
+    /// As `apiward_proto::json::kind_name` says: for whoever asks the database itself.
     pub kind: &'static str,
     pub bytes: Bytes,
 }
