@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use apiward::call::{CallId, Calls, Content, Limits, Options, Part, Phase};
+use apiward::call::{Calls, Content, Limits, Options, Part, Phase};
 use apiward::capture::intake::Intake;
 use apiward::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
 use apiward::detect::phi::Scanner;
 use apiward::detect::{Detectors, Inventory, PhiSettings, inventory};
-use apiward::enforce::{self, Egress, Enforcement, FlowGate, GateError};
+use apiward::enforce::{self, Enforcement, Powerless};
 use apiward::export::clock::Clock;
 use apiward::export::{self, Exports, jsonl, spool};
 use apiward::flow::{self, Flows};
@@ -259,37 +259,6 @@ fn gate(name: &str, rules: usize, head: &str) {
     );
 }
 
-/// Nothing is denied here: nothing is asked of the kernel.
-struct NoGate;
-
-impl FlowGate for NoGate {
-    fn withhold(&mut self, _: u64, _: Option<u32>) -> Result<(), GateError> {
-        Err(GateError::Gone)
-    }
-
-    fn release(&mut self, _: u64) {}
-
-    fn egress(&mut self, _: u64) -> Option<Egress> {
-        None
-    }
-
-    fn destroy(&mut self, _: &FlowInfo, _: u64) -> Result<(), GateError> {
-        Err(GateError::Gone)
-    }
-
-    fn answer(&mut self, _: &FlowInfo, _: &Process, _: CallId) -> Result<u32, GateError> {
-        Err(GateError::Gone)
-    }
-
-    fn accepted(&mut self, _: &FlowInfo) -> Option<u32> {
-        None
-    }
-
-    fn kill(&mut self, _: &Process, _: KernelTime) -> Result<(), GateError> {
-        Err(GateError::Gone)
-    }
-}
-
 /// Every stage behind capture, as the agent has them: both ends of `connections` connections within this host, each call
 /// judged, and exported as a JSON line and into the spool. `phi`: personal data is looked for.
 fn run_export(name: &str, calls: u64, phi: bool) {
@@ -335,7 +304,7 @@ fn run_export(name: &str, calls: u64, phi: bool) {
         Judge::new(
             Detectors::new(&phi, [1; 32], &[]).expect("the tables build"),
             Engine::new(Arc::default(), Mode::Observe, Vec::new()),
-            Enforcement::new(enforce::Limits::default(), NoGate),
+            Enforcement::new(enforce::Limits::default(), Powerless),
             Clock::measure(),
             Inventory::new(inventory::Settings {
                 key: [1; 32],

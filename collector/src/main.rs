@@ -6,6 +6,9 @@
 //!
 //! Exit codes: 0 done · 1 it did not work, the message says what to do · 2 the command line is wrong.
 
+// Text comes from outside: an index within a character would end the collector.
+#![cfg_attr(not(test), warn(clippy::string_slice))]
+
 use std::process::ExitCode;
 
 mod agents;

@@ -161,8 +161,8 @@ fn a_connection_older_than_the_gate() -> Result {
     Ok(())
 }
 
-/// Where no rule is for a direction, no connection is followed in it. Whoever calls all the while on one connection notices nothing
-/// of rules that come and go; a forbidden call on it is the pipeline's then, and the gate's on the next one.
+/// Where no rule is for a direction, no connection is followed in it. Whoever calls all the while on one connection notices
+/// nothing of rules that come and go; a forbidden call on it is the pipeline's then, and the gate's on the next one.
 fn rules_come_for_the_other_direction() -> Result {
     rules_come_for("outbound", "inbound")?;
     rules_come_for("inbound", "outbound")

@@ -90,7 +90,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
             Some(known) if forget(known, &key, direction::INBOUND) => return PASS,
             Some(known) => Found::known(known),
             None => {
-                // SAFETY: a live map value; the table may give its place to another connection, as it may forget this one.
+                // SAFETY: a live map value; its place may become another connection's, as the table may forget this one.
                 let flow = unsafe { FLOWS.get(&key.cookie) };
                 // What comes for a client is an answer.
                 if flow.is_some_and(|flow| flow.role == role::CLIENT) {
@@ -211,8 +211,8 @@ fn knocked(ctx: &SkBuffContext) -> bool {
     }
 }
 
-/// The first segment that is seen of a connection that is not a client's, a server's perhaps. `early`: its handshake has not ended, and it may send
-/// already (RFC 7413).
+/// The first segment that is seen of a connection that is not a client's, a server's perhaps. `early`: its handshake has not
+/// ended, and it may send already (RFC 7413).
 #[inline(always)]
 fn inbound(
     ctx: &SkBuffContext,

@@ -16,10 +16,12 @@ mod actions;
 mod answers;
 mod enforcement;
 mod enforcer;
+mod powerless;
 
 pub use actions::{Actions, Withholding};
 pub use enforcement::Enforcement;
 pub use enforcer::{Answer, Do, Done, Enforcer, Limits, Stats};
+pub use powerless::Powerless;
 
 /// What became of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]

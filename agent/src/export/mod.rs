@@ -462,7 +462,7 @@ impl Exports {
         self.shared.live.subscribe()
     }
 
-    /// Recent events about a trace id, an event id or a pid; newest first.
+    /// Recent events about any of these, each a trace id, an event id or a pid; newest first.
     pub fn find_recent<S: AsRef<str>>(&self, subjects: &[S], len_max: usize) -> Vec<Event> {
         self.shared
             .recent

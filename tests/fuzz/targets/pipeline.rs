@@ -6,13 +6,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use apiward::call::{CallId, Calls, Limits, Options};
+use apiward::call::{Calls, Limits, Options};
 use apiward::capture::intake::Intake;
 use apiward::capture::{
     Captured, Direction, FlowEnd, FlowId, FlowInfo, GapReason, KernelTime, Process, Segment, SocketRole,
 };
 use apiward::detect::{Detectors, Inventory, PhiSettings, inventory};
-use apiward::enforce::{self, Egress, Enforcement, FlowGate, GateError};
+use apiward::enforce::{self, Enforcement, Powerless};
 use apiward::export::Batch;
 use apiward::export::clock::Clock;
 use apiward::flow::{self, Flows};
@@ -46,38 +46,7 @@ spec:
       action: alert
 "#;
 
-/// Nothing of the kernel is here.
-struct NoGate;
-
-impl FlowGate for NoGate {
-    fn withhold(&mut self, _: u64, _: Option<u32>) -> Result<(), GateError> {
-        Err(GateError::Gone)
-    }
-
-    fn release(&mut self, _: u64) {}
-
-    fn egress(&mut self, _: u64) -> Option<Egress> {
-        None
-    }
-
-    fn destroy(&mut self, _: &FlowInfo, _: u64) -> Result<(), GateError> {
-        Err(GateError::Gone)
-    }
-
-    fn answer(&mut self, _: &FlowInfo, _: &Process, _: CallId) -> Result<u32, GateError> {
-        Err(GateError::Gone)
-    }
-
-    fn accepted(&mut self, _: &FlowInfo) -> Option<u32> {
-        None
-    }
-
-    fn kill(&mut self, _: &Process, _: KernelTime) -> Result<(), GateError> {
-        Err(GateError::Gone)
-    }
-}
-
-fn stages() -> Pipeline<NoGate> {
+fn stages() -> Pipeline<Powerless> {
     static SET: OnceLock<Arc<PolicySet>> = OnceLock::new();
     let set = SET.get_or_init(|| match PolicySet::load(&[("fuzz.yaml", POLICY)]) {
         Ok(set) => Arc::new(set),
@@ -99,7 +68,7 @@ fn stages() -> Pipeline<NoGate> {
         Judge::new(
             Detectors::new(&PhiSettings::default(), [1; 32], &[]).expect("the tables build"),
             Engine::new(set.clone(), Mode::Enforce, Vec::new()),
-            Enforcement::new(enforce::Limits::default(), NoGate),
+            Enforcement::new(enforce::Limits::default(), Powerless),
             Clock::measure(),
             Inventory::new(inventory::Settings {
                 key: [1; 32],

@@ -408,7 +408,12 @@ impl v1::control_server::Control for Control {
         if subject.len() > SUBJECT_BYTES_MAX {
             return Err(Status::invalid_argument("give a trace id, an event id or a pid"));
         }
-        Ok(Response::new(why::answer(&self.exports, &subject)))
+        let exports = self.exports.clone();
+        // Reads what the kernel says of each thread of a process, which may have many.
+        let answer = tokio::task::spawn_blocking(move || why::answer(&exports, &subject)).await;
+        answer
+            .map(Response::new)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 
     type GetInventoryStream = ReceiverStream<Result<v1::InventoryResponse, Status>>;

@@ -181,24 +181,28 @@ async fn watching_starts_with_a_status_and_goes_on_with_events() {
     assert_eq!(apiward_proto::json::kind_name(&event), "agent_state");
 }
 
+fn call_of(pid: u32) -> v1::Event {
+    let process = v1::Process {
+        pid,
+        ..Default::default()
+    };
+    v1::Event {
+        id: vec![0xab; 16],
+        time_ns: 5,
+        kind: Some(v1::event::Kind::Call(v1::Call {
+            process: Some(process),
+            ..Default::default()
+        })),
+    }
+}
+
 #[tokio::test]
 async fn why_says_what_it_found_or_why_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     let (started, _place) = agent(&path);
     let mut watched = started.exports.watch();
-    let call = v1::Call {
-        process: Some(v1::Process {
-            pid: 4711,
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let event = v1::Event {
-        id: vec![0xab; 16],
-        time_ns: 5,
-        kind: Some(v1::event::Kind::Call(call)),
-    };
+    let event = call_of(4711);
     started.exports.send(vec![event.clone()]);
     watched.recv().await.unwrap();
     let mut client = client(&path).await;
@@ -234,18 +238,7 @@ async fn of_a_master_its_workers_are_told() {
         .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let call = v1::Call {
-        process: Some(v1::Process {
-            pid: worker.id(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let event = v1::Event {
-        id: vec![0xab; 16],
-        time_ns: 5,
-        kind: Some(v1::event::Kind::Call(call)),
-    };
+    let event = call_of(worker.id());
     started.exports.send(vec![event.clone()]);
     watched.recv().await.unwrap();
     let own = std::process::id().to_string();
