@@ -215,6 +215,8 @@ pub mod stopped {
     pub const AMBIGUOUS: u8 = 3;
     /// Two different contents came at one sequence number.
     pub const TWO_CONTENTS: u8 = 4;
+    /// The client of a connection on which a request was stopped has its answer, and closes.
+    pub const PARTS: u8 = 5;
 }
 
 /// `Stopped::hook`: where it was stopped.

@@ -5,6 +5,7 @@ use aya_ebpf::programs::SkBuffContext;
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_HOPOPTS: u8 = 0;
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const URG: u8 = 0x20;
 
@@ -20,6 +21,8 @@ pub struct Segment {
     pub header: u32,
     /// It is the first of a connection: its payload, if any, comes one number later.
     pub syn: bool,
+    /// Nothing comes behind it.
+    pub fin: bool,
     /// Some of its payload is urgent (RFC 6093): the application's stream may leave a byte of it out.
     pub urgent: bool,
 }
@@ -53,6 +56,7 @@ fn plain(ctx: &SkBuffContext) -> Option<Segment> {
             payload: (*ctx.skb.skb).len.saturating_sub(offset),
             header: 20,
             syn: byte(33) & SYN != 0,
+            fin: byte(33) & FIN != 0,
             urgent: byte(33) & URG != 0,
         })
     }
@@ -96,6 +100,7 @@ fn other(ctx: &SkBuffContext) -> Option<Segment> {
         payload: ctx.len().saturating_sub(offset),
         header: header as u32,
         syn: flags & SYN != 0,
+        fin: flags & FIN != 0,
         urgent: flags & URG != 0,
     })
 }

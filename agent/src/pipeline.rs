@@ -189,6 +189,11 @@ fn pass<G: FlowGate>(
             *now = *at;
             Some((*flow, *end))
         }
+        Captured::Parted { at, flow } => {
+            *now = *at;
+            judge.enforcement.on_parted(*at, *flow);
+            None
+        }
         Captured::Tick { at } | Captured::Lost { at, .. } => {
             *now = *at;
             None

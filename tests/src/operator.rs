@@ -326,13 +326,14 @@ fn events_of(mut events: crate::harness::events::Events) -> Result<Vec<Value>> {
 fn what_cannot_be_configured_is_told() -> Result {
     let world = World::new()?;
     let file = world.write("file", "")?;
+    let text = world.write("text", "no descriptors\n")?;
     let base = crate::harness::agent::config(&world);
     let table: Vec<(&str, Value, i32, &str)> = vec![
         ("an unknown key", json!({ "modes": "observe" }), 2, "[AW1002]"),
         ("a bad value", json!({ "mode": "block" }), 2, "[AW1004]"),
         (
             "a file without descriptors",
-            json!({ "decode": { "grpc": { "descriptors": ["/etc/hostname"] } } }),
+            json!({ "decode": { "grpc": { "descriptors": [text] } } }),
             2,
             "[AW1004]",
         ),

@@ -147,13 +147,13 @@ pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Fact
         } else {
             Decision::Pass
         };
-        return conclude(stream, scan, decision, 0);
+        return conclude(stream, scan, decision, 0, tables);
     };
     if !stream.candidates.meets(&generation.matters) {
-        return conclude(stream, scan, Decision::Pass, 0);
+        return conclude(stream, scan, Decision::Pass, 0, tables);
     }
     let Some(rule) = stream.candidates.first() else {
-        return conclude(stream, scan, Decision::Pass, 0);
+        return conclude(stream, scan, Decision::Pass, 0, tables);
     };
     if is_doubtful(stream, generation, rule) {
         // If the first of them does not apply, another may; none that stops calls, none to ask the agent for.
@@ -162,11 +162,11 @@ pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Fact
         } else {
             Decision::Pass
         };
-        return conclude(stream, scan, decision, rule);
+        return conclude(stream, scan, decision, rule, tables);
     }
     if generation.rated.has(rule) {
         if stream.rated >= RATED_MAX {
-            return conclude(stream, scan, Decision::Leave, rule);
+            return conclude(stream, scan, Decision::Leave, rule, tables);
         }
         stream.rated += 1;
         // Seen before, it was within its rates: else the flow would be dead.
@@ -181,7 +181,7 @@ pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Fact
                 stream.candidates.remove(rule);
                 return true;
             }
-            Charge::Unknown => return conclude(stream, scan, Decision::Leave, rule),
+            Charge::Unknown => return conclude(stream, scan, Decision::Leave, rule, tables),
             Charge::Beyond => {}
         }
     }
@@ -190,7 +190,7 @@ pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Fact
     } else {
         Decision::Pass
     };
-    conclude(stream, scan, decision, rule)
+    conclude(stream, scan, decision, rule, tables)
 }
 
 /// Whether the rule applies cannot be told here.
@@ -231,7 +231,13 @@ fn charge<T: Tables>(
 
 /// Writes the decision down, and goes on behind the head.
 #[inline(always)]
-fn conclude(stream: &mut Stream, scan: &mut Scan, decision: Decision, rule: u32) -> bool {
+fn conclude<T: Tables>(
+    stream: &mut Stream,
+    scan: &mut Scan,
+    decision: Decision,
+    rule: u32,
+    tables: &T,
+) -> bool {
     if decision as u8 != Decision::Pass as u8 {
         scan.decision = decision as u8;
         scan.rule = rule;
@@ -248,6 +254,12 @@ fn conclude(stream: &mut Stream, scan: &mut Scan, decision: Decision, rule: u32)
     let before = stream.flags;
     stream.flags = flag::NOT_FIRST | if switches { flag::SWITCHED } else { 0 };
     if before & flag::BROKEN != 0 {
+        if first_garbled(stream, tables).is_some() {
+            // Of a client who says no more, nothing can be misread.
+            stream.head_bytes = 0;
+            stream.state = state::GARBLED;
+            return true;
+        }
         scan.lost += 1;
         scan.reason = stream.reason;
         stream.state = state::LOST;
@@ -266,15 +278,17 @@ fn conclude(stream: &mut Stream, scan: &mut Scan, decision: Decision, rule: u32)
     true
 }
 
-/// Nobody knows any more where the next message begins: denied only by rules that have to be able to prevent.
+/// Nobody knows any more where the next message begins, because of what came: two parsers may read it differently. Denied by
+/// rules that have to be able to prevent, and by those of policies that deny what is ambiguous.
 #[inline(always)]
-pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: Reason, tables: &T) {
+pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, tables: &T) {
     stream.state = state::LOST;
     scan.lost += 1;
-    scan.reason = reason as u8;
-    if let Some(rule) = first_strict(stream, tables) {
+    scan.reason = reason;
+    if let Some(rule) = first_garbled(stream, tables) {
         scan.decision = Decision::Deny as u8;
         scan.rule = rule;
+        stream.flags |= flag::AMBIGUOUS;
         stream.state = state::DENIED;
     }
 }
@@ -293,4 +307,13 @@ pub fn strict<T: Tables>(stream: &mut Stream, facts: &Facts, tables: &T) -> Opti
 fn first_strict<T: Tables>(stream: &Stream, tables: &T) -> Option<u32> {
     let generation = tables.generation(stream.base_generation)?;
     stream.base.and(&generation.strict).first()
+}
+
+#[inline(always)]
+fn first_garbled<T: Tables>(stream: &Stream, tables: &T) -> Option<u32> {
+    let generation = tables.generation(stream.base_generation)?;
+    stream
+        .base
+        .and(&generation.strict.or(&generation.garbled))
+        .first()
 }

@@ -1,10 +1,10 @@
 //! The PROXY protocol's header, versions 1 and 2: what a load balancer may put before the first request. It is passed over,
-//! so that the requests behind it are judged; whom it names is for the agent.
+//! so that the requests behind it are judged; whom it names is for the agent. And what begins an HTTP/2 connection.
 
-use super::scan::{Look, min, not_http};
+use super::scan::{Look, min, not_http, strange};
 use super::stream::{Reason, Scan, Stream, flag, state};
 use super::tables::Tables;
-use super::words::word;
+use super::words::{self, word};
 
 /// Longest header of version 1, with its CRLF.
 const LINE_BYTES_MAX: u32 = 107;
@@ -19,7 +19,7 @@ pub(super) fn step<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut L
     let wanted = match (stream.state, second) {
         (state::PROXY_HEAD, _) => 4,
         (state::PROXY_TEXT, false) => 6,
-        (state::PROXY_TEXT, true) => 2,
+        (state::PROXY_TEXT | state::PREFACE, true) => 2,
         _ => 8,
     };
     let missing = wanted - min(stream.pending_bytes as u32, wanted);
@@ -53,7 +53,20 @@ pub(super) fn step<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut L
             if text == word(b"\0\r\nQUIT\n") {
                 stream.state = state::PROXY_HEAD;
             } else {
-                not_http(stream, scan, tables);
+                // Its first line may be over.
+                let ends = words::first(words::line_feeds(text)) < 8;
+                strange(stream, scan, if ends { b'\n' } else { 0 }, tables);
+                // In the account of an odd line.
+                stream.hash = text.swap_bytes();
+            }
+        }
+        state::PREFACE => {
+            if !second && text == word(b"\r\n\r\nSM\r\n") {
+                stream.flags |= flag::BEGUN;
+            } else if second && text == word(b"\r\n") {
+                stream.state = state::OPAQUE;
+            } else {
+                none(stream);
             }
         }
         // PROXY_HEAD

@@ -56,6 +56,11 @@ pub fn step<W: Window, T: Tables>(
         && stream.state <= state::HEAD_LAST
         && stream.state != state::BOUNDARY
     {
+        if stream.state == state::ODD && !stream.has(flag::REGISTERED) {
+            // Nothing has spoken for a request.
+            not_http(stream, scan, tables);
+            return !stream.is_over();
+        }
         stream.broken(Reason::HeadLong);
         stream.flags |= flag::HOST_UNKNOWN | flag::AUTH_UNKNOWN;
         stream.state = state::ENDED;
@@ -149,6 +154,11 @@ fn first_line<W: Window, T: Tables>(
             return;
         }
         judge::begin(stream, facts, tables);
+        if is_blank(look.byte(0)) {
+            // Some servers pass blanks over too.
+            stream.flags |= flag::HOST_UNKNOWN;
+            go_odd(stream);
+        }
     }
     if stream.state == state::METHOD {
         method(stream, scan, look, tables);
@@ -194,9 +204,11 @@ fn first_line<W: Window, T: Tables>(
             stream.state = state::QUERY;
         }
         state::FIRST_LF => first_lf(stream, look),
-        state::PROXY_TEXT | state::PROXY_LINE | state::PROXY_SIGNATURE | state::PROXY_HEAD => {
-            proxy::step(stream, scan, look, tables)
-        }
+        state::PROXY_TEXT
+        | state::PROXY_LINE
+        | state::PROXY_SIGNATURE
+        | state::PROXY_HEAD
+        | state::PREFACE => proxy::step(stream, scan, look, tables),
         _ => odd(stream, scan, look, tables),
     }
 }
@@ -205,9 +217,20 @@ fn first_line<W: Window, T: Tables>(
 #[inline(always)]
 pub(super) fn not_http<T: Tables>(stream: &mut Stream, scan: &mut Scan, tables: &T) {
     if stream.has(flag::NOT_FIRST) && !stream.has(flag::SWITCHED) {
-        judge::lost(stream, scan, Reason::Garbage, tables);
+        judge::lost(stream, scan, Reason::Garbage as u8, tables);
     } else {
         stream.state = state::OPAQUE;
+    }
+}
+
+/// A first line that does not begin like a request: some servers take any bytes for a method, so its end tells.
+#[inline(always)]
+pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8, tables: &T) {
+    if stream.has(flag::NOT_FIRST) || byte == b'\n' {
+        not_http(stream, scan, tables);
+    } else {
+        stream.flags |= flag::HOST_UNKNOWN;
+        go_odd(stream);
     }
 }
 
@@ -228,7 +251,7 @@ fn method<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tabl
     }
     stream.gather(words::lower(look.word), used);
     stream.path_bytes += used as u16;
-    if stream.path_bytes > METHOD_BYTES_MAX as u16 {
+    if stream.path_bytes > METHOD_BYTES_MAX {
         not_http(stream, scan, tables);
         return;
     }
@@ -289,12 +312,12 @@ fn method_ended<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look
     } else if byte == 0 && empty && !stream.has(flag::NOT_FIRST | flag::PREFIXED) {
         look.used -= 1;
         stream.state = state::PROXY_SIGNATURE;
-    } else if matches!(byte, b'\t' | 0x0b | 0x0c) && stream.has(flag::REGISTERED) {
+    } else if is_blank(byte) && stream.has(flag::REGISTERED) {
         stream.flags |= flag::HOST_UNKNOWN;
         stream.broken(Reason::RequestLine);
         go_odd(stream);
     } else {
-        not_http(stream, scan, tables);
+        strange(stream, scan, byte, tables);
     }
 }
 
@@ -304,7 +327,9 @@ fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tabl
     let byte = look.byte(0);
     if stream.has(flag::CONNECT) && byte > b' ' {
         if byte == b'/' {
+            // No authority (RFC 9112 §3.2.3): some servers take it for a path.
             stream.flags |= flag::SLASH;
+            stream.ambiguous(Reason::Target);
         }
         stream.state = if stream.has(flag::LIVE) {
             state::HOST
@@ -334,7 +359,7 @@ fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tabl
         stream.broken(Reason::RequestLine);
         go_odd(stream);
     } else {
-        not_http(stream, scan, tables);
+        strange(stream, scan, byte, tables);
     }
 }
 
@@ -521,7 +546,8 @@ fn version(stream: &mut Stream, look: &mut Look) {
     } else if stream.pending == word(b"HTTP/2.0")
         && stream.flags & (flag::PRI | flag::STAR) == flag::PRI | flag::STAR
     {
-        stream.state = state::OPAQUE;
+        stream.fresh();
+        stream.state = state::PREFACE;
     } else {
         version_is_odd(stream);
     }
@@ -534,11 +560,7 @@ fn version_is_odd(stream: &mut Stream) {
     if bytes >= 5 && matches!(text & 0xff_ffff_ffff, HTTP | HTTP_SMALL) {
         stream.flags |= flag::VERSIONED;
     }
-    if bytes > 0 {
-        stream.flags |= flag::TAILED;
-    }
     go_odd(stream);
-    stream.flags |= flag::SPACED;
     if bytes == 0 {
         stream.hash = b' ' as u64;
     } else if bytes < 8 {
@@ -546,6 +568,7 @@ fn version_is_odd(stream: &mut Stream) {
     } else {
         stream.hash = text.swap_bytes();
         stream.skip = b' ' as u64;
+        ends_like_a_request(stream);
     }
 }
 
@@ -602,27 +625,20 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
     if byte != b'\n' {
         stream.skip = ((stream.skip << 8) | (stream.hash >> 56)) & 0xffff;
         stream.hash = (stream.hash << 8) | byte as u64;
-        if byte == b' ' {
-            stream.flags |= flag::SPACED;
-        } else if stream.has(flag::SPACED) && !matches!(byte, b'\t' | b'\r' | 0x0c) {
-            stream.flags |= flag::TAILED;
-        }
-        let last = stream.hash & 0xffff_ffff_ffff;
-        if last == BLANK_HTTP || last == BLANK_HTTP_SMALL {
+        let last = stream.hash & 0xff_ffff_ffff;
+        if (last == BEFORE_VERSION || last == BEFORE_VERSION_SMALL) && is_blank((stream.hash >> 40) as u8) {
             stream.flags |= flag::VERSIONED;
+        }
+        if !is_blank(byte) {
+            ends_like_a_request(stream);
         }
         return;
     }
-    let (mut before, mut last) = (stream.skip, stream.hash);
-    if last as u8 == b'\r' {
-        last = (last >> 8) | (before << 56);
-        before >>= 8;
-    } else {
+    if stream.hash as u8 != b'\r' {
         stream.broken(Reason::LineEnd);
     }
-    let valid = before as u8 == b' ' && (last >> 8) == HTTP_1 && (last as u8).is_ascii_digit();
-    let known = stream.has(flag::REGISTERED)
-        && (stream.has(flag::VERSIONED) || stream.flags & (flag::SLASH | flag::TAILED) == flag::SLASH);
+    let valid = stream.has(flag::ENDS);
+    let known = stream.has(flag::REGISTERED) && stream.has(flag::VERSIONED | flag::SLASH);
     stream.skip = 0;
     stream.hash = 0;
     stream.fresh();
@@ -632,9 +648,6 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
     }
     stream.broken(Reason::RequestLine);
     if valid {
-        if last as u8 == b'0' {
-            stream.flags |= flag::HTTP10;
-        }
         stream.state = state::LINE;
     } else {
         // A server may answer such a line at once.
@@ -643,9 +656,28 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
     }
 }
 
-/// ` HTTP/` and `HTTP/1.`, as they lie in the account of an odd line: the first byte highest.
-const BLANK_HTTP: u64 = word(b" HTTP/").swap_bytes() >> 16;
-const BLANK_HTTP_SMALL: u64 = word(b" http/").swap_bytes() >> 16;
+/// Whether a version is the last that an odd line has shown, but for blanks.
+#[inline(always)]
+fn ends_like_a_request(stream: &mut Stream) {
+    stream.flags &= !(flag::ENDS | flag::HTTP10);
+    let digit = stream.hash as u8;
+    if is_blank(stream.skip as u8) && (stream.hash >> 8) == HTTP_1 && digit.is_ascii_digit() {
+        stream.flags |= flag::ENDS | if digit == b'0' { flag::HTTP10 } else { 0 };
+    }
+}
+
+/// What some parser splits a request line at: Python's, for one, at whatever Unicode has for white space in Latin-1.
+#[inline(always)]
+fn is_blank(byte: u8) -> bool {
+    matches!(
+        byte,
+        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
+    )
+}
+
+/// `HTTP/` and `HTTP/1.`, as they lie in the account of an odd line: the first byte highest.
+const BEFORE_VERSION: u64 = word(b"HTTP/").swap_bytes() >> 24;
+const BEFORE_VERSION_SMALL: u64 = word(b"http/").swap_bytes() >> 24;
 const HTTP_1: u64 = word(b"HTTP/1.").swap_bytes() >> 8;
 
 /// Counts a field.

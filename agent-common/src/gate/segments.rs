@@ -115,6 +115,17 @@ impl GateFlow {
         (state::METHOD..=state::PICK).contains(&self.head.stream.state)
     }
 
+    /// The connection ends here, at sequence number `end`. `true`: within a head, which is to be judged as far as it has come
+    /// (by a scan of no bytes), as some servers do.
+    #[inline(always)]
+    pub fn cut_off(&mut self, end: u32) -> bool {
+        let cursor = self.cursor();
+        if cursor.next != end {
+            return false;
+        }
+        cursor.stream.cut_off()
+    }
+
     /// Where the scan that goes on, or the last one, stands.
     #[inline(always)]
     pub fn cursor(&mut self) -> &mut Mark {

@@ -179,50 +179,54 @@ pub mod state {
     /// Version 2: its signature, and its version, family and length.
     pub const PROXY_SIGNATURE: u8 = 12;
     pub const PROXY_HEAD: u8 = 13;
+    /// Behind the first line of an HTTP/2 connection's preface (RFC 9113 §3.4).
+    pub const PREFACE: u8 = 14;
     /// The beginning of a field's line.
-    pub const LINE: u8 = 14;
-    pub const NAME: u8 = 15;
+    pub const LINE: u8 = 15;
+    pub const NAME: u8 = 16;
     /// Behind the colon of a field that matters.
-    pub const BLANK: u8 = 16;
+    pub const BLANK: u8 = 17;
     /// A value that does not matter.
-    pub const VALUE: u8 = 17;
-    pub const LENGTH: u8 = 18;
-    pub const CODING: u8 = 19;
-    pub const HOST: u8 = 20;
-    pub const PORT: u8 = 21;
-    pub const SCHEME: u8 = 22;
+    pub const VALUE: u8 = 18;
+    pub const LENGTH: u8 = 19;
+    pub const CODING: u8 = 20;
+    pub const HOST: u8 = 21;
+    pub const PORT: u8 = 22;
+    pub const SCHEME: u8 = 23;
     /// Nothing but white space may follow.
-    pub const TAIL: u8 = 23;
+    pub const TAIL: u8 = 24;
     /// A line feed is next.
-    pub const CR: u8 = 24;
+    pub const CR: u8 = 25;
     /// The line feed that ends the head is next.
-    pub const HEAD_CR: u8 = 25;
+    pub const HEAD_CR: u8 = 26;
     /// The last of those in which a head is being read.
     pub const HEAD_LAST: u8 = HEAD_CR;
     /// The head is whole.
-    pub const ENDED: u8 = 26;
+    pub const ENDED: u8 = 27;
     /// The rules that it meets are gone through.
-    pub const PICK: u8 = 27;
+    pub const PICK: u8 = 28;
     /// `skip` bytes of a body.
-    pub const BODY: u8 = 28;
+    pub const BODY: u8 = 29;
     /// `skip` bytes of a chunk.
-    pub const CHUNK: u8 = 29;
-    pub const CHUNK_CR: u8 = 30;
-    pub const CHUNK_LF: u8 = 31;
-    pub const SIZE: u8 = 32;
-    pub const EXTENSION: u8 = 33;
-    pub const SIZE_LF: u8 = 34;
+    pub const CHUNK: u8 = 30;
+    pub const CHUNK_CR: u8 = 31;
+    pub const CHUNK_LF: u8 = 32;
+    pub const SIZE: u8 = 33;
+    pub const EXTENSION: u8 = 34;
+    pub const SIZE_LF: u8 = 35;
     /// The beginning of a trailer's line, and the rest of it.
-    pub const TRAILER: u8 = 35;
-    pub const TRAILER_REST: u8 = 36;
-    pub const TRAILER_LF: u8 = 37;
-    pub const LAST_LF: u8 = 38;
+    pub const TRAILER: u8 = 36;
+    pub const TRAILER_REST: u8 = 37;
+    pub const TRAILER_LF: u8 = 38;
+    pub const LAST_LF: u8 = 39;
+    /// Nobody knows where the message ends, and a rule denies whatever comes next.
+    pub const GARBLED: u8 = 40;
     /// Another protocol: never judged.
-    pub const OPAQUE: u8 = 39;
+    pub const OPAQUE: u8 = 41;
     /// Nobody knows where the next message begins: never judged any more.
-    pub const LOST: u8 = 40;
+    pub const LOST: u8 = 42;
     /// A head was denied.
-    pub const DENIED: u8 = 41;
+    pub const DENIED: u8 = 43;
 }
 
 /// What a head has shown so far.
@@ -259,9 +263,8 @@ pub mod flag {
     pub const STAR: u32 = 1 << 20;
     /// The target begins with a slash.
     pub const SLASH: u32 = 1 << 21;
-    /// Of an odd request line: a space came; then something else; and ` HTTP/` is in it.
-    pub const SPACED: u32 = 1 << 22;
-    pub const TAILED: u32 = 1 << 23;
+    /// Of an odd request line: it has ended with ` HTTP/1.` and a digit, so far; and ` HTTP/` is in it.
+    pub const ENDS: u32 = 1 << 23;
     pub const VERSIONED: u32 = 1 << 24;
     /// The segment, label, name or number at hand has had something.
     pub const BEGUN: u32 = 1 << 25;
@@ -311,6 +314,18 @@ impl Stream {
     #[inline(always)]
     pub fn wants_bytes(&self) -> bool {
         self.state != state::ENDED && self.state != state::PICK
+    }
+
+    /// No more bytes will come. `true`: a head is cut off, which now counts as whole, and as ambiguous.
+    #[inline(always)]
+    pub fn cut_off(&mut self) -> bool {
+        let inside = self.state >= state::METHOD && self.state <= state::HEAD_LAST;
+        if inside {
+            self.flags |= flag::HOST_UNKNOWN | flag::AUTH_UNKNOWN;
+            self.broken(Reason::RequestLine);
+            self.state = state::ENDED;
+        }
+        inside
     }
 
     /// It needs no bytes any more: nothing of this direction is judged.

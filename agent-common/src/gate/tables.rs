@@ -124,6 +124,9 @@ pub struct Generation {
     pub rated_by_workload: Bits,
     /// Denials that have to be prevented: a lost boundary is denied by them.
     pub strict: Bits,
+    /// Denials under `onAmbiguous: deny` whose rate or condition does not matter, as they have none: what cannot be followed
+    /// because of its own bytes is denied by them.
+    pub garbled: Bits,
     /// Rules that a call with this kind of credentials fits; see `AuthScheme`'s order.
     pub auth: [Bits; 16],
 }
@@ -276,7 +279,7 @@ mod user {
 
 const _: () = {
     assert!(core::mem::size_of::<Hash>() == 16);
-    assert!(core::mem::size_of::<Generation>() == 32 + 17 * 32 + 16 * 32);
+    assert!(core::mem::size_of::<Generation>() == 32 + 18 * 32 + 16 * 32);
     assert!(core::mem::size_of::<EdgeKey>() == 16);
     assert!(core::mem::size_of::<Node>() == 72);
     assert!(core::mem::size_of::<MethodKey>() == 16);

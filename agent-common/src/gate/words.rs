@@ -42,6 +42,11 @@ pub fn is_none(mark: u64) -> bool {
     mark & HIGHS == 0
 }
 
+#[inline(always)]
+pub fn line_feeds(word: u64) -> u64 {
+    equal(word, b'\n')
+}
+
 /// The lowest `count` bytes, of 0 to 8.
 #[inline(always)]
 pub fn low(word: u64, count: u32) -> u64 {

@@ -15,7 +15,7 @@ use super::concern::{concerns, concerns_some, forget, is_opaque, is_unconcerned}
 use super::gated::{AGAIN, FlowKey, Found, GATE_BLANK, GATE_DEAD, GATE_FLOWS, Gated};
 use super::handshake::{Begins, GATE_HANDSHAKES, GATE_SYNS, begins, handshake};
 use super::scan::{self, Work};
-use super::tell::{Told, apiward_tell};
+use super::tell::{Told, apiward_tell, parts};
 use crate::emit::{count, hasten};
 use crate::maps::{EXEMPT_PEERS, FLOWS, OFFSETS, SOME_WITHHELD, WITHHELD};
 use crate::owner::{self, OWNERS, class_of};
@@ -46,7 +46,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         return unreadable(ctx);
     };
     let knocks = knocked(ctx);
-    if segment.payload == 0 && !knocks {
+    if segment.payload == 0 && !knocks && !segment.fin {
         return PASS;
     }
     let key = FlowKey {
@@ -54,6 +54,9 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         direction: direction::INBOUND as u64,
     };
+    if segment.fin && parts(ctx, &segment, key.cookie) {
+        return DROP;
+    }
     if knocks {
         if !segment.syn {
             owner::knocked(key.cookie);
@@ -89,6 +92,8 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         match GATE_FLOWS.get_ptr_mut(&key) {
             Some(known) if forget(known, &key, direction::INBOUND) => return PASS,
             Some(known) => Found::known(known),
+            // An end alone begins nothing.
+            None if segment.payload == 0 => return PASS,
             None => {
                 // SAFETY: a live map value; its place may become another connection's, as the table may forget this one.
                 let flow = unsafe { FLOWS.get(&key.cookie) };
@@ -107,12 +112,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
             }
         }
     };
-    match found {
-        // SAFETY: a live map value, which is claimed before it is changed.
-        Found::At(gated) => judge(ctx, unsafe { &mut *gated }, &key, &segment, Some(accepted)),
-        Found::Busy => again(),
-        Found::Unjudged => PASS,
-    }
+    decide(ctx, found, &key, &segment, Some(accepted))
 }
 
 /// TCP sends the segment again.
@@ -164,9 +164,14 @@ fn leaves(ctx: &SkBuffContext) -> i32 {
         Some(known) => Found::known(known),
         None => outbound(ctx, tp, &key, &segment),
     };
+    decide(ctx, found, &key, &segment, None)
+}
+
+#[inline(always)]
+fn decide(ctx: &SkBuffContext, found: Found, key: &FlowKey, segment: &Segment, accepted: Option<u32>) -> i32 {
     match found {
-        // SAFETY: as above.
-        Found::At(gated) => judge(ctx, unsafe { &mut *gated }, &key, &segment, None),
+        // SAFETY: a live map value, which is claimed before it is changed.
+        Found::At(gated) => judge(ctx, unsafe { &mut *gated }, key, segment, accepted),
         Found::Busy => again(),
         Found::Unjudged => PASS,
     }
@@ -451,9 +456,11 @@ fn claimed(
         refuse(ctx, gated, key, segment, first, heads, 0);
         return DROP;
     }
-    let Plan::Scan { .. } = plan else {
+    // Some servers take a head that the connection's end cuts off for a whole one.
+    let cut_off = segment.fin && plan != Plan::Drop && accepted.is_some();
+    if !matches!(plan, Plan::Scan { .. }) && !(cut_off && gated.flow.is_inside_head()) {
         return if plan == Plan::Drop { again() } else { PASS };
-    };
+    }
     let Some(work) = scan::claim() else {
         return again();
     };
@@ -479,6 +486,9 @@ fn claimed(
     for _ in 0..PLANS_MAX {
         let Plan::Scan { offset, bytes } = plan else { break };
         plan = look(ctx, gated, work, segment, offset, bytes, now);
+    }
+    if cut_off && plan == Plan::Pass && gated.flow.cut_off(first.wrapping_add(segment.payload)) {
+        plan = look(ctx, gated, work, segment, segment.payload, 0, now);
     }
     scan::release(work);
     let inbound = key.direction == direction::INBOUND as u64;

@@ -7,6 +7,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use aya_ebpf::programs::SkBuffContext;
 
+use super::gated::GATE_DEAD;
 use super::packets::socket;
 use crate::emit::emit;
 use crate::maps::{FLOWS, OFFSETS};
@@ -14,6 +15,8 @@ use crate::owner::{LISTENERS, OWNERS};
 use crate::packet::{self, Segment};
 use crate::sock::field;
 
+const TCP_FIN_WAIT1: u8 = 4;
+const TCP_FIN_WAIT2: u8 = 5;
 /// Bytes of most heads.
 const SHORT_BYTES: usize = 1024;
 
@@ -61,7 +64,7 @@ pub extern "C" fn apiward_tell(skb: *mut __sk_buff, told: *const Told) -> i32 {
         record::<CHUNK_BYTES_MAX>(&ctx, tp, &segment, told, before, length);
     }
     let cookie = told.cookie;
-    if told.what == stopped::PART {
+    if told.what == stopped::PART || told.what == stopped::PARTS {
         return 0;
     }
     if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
@@ -70,6 +73,40 @@ pub extern "C" fn apiward_tell(skb: *mut __sk_buff, told: *const Told) -> i32 {
         unsafe { (*flow).announced = 1 };
     }
     0
+}
+
+/// A client closes. Of a connection on which a request was stopped its end can never be taken in, as it comes behind what
+/// was dropped: the server would keep the connection until it gives up. So the agent is told, once the client has the
+/// answer and its end. `true`: it is such a connection, and nothing of its client's is taken in any more.
+#[inline(always)]
+pub fn parts(ctx: &SkBuffContext, segment: &Segment, cookie: u64) -> bool {
+    // SAFETY: only asks whether it is there.
+    if unsafe { GATE_DEAD.get(&cookie) }.is_none() {
+        return false;
+    }
+    let Some(tp) = socket(ctx) else { return true };
+    // SAFETY: `tp` is a socket that the verifier knows.
+    let (state, written): (u8, u32) =
+        unsafe { (field(tp, OFFSETS.sk_state()), field(tp, OFFSETS.tp_write_seq())) };
+    let acknowledged = u32::from_be(ctx.load(segment.header as usize + 8).unwrap_or(0));
+    if (state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2) || acknowledged != written {
+        return true;
+    }
+    let told = Told {
+        cookie,
+        head_start: 0,
+        position: 0,
+        generation: 0,
+        rule: 0,
+        heads: 0,
+        collateral: 0,
+        bytes: 0,
+        what: stopped::PARTS,
+        hook: hook::INGRESS,
+        reserved: [0; 2],
+    };
+    apiward_tell(ctx.skb.skb, &told);
+    true
 }
 
 #[inline(always)]

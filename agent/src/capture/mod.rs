@@ -244,6 +244,11 @@ pub enum Captured {
     Segment(Segment),
     Handshake(Handshake),
     Stopped(Stopped),
+    /// The client of a connection on which a request was stopped has its answer, and closes.
+    Parted {
+        at: KernelTime,
+        flow: FlowId,
+    },
     /// No more segments of this flow will come, but those that [`FlowEnd::unread`] speaks of, and after a reset those of
     /// calls that were still returning.
     Closed {

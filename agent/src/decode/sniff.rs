@@ -5,8 +5,8 @@
 
 use super::scan::{is_tchar, registered_method};
 
-/// Longest method that is taken for one.
-const METHOD_BYTES_MAX: usize = 32;
+/// Longest method that is taken for one. Some servers take whatever fits their buffers.
+const METHOD_BYTES_MAX: usize = 4096;
 /// Bytes of a request line to wait for before judging by its method alone.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
@@ -68,13 +68,13 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
         None => return Sniffed::Other,
     };
     if method_end == 0 || method_end > METHOD_BYTES_MAX || bytes[method_end] != b' ' {
-        return Sniffed::Other;
+        return strange(bytes);
     }
     let target = &bytes[method_end + 1..];
     match target.first() {
         None => return Sniffed::More,
         Some(byte) if byte.is_ascii_graphic() => {}
-        Some(_) => return Sniffed::Other,
+        Some(_) => return strange(bytes),
     }
     let registered = registered_method(&bytes[..method_end]).is_some();
     match memchr::memchr(b'\n', target) {
@@ -85,6 +85,15 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
         None if bytes.len() < LINE_BYTES_MAX => Sniffed::More,
         None if registered => Sniffed::Requests,
         None => Sniffed::Other,
+    }
+}
+
+/// What does not begin like a request ends its first line like one: some servers take any bytes for a method. Only asked of
+/// a line that is there already, so nothing waits for it.
+fn strange(bytes: &[u8]) -> Sniffed {
+    match memchr::memchr(b'\n', bytes) {
+        Some(end) if ends_in_version(&bytes[..end]) => Sniffed::Requests,
+        _ => Sniffed::Other,
     }
 }
 
@@ -196,6 +205,10 @@ mod tests {
             ("GET / http/7\r\n", Sniffed::Requests),
             ("GET /\r\n", Sniffed::Requests),
             ("GET key\r\n", Sniffed::Other),
+            ("\0GET / HTTP/1.1\r\n", Sniffed::Requests),
+            (" GET / HTTP/1.1\n", Sniffed::Requests),
+            ("G(T / HTTP/1.1\r\n", Sniffed::Requests),
+            ("\0GET / HTTP/1.1", Sniffed::Other),
             ("HEAD 123\r\n", Sniffed::Other),
             ("OPTIONS sip:a@b SIP/2.0\r\n", Sniffed::Other),
             ("OPTIONS * HTTP/1.1\n", Sniffed::Requests),

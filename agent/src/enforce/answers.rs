@@ -218,6 +218,17 @@ impl Answers {
         }
     }
 
+    /// The client has its answer, and closes: the server, which can never take that in, need not wait any longer.
+    pub fn on_parted(&mut self, at: KernelTime, flow: FlowId) -> Option<Step> {
+        let connection = self.connections.get_mut(&flow)?;
+        if connection.state != State::Answered {
+            return None;
+        }
+        connection.state = State::Reset;
+        connection.since = at;
+        Some(connection.destroy())
+    }
+
     /// The connection has ended.
     pub fn on_closed(&mut self, flow: FlowId, end: &FlowEnd) {
         if let Some(connection) = self.connections.remove(&flow)

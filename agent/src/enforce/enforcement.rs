@@ -75,6 +75,12 @@ impl<G: FlowGate> Enforcement<G> {
         self.take(at, steps);
     }
 
+    /// The client of an answered connection closes.
+    pub fn on_parted(&mut self, at: KernelTime, flow: FlowId) {
+        let steps = self.answers.on_parted(at, flow);
+        self.take(at, steps);
+    }
+
     /// A flow has ended.
     pub fn on_closed(&mut self, flow: FlowId, end: &FlowEnd) {
         self.answers.on_closed(flow, end);

@@ -213,6 +213,7 @@ impl Flows {
             // Who reads it goes by positions himself: it has few records, which come in order.
             Captured::Handshake(handshake) => out(Item::Handshake(handshake)),
             Captured::Stopped(stopped) => out(Item::Stopped(stopped)),
+            Captured::Parted { .. } => {}
             Captured::Lost { at, records } => {
                 self.lost_at = Some(at);
                 self.stats.records_lost += records;

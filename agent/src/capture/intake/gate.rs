@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use apiward_common::flow::tls as tls_state;
 use apiward_common::owner::Owner;
-use apiward_common::record::{self, role};
+use apiward_common::record::{self, role, stopped};
 
 use super::{Flow, Intake, address};
 use crate::capture::stopped::{Told, has_socket};
@@ -22,6 +22,11 @@ impl Intake {
         out: &mut dyn FnMut(Captured),
     ) -> Option<()> {
         Hook::from_number(record.hook)?;
+        if record.what == stopped::PARTS {
+            let flow = FlowId::Socket(record.cookie);
+            out(Captured::Parted { at, flow });
+            return Some(());
+        }
         let Some((ground, head)) = self.heads.take(record, piece) else {
             return Some(());
         };

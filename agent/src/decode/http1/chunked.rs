@@ -39,6 +39,8 @@ impl Decoder {
             return None;
         }
         let mut line = std::mem::take(&mut self.buffer);
+        let begun_here = line.is_empty();
+        let all = input.clone();
         let from_input = input.split_to(used);
         let line: &[u8] = if line.is_empty() {
             &from_input[..line_length]
@@ -75,6 +77,10 @@ impl Decoder {
                 None => {
                     self.state = State::Breaking;
                     event = Some(Event::Anomaly(Anomaly::InvalidChunkSize));
+                    if begun_here {
+                        // To a server that knows no chunks, it may be the next request's.
+                        *input = all;
+                    }
                 }
             },
         }

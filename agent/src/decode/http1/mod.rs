@@ -74,6 +74,9 @@ pub struct Decoder {
     close_seen: bool,
     /// Bytes that began no message came since the last one.
     garbage_seen: bool,
+    /// A client has sent what two servers may read differently, and nobody knows where its next request begins: whatever
+    /// line looks like one may be one.
+    hides: bool,
     /// The message in progress hands the connection to another protocol.
     switching: bool,
     noted_bare_line_feed: bool,
@@ -96,6 +99,7 @@ impl Decoder {
             declined: false,
             close_seen: false,
             garbage_seen: false,
+            hides: false,
             switching: false,
             noted_bare_line_feed: false,
             noted_extension: false,
@@ -169,7 +173,10 @@ impl Decoder {
             let fresh_turn = !input.is_empty() && std::mem::take(&mut self.fresh_turn);
             match self.state {
                 State::Ending => return Some(self.finish(Event::End)),
-                State::Breaking => return Some(self.break_off(Broken::Invalid)),
+                State::Breaking => {
+                    self.hides = self.role == Role::Requests;
+                    return Some(self.break_off(Broken::Invalid));
+                }
                 _ if input.is_empty() => return None,
                 State::Start => return self.start(input, answer_to, limits, heads),
                 State::Length { .. } | State::ChunkData { .. } | State::Unknown
@@ -229,9 +236,7 @@ impl Decoder {
                         self.state = State::Start;
                         continue;
                     }
-                    let skipped = input.len() as u64;
-                    input.clear();
-                    return Some(Event::Skipped(skipped));
+                    return Some(self.skip(input));
                 }
                 State::Opaque => {
                     input.clear();
@@ -407,13 +412,15 @@ impl Decoder {
 
     /// What stands where a message should begin is none.
     fn garbage(&mut self, input: &mut Bytes) -> Option<Event> {
-        let skipped = (self.buffer.len() + input.len()) as u64;
-        self.buffer = Vec::new();
+        let before = std::mem::take(&mut self.buffer).len() as u64;
         self.scanned = 0;
-        input.clear();
         self.garbage_seen = true;
+        self.hides = self.role == Role::Requests;
         self.state = State::Resync;
-        Some(Event::Skipped(skipped))
+        Some(match self.skip(input) {
+            Event::Skipped(skipped) => Event::Skipped(before + skipped),
+            other => other,
+        })
     }
 
     fn begin(&mut self, mut head: Head) -> Event {
@@ -458,11 +465,29 @@ impl Decoder {
         event
     }
 
+    /// Up to where a request may be hidden, else all of it.
+    fn skip(&mut self, input: &mut Bytes) -> Event {
+        let hidden = if self.hides { hidden_request(input) } else { None };
+        if hidden.is_some() {
+            self.state = State::Start;
+        }
+        let skipped = hidden.unwrap_or(input.len());
+        input.advance(skipped);
+        Event::Skipped(skipped as u64)
+    }
+
     fn break_off(&mut self, why: Broken) -> Event {
         self.reset_message();
         self.state = State::Resync;
         Event::Broken(why)
     }
+}
+
+/// Where a line stands that begins a request.
+fn hidden_request(bytes: &[u8]) -> Option<usize> {
+    std::iter::once(0)
+        .chain(memchr::memchr_iter(b'\n', bytes).map(|end| end + 1))
+        .find(|start| begins_message(&bytes[*start..], Role::Requests))
 }
 
 /// The end of a chunk's data, the last chunk, and an empty line.

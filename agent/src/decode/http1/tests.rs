@@ -466,3 +466,25 @@ proptest! {
         decode(role, AnswerTo::Ordinary, &[&bytes], &Limits::default());
     }
 }
+
+#[test]
+fn a_request_behind_what_cannot_be_followed_is_seen() {
+    const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n";
+    let chunked = "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let limits = Limits::default();
+    let seen = |text: &str| decode(Role::Requests, AnswerTo::Ordinary, &[text.as_bytes()], &limits);
+    for lines in [
+        " 5\r\nhello\r\n0\r\n\r\n".to_owned(),
+        "5;a\rb\r\nhello\r\n0\r\n\r\n".to_owned(),
+        format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(5_000)),
+        String::new(),
+    ] {
+        let text = seen(&format!("{chunked}{lines}{HIDDEN}"));
+        assert!(text.contains("GET /hidden"), "{lines:.20}: {text}");
+    }
+    let text = seen(&format!("GET /a HTTP/1.1\r\n\r\nwhat\r\n{HIDDEN}"));
+    assert!(text.contains("GET /hidden"), "{text}");
+    // A body that is followed hides nothing.
+    let text = seen(&format!("{chunked}{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len()));
+    assert!(!text.contains("\nGET /hidden"), "{text}");
+}

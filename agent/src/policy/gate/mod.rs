@@ -206,7 +206,11 @@ impl<'s> Build<'s> {
                     generation.strict.insert(bit);
                 }
             }
-            if beyond(rule).is_some() {
+            let is_ours = beyond(rule).is_none();
+            if is_ours && rule.denies() && rule.rate.is_none() && policy.on_ambiguous == OnAmbiguous::Deny {
+                generation.garbled.insert(bit);
+            }
+            if !is_ours {
                 generation.leaves.insert(bit);
             } else if let Some(rate) = &rule.rate {
                 generation.rated.insert(bit);

@@ -1,5 +1,6 @@
 //! Compiled tables: what is decided where, and that the gate agrees with the agent.
 
+mod dice;
 mod differential;
 
 use std::sync::Arc;
