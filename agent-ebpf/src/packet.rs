@@ -19,12 +19,28 @@ pub struct Segment {
     pub payload: u32,
     /// Where the TCP header begins.
     pub header: u32,
+    /// As they are in the header: one number, for the sake of the stack.
+    flags: u8,
+}
+
+impl Segment {
     /// It is the first of a connection: its payload, if any, comes one number later.
-    pub syn: bool,
+    #[inline(always)]
+    pub fn syn(&self) -> bool {
+        self.flags & SYN != 0
+    }
+
     /// Nothing comes behind it.
-    pub fin: bool,
+    #[inline(always)]
+    pub fn fin(&self) -> bool {
+        self.flags & FIN != 0
+    }
+
     /// Some of its payload is urgent (RFC 6093): the application's stream may leave a byte of it out.
-    pub urgent: bool,
+    #[inline(always)]
+    pub fn urgent(&self) -> bool {
+        self.flags & URG != 0
+    }
 }
 
 /// `None` for anything else.
@@ -55,9 +71,7 @@ fn plain(ctx: &SkBuffContext) -> Option<Segment> {
             offset,
             payload: (*ctx.skb.skb).len.saturating_sub(offset),
             header: 20,
-            syn: byte(33) & SYN != 0,
-            fin: byte(33) & FIN != 0,
-            urgent: byte(33) & URG != 0,
+            flags: byte(33),
         })
     }
 }
@@ -99,9 +113,7 @@ fn other(ctx: &SkBuffContext) -> Option<Segment> {
         offset,
         payload: ctx.len().saturating_sub(offset),
         header: header as u32,
-        syn: flags & SYN != 0,
-        fin: flags & FIN != 0,
-        urgent: flags & URG != 0,
+        flags,
     })
 }
 

@@ -401,7 +401,7 @@ fn closed(ctx: &BtfTracePointContext) {
         if old == state::LISTEN {
             owner::unlistens(cookie);
         } else {
-            gate::packets::closed(cookie);
+            gate::gated::closed(cookie);
         }
     }
     // Nothing leaves by it any more, whatever is still read from it; and there may be no agent that takes back what it has

@@ -17,6 +17,7 @@ mod framing;
 mod gate;
 mod gate_edges;
 mod gate_tls;
+mod gate_tricks;
 mod gate_wire;
 mod harness;
 mod healthcare;
@@ -60,6 +61,7 @@ fn main() {
         gate::STORIES,
         capabilities::STORIES,
         gate_tls::STORIES,
+        gate_tricks::STORIES,
         keep::STORIES,
         outlived::STORIES,
         gate_edges::STORIES,

@@ -115,15 +115,12 @@ impl GateFlow {
         (state::METHOD..=state::PICK).contains(&self.head.stream.state)
     }
 
-    /// The connection ends here, at sequence number `end`. `true`: within a head, which is to be judged as far as it has come
-    /// (by a scan of no bytes), as some servers do.
+    /// Behind these bytes the connection ends, and they are the last that were scanned, within a head.
     #[inline(always)]
-    pub fn cut_off(&mut self, end: u32) -> bool {
+    pub fn cuts_off(&mut self, seq: u32, payload_bytes: u32) -> bool {
         let cursor = self.cursor();
-        if cursor.next != end {
-            return false;
-        }
-        cursor.stream.cut_off()
+        cursor.next == seq.wrapping_add(payload_bytes)
+            && (state::METHOD..=state::HEAD_LAST).contains(&cursor.stream.state)
     }
 
     /// Where the scan that goes on, or the last one, stands.

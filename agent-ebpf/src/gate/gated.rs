@@ -2,8 +2,8 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
-use apiward_common::gate::Facts;
 use apiward_common::gate::segments::GateFlow;
+use apiward_common::gate::{Facts, direction};
 use apiward_common::limits::{GATED_MAX, WITHHELD_MAX};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap};
@@ -78,5 +78,18 @@ impl Found {
             0 => Found::Busy,
             _ => Found::At(gated),
         }
+    }
+}
+
+/// The connection is over.
+#[inline(always)]
+pub fn closed(cookie: u64) {
+    let _ = GATE_DEAD.remove(&cookie);
+    for direction in [direction::INBOUND, direction::OUTBOUND] {
+        let key = FlowKey {
+            cookie,
+            direction: direction as u64,
+        };
+        let _ = GATE_FLOWS.remove(&key);
     }
 }

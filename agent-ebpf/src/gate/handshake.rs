@@ -60,7 +60,7 @@ pub enum Begins {
 /// Where the stream of a segment with payload begins. `listener`: its socket.
 #[inline(always)]
 pub fn begins(ctx: &SkBuffContext, segment: &Segment, listener: Socket) -> Begins {
-    if segment.syn {
+    if segment.syn() {
         // SAFETY: a socket that the verifier knows.
         let fast_open: i32 = unsafe { field(listener, OFFSETS.fast_open_max()) };
         return match fast_open {
@@ -172,7 +172,11 @@ pub fn handshake(ctx: &SkBuffContext, key: &FlowKey, segment: &Segment, first: u
         return Found::Unjudged;
     };
     let class = class_of(&owner.identity());
-    let known = if segment.syn { &GATE_SYNS } else { &GATE_HANDSHAKES };
+    let known = if segment.syn() {
+        &GATE_SYNS
+    } else {
+        &GATE_HANDSHAKES
+    };
     if let Some(gated) = known.get_ptr_mut(&ends) {
         // SAFETY: a live map value. The same place again is a repetition; another one another connection, to which the entry
         // gives way once.

@@ -18,7 +18,7 @@ use crate::emit::count;
 use crate::maps::SETTINGS;
 
 mod concern;
-mod gated;
+pub mod gated;
 mod handshake;
 pub mod packets;
 mod scan;

@@ -15,7 +15,7 @@ use super::concern::{concerns, concerns_some, forget, is_opaque, is_unconcerned}
 use super::gated::{AGAIN, FlowKey, Found, GATE_BLANK, GATE_DEAD, GATE_FLOWS, Gated};
 use super::handshake::{Begins, GATE_HANDSHAKES, GATE_SYNS, begins, handshake};
 use super::scan::{self, Work};
-use super::tell::{Told, apiward_tell, parts};
+use super::tell::{Told, apiward_parts, apiward_tell};
 use crate::emit::{count, hasten};
 use crate::maps::{EXEMPT_PEERS, FLOWS, OFFSETS, SOME_WITHHELD, WITHHELD};
 use crate::owner::{self, OWNERS, class_of};
@@ -46,7 +46,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         return unreadable(ctx);
     };
     let knocks = knocked(ctx);
-    if segment.payload == 0 && !knocks && !segment.fin {
+    if segment.payload == 0 && !knocks && !segment.fin() {
         return PASS;
     }
     let key = FlowKey {
@@ -54,11 +54,11 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         direction: direction::INBOUND as u64,
     };
-    if segment.fin && parts(ctx, &segment, key.cookie) {
+    if segment.fin() && apiward_parts(ctx.skb.skb, key.cookie) != 0 {
         return DROP;
     }
     if knocks {
-        if !segment.syn {
+        if !segment.syn() {
             owner::knocked(key.cookie);
         }
         if segment.payload == 0 {
@@ -359,7 +359,7 @@ fn outbound(ctx: &SkBuffContext, tp: Socket, key: &FlowKey, segment: &Segment) -
         return Found::Unjudged;
     };
     let class = class_of(&owner.identity());
-    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let first = segment.sequence.wrapping_add(segment.syn() as u32);
     let opaque = known.is_some_and(is_opaque);
     // What was sent before, and is sent again, was judged by whatever was in force then.
     let begins = early
@@ -397,7 +397,7 @@ fn judge(
     segment: &Segment,
     accepted: Option<u32>,
 ) -> i32 {
-    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let first = segment.sequence.wrapping_add(segment.syn() as u32);
     let end = first.wrapping_add(segment.payload);
     if gated.flow.dead != 0 {
         // SAFETY: helper without arguments.
@@ -417,7 +417,7 @@ fn judge(
     if gated.flow.is_over() {
         return PASS;
     }
-    if segment.urgent {
+    if segment.urgent() {
         // What the application gets of it is not what is scanned.
         return again();
     }
@@ -445,8 +445,8 @@ fn claimed(
         count(|c| unsafe { &raw mut (*c).gate_expired }, 1);
         return PASS;
     }
-    let first = segment.sequence.wrapping_add(segment.syn as u32);
-    let plan = on_segment(&mut gated.flow, first, segment.payload, accepted, now);
+    let first = segment.sequence.wrapping_add(segment.syn() as u32);
+    let mut plan = on_segment(&mut gated.flow, first, segment.payload, accepted, now);
     if plan == Plan::Lost {
         forgotten(gated, first, key.cookie);
         if gated.flow.dead == 0 {
@@ -456,11 +456,19 @@ fn claimed(
         refuse(ctx, gated, key, segment, first, heads, 0);
         return DROP;
     }
-    // Some servers take a head that the connection's end cuts off for a whole one.
-    let cut_off = segment.fin && plan != Plan::Drop && accepted.is_some();
-    if !matches!(plan, Plan::Scan { .. }) && !(cut_off && gated.flow.is_inside_head()) {
-        return if plan == Plan::Drop { again() } else { PASS };
+    if plan == Plan::Pass
+        && segment.fin()
+        && accepted.is_some()
+        && gated.flow.cuts_off(first, segment.payload)
+    {
+        plan = Plan::Scan {
+            offset: segment.payload,
+            bytes: 0,
+        };
     }
+    let Plan::Scan { .. } = plan else {
+        return if plan == Plan::Drop { again() } else { PASS };
+    };
     let Some(work) = scan::claim() else {
         return again();
     };
@@ -472,6 +480,7 @@ fn claimed(
         }
     }
     work.facts = gated.facts;
+    work.ends = (segment.fin() && accepted.is_some()) as u64;
     let from = gated.flow.cursor().next;
     let Stream {
         heads: before,
@@ -481,14 +490,10 @@ fn claimed(
     // The end of an earlier request's body is in the segment too.
     let fresh = accepted.map_or(first, |accepted| later(accepted, first));
     let body = later(from, fresh) != fresh || (began >= state::BODY && began <= state::LAST_LF);
-    let mut plan = plan;
     // A second time where contents can be compared in between.
     for _ in 0..PLANS_MAX {
         let Plan::Scan { offset, bytes } = plan else { break };
         plan = look(ctx, gated, work, segment, offset, bytes, now);
-    }
-    if cut_off && plan == Plan::Pass && gated.flow.cut_off(first.wrapping_add(segment.payload)) {
-        plan = look(ctx, gated, work, segment, segment.payload, 0, now);
     }
     scan::release(work);
     let inbound = key.direction == direction::INBOUND as u64;
@@ -617,7 +622,7 @@ fn look(
     bytes: u32,
     now: u64,
 ) -> Plan {
-    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let first = segment.sequence.wrapping_add(segment.syn() as u32);
     let begin = segment.offset + offset;
     let charged = gated.flow.charged;
     scan::packet(
@@ -684,17 +689,4 @@ fn denied(gated: &Gated, key: &FlowKey, segment: &Segment, inbound: bool) {
 #[inline(always)]
 fn later(a: u32, b: u32) -> u32 {
     if (a.wrapping_sub(b) as i32) > 0 { a } else { b }
-}
-
-/// The connection is over.
-#[inline(always)]
-pub fn closed(cookie: u64) {
-    let _ = GATE_DEAD.remove(&cookie);
-    for direction in [direction::INBOUND, direction::OUTBOUND] {
-        let key = FlowKey {
-            cookie,
-            direction: direction as u64,
-        };
-        let _ = GATE_FLOWS.remove(&key);
-    }
 }

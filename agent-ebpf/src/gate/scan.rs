@@ -30,6 +30,8 @@ pub struct Work {
     end: u64,
     /// Somebody uses it.
     claims: u64,
+    /// Not 0: the connection ends with the packet.
+    pub ends: u64,
 }
 
 /// A place to work in, nobody else's until it is given back. `None`: all are taken.
@@ -176,7 +178,12 @@ extern "C" fn next_of_packet(_index: u32, context: *mut Context) -> i64 {
         (context.skb, &mut *context.stream, &mut *context.work)
     };
     if work.scan.at >= work.scan.end && stream.wants_bytes() {
-        let Some(bytes) = due(stream, work) else { return 1 };
+        let Some(bytes) = due(stream, work) else {
+            // Some servers take a head that is cut off for a whole one.
+            // SAFETY: the program's own context.
+            let ends = work.ends != 0 && work.end == unsafe { (*skb.cast::<__sk_buff>()).len } as u64;
+            return (!ends || !stream.cut_off()) as i64;
+        };
         // SAFETY: the buffer has room for CHUNK_BYTES.
         let failed =
             unsafe { bpf_skb_load_bytes(skb, work.next as u32, work.bytes.as_mut_ptr().cast(), bytes) };

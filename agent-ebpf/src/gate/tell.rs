@@ -51,7 +51,7 @@ pub extern "C" fn apiward_tell(skb: *mut __sk_buff, told: *const Told) -> i32 {
     let (Some(segment), Some(tp)) = (packet::segment(&ctx), socket(&ctx)) else {
         return 0;
     };
-    let first = segment.sequence.wrapping_add(segment.syn as u32);
+    let first = segment.sequence.wrapping_add(segment.syn() as u32);
     let before = told.position.wrapping_sub(first);
     let length = if told.bytes != 0 {
         segment.payload.saturating_sub(before)
@@ -64,7 +64,7 @@ pub extern "C" fn apiward_tell(skb: *mut __sk_buff, told: *const Told) -> i32 {
         record::<CHUNK_BYTES_MAX>(&ctx, tp, &segment, told, before, length);
     }
     let cookie = told.cookie;
-    if told.what == stopped::PART || told.what == stopped::PARTS {
+    if told.what == stopped::PART {
         return 0;
     }
     if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
@@ -77,36 +77,36 @@ pub extern "C" fn apiward_tell(skb: *mut __sk_buff, told: *const Told) -> i32 {
 
 /// A client closes. Of a connection on which a request was stopped its end can never be taken in, as it comes behind what
 /// was dropped: the server would keep the connection until it gives up. So the agent is told, once the client has the
-/// answer and its end. `true`: it is such a connection, and nothing of its client's is taken in any more.
-#[inline(always)]
-pub fn parts(ctx: &SkBuffContext, segment: &Segment, cookie: u64) -> bool {
+/// answer and its end. 1: it is such a connection, and nothing of its client's is taken in any more. Global, for the sake of
+/// the stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_parts(skb: *mut __sk_buff, cookie: u64) -> i32 {
+    let ctx = SkBuffContext::new(skb);
     // SAFETY: only asks whether it is there.
     if unsafe { GATE_DEAD.get(&cookie) }.is_none() {
-        return false;
+        return 0;
     }
-    let Some(tp) = socket(ctx) else { return true };
+    let (Some(segment), Some(tp)) = (packet::segment(&ctx), socket(&ctx)) else {
+        return 1;
+    };
     // SAFETY: `tp` is a socket that the verifier knows.
     let (state, written): (u8, u32) =
         unsafe { (field(tp, OFFSETS.sk_state()), field(tp, OFFSETS.tp_write_seq())) };
     let acknowledged = u32::from_be(ctx.load(segment.header as usize + 8).unwrap_or(0));
     if (state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2) || acknowledged != written {
-        return true;
+        return 1;
     }
-    let told = Told {
-        cookie,
-        head_start: 0,
-        position: 0,
-        generation: 0,
-        rule: 0,
-        heads: 0,
-        collateral: 0,
-        bytes: 0,
-        what: stopped::PARTS,
-        hook: hook::INGRESS,
-        reserved: [0; 2],
-    };
-    apiward_tell(ctx.skb.skb, &told);
-    true
+    emit::<Stopped, 0>(kind::STOPPED, 0, |record| {
+        let body = &mut record.body;
+        // SAFETY: all zeros are plain numbers; the record is the ring's memory.
+        *body = unsafe { core::mem::zeroed() };
+        body.cookie = cookie;
+        body.hook = hook::INGRESS;
+        body.what = stopped::PARTS;
+        0
+    });
+    1
 }
 
 #[inline(always)]

@@ -1,0 +1,172 @@
+//! Requests as hostile clients write them, which some servers take all the same; and clients that are told no.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+
+use crate::Story;
+use crate::harness::process::Start;
+use crate::harness::world::program;
+use crate::harness::{Agent, Place, Result, World, policy, servers};
+
+pub const STORIES: &[Story] = &[
+    (
+        "what_only_some_servers_take_for_a_request",
+        what_only_some_servers_take_for_a_request,
+    ),
+    (
+        "an_answered_client_does_not_keep_its_server",
+        an_answered_client_does_not_keep_its_server,
+    ),
+];
+
+const LIMIT: Duration = Duration::from_secs(20);
+const HONEST: &str = "GET /fhir/Patient/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+fn enforcing(world: &World) -> Result<Agent<'_>> {
+    let mut document = policy::document(
+        "tests",
+        &json!([{
+            "name": "no-admin",
+            "match": { "direction": "inbound", "paths": ["/admin/**"] },
+            "action": "deny",
+        }]),
+    );
+    document["spec"]["onAmbiguous"] = json!("deny");
+    let file = world.write("tests.yaml", format!("{document:#}\n"))?;
+    Agent::start(world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+    })
+}
+
+/// Sends the pieces one by one, ends its direction if it is to, and returns what comes until the other end closes.
+fn call(port: u16, pieces: &[&[u8]], ends: bool) -> Result<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).context("no connection")?;
+    connection.set_nodelay(true)?;
+    connection.set_read_timeout(Some(LIMIT))?;
+    let mut got = Vec::new();
+    let mut talk = || -> std::io::Result<()> {
+        for piece in pieces {
+            connection.write_all(piece)?;
+        }
+        if ends {
+            connection.shutdown(Shutdown::Write)?;
+        }
+        connection.read_to_end(&mut got).map(drop)
+    };
+    match talk() {
+        // A reset is an end as well.
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(error.into()),
+        _ => Ok(String::from_utf8_lossy(&got).into_owned()),
+    }
+}
+
+/// Python's server splits lines at any white space, takes any bytes for a method, and a head that the connection's end cuts
+/// off for a whole one. None of it gets there, and an honest call does.
+fn what_only_some_servers_take_for_a_request() -> Result {
+    let world = World::new()?;
+    let mut agent = enforcing(&world)?;
+    let port = servers::free_port()?;
+    let mut server = servers::app_command(&world, Place::Inside, &["127.0.0.1"], port, None)?
+        .arg("--log")
+        .name("app")
+        .spawn()?;
+    server.wait_until("the application accepts", || {
+        Ok(servers::accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    let chunked = "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let both =
+        "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let hidden = "GET /admin/x HTTP/1.1\r\nHost: x\r\n\r\n";
+    let long = "A".repeat(300);
+    for (text, ends) in [
+        (format!(" {hidden}"), false),
+        (format!("\t{hidden}"), false),
+        ("GET\x0c/admin/x\x0cHTTP/1.1\r\nHost: x\r\n\r\n".into(), false),
+        ("GET\r/admin/x\rHTTP/1.1\r\nHost: x\r\n\r\n".into(), false),
+        ("GET\u{1c}/admin/x HTTP/1.1\r\nHost: x\r\n\r\n".into(), false),
+        ("GET /admin/x HTTP/1.1\r\r\nHost: x\r\n\r\n".into(), false),
+        (format!("{long} /admin/x HTTP/1.1\r\nHost: x\r\n\r\n"), false),
+        (format!("\0{hidden}"), false),
+        (
+            format!("{chunked}5;{long}{long}{long}\r\nhello\r\n 0\r\n\r\n{hidden}"),
+            false,
+        ),
+        (format!("{chunked}0x5\r\nhello\r\n0\r\n\r\n{hidden}"), false),
+        (format!("{chunked}{hidden}"), false),
+        (format!("{both}0\r\n\r\n{hidden}"), false),
+        ("GET /admin/x HTTP/1.1\r\n".into(), true),
+        ("GET /admin/x HTTP/1.1\r\nHost: x".into(), true),
+        (
+            format!(
+                "{}GET /admin/x HTTP/1.1\r\n",
+                HONEST.replace("close", "keep-alive")
+            ),
+            true,
+        ),
+    ] {
+        let got = call(port, &[text.as_bytes()], ends)?;
+        ensure!(!got.contains("/admin"), "it was served: {text:?}: {got:?}");
+        let got = call(port, &[HONEST.as_bytes()], false)?;
+        ensure!(got.starts_with("HTTP/1.1 200"), "behind {text:?}: {got:?}");
+    }
+    let said = server.output()?;
+    ensure!(!said.contains("/admin"), "the application was asked: {said}");
+    ensure!(said.contains("/fhir/Patient/1"), "it was asked nothing: {said}");
+    agent.events.wait("the denials are told", |all| {
+        let denied = |event: &&serde_json::Value| event["call"]["verdict"]["action"] == "deny";
+        all.iter().filter(denied).count() >= 15
+    })?;
+    drop(server);
+    agent.end()?;
+    Ok(())
+}
+
+/// The client's end comes behind bytes that were withheld, so the server's TCP never takes it in. A server that has few
+/// places has them back at once all the same.
+fn an_answered_client_does_not_keep_its_server() -> Result {
+    const PLACES: usize = 24;
+    let world = World::new()?;
+    let agent = enforcing(&world)?;
+    let port = servers::free_port()?;
+    let folder = world.folder().display();
+    let conf = world.write(
+        "few.conf",
+        format!(
+            "daemon off; pid {folder}/few.pid; error_log {folder}/few.log crit;\n\
+             events {{ worker_connections {PLACES}; }}\n\
+             http {{\n\
+               access_log off; client_body_temp_path {folder}/few-b; proxy_temp_path {folder}/few-p;\n\
+               fastcgi_temp_path {folder}/few-f; uwsgi_temp_path {folder}/few-u; scgi_temp_path {folder}/few-s;\n\
+               server {{ listen 127.0.0.1:{port}; location / {{ return 200 fine; }} }}\n\
+             }}\n"
+        ),
+    )?;
+    let mut server = Start::new(&world, Place::Inside, program("nginx")?)
+        .name("few")
+        .args(["-e", "stderr", "-g", "user root;", "-c"])
+        .arg(conf)
+        .spawn()?;
+    server.wait_until("nginx accepts", || {
+        Ok(servers::accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    for number in 0..4 * PLACES {
+        let got = call(port, &[b"GET /adm", b"in/x HTTP/1.1\r\nHost: x\r\n\r\n"], false)?;
+        ensure!(
+            got.starts_with("HTTP/1.1 403"),
+            "forbidden call {number}: {got:?}"
+        );
+        let got = call(port, &[HONEST.as_bytes()], false)?;
+        ensure!(
+            got.starts_with("HTTP/1.1 200"),
+            "behind {number} forbidden ones: {got:?}"
+        );
+    }
+    drop(server);
+    agent.end()?;
+    Ok(())
+}
