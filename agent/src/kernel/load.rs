@@ -331,6 +331,10 @@ pub(super) fn words(error: &ProgramError) -> String {
             let log = verifier_log.to_string();
             let tail: Vec<&str> = log.lines().rev().take(12).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
+            if tail.is_empty() {
+                // It was refused before anybody looked at it.
+                return io_error.to_string();
+            }
             format!("{io_error}; the verifier's last words:\n{}", tail.join("\n"))
         }
         other => {
