@@ -103,6 +103,10 @@ pub(super) fn step<W: Window, T: Tables>(stream: &mut Stream, look: &mut Look, w
             if look.byte(0) == b'\n' {
                 look.used = 1;
                 stream.state = state::ENDED;
+            } else if look.byte(0) == b'\r' {
+                // Some take a line of nothing else for an empty one.
+                look.used = 1;
+                stream.broken(Reason::LineEnd);
             } else {
                 stream.broken(Reason::LineEnd);
                 stream.state = state::VALUE;

@@ -32,6 +32,10 @@ fn lines_that_only_some_servers_take_are_ambiguous() {
             assert_eq!(found, (state::DENIED, 2, 0), "{}", text.escape_debug());
         }
     }
+    for end in ["\r\r\n", "\r\r\r\n"] {
+        let (end, scan) = outcome(format!("GET /x HTTP/1.1\r\nHost: x\r\n{end}").as_bytes());
+        assert_eq!((end, scan.decision), (state::DENIED, 2));
+    }
     // Any method, however long.
     let long = format!("{} /admin/x HTTP/1.1\r\n\r\n", "A".repeat(4_000));
     assert_eq!(once(&Small::new(), long.as_bytes()).0, state::DENIED);

@@ -65,6 +65,7 @@ impl Conversation {
 fn tell(stopped: Stopped, proxied_client: Option<SocketAddr>, cx: &mut Context<'_>) {
     let head = head_of(stopped.head.clone(), &cx.limits.decode);
     let is_lost = head.is_none();
+    let head_bytes = stopped.head.len();
     let direction = match stopped.direction {
         Direction::Received => CallDirection::Inbound,
         Direction::Sent => CallDirection::Outbound,
@@ -86,7 +87,9 @@ fn tell(stopped: Stopped, proxied_client: Option<SocketAddr>, cx: &mut Context<'
         &piece.process,
         cx,
     );
-    let place = Place::of(stopped.position, told.request.head_bytes);
+    // Not what was made up for its end: whoever has taken in what there is has all that there was.
+    let seen = u32::try_from(head_bytes).unwrap_or(u32::MAX);
+    let place = Place::of(stopped.position, told.request.head_bytes.min(seen));
     let mut open = Open::new(told, anomalies, direction, &piece, place, false, cx);
     open.call.raw.proxied_client = proxied_client;
     open.call.stopped = Some(stopped.decision);
