@@ -112,3 +112,45 @@ fn what_stands_behind_a_word_is_a_value() {
         shown(&inventory)
     );
 }
+
+#[test]
+fn a_days_work_is_one_endpoint_an_operation() {
+    let mut inventory = inventory();
+    for number in 0..60usize {
+        let name = PEOPLE[number % 10];
+        for (method, path) in [
+            ("GET", "/api/appointments".to_owned()),
+            ("POST", "/api/appointments".to_owned()),
+            ("GET", format!("/api/appointments/{number}")),
+            ("DELETE", format!("/api/appointments/{number}")),
+            ("GET", format!("/api/appointments/{number}/notes")),
+            (
+                "GET",
+                format!("/api/frobs/8b0a5f62-8a3e-4c6b-9d19-4d43cd{number:06x}/blips"),
+            ),
+            ("GET", format!("/patients/{name}")),
+            ("GET", format!("/patients/{name}/chart")),
+            ("GET", format!("/tags/{name}-tag")),
+            ("GET", format!("/fhir/Patient/pat-{number}")),
+            ("GET", "/v1/health".to_owned()),
+        ] {
+            see(&mut inventory, method, &path, 200);
+        }
+    }
+    assert_eq!(
+        shown(&inventory),
+        set(&[
+            "GET /api/appointments",
+            "POST /api/appointments",
+            "GET /api/appointments/{id}",
+            "DELETE /api/appointments/{id}",
+            "GET /api/appointments/{id}/notes",
+            "GET /api/frobs/{id}/blips",
+            "GET /patients/{id}",
+            "GET /patients/{id}/chart",
+            "GET /tags/{id}",
+            "GET /fhir/Patient/{id}",
+            "GET /v1/health",
+        ])
+    );
+}

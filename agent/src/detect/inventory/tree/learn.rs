@@ -33,8 +33,10 @@ const FOLDING_ONE_BY_ONE: usize = 6;
 const SAME_BELOW: usize = 3;
 /// Words beside values of many shapes, with values below them as these have.
 const ALIKE_COLLECTIONS: usize = 3;
+/// Words that no API has, right below persons.
+const STRANGERS: usize = 2;
 /// So many of them at any place need no more calls.
-const STRANGERS_MANY: usize = 15;
+const STRANGERS_MANY: usize = 10;
 /// So many words, nearly each seen but once: nobody's API, whatever answers.
 const FLOOD_WORDS: usize = 64;
 /// Words seen but once are no API's beyond this, however often others were.
@@ -119,6 +121,9 @@ impl Tree {
             let several = if kind == Kind::Value { PROVEN_VALUES } else { 2 };
             self.like_values(kind, value, is_mixed_with(several), &judgement.words, &mut values);
         }
+        if kind == Kind::Persons {
+            self.persons(&judgement.words, &mut values);
+        }
         let soft = judgement.words.iter().filter(|word| word.soft);
         let folding = soft.clone().filter(|word| values.contains(&word.place)).count();
         let one_by_one = folding > 0 && folding + node.taken.len() >= FOLDING_ONE_BY_ONE;
@@ -165,6 +170,17 @@ impl Tree {
         let mut values: Vec<Place> = values.into_iter().collect();
         values.sort_unstable();
         (values, all)
+    }
+
+    /// Words of which no API has a part, right below persons: their names, however often they were called.
+    fn persons(&self, words: &[Judged], values: &mut HashSet<Place>) {
+        let strangers = words.iter().map(|word| word.place).filter(|word| {
+            let word = self.node(*word);
+            word.is_strange() && word.looks.common.most == 0 && word.words.is_empty() && word.value.is_none()
+        });
+        if strangers.clone().count() >= STRANGERS {
+            values.extend(strangers);
+        }
     }
 
     /// Words with the same words below them as the values beside them.
