@@ -7,18 +7,16 @@
 //! Sources: RFC 9562 (UUID), RFC 4648 §5 (base64url), RFC 3339 (dates), OData 4.01 URL conventions §4.3 (keys in
 //! parentheses), RFC 3986 §3.3 (matrix parameters), FHIR R5 §2.24.0.1 (ids).
 
-use std::sync::LazyLock;
-
-use hashbrown::HashSet;
 use smol_str::SmolStr;
 
+use super::learnable::Learnable;
 use super::redact::{is_uuid, is_version, is_vocabulary};
 use super::words::{Commonness, is_random};
 
 /// A word is at most as long.
 const WORD_BYTES_MAX: usize = 48;
-/// A word that may be learnt to be shown is at most as long.
-const LEARNT_BYTES_MAX: usize = 24;
+/// Several words as one, of which at least half are common, are at most as long.
+const WORDS_BYTES_MAX: usize = 96;
 
 /// What one segment, or one parameter's value, looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,7 +126,7 @@ impl Shape {
             return Shape::Text;
         }
         let separated = bytes.iter().any(|byte| b"-_.:".contains(byte));
-        if is_common_file(text) {
+        if is_common_file(text) || Learnable::is_service(text) {
             return Shape::Word;
         }
         if digits > 0 {
@@ -149,7 +147,11 @@ impl Shape {
         if bytes.len() >= 16 && !separated && cases * 4 > bytes.len() {
             return Shape::Token;
         }
-        if bytes.len() > WORD_BYTES_MAX || bytes.is_empty() || is_random(text) {
+        if bytes.is_empty() || bytes.len() > WORDS_BYTES_MAX {
+            return Shape::Token;
+        }
+        // What is put together of common words is no token, however long or odd the rest.
+        if (bytes.len() > WORD_BYTES_MAX || is_random(text)) && !Commonness::is_half_known(text) {
             return Shape::Token;
         }
         if is_file_or_host(text) || is_locale(bytes) {
@@ -260,94 +262,19 @@ impl<'a> Segment<'a> {
         {
             return of(Shape::value(value), id());
         }
+        // A word with a value behind it: `entries.a1b2c3d4`.
+        if let Some((name, value)) = bare.rsplit_once('.')
+            && !Shape::of(value).is_word()
+            && Commonness::of(name).least > 0
+            && !name.contains(|c: char| !c.is_ascii_alphabetic())
+        {
+            return of(Shape::Word, smol_str::format_smolstr!("{name}.{{id}}"));
+        }
         let shape = Shape::of(bare);
         match shape.is_word() {
             true => of(shape, SmolStr::new(bare)),
             false => of(shape, id()),
         }
-    }
-}
-
-/// Whether a word may be learnt to be vocabulary at all: short, of lower-case words, no name of a person's.
-pub struct Learnable;
-
-impl Learnable {
-    /// `frob-nicate`, `dispenseList`; not `Smith`, `jane-doe`, `bed12`.
-    pub fn is(word: &str) -> bool {
-        let word = word
-            .strip_suffix("({id})")
-            .or_else(|| word.strip_suffix("()"))
-            .unwrap_or(word);
-        let word = word.strip_prefix("{id}:").unwrap_or(word);
-        (2..=LEARNT_BYTES_MAX).contains(&word.len())
-            && word.as_bytes()[0].is_ascii_lowercase()
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_alphabetic() || byte == b'-' || byte == b'_')
-            && !word
-                .split(['-', '_'])
-                .any(|part| NAMES.contains(part.to_ascii_lowercase().as_str()))
-    }
-
-    /// Some part of it is a common name of persons: `john-doe`.
-    pub fn is_name(word: &str) -> bool {
-        word.split(['-', '_', '.'])
-            .any(|part| NAMES.contains(part.to_ascii_lowercase().as_str()))
-    }
-
-    /// It says what is done: `getStatus`, `list-items`, `addwebhook`.
-    pub fn is_action(word: &str) -> bool {
-        let first = word
-            .split(['-', '_', '.'])
-            .flat_map(camel_parts)
-            .next()
-            .unwrap_or_default();
-        let whole = first.len() == word.len();
-        if !whole {
-            return VERBS.iter().any(|verb| first.eq_ignore_ascii_case(verb));
-        }
-        VERBS_TOGETHER.iter().any(|verb| {
-            first
-                .get(..verb.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(verb))
-                && first.len() > verb.len() + 3
-        })
-    }
-
-    /// Two to five capitals, or a language's two letters: currencies, countries, symbols.
-    pub fn is_symbol(word: &str) -> bool {
-        match word.len() {
-            2 => word.bytes().all(|byte| byte.is_ascii_alphabetic()),
-            3..=5 => word.bytes().all(|byte| byte.is_ascii_uppercase()),
-            _ => false,
-        }
-    }
-
-    /// `v1`, `v2.1`.
-    pub fn is_version(word: &str) -> bool {
-        is_version(word)
-    }
-
-    /// What an API begins with, before anything of its own: `api`, `rest`, `public`.
-    pub fn is_base(word: &str) -> bool {
-        is_version(word) || BASES.iter().any(|known| word.eq_ignore_ascii_case(known))
-    }
-
-    /// The name of a collection by its form: `patients`, `MedicationRequests`; not `status`, `address`.
-    pub fn is_plural(word: &str) -> bool {
-        let word = word.split('(').next().unwrap_or(word);
-        word.len() > 3
-            && word.ends_with('s')
-            && !["ss", "us", "is", "ews"].iter().any(|end| word.ends_with(end))
-            && !NO_COLLECTIONS.contains(&word.to_ascii_lowercase().as_str())
-    }
-
-    /// A collection of persons: words below it are their names, however they look.
-    pub fn is_of_persons(word: &str) -> bool {
-        let word = word.split('(').next().unwrap_or(word);
-        word.split(['-', '_'])
-            .flat_map(camel_parts)
-            .any(|part| PERSONS.iter().any(|known| part.eq_ignore_ascii_case(known)))
     }
 }
 
@@ -361,192 +288,6 @@ impl Fhir {
             && segment.bytes().all(|byte| byte.is_ascii_alphabetic())
             && is_vocabulary(segment)
     }
-}
-
-static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    include_str!("names.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .flat_map(str::split_ascii_whitespace)
-        .collect()
-});
-
-const VERBS: &[&str] = &[
-    "get",
-    "set",
-    "add",
-    "list",
-    "find",
-    "search",
-    "create",
-    "update",
-    "delete",
-    "remove",
-    "check",
-    "validate",
-    "verify",
-    "send",
-    "upload",
-    "download",
-    "export",
-    "import",
-    "start",
-    "stop",
-    "enable",
-    "disable",
-    "save",
-    "load",
-    "fetch",
-    "cancel",
-    "generate",
-    "calculate",
-    "convert",
-    "reset",
-    "register",
-    "switch",
-    "change",
-    "by",
-    "is",
-    "has",
-    "to",
-    "post",
-    "put",
-    "make",
-    "mark",
-    "drop",
-    "edit",
-    "modify",
-    "assign",
-    "unassign",
-    "batch",
-    "bulk",
-    "lookup",
-    "query",
-    "count",
-    "copy",
-    "move",
-    "clear",
-    "run",
-    "request",
-    "submit",
-    "approve",
-    "reject",
-    "resend",
-    "sync",
-];
-
-/// Those that are written together with what they are done to, and begin no other words.
-const VERBS_TOGETHER: &[&str] = &[
-    "get", "set", "add", "list", "find", "search", "create", "update", "delete", "remove", "validate",
-    "download", "export", "switch", "fetch",
-];
-
-/// Plurals of what is looked at, not collected.
-const NO_COLLECTIONS: &[&str] = &[
-    "stats",
-    "statistics",
-    "metrics",
-    "settings",
-    "options",
-    "preferences",
-    "tools",
-    "analytics",
-    "insights",
-    "details",
-    "capabilities",
-    "diagnostics",
-    "basics",
-    "utils",
-    "totals",
-    "limits",
-];
-
-const BASES: &[&str] = &[
-    "api", "rest", "rpc", "public", "private", "internal", "external", "latest", "beta", "alpha", "stable",
-    "web", "app", "rest-api", "webapi", "odata", "json", "v0", "cgi-bin",
-];
-
-const PERSONS: &[&str] = &[
-    "patient",
-    "patients",
-    "person",
-    "persons",
-    "people",
-    "user",
-    "users",
-    "member",
-    "members",
-    "contact",
-    "contacts",
-    "customer",
-    "customers",
-    "employee",
-    "employees",
-    "practitioner",
-    "practitioners",
-    "doctor",
-    "doctors",
-    "nurse",
-    "nurses",
-    "physician",
-    "physicians",
-    "provider",
-    "providers",
-    "subscriber",
-    "subscribers",
-    "guarantor",
-    "guarantors",
-    "relative",
-    "relatives",
-    "name",
-    "names",
-    "surname",
-    "surnames",
-    "family",
-    "given",
-    "username",
-    "usernames",
-    "owner",
-    "owners",
-    "author",
-    "authors",
-    "account",
-    "accounts",
-    "profile",
-    "profiles",
-    "mrn",
-    "ssn",
-    "client",
-    "clients",
-    "resident",
-    "residents",
-    "donor",
-    "donors",
-    "student",
-    "students",
-    "staff",
-    "search",
-    "find",
-    "lookup",
-    "by",
-    "query",
-];
-
-/// `listAllUsers`: `list`, `All`, `Users`.
-pub(super) fn camel_parts(word: &str) -> impl Iterator<Item = &str> {
-    let mut rest = word;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let bytes = rest.as_bytes();
-        let end = (1..bytes.len())
-            .find(|at| bytes[*at].is_ascii_uppercase() && bytes[*at - 1].is_ascii_lowercase())
-            .unwrap_or(rest.len());
-        let (part, after) = rest.split_at_checked(end)?;
-        rest = after;
-        Some(part)
-    })
 }
 
 fn is_crockford(byte: &u8) -> bool {
@@ -653,6 +394,17 @@ mod tests {
             ("stream.m3u8", Shape::Word),
             ("jane.m3u8", Shape::Code),
             ("frobs.pdf", Shape::Code),
+            // Common words, written together with what is none.
+            ("sign-gpg", Shape::Word),
+            ("send_dtmf", Shape::Word),
+            (
+                "update-session-forwarding-elasticsearch-analytics-eu",
+                Shape::Word,
+            ),
+            // What services are called.
+            ("storage.k8s.io", Shape::Word),
+            ("qzorp.frob.v1.Frobs", Shape::Word),
+            ("storage.example.io", Shape::Code),
         ] {
             assert_eq!(Shape::of(segment), shape, "{segment}");
         }
@@ -667,6 +419,8 @@ mod tests {
             ("count()", false, "count()", ""),
             ("123:cancel", false, "{id}:cancel", ""),
             ("42.json", false, "{id}", ""),
+            ("entries.a1b2c3d4e5", false, "entries.{id}", ""),
+            ("qzorp.a1b2c3d4e5", false, "{id}", ""),
             ("index.html", false, "index.html", ""),
             ("smith", true, "{id}", ""),
             ("$everything", true, "$everything", ""),
@@ -678,15 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_not_learnt() {
-        for word in ["frobs", "dispense-lists", "frobList"] {
-            assert!(Learnable::is(word), "{word}");
-        }
-        for word in ["Smith", "smith", "jane-doe", "bed12", "x", "a.b", "zoe"] {
-            assert!(!Learnable::is(word), "{word}");
-        }
-        assert!(Learnable::is_name("jane-frob") && !Learnable::is_name("frobs"));
-        assert!(Learnable::is_of_persons("patients") && Learnable::is_of_persons("findByName"));
+    fn types_are_told_by_their_case() {
         assert!(Fhir::is_type("Patient") && !Fhir::is_type("patient"));
     }
 

@@ -14,6 +14,7 @@ mod endpoint;
 mod facts;
 mod grpc;
 mod known;
+mod learnable;
 mod messages;
 mod mllp;
 mod open;
@@ -40,7 +41,8 @@ pub use self::content::{
 };
 pub use self::credentials::{Claims, Credentials, Jwt};
 pub use self::data::{Data, Evidence, Part};
-pub use self::endpoint::{Fhir, Learnable, Segment, Shape};
+pub use self::endpoint::{Fhir, Segment, Shape};
+pub use self::learnable::Learnable;
 pub use self::operation::{Api, Operation};
 pub use self::options::{Limits, Options, Stats, Unread, UnreadWhy};
 pub use self::redact::{KeyedHash, Vocabulary};

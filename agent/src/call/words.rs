@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
-use super::endpoint::camel_parts;
+use super::learnable::camel_parts;
 use super::redact::is_vocabulary;
 
 /// Letters, and the border of a word.
@@ -88,17 +88,7 @@ impl Commonness {
             .split(|c: char| !c.is_ascii_alphabetic())
             .flat_map(camel_parts);
         for part in parts.filter(|part| part.len() > 1) {
-            let mut lower = [0; PART_BYTES_MAX];
-            let class = lower.get_mut(..part.len()).map_or(0, |lower| {
-                lower.copy_from_slice(part.as_bytes());
-                lower.make_ascii_lowercase();
-                let lower = std::str::from_utf8(lower).unwrap_or_default();
-                let class = COMMON.get(lower).copied().unwrap_or_default();
-                match class < OF_VOCABULARY && is_vocabulary(lower) {
-                    true => OF_VOCABULARY,
-                    false => class,
-                }
-            });
+            let class = with_lower(part, class_of).unwrap_or_default();
             all.least = all.least.min(class);
             all.most = all.most.max(class);
             all.parts = all.parts.saturating_add(1);
@@ -109,7 +99,104 @@ impl Commonness {
             _ => all,
         }
     }
+
+    /// No part is common by itself, but each that is not is made of such as are: `resetpassword`, `joined`.
+    pub fn is_made(word: &str) -> bool {
+        let mut made = false;
+        let all = parts_of(word).all(|part| {
+            let class = with_lower(part, class_of).unwrap_or_default();
+            made |= class == 0;
+            class > 0 || with_lower(part, is_made_of_common).unwrap_or_default()
+        });
+        all && made
+    }
+
+    /// At least half of its letters are common words'.
+    pub(super) fn is_half_known(word: &str) -> bool {
+        let (mut known, mut letters) = (0, 0);
+        for part in parts_of(word) {
+            letters += part.len();
+            // Two letters are a word of the list by chance.
+            if part.len() > 2 || word.contains(['-', '_']) {
+                let class = with_lower(part, class_of).unwrap_or_default();
+                known += if class > 0 { part.len() } else { 0 };
+            }
+        }
+        known > 0 && known * 2 >= letters
+    }
 }
+
+/// The parts of a word as it stands in a path.
+fn parts_of(word: &str) -> impl Iterator<Item = &str> {
+    let parts = word.split(|c: char| !c.is_ascii_alphabetic());
+    parts.flat_map(camel_parts).filter(|part| part.len() > 1)
+}
+
+/// In small letters, without a string of its own; `None`: longer than any word of a list.
+fn with_lower<T>(part: &str, read: impl FnOnce(&str) -> T) -> Option<T> {
+    let mut lower = [0; PART_BYTES_MAX];
+    let lower = lower.get_mut(..part.len())?;
+    lower.copy_from_slice(part.as_bytes());
+    lower.make_ascii_lowercase();
+    std::str::from_utf8(lower).ok().map(read)
+}
+
+/// How common a word in small letters is.
+fn class_of(lower: &str) -> u8 {
+    let class = COMMON.get(lower).copied().unwrap_or_default();
+    match class < OF_VOCABULARY && is_vocabulary(lower) {
+        true => OF_VOCABULARY,
+        false => class,
+    }
+}
+
+/// Another form of a common word, or two or three of them written together. Names are in no list, and what only looks
+/// like one of these forms (`cooper`) is none: no form ends with `er`.
+fn is_made_of_common(lower: &str) -> bool {
+    let common = |word: &str| word.len() >= FORM_BYTES_MIN && class_of(word) > 0;
+    let with = |stem: &str, ending: &str| common(&smol_str::format_smolstr!("{stem}{ending}"));
+    let is_form = ENDINGS.iter().any(|(ending, instead)| {
+        let stem = lower.strip_suffix(ending);
+        stem.is_some_and(|stem| stem.len() >= FORM_BYTES_MIN && instead.iter().any(|other| with(stem, other)))
+    });
+    if is_form
+        || (lower.len() > FORM_BYTES_MIN && ["s", "d", "ed", "ing"].iter().any(|more| with(lower, more)))
+    {
+        return true;
+    }
+    let is_two = |text: &str| {
+        (FORM_BYTES_MIN..text.len().saturating_sub(FORM_BYTES_MIN - 1)).any(|at| {
+            let halves = text.split_at_checked(at);
+            halves.is_some_and(|(one, other)| common(one) && common(other))
+        })
+    };
+    if lower.len() >= GLUED_BYTES_MIN && is_two(lower) {
+        return true;
+    }
+    (FORM_BYTES_MIN..lower.len()).any(|at| {
+        let parts = lower.split_at_checked(at);
+        parts.is_some_and(|(one, others)| common(one) && others.len() >= GLUED_BYTES_MIN && is_two(others))
+    })
+}
+
+/// Endings of a word's forms, and what stands in their place in the word that is common.
+const ENDINGS: &[(&str, &[&str])] = &[
+    ("s", &[""]),
+    ("es", &["", "e"]),
+    ("ies", &["y"]),
+    ("ed", &["", "e"]),
+    ("ing", &["", "e"]),
+    ("ion", &["", "e"]),
+    ("ions", &["", "e"]),
+    ("ation", &["", "e"]),
+    ("ment", &[""]),
+    ("ly", &[""]),
+    ("able", &["", "e"]),
+];
+/// Shorter words are found in any other.
+const FORM_BYTES_MIN: usize = 3;
+/// So long are two words that are written as one.
+const GLUED_BYTES_MIN: usize = 7;
 
 /// The letters in it are no word's.
 pub(super) fn is_random(text: &str) -> bool {
@@ -165,6 +252,29 @@ mod tests {
         );
         assert_eq!(Commonness::of("42"), Commonness::default());
         assert!(COMMON.len() > 4_000 && COMMON.values().all(|class| (1..=4).contains(class)));
+    }
+
+    #[test]
+    fn words_that_are_made_of_common_ones() {
+        for word in [
+            "resetpassword",
+            "joined",
+            "catalog-links",
+            "allApps",
+            "statusboard",
+        ] {
+            assert!(
+                Commonness::is_made(word) || Commonness::of(word).least > 0,
+                "{word}"
+            );
+        }
+        for word in ["cooper", "smith", "frobs", "brave-otter", "users", "42", "x"] {
+            assert!(!Commonness::is_made(word), "{word}");
+        }
+        assert!(Commonness::is_half_known("send_dtmf") && Commonness::is_half_known("by_size"));
+        assert!(
+            !Commonness::is_half_known("IZewxaFUl") && !Commonness::is_half_known("aGVsbG9Xb3JsZEZvb0Jhcg")
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 mod bounds;
+mod learnt;
 mod made_up;
 mod outlines;
 

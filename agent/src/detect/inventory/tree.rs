@@ -84,6 +84,8 @@ pub(super) struct Tree {
     hashed: usize,
     /// Short hashes of words that turned out to be values somewhere.
     names: HashSet<u32>,
+    /// At how many places each word is one, by its short hash.
+    recurring: HashMap<u32, u16>,
     /// Key of the short hashes.
     key: [u8; 32],
 }
@@ -123,6 +125,7 @@ impl Default for Tree {
             unproven: 0,
             hashed: 0,
             names: HashSet::new(),
+            recurring: HashMap::new(),
             key: [0; 32],
         }
     }
@@ -145,11 +148,27 @@ impl Tree {
     }
 
     /// A word's place, with what its text tells.
-    fn with_looks(&self, node: Node) -> Node {
+    fn with_looks(&mut self, node: Node) -> Node {
+        let short = self.short_hash(&node.text);
+        let places = self.recurring.entry(short).or_default();
+        *places = places.saturating_add(1);
         Node {
             looks: Looks::of(&node.text),
-            short: self.short_hash(&node.text),
+            short,
             ..node
+        }
+    }
+
+    /// A word's place is no more.
+    fn forget_word(&mut self, node: &Node) {
+        if node.is_value {
+            return;
+        }
+        if let Some(places) = self.recurring.get_mut(&node.short) {
+            *places -= 1;
+            if *places == 0 {
+                self.recurring.remove(&node.short);
+            }
         }
     }
 
@@ -366,6 +385,7 @@ impl Tree {
                 },
             );
             self.free.push(from);
+            self.forget_word(&taken);
             let node = self.at(into);
             node.hits = node.hits.saturating_add(taken.hits);
             node.seen = node.seen.saturating_add(taken.seen);
@@ -452,10 +472,14 @@ impl Tree {
             } else {
                 above.words.remove(&text);
             }
-            *self.at(place) = Node {
-                free: true,
-                ..Node::default()
-            };
+            let gone = std::mem::replace(
+                self.at(place),
+                Node {
+                    free: true,
+                    ..Node::default()
+                },
+            );
+            self.forget_word(&gone);
             self.free.push(place);
             place = parent;
         }

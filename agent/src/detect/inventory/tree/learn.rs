@@ -15,13 +15,13 @@ use super::{Merges, Node, Place, ROOT, Tree, shape_index};
 use crate::call::{Learnable, Shape};
 
 /// Log odds from which on a word is a value.
-const ODDS_MIN: f32 = 1.4;
+const ODDS_MIN: f32 = 0.6;
 /// As long as the words at a place were called less often than `CALLS_EACH_MIN` each, it takes more: literals that were
 /// called once each look like values; unless they are many that no API has.
-const ODDS_MORE_EARLY: f32 = 2.1;
+const ODDS_MORE_EARLY: f32 = 1.0;
 const CALLS_EACH_MIN: f32 = 4.0;
 /// Where values are proven.
-const ODDS_BESIDE_VALUES: f32 = 0.3;
+const ODDS_BESIDE_VALUES: f32 = 0.0;
 /// What is less likely a value is none, whatever is below it.
 const ODDS_LIKE_VALUES: f32 = 0.5;
 /// Different values that prove a place to be one of values.
@@ -29,14 +29,14 @@ const PROVEN_VALUES: u32 = 3;
 /// Words that fold a place, at once or one by one, if they are half of the unknown ones.
 const FOLDING_WORDS: usize = 2;
 const FOLDING_ONE_BY_ONE: usize = 6;
+/// So many words below a word and below the values beside it make them the same.
+const SAME_BELOW: usize = 3;
 /// Words beside values of many shapes, with values below them as these have.
 const ALIKE_COLLECTIONS: usize = 3;
 /// Words that no API has, right below persons.
 const STRANGERS: usize = 2;
 /// So many of them at any place need no more calls.
-const STRANGERS_MANY: usize = 15;
-/// Words of a few capitals, or two letters.
-const ALIKE_SYMBOLS: usize = 3;
+const STRANGERS_MANY: usize = 10;
 /// So many words, nearly each seen but once: nobody's API, whatever answers.
 const FLOOD_WORDS: usize = 64;
 /// Words seen but once are no API's beyond this, however often others were.
@@ -121,8 +121,9 @@ impl Tree {
             let several = if kind == Kind::Value { PROVEN_VALUES } else { 2 };
             self.like_values(kind, value, is_mixed_with(several), &judgement.words, &mut values);
         }
-        self.by_their_looks(kind, is_mixed_with(PROVEN_VALUES), &judgement.words, &mut values);
-        values.retain(|word| !is_oneself(&self.node(*word).text));
+        if kind == Kind::Persons {
+            self.persons(&judgement.words, &mut values);
+        }
         let soft = judgement.words.iter().filter(|word| word.soft);
         let folding = soft.clone().filter(|word| values.contains(&word.place)).count();
         let one_by_one = folding > 0 && folding + node.taken.len() >= FOLDING_ONE_BY_ONE;
@@ -135,6 +136,15 @@ impl Tree {
                 .filter(|word| word.soft && word.odds > ODDS_BESIDE_VALUES);
             values.extend(beside.map(|word| word.place));
         }
+        values.retain(|word| {
+            let word = self.node(*word);
+            !is_oneself(&word.text) && !word.looks.service
+        });
+        // Where services are called by names that only they have, the others are services, too.
+        let is_service = |word: &&Judged| self.node(word.place).looks.service;
+        if judgement.words.iter().filter(is_service).count() * 2 >= judgement.words.len() {
+            (values, all) = (HashSet::new(), node.folded);
+        }
         let unknown = judgement
             .words
             .iter()
@@ -145,7 +155,11 @@ impl Tree {
             .words
             .iter()
             .map(|word| word.place)
-            .filter(|word| self.node(*word).is_strange() && self.node(*word).hits <= 1)
+            .filter(|word| {
+                let word = self.node(*word);
+                // Who calls what an API might have, by a list of words, is met by other limits.
+                word.is_strange() && word.looks.common.most == 0 && word.hits <= 1
+            })
             .collect();
         if (rare.len() >= FLOOD_WORDS && rare.len() as u64 * 100 >= calls * 92)
             || rare.len() >= FLOOD_WORDS_MAX
@@ -158,27 +172,14 @@ impl Tree {
         (values, all)
     }
 
-    /// Words that no API has, below persons and beside values; and words of a few capitals or two letters: `USD`, `fr`.
-    fn by_their_looks(&self, kind: Kind, proven: bool, words: &[Judged], values: &mut HashSet<Place>) {
-        if matches!(kind, Kind::Base | Kind::Value) {
-            return;
-        }
-        let leaves = || {
-            let leaves = words.iter().map(|word| (word.place, self.node(word.place)));
-            leaves.filter(|(_, word)| word.is_soft() && word.words.is_empty() && word.value.is_none())
-        };
-        let strangers = leaves().filter(|(_, word)| word.is_strange());
-        let enough = match (proven, kind) {
-            (true, _) => 1,
-            (_, Kind::Persons) => STRANGERS,
-            _ => usize::MAX,
-        };
-        if strangers.clone().count() >= enough {
-            values.extend(strangers.map(|(place, _)| place));
-        }
-        let symbols = leaves().filter(|(_, word)| word.looks.symbol);
-        if symbols.clone().count() >= if proven { 1 } else { ALIKE_SYMBOLS } {
-            values.extend(symbols.map(|(place, _)| place));
+    /// Words of which no API has a part, right below persons: their names, however often they were called.
+    fn persons(&self, words: &[Judged], values: &mut HashSet<Place>) {
+        let strangers = words.iter().map(|word| word.place).filter(|word| {
+            let word = self.node(*word);
+            word.is_strange() && word.looks.common.most == 0 && word.words.is_empty() && word.value.is_none()
+        });
+        if strangers.clone().count() >= STRANGERS {
+            values.extend(strangers);
         }
     }
 
@@ -194,9 +195,18 @@ impl Tree {
         let value = self.node(value);
         let rare_place = matches!(kind, Kind::Base | Kind::Value);
         let mut collections = Vec::new();
-        for word in words.iter().filter(|word| word.odds > ODDS_LIKE_VALUES) {
+        for word in words {
             let node = self.node(word.place);
             let known = node.is_known;
+            let below = self.below_values(node, value).filter(|_| kind != Kind::Base);
+            // However often it was called: one caller may use one value for all that he does.
+            if !known && (is_same(node, value) || below.is_some_and(|(one, other)| is_same(one, other))) {
+                values.insert(word.place);
+                continue;
+            }
+            if word.odds <= ODDS_LIKE_VALUES {
+                continue;
+            }
             if known && kind != Kind::Base && Learnable::is_version(&node.text) {
                 values.insert(word.place);
                 continue;
@@ -215,7 +225,8 @@ impl Tree {
                 }
                 continue;
             }
-            if kind != Kind::Base && self.same_below_values(node, value) {
+            let alike = |(one, other)| shared(one, other) >= 2 && shared(one, other) * 2 >= one.words.len();
+            if below.is_some_and(alike) {
                 values.insert(word.place);
                 continue;
             }
@@ -227,11 +238,7 @@ impl Tree {
                 }
                 continue;
             }
-            let shared = node
-                .words
-                .keys()
-                .filter(|text| value.words.contains_key(*text))
-                .count();
+            let shared = shared(node, value);
             let enough = match (known, mixed, rare_place) {
                 (false, true, _) | (true, true, false) | (false, false, false) => 1,
                 _ => 2,
@@ -245,14 +252,9 @@ impl Tree {
         }
     }
 
-    /// Behind the values below a word stand the words that stand behind those of its neighbours' values.
-    fn same_below_values(&self, word: &Node, value: &Node) -> bool {
-        let (Some(one), Some(other)) = (word.value, value.value) else {
-            return false;
-        };
-        let (one, other) = (&self.node(one).words, &self.node(other).words);
-        let shared = one.keys().filter(|text| other.contains_key(*text)).count();
-        shared >= 2 && shared * 2 >= one.len()
+    /// What stands behind the values below a word, and behind those of its neighbours' values.
+    fn below_values(&self, word: &Node, value: &Node) -> Option<(&Node, &Node)> {
+        Some((self.node(word.value?), self.node(value.value?)))
     }
 
     pub(super) fn is_changed(&self, word: &Node) -> bool {
@@ -315,15 +317,27 @@ impl Tree {
 impl Tree {
     /// Whether a word that has no place of its own at this one is one of the values.
     pub(super) fn takes(&self, node: &Node, text: &str, is_unknown: bool) -> bool {
-        (node.folded && is_unknown && !Learnable::is_action(text))
+        (node.folded && is_unknown && !Learnable::is_action(text) && !Learnable::is_service(text))
             || node.taken.len() >= TAKEN_MAX
             || (!node.taken.is_empty() && node.taken.contains(&self.short_hash(text)))
     }
 }
 
+/// How many of the words below the one are below the other.
+fn shared(one: &Node, other: &Node) -> usize {
+    let both = one.words.keys().filter(|text| other.words.contains_key(*text));
+    both.count()
+}
+
+/// So many, and so great a part of the one's, that both are the same thing, whatever it is called.
+fn is_same(one: &Node, other: &Node) -> bool {
+    let shared = shared(one, other);
+    shared >= SAME_BELOW && shared * 3 >= one.words.len() * 2
+}
+
 /// Who calls, by another name than his own.
 fn is_oneself(word: &str) -> bool {
-    matches!(word, "me" | "self" | "current" | "myself")
+    matches!(word, "me" | "@me" | "self" | "current" | "myself")
 }
 
 /// Values of several shapes, or of one that words are among: names, codes, tokens.

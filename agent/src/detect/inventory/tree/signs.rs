@@ -1,8 +1,10 @@
 //! The signs by which a word at a place is told from a value: how it is written, how often and beside what it was called,
-//! and what stands below it. Each adds to the odds, and `weights.txt` says how much.
+//! and what stands below it. What they are worth together says `trees.txt`: small trees of questions, whose ends add up. One
+//! sign means one thing beside another and a second thing without it, and sums of single signs cannot say that.
 //!
-//! The weights are fitted to the descriptions of three hundred published APIs, called as programs call them; what is
-//! common in such paths (`call/api_words.txt`) is counted without the API that is judged. No weight is about one word.
+//! The trees are fitted (gradient boosting on log loss, each place counted alike) to calls made from the descriptions of
+//! several hundred published APIs, at every moment at which a place was judged; what is common in such paths
+//! (`call/api_words.txt`) was counted without the API that was judged. No question is about one word.
 //! It must not know what is done with the odds.
 
 use std::sync::LazyLock;
@@ -10,10 +12,10 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::learn::{Kind, is_mixed};
-use super::{Node, Place, ROOT, Tree, hash};
-use crate::call::{Commonness, Learnable};
+use super::{Node, Place, ROOT, Tree, hash, shape_index};
+use crate::call::{Commonness, Learnable, Shape};
 
-/// The signs, as `weights.txt` names them, in the order in which they are read. Counts are logarithms of one more.
+/// The signs, as `trees.txt` names them, in the order in which they are read. Counts are logarithms of one more.
 const NAMES: [&str; SIGNS] = [
     // Of the place.
     "root",
@@ -37,6 +39,13 @@ const NAMES: [&str; SIGNS] = [
     "place_common",
     "place_action",
     "behind_value",
+    "beside_words",
+    "beside_pure",
+    "beside",
+    "at_base",
+    "at_value",
+    "at_persons",
+    "at_plural",
     // Of the word, as it is written.
     "known",
     "action",
@@ -56,9 +65,14 @@ const NAMES: [&str; SIGNS] = [
     "named",
     "person",
     "as_code",
+    "made",
+    "no_part_known",
+    "recurs",
     // Of how it was called.
     "hits",
     "hits_to_others",
+    "hits_to_values",
+    "ends",
     "before_values",
     "posts",
     "changes",
@@ -78,9 +92,7 @@ const NAMES: [&str; SIGNS] = [
     "below_values_shared",
     "below_values_beside",
 ];
-const SIGNS: usize = 58;
-/// Kinds of places, without and with values beside.
-const GROUPS: usize = 10;
+const SIGNS: usize = 70;
 
 /// A word with so common parts is rarely a value.
 const FIRM_MIN: u8 = 3;
@@ -99,10 +111,16 @@ pub(super) struct Looks {
     dot: bool,
     pub symbol: bool,
     person: bool,
+    /// Made of common words, though no list has it.
+    pub made: bool,
+    /// Only services are called like this.
+    pub service: bool,
 }
 
 impl Looks {
     pub fn of(word: &str) -> Looks {
+        // An ending says what is sent, not what it is about.
+        let word = Learnable::without_ending(word);
         let bytes = word.as_bytes();
         let camel = |two: &[u8]| two[0].is_ascii_lowercase() && two[1].is_ascii_uppercase();
         Looks {
@@ -117,6 +135,8 @@ impl Looks {
             dot: bytes.contains(&b'.'),
             symbol: Learnable::is_symbol(word),
             person: Learnable::is_name(word),
+            made: Commonness::is_made(word),
+            service: Learnable::is_service(word),
         }
     }
 }
@@ -158,7 +178,7 @@ impl Node {
 
     /// No API has a part of it, and it says not what is done.
     pub(super) fn is_strange(&self) -> bool {
-        !self.is_known && self.looks.common.least == 0 && !self.looks.action
+        !self.is_known && self.looks.common.least == 0 && !self.looks.made && !self.looks.action
     }
 
     /// A hash of the methods that end here, whatever their order.
@@ -196,8 +216,7 @@ impl Tree {
             .value
             .map(|value| self.node(value))
             .filter(|value| value.hits > 0);
-        let group = group_of(kind) * 2 + usize::from(beside.is_some());
-        let common = self.common(place, beside, &words);
+        let common = self.common(place, kind, beside, &words);
         let judged = words
             .iter()
             .map(|word| {
@@ -206,7 +225,7 @@ impl Tree {
                 self.of_word(*word, beside, &common, &mut signs);
                 Judged {
                     place: *word,
-                    odds: WEIGHTS.odds(group, &signs),
+                    odds: TREES.odds(&signs),
                     soft: self.node(*word).is_soft(),
                 }
             })
@@ -224,7 +243,7 @@ impl Tree {
         found.map_or(f32::INFINITY, |judged| judged.odds)
     }
 
-    fn common<'t>(&'t self, place: Place, beside: Option<&Node>, words: &[Place]) -> Common<'t> {
+    fn common<'t>(&'t self, place: Place, kind: Kind, beside: Option<&Node>, words: &[Place]) -> Common<'t> {
         let node = self.node(place);
         let mut all = Common {
             words: words.len() as f32,
@@ -290,6 +309,14 @@ impl Tree {
             },
             one(node.looks.action),
             one(place != ROOT && self.node(node.parent).is_value),
+            one(beside.is_some_and(|value| value.shapes & (1 << shape_index(Shape::Word)) != 0)),
+            one(beside
+                .is_some_and(|value| !is_mixed(value.shapes) && value.values.count_ones() >= PURE_VALUES)),
+            one(beside.is_some()),
+            one(kind == Kind::Base),
+            one(kind == Kind::Value),
+            one(kind == Kind::Persons),
+            one(kind == Kind::Plural),
         ];
         all
     }
@@ -350,8 +377,18 @@ impl Tree {
             one(self.is_named(word)),
             one(looks.person),
             one((looks.common.least == 0 && looks.camel) || looks.underscore),
+            one(looks.made),
+            one(looks.common.most == 0 && !looks.made),
+            log(self
+                .recurring
+                .get(&word.short)
+                .map_or(0.0, |places| f32::from(*places) - 1.0)),
             log(word.hits as f32),
             log(word.hits as f32) - log(common.soft_hits / common.soft.max(1.0)),
+            beside.map_or(0.0, |value| {
+                log(word.hits as f32) - log(value.hits as f32 / value.values.count_ones().max(1) as f32)
+            }),
+            log(word.ends.len() as f32),
             log(word.values.count_ones() as f32),
             one(all_ends(&|method| method == "POST")),
             one(self.is_changed(word)),
@@ -377,7 +414,9 @@ impl Tree {
     }
 }
 
-const PLACE_SIGNS: usize = 21;
+const PLACE_SIGNS: usize = 28;
+/// So many different values of pure shapes tell that words beside them are none.
+const PURE_VALUES: u32 = 3;
 
 fn one(is: bool) -> f32 {
     f32::from(u8::from(is))
@@ -387,58 +426,94 @@ fn log(count: f32) -> f32 {
     (1.0 + count).ln()
 }
 
-fn group_of(kind: Kind) -> usize {
-    match kind {
-        Kind::Base => 0,
-        Kind::Value => 1,
-        Kind::Persons => 2,
-        Kind::Plural => 3,
-        Kind::Other => 4,
-    }
+/// What the signs are worth together: trees of questions, each of which adds what stands at the end of its answers.
+struct Trees {
+    /// Of all trees, one behind the other.
+    steps: Vec<Step>,
+    /// Where each begins.
+    roots: Vec<usize>,
+    bias: f32,
 }
 
-/// What each sign is worth: added where the sign is above its threshold.
-struct Weights {
-    bias: [f32; GROUPS],
-    steps: Vec<(usize, f32, [f32; GROUPS])>,
+#[derive(Clone, Copy)]
+enum Step {
+    /// Whether a sign is above a threshold. If not, the next step answers; if so, the one that is named.
+    Ask {
+        sign: usize,
+        threshold: f32,
+        above: usize,
+    },
+    Add(f32),
 }
 
-static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
-    let mut weights = Weights {
-        bias: [0.0; GROUPS],
-        steps: Vec::new(),
-    };
-    for line in include_str!("weights.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-    {
-        let mut fields = line.split_ascii_whitespace();
-        let name = fields.next().unwrap_or_default();
-        let mut numbers = fields.filter_map(|field| field.parse::<f32>().ok());
-        let threshold = numbers.next().unwrap_or_default();
-        let mut of_groups = [0.0; GROUPS];
-        // In hundredths.
-        of_groups
-            .iter_mut()
-            .zip(numbers)
-            .for_each(|(weight, number)| *weight = number / 100.0);
-        match NAMES.iter().position(|known| *known == name) {
-            Some(sign) => weights.steps.push((sign, threshold, of_groups)),
-            None => weights.bias = of_groups,
+static TREES: LazyLock<Trees> = LazyLock::new(|| Trees::read(include_str!("trees.txt")));
+
+impl Trees {
+    /// A line a tree: a question (`hits>1.5`), all of what follows a no, all of what follows a yes; ends in hundredths of
+    /// log odds. The first line is added always.
+    fn read(text: &str) -> Trees {
+        let mut trees = Trees {
+            steps: Vec::new(),
+            roots: Vec::new(),
+            bias: 0.0,
+        };
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            if let Some(bias) = line.strip_prefix("bias ") {
+                trees.bias = bias.parse::<f32>().unwrap_or_default() / 100.0;
+                continue;
+            }
+            trees.roots.push(trees.steps.len());
+            // Questions whose yes is still to come, and whether their no is behind.
+            let mut open: Vec<usize> = Vec::new();
+            for word in line.split_ascii_whitespace() {
+                let at = trees.steps.len();
+                if let Some((name, threshold)) = word.split_once('>') {
+                    open.push(at);
+                    trees.steps.push(Step::Ask {
+                        sign: NAMES.iter().position(|known| *known == name).unwrap_or_default(),
+                        threshold: threshold.parse().unwrap_or_default(),
+                        above: 0,
+                    });
+                    continue;
+                }
+                trees
+                    .steps
+                    .push(Step::Add(word.parse::<f32>().unwrap_or_default() / 100.0));
+                // What was asked last is answered by no; its yes comes next.
+                if let Some(asked) = open.pop()
+                    && let Some(Step::Ask { above, .. }) = trees.steps.get_mut(asked)
+                {
+                    *above = at + 1;
+                }
+            }
         }
+        trees
     }
-    weights
-});
 
-impl Weights {
-    fn odds(&self, group: usize, signs: &[f32; SIGNS]) -> f32 {
-        let above = self
-            .steps
+    fn odds(&self, signs: &[f32; SIGNS]) -> f32 {
+        self.roots
             .iter()
-            .filter(|(sign, threshold, _)| signs[*sign] > *threshold);
-        above.fold(self.bias[group], |odds, (_, _, of_groups)| {
-            odds + of_groups[group]
-        })
+            .fold(self.bias, |odds, root| odds + self.answer(*root, signs))
+    }
+
+    fn answer(&self, root: usize, signs: &[f32; SIGNS]) -> f32 {
+        let mut at = root;
+        // A step leads only forward.
+        while let Some(step) = self.steps.get(at) {
+            at = match *step {
+                Step::Add(odds) => return odds,
+                Step::Ask {
+                    sign,
+                    threshold,
+                    above,
+                } => match signs[sign] > threshold {
+                    true if above > at => above,
+                    true => return 0.0,
+                    false => at + 1,
+                },
+            };
+        }
+        0.0
     }
 }
 
@@ -447,14 +522,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sign_has_a_weight_and_every_weight_a_sign() {
-        for (sign, name) in NAMES.iter().enumerate() {
-            assert!(WEIGHTS.steps.iter().any(|(known, ..)| *known == sign), "{name}");
+    fn every_question_is_about_a_sign_and_has_two_answers() {
+        let text = include_str!("trees.txt");
+        for line in text.lines().filter(|line| !line.starts_with(['#', 'b'])) {
+            let (mut asked, mut ends) = (0, 0);
+            for word in line.split_ascii_whitespace() {
+                match word.split_once('>') {
+                    Some((name, threshold)) => {
+                        assert!(
+                            NAMES.contains(&name) && threshold.parse::<f32>().is_ok(),
+                            "{word}"
+                        );
+                        asked += 1;
+                    }
+                    None => {
+                        assert!(word.parse::<i32>().is_ok(), "{word}");
+                        ends += 1;
+                    }
+                }
+            }
+            assert_eq!(ends, asked + 1, "{line}");
         }
-        let lines = include_str!("weights.txt")
-            .lines()
-            .filter(|line| !line.starts_with('#'));
-        assert_eq!(lines.count(), WEIGHTS.steps.len() + 1);
-        assert!(WEIGHTS.bias.iter().any(|bias| *bias != 0.0));
+        for step in &TREES.steps {
+            assert!(!matches!(step, Step::Ask { above: 0, .. }));
+        }
+    }
+
+    #[test]
+    fn trees_are_read_in_order() {
+        let trees = Trees::read("bias 100\nhits>1 soft>2 -50 50 200\nbeside>0.5 0 25");
+        let odds = |hits: f32, soft: f32, beside: f32| {
+            let mut signs = [0.0; SIGNS];
+            for (name, value) in [("hits", hits), ("soft", soft), ("beside", beside)] {
+                signs[NAMES.iter().position(|known| *known == name).unwrap()] = value;
+            }
+            trees.odds(&signs)
+        };
+        for (hits, soft, beside, expected) in [
+            (0.0, 0.0, 0.0, 0.5),
+            (0.0, 3.0, 0.0, 1.5),
+            (2.0, 0.0, 0.0, 3.0),
+            (2.0, 3.0, 1.0, 3.25),
+        ] {
+            assert_eq!(odds(hits, soft, beside), expected, "{hits} {soft} {beside}");
+        }
     }
 }
