@@ -51,7 +51,9 @@ pub struct Flow {
     pub shaking_received: u8,
     /// The connection has ended, and something is still to be read: nothing leaves by it any more.
     pub closed: u8,
-    pub reserved: [u8; 3],
+    /// The agent has been told that the client of a stopped request closes.
+    pub parted: u8,
+    pub reserved: [u8; 2],
 }
 
 impl Flow {

@@ -19,7 +19,7 @@ const S_IFSOCK: u16 = 0o140000;
 const BPF_NOEXIST: u64 = 1;
 
 /// TCP states, as in `include/net/tcp_states.h`.
-mod state {
+pub mod state {
     pub const ESTABLISHED: i32 = 1;
     pub const SYN_SENT: i32 = 2;
     pub const SYN_RECV: i32 = 3;
@@ -190,7 +190,8 @@ fn new_flow() -> Flow {
         shaking_sent: 0,
         shaking_received: 0,
         closed: 0,
-        reserved: [0; 3],
+        parted: 0,
+        reserved: [0; 2],
     }
 }
 

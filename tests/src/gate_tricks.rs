@@ -114,6 +114,16 @@ fn what_only_some_servers_take_for_a_request() -> Result {
         let got = call(port, &[HONEST.as_bytes()], false)?;
         ensure!(got.starts_with("HTTP/1.1 200"), "behind {text:?}: {got:?}");
     }
+    // Who speaks another protocol, and closes, is no business of the gate's.
+    for text in [
+        "\u{b}MSH|^~\\&|A|B\r\u{1c}\r",
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}",
+        "PING",
+        "GET",
+    ] {
+        let got = call(port, &[text.as_bytes()], true)?;
+        ensure!(!got.contains("403 Forbidden"), "{text:?} was denied: {got:?}");
+    }
     let said = server.output()?;
     ensure!(!said.contains("/admin"), "the application was asked: {said}");
     ensure!(said.contains("/fhir/Patient/1"), "it was asked nothing: {said}");

@@ -98,6 +98,14 @@ pub(super) fn step<W: Window, T: Tables>(stream: &mut Stream, look: &mut Look, w
                 stream.state = state::VALUE;
             }
         }
+        state::EMPTY => match look.byte(0) {
+            b' ' | b'\t' | b'\r' | 0x0b | 0x0c => look.used = 1,
+            b'\n' => {
+                look.used = 1;
+                stream.state = state::ENDED;
+            }
+            _ => stream.state = state::VALUE,
+        },
         // HEAD_CR
         _ => {
             if look.byte(0) == b'\n' {
@@ -139,11 +147,11 @@ fn line(stream: &mut Stream, look: &mut Look) {
             stream.broken(Reason::LineEnd);
             stream.state = state::ENDED;
         }
-        b' ' | b'\t' => {
+        b' ' | b'\t' | 0x0b | 0x0c => {
             // It goes on with the value before, which nobody has kept.
             stream.flags |= flag::HOST_UNKNOWN | flag::AUTH_UNKNOWN;
             stream.broken(Reason::Fold);
-            stream.state = state::VALUE;
+            stream.state = state::EMPTY;
         }
         _ => {
             count_field(stream);

@@ -2,7 +2,7 @@
 
 use super::judge;
 use super::scan::Look;
-use super::stream::{Reason, Scan, Stream, flag, state};
+use super::stream::{Facts, Reason, Scan, Stream, flag, state};
 use super::tables::Tables;
 use super::{CHUNK_LINE_BYTES_MAX, HEAD_BYTES_MAX, words};
 
@@ -13,6 +13,7 @@ pub(super) fn step<T: Tables>(
     scan: &mut Scan,
     look: &mut Look,
     left: u32,
+    facts: &Facts,
     tables: &T,
 ) -> u32 {
     let state = stream.state;
@@ -31,7 +32,7 @@ pub(super) fn step<T: Tables>(
         if matches!(byte, b'\r' | b'\n') {
             look.used = 1;
         } else {
-            judge::lost(stream, scan, stream.reason, tables);
+            judge::garbled(stream, scan, facts, tables);
         }
         return 0;
     }
@@ -62,7 +63,8 @@ pub(super) fn step<T: Tables>(
             } else {
                 state::TRAILER_REST
             };
-            byte != b'\n'
+            // A field's name, or the empty line: some servers pass over whatever stands in its place.
+            byte == b'\r' || words::is_token(byte)
         }
         state::LAST_LF => {
             stream.state = state::BOUNDARY;
@@ -94,7 +96,7 @@ pub(super) fn size_begins(stream: &mut Stream) {
     stream.fresh();
 }
 
-/// `1*HEXDIG`, within 31 bits; white space behind it (RFC 9112 §7.1.1 has it before extensions) is read by all alike.
+/// `1*HEXDIG`, within 31 bits; white space behind it (RFC 9112 §7.1.1 has it before extensions) is read as the same size by whoever takes it.
 #[inline(always)]
 fn size(stream: &mut Stream, byte: u8) -> bool {
     let small = byte | 0x20;

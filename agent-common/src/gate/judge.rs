@@ -290,7 +290,21 @@ pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, 
         scan.rule = rule;
         stream.flags |= flag::AMBIGUOUS;
         stream.state = state::DENIED;
+        // Whatever it is, it is the one that is denied.
+        stream.heads = stream.heads.wrapping_add(1);
     }
+}
+
+/// Bytes behind a message whose end nobody can tell: judged by what is in force now, as any head is by what it begins under.
+#[inline(always)]
+pub(super) fn garbled<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
+    let number = tables.active();
+    if stream.base_generation != number
+        && let Some(generation) = tables.generation(number)
+    {
+        concern(stream, facts, generation, number, tables);
+    }
+    lost(stream, scan, stream.reason, tables);
 }
 
 /// The rule that denies a connection of which nobody has followed the messages so far, as one that was forgotten for

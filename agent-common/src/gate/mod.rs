@@ -55,8 +55,6 @@ pub const HEAD_BYTES_MAX: u32 = 16 * 1024;
 pub const PATH_BYTES_MAX: u16 = 4096;
 /// Header fields beyond this many make a head ambiguous, as they do for the agent.
 pub const FIELDS_MAX: u16 = 256;
-/// A method longer than this is none. Some servers take whatever fits their buffers.
-pub const METHOD_BYTES_MAX: u16 = 4096;
 /// Bytes of one chunk-size line with its extensions.
 pub const CHUNK_LINE_BYTES_MAX: u32 = 4096;
 /// Rules with a rate that one head may be charged to; with more, it is left to the agent.

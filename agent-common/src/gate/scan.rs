@@ -4,7 +4,7 @@ use super::hash::Hash;
 use super::stream::{Facts, Reason, Scan, Stream, Window, flag, state};
 use super::tables::{EdgeKey, MethodKey, NO_NODE, Tables, method, node};
 use super::words::{self, word};
-use super::{FIELDS_MAX, HEAD_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, fields, framing, judge, proxy};
+use super::{FIELDS_MAX, HEAD_BYTES_MAX, PATH_BYTES_MAX, fields, framing, judge, proxy};
 
 /// Goes on through the bytes, a few words at most, or decides. `false`: it needs more bytes, or wants no more (see
 /// [`Stream::is_over`]).
@@ -39,7 +39,7 @@ pub fn step<W: Window, T: Tables>(
     };
     look.fetch(window);
     if stream.state > state::HEAD_LAST {
-        let passed = framing::step(stream, scan, &mut look, end - at, tables);
+        let passed = framing::step(stream, scan, &mut look, end - at, facts, tables);
         scan.at = at + passed + look.used;
         return !stream.is_over();
     }
@@ -158,6 +158,7 @@ fn first_line<W: Window, T: Tables>(
             // Some servers pass blanks over too.
             stream.flags |= flag::HOST_UNKNOWN;
             go_odd(stream);
+            stream.flags &= !flag::INKED;
         }
     }
     if stream.state == state::METHOD {
@@ -226,7 +227,8 @@ pub(super) fn not_http<T: Tables>(stream: &mut Stream, scan: &mut Scan, tables: 
 /// A first line that does not begin like a request: some servers take any bytes for a method, so its end tells.
 #[inline(always)]
 pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8, tables: &T) {
-    if stream.has(flag::NOT_FIRST) || byte == b'\n' {
+    let may_be_first = !stream.has(flag::NOT_FIRST) || stream.has(flag::SWITCHED);
+    if !may_be_first || byte == b'\n' {
         not_http(stream, scan, tables);
     } else {
         stream.flags |= flag::HOST_UNKNOWN;
@@ -251,10 +253,6 @@ fn method<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tabl
     }
     stream.gather(words::lower(look.word), used);
     stream.path_bytes += used as u16;
-    if stream.path_bytes > METHOD_BYTES_MAX {
-        not_http(stream, scan, tables);
-        return;
-    }
     if stream.pending_bytes == 8 {
         flush(stream, tables);
     } else if used == plain && ended {
@@ -557,18 +555,29 @@ fn version(stream: &mut Stream, look: &mut Look) {
 #[inline(always)]
 fn version_is_odd(stream: &mut Stream) {
     let (text, bytes) = (stream.pending, stream.pending_bytes as u32);
+    go_odd(stream);
+    // Of ` HTTP/1.1` the account is full by eight bytes; of less, all goes through it.
+    stream.skip = b' ' as u64;
+    stream.hash = text.swap_bytes();
+    if bytes < 8 {
+        stream.skip = 0;
+        stream.hash = (b' ' as u64) << (bytes * 8);
+        if bytes > 0 {
+            stream.hash |= text.swap_bytes() >> (64 - bytes * 8);
+        }
+    }
     if bytes >= 5 && matches!(text & 0xff_ffff_ffff, HTTP | HTTP_SMALL) {
         stream.flags |= flag::VERSIONED;
-    }
-    go_odd(stream);
-    if bytes == 0 {
-        stream.hash = b' ' as u64;
-    } else if bytes < 8 {
-        stream.hash = (text.swap_bytes() >> (64 - bytes * 8)) | ((b' ' as u64) << (bytes * 8));
-    } else {
-        stream.hash = text.swap_bytes();
-        stream.skip = b' ' as u64;
-        ends_like_a_request(stream);
+        let mut numbers = text >> 40;
+        let mut only = true;
+        for _ in 0..3 {
+            let byte = numbers as u8;
+            only &= byte == 0 || byte == b'.' || byte.is_ascii_digit();
+            numbers >>= 8;
+        }
+        if only && text & 0xff_ffff_ffff == HTTP {
+            stream.flags |= flag::ENDS;
+        }
     }
 }
 
@@ -578,6 +587,7 @@ const HTTP_SMALL: u64 = word(b"http/");
 #[inline(always)]
 fn go_odd(stream: &mut Stream) {
     stream.state = state::ODD;
+    stream.flags |= flag::INKED;
     stream.hash = 0;
     stream.skip = 0;
 }
@@ -627,10 +637,13 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
         stream.hash = (stream.hash << 8) | byte as u64;
         let last = stream.hash & 0xff_ffff_ffff;
         if (last == BEFORE_VERSION || last == BEFORE_VERSION_SMALL) && is_blank((stream.hash >> 40) as u8) {
-            stream.flags |= flag::VERSIONED;
+            // Who takes small letters answers the line at once.
+            stream.flags |= flag::VERSIONED | if last == BEFORE_VERSION { flag::ENDS } else { 0 };
+        } else if !is_blank(byte) && byte != b'.' && !byte.is_ascii_digit() {
+            stream.flags &= !flag::ENDS;
         }
         if !is_blank(byte) {
-            ends_like_a_request(stream);
+            stream.flags |= flag::INKED;
         }
         return;
     }
@@ -639,9 +652,15 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
     }
     let valid = stream.has(flag::ENDS);
     let known = stream.has(flag::REGISTERED) && stream.has(flag::VERSIONED | flag::SLASH);
+    let empty = !stream.has(flag::INKED | flag::REGISTERED);
     stream.skip = 0;
     stream.hash = 0;
     stream.fresh();
+    if empty {
+        // Passed over by those who pass blanks over.
+        stream.state = state::BOUNDARY;
+        return;
+    }
     if !valid && !known {
         not_http(stream, scan, tables);
         return;
@@ -656,16 +675,6 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
     }
 }
 
-/// Whether a version is the last that an odd line has shown, but for blanks.
-#[inline(always)]
-fn ends_like_a_request(stream: &mut Stream) {
-    stream.flags &= !(flag::ENDS | flag::HTTP10);
-    let digit = stream.hash as u8;
-    if is_blank(stream.skip as u8) && (stream.hash >> 8) == HTTP_1 && digit.is_ascii_digit() {
-        stream.flags |= flag::ENDS | if digit == b'0' { flag::HTTP10 } else { 0 };
-    }
-}
-
 /// What some parser splits a request line at: Python's, for one, at whatever Unicode has for white space in Latin-1.
 #[inline(always)]
 fn is_blank(byte: u8) -> bool {
@@ -675,10 +684,9 @@ fn is_blank(byte: u8) -> bool {
     )
 }
 
-/// `HTTP/` and `HTTP/1.`, as they lie in the account of an odd line: the first byte highest.
+/// `HTTP/`, as it lies in the account of an odd line: the first byte highest.
 const BEFORE_VERSION: u64 = word(b"HTTP/").swap_bytes() >> 24;
 const BEFORE_VERSION_SMALL: u64 = word(b"http/").swap_bytes() >> 24;
-const HTTP_1: u64 = word(b"HTTP/1.").swap_bytes() >> 8;
 
 /// Counts a field.
 #[inline(always)]

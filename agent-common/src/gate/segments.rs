@@ -119,8 +119,7 @@ impl GateFlow {
     #[inline(always)]
     pub fn cuts_off(&mut self, seq: u32, payload_bytes: u32) -> bool {
         let cursor = self.cursor();
-        cursor.next == seq.wrapping_add(payload_bytes)
-            && (state::METHOD..=state::HEAD_LAST).contains(&cursor.stream.state)
+        cursor.next == seq.wrapping_add(payload_bytes) && cursor.stream.is_request_so_far()
     }
 
     /// Where the scan that goes on, or the last one, stands.

@@ -197,36 +197,38 @@ pub mod state {
     pub const TAIL: u8 = 24;
     /// A line feed is next.
     pub const CR: u8 = 25;
+    /// A line of nothing but white space, so far: some take it for the empty one.
+    pub const EMPTY: u8 = 26;
     /// The line feed that ends the head is next.
-    pub const HEAD_CR: u8 = 26;
+    pub const HEAD_CR: u8 = 27;
     /// The last of those in which a head is being read.
     pub const HEAD_LAST: u8 = HEAD_CR;
     /// The head is whole.
-    pub const ENDED: u8 = 27;
+    pub const ENDED: u8 = 28;
     /// The rules that it meets are gone through.
-    pub const PICK: u8 = 28;
+    pub const PICK: u8 = 29;
     /// `skip` bytes of a body.
-    pub const BODY: u8 = 29;
+    pub const BODY: u8 = 30;
     /// `skip` bytes of a chunk.
-    pub const CHUNK: u8 = 30;
-    pub const CHUNK_CR: u8 = 31;
-    pub const CHUNK_LF: u8 = 32;
-    pub const SIZE: u8 = 33;
-    pub const EXTENSION: u8 = 34;
-    pub const SIZE_LF: u8 = 35;
+    pub const CHUNK: u8 = 31;
+    pub const CHUNK_CR: u8 = 32;
+    pub const CHUNK_LF: u8 = 33;
+    pub const SIZE: u8 = 34;
+    pub const EXTENSION: u8 = 35;
+    pub const SIZE_LF: u8 = 36;
     /// The beginning of a trailer's line, and the rest of it.
-    pub const TRAILER: u8 = 36;
-    pub const TRAILER_REST: u8 = 37;
-    pub const TRAILER_LF: u8 = 38;
-    pub const LAST_LF: u8 = 39;
+    pub const TRAILER: u8 = 37;
+    pub const TRAILER_REST: u8 = 38;
+    pub const TRAILER_LF: u8 = 39;
+    pub const LAST_LF: u8 = 40;
     /// Nobody knows where the message ends, and a rule denies whatever comes next.
-    pub const GARBLED: u8 = 40;
+    pub const GARBLED: u8 = 41;
     /// Another protocol: never judged.
-    pub const OPAQUE: u8 = 41;
+    pub const OPAQUE: u8 = 42;
     /// Nobody knows where the next message begins: never judged any more.
-    pub const LOST: u8 = 42;
+    pub const LOST: u8 = 43;
     /// A head was denied.
-    pub const DENIED: u8 = 43;
+    pub const DENIED: u8 = 44;
 }
 
 /// What a head has shown so far.
@@ -263,7 +265,9 @@ pub mod flag {
     pub const STAR: u32 = 1 << 20;
     /// The target begins with a slash.
     pub const SLASH: u32 = 1 << 21;
-    /// Of an odd request line: it has ended with ` HTTP/1.` and a digit, so far; and ` HTTP/` is in it.
+    /// Of an odd request line: something that is no white space is in it; it has ended with ` HTTP/`, digits and dots, so far;
+    /// and ` HTTP/` is in it.
+    pub const INKED: u32 = 1 << 22;
     pub const ENDS: u32 = 1 << 23;
     pub const VERSIONED: u32 = 1 << 24;
     /// The segment, label, name or number at hand has had something.
@@ -316,10 +320,25 @@ impl Stream {
         self.state != state::ENDED && self.state != state::PICK
     }
 
-    /// No more bytes will come. `true`: a head is cut off, which now counts as whole, and as ambiguous.
+    /// Inside a head, and what has come of it is no other protocol's.
+    #[inline(always)]
+    pub fn is_request_so_far(&self) -> bool {
+        if self.state == state::ODD {
+            return self.has(flag::ENDS)
+                || (self.has(flag::REGISTERED) && self.has(flag::VERSIONED | flag::SLASH));
+        }
+        if self.state >= state::TARGET && self.state <= state::VERSION {
+            return self.has(flag::REGISTERED);
+        }
+        (self.state >= state::FIRST_CR && self.state <= state::FIRST_LF)
+            || (self.state >= state::LINE && self.state <= state::HEAD_LAST)
+    }
+
+    /// No more bytes will come. `true`: a head is cut off, which now counts as whole, and as ambiguous. Of other protocols
+    /// nothing is: their first line, if they have lines, has not ended like a request's.
     #[inline(always)]
     pub fn cut_off(&mut self) -> bool {
-        let inside = self.state >= state::METHOD && self.state <= state::HEAD_LAST;
+        let inside = self.is_request_so_far();
         if inside {
             self.flags |= flag::HOST_UNKNOWN | flag::AUTH_UNKNOWN;
             self.broken(Reason::RequestLine);

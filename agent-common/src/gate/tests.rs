@@ -453,9 +453,9 @@ fn other_protocols_are_left_alone() {
     }
     let (end, scan) = outcome(b"GET / HTTP/1.1\r\n\r\n\x16\x03\x01");
     assert_eq!((end, scan.lost), (state::LOST, 1));
-    let (end, _) = outcome(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81\x05hello");
+    let (end, _) = outcome(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81\x05hello\n");
     assert_eq!(end, state::OPAQUE);
-    let (end, _) = outcome(b"CONNECT a:443 HTTP/1.1\r\n\r\n\x16\x03\x01");
+    let (end, _) = outcome(b"CONNECT a:443 HTTP/1.1\r\n\r\n\x16\x03\x01\n");
     assert_eq!(end, state::OPAQUE);
     let (end, _) = outcome(b"CONNECT a:443 HTTP/1.1\r\n\r\nGET /admin HTTP/1.1\r\n\r\n");
     assert_eq!(end, state::DENIED);

@@ -1,7 +1,7 @@
 //! Requests in clear: segments that come for a server's socket, and that leave a client's.
 //!
 //! What comes is kept from TCP, what would leave from the host. A segment is dropped whole; ACK and RST have no payload
-//! and pass. Whose the socket is was noted when a process began to listen or to connect; a socket of nobody that is
+//! and pass, and so does a client's end, but on a dead connection or where it would end a head that is denied. Whose the socket is was noted when a process began to listen or to connect; a socket of nobody that is
 //! known is not judged.
 
 use apiward_common::flow::{Flow, Tuple, Withhold};
@@ -92,8 +92,6 @@ fn comes(ctx: &SkBuffContext) -> i32 {
         match GATE_FLOWS.get_ptr_mut(&key) {
             Some(known) if forget(known, &key, direction::INBOUND) => return PASS,
             Some(known) => Found::known(known),
-            // An end alone begins nothing.
-            None if segment.payload == 0 => return PASS,
             None => {
                 // SAFETY: a live map value; its place may become another connection's, as the table may forget this one.
                 let flow = unsafe { FLOWS.get(&key.cookie) };
@@ -277,6 +275,10 @@ fn inbound(
         // Of another connection with the same ends, or of nobody's: nothing of it was accepted here.
         let _ = GATE_HANDSHAKES.remove(&ends);
         before = None;
+    }
+    if segment.payload == 0 && before.is_none() {
+        // An end alone begins nothing.
+        return Found::Unjudged;
     }
     if let Some(before) = before {
         // SAFETY: a live map value.
@@ -503,7 +505,9 @@ fn claimed(
     }
     let Mark { stream, next, .. } = gated.flow.cursor();
     // Part of a head that is not whole: the process gets it, and may never get the rest.
-    let inside = stream.state >= state::METHOD && stream.state <= state::HEAD_LAST;
+    // Of another protocol's first line nobody asks for.
+    let odd = stream.state == state::ODD && !stream.is_request_so_far();
+    let inside = stream.state >= state::METHOD && stream.state <= state::HEAD_LAST && !odd;
     let part = inbound && inside && stream.head_bytes != 0 && stream.has(flag::LIVE);
     if part {
         let head_start = next.wrapping_sub(stream.head_bytes);

@@ -13,10 +13,8 @@ use crate::emit::emit;
 use crate::maps::{FLOWS, OFFSETS};
 use crate::owner::{LISTENERS, OWNERS};
 use crate::packet::{self, Segment};
-use crate::sock::field;
+use crate::sock::{field, state};
 
-const TCP_FIN_WAIT1: u8 = 4;
-const TCP_FIN_WAIT2: u8 = 5;
 /// Bytes of most heads.
 const SHORT_BYTES: usize = 1024;
 
@@ -91,11 +89,22 @@ pub extern "C" fn apiward_parts(skb: *mut __sk_buff, cookie: u64) -> i32 {
         return 1;
     };
     // SAFETY: `tp` is a socket that the verifier knows.
-    let (state, written): (u8, u32) =
+    let (now, written): (u8, u32) =
         unsafe { (field(tp, OFFSETS.sk_state()), field(tp, OFFSETS.tp_write_seq())) };
     let acknowledged = u32::from_be(ctx.load(segment.header as usize + 8).unwrap_or(0));
-    if (state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2) || acknowledged != written {
+    let answered = now as i32 == state::FIN_WAIT1 || now as i32 == state::FIN_WAIT2;
+    if !answered || acknowledged != written {
         return 1;
+    }
+    if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
+        // Once is enough, however often it is sent.
+        // SAFETY: a live map value.
+        unsafe {
+            if (*flow).parted != 0 {
+                return 1;
+            }
+            (*flow).parted = 1;
+        }
     }
     emit::<Stopped, 0>(kind::STOPPED, 0, |record| {
         let body = &mut record.body;

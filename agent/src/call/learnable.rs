@@ -76,8 +76,8 @@ impl Learnable {
         }
     }
 
-    /// What only a service is called: `grpc.health.v1.Health` (a package and a service, as gRPC's paths begin) and
-    /// `storage.k8s.io` (the groups of Kubernetes' own API).
+    /// What only a service is called: `grpc.health.v1.Health` (a package with a version, and a service, as gRPC's paths begin)
+    /// and `storage.k8s.io` (the groups of Kubernetes' own API).
     pub fn is_service(word: &str) -> bool {
         if word
             .strip_suffix(".k8s.io")
@@ -97,7 +97,8 @@ impl Learnable {
         let camel = service.as_bytes().first().is_some_and(u8::is_ascii_uppercase)
             && service.bytes().any(|byte| byte.is_ascii_lowercase())
             && service.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        package.contains('.') && package.split('.').all(small) && camel
+        // Names of persons, classes and applications have no versions.
+        package.split('.').all(small) && package.split('.').any(Self::is_version) && camel
     }
 
     /// `v1`, `v2.1`.

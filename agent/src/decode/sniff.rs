@@ -92,9 +92,33 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
 /// a line that is there already, so nothing waits for it.
 fn strange(bytes: &[u8]) -> Sniffed {
     match memchr::memchr(b'\n', bytes) {
-        Some(end) if ends_in_version(&bytes[..end]) => Sniffed::Requests,
+        Some(end) if ends_like_a_request(&bytes[..end]) => Sniffed::Requests,
         _ => Sniffed::Other,
     }
+}
+
+/// A blank, `HTTP/`, digits and dots, and blanks: as the gate has it.
+fn ends_like_a_request(line: &[u8]) -> bool {
+    let end = line
+        .iter()
+        .rposition(|byte| !is_blank(byte))
+        .map_or(0, |last| last + 1);
+    let number = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    let name = line[..end].iter().rposition(|byte| !number(byte));
+    name.is_some_and(|last| {
+        line[..=last]
+            .strip_suffix(b"HTTP/")
+            .and_then(<[u8]>::last)
+            .is_some_and(is_blank)
+    })
+}
+
+/// What some parser splits a request line at.
+fn is_blank(byte: &u8) -> bool {
+    matches!(
+        byte,
+        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
+    )
 }
 
 /// A server's preface is a SETTINGS frame on stream 0, without the flag of an acknowledgement: pairs of 6 bytes, at most
@@ -171,13 +195,19 @@ fn ends_in_version(line: &[u8]) -> bool {
     }
 }
 
-/// Empty lines before a message are ignored (RFC 9112 §2.2).
-pub(super) fn skip_empty_lines(bytes: &[u8]) -> &[u8] {
-    let skip = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))
-        .unwrap_or(bytes.len());
-    &bytes[skip..]
+/// Empty lines before a message are ignored (RFC 9112 §2.2), and so are lines of blanks by those who ignore blanks.
+pub(super) fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    loop {
+        let skip = bytes
+            .iter()
+            .position(|byte| !matches!(byte, b'\r' | b'\n'))
+            .unwrap_or(bytes.len());
+        bytes = &bytes[skip..];
+        match bytes.iter().position(|byte| !is_blank(byte)) {
+            Some(end) if end > 0 && bytes[end] == b'\n' => bytes = &bytes[end..],
+            _ => return bytes,
+        }
+    }
 }
 
 /// One is the beginning of the other.
@@ -209,6 +239,10 @@ mod tests {
             (" GET / HTTP/1.1\n", Sniffed::Requests),
             ("G(T / HTTP/1.1\r\n", Sniffed::Requests),
             ("\0GET / HTTP/1.1", Sniffed::Other),
+            ("GET\u{c}/x\u{c}HTTP/1.1\r\n", Sniffed::Requests),
+            ("\0FROB /x HTTP/1.01 \r\r\n", Sniffed::Requests),
+            (" \r\nGET / HTTP/1.1\r\n", Sniffed::Requests),
+            ("\0said \"GET / HTTP/1.1\"\r\n", Sniffed::Other),
             ("HEAD 123\r\n", Sniffed::Other),
             ("OPTIONS sip:a@b SIP/2.0\r\n", Sniffed::Other),
             ("OPTIONS * HTTP/1.1\n", Sniffed::Requests),

@@ -378,10 +378,7 @@ impl Connection {
                 Guarantee::Prevented
             }
             (Some(_), Some(_)) => {
-                note(
-                    &mut shortfall,
-                    "the whole head was taken in all the same: please report this",
-                );
+                note(&mut shortfall, "all that the client had sent of it was taken in");
                 Guarantee::Cut
             }
             _ => {

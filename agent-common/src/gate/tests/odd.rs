@@ -32,12 +32,29 @@ fn lines_that_only_some_servers_take_are_ambiguous() {
             assert_eq!(found, (state::DENIED, 2, 0), "{}", text.escape_debug());
         }
     }
-    for end in ["\r\r\n", "\r\r\r\n"] {
+    for end in ["\r\r\n", "\r\r\r\n", " \r\n", "\t\n", "\u{b}\r\n", " \r\r\n"] {
         let (end, scan) = outcome(format!("GET /x HTTP/1.1\r\nHost: x\r\n{end}").as_bytes());
         assert_eq!((end, scan.decision), (state::DENIED, 2));
     }
+    for version in ["HTTP/1.01", "HTTP/1.10", "HTTP/01.1", "HTTP/1"] {
+        let (end, scan) = outcome(format!("FROB /x {version}\r\n\r\n").as_bytes());
+        assert_eq!((end, scan.decision), (state::DENIED, 2), "{version}");
+    }
+    // Blanks alone are passed over.
+    for line in [" \r\n", "\t\n", "  \r\r\n"] {
+        let (end, scan) = outcome(format!("{line}GET /admin HTTP/1.1\r\n\r\n").as_bytes());
+        assert_eq!((end, scan.decision), (state::DENIED, 2), "{line:?}");
+    }
+    // A server may not have switched.
+    let upgrade = "GET /y HTTP/1.1\r\nUpgrade: x\r\n\r\n";
+    for line in ["\0GET /x HTTP/1.1", "(GET /x HTTP/1.1"] {
+        let (end, scan) = outcome(format!("{upgrade}{line}\r\n\r\n").as_bytes());
+        assert_eq!((end, scan.decision), (state::DENIED, 2), "{line:?}");
+    }
     // Any method, however long.
     let long = format!("{} /admin/x HTTP/1.1\r\n\r\n", "A".repeat(4_000));
+    assert_eq!(once(&Small::new(), long.as_bytes()).0, state::DENIED);
+    let long = format!("{} /admin/x HTTP/1.1\r\n\r\n", "A".repeat(20_000));
     assert_eq!(once(&Small::new(), long.as_bytes()).0, state::DENIED);
     // Nothing ends the first line.
     let long = format!("\u{b}{}", "a".repeat(20_000));
@@ -64,6 +81,8 @@ fn what_cannot_be_followed_is_denied_where_the_policy_denies_what_is_ambiguous()
         (chunks("5 5\r\nhello"), true),
         (chunks("5;a\rb\r\nhello\r\n0\r\n\r\n"), true),
         (chunks("5\r\nhelloGET"), true),
+        (chunks("0\r\n \r\nGET"), true),
+        (chunks("0\r\nA: b\r\n\r\n"), false),
         (chunks("100000005\r\nhello\r\n0\r\n\r\n"), true),
         (chunks(&format!("5;{}\r\n", "a".repeat(5_000))), true),
         (chunks("GET /x HTTP/1.1\r\n\r\n"), true),
@@ -94,6 +113,16 @@ fn a_head_that_the_connections_end_cuts_off_counts_as_whole() {
         ("GET /x", true),
         ("GET /x HTTP/1.1\r\nHost: a\r\n\r", true),
         ("", false),
+        // Other protocols, which may have no lines.
+        ("\u{b}MSH|^~\\&|A|B\r\u{1c}\r", false),
+        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}", false),
+        ("\0\0\0\u{8}\u{4}\u{d2}\u{16}/", false),
+        ("PING", false),
+        ("GET", false),
+        ("set key 0 0 5", false),
+        ("PROXY TCP4 10.0.0.1", false),
+        ("PRI * HTTP/2.0\r\n", false),
+        (" GET /x HTTP/1.1", true),
         ("POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\nGET /", false),
         ("POST /x HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", false),
     ] {

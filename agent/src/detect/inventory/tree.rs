@@ -165,7 +165,7 @@ impl Tree {
             return;
         }
         if let Some(places) = self.recurring.get_mut(&node.short) {
-            *places -= 1;
+            *places = places.saturating_sub(1);
             if *places == 0 {
                 self.recurring.remove(&node.short);
             }

@@ -207,6 +207,34 @@ fn a_client_that_does_not_close_is_reset() {
 }
 
 #[test]
+fn a_client_that_closes_frees_its_server_at_once() {
+    let mut scene = stopped(0);
+    stop(&mut scene);
+    assert_eq!(scene.did(), ["answer 1 in the place of 4242"]);
+    for _ in 0..2 {
+        // It may say so again.
+        scene
+            .enforcement
+            .on_parted(later(2_000_000), FlowId::Socket(COOKIE));
+    }
+    assert_eq!(scene.did(), ["destroy 77"]);
+    scene
+        .enforcement
+        .on_closed(FlowId::Socket(COOKIE), &ended(HEAD_END - 50));
+    assert_eq!(told(&mut scene).guarantee, Guarantee::Prevented);
+    scene
+        .enforcement
+        .on_parted(later(3_000_000), FlowId::Socket(COOKIE));
+    // One that is not answered yet waits for that.
+    let mut scene = stopped(1);
+    stop(&mut scene);
+    scene
+        .enforcement
+        .on_parted(later(2_000_000), FlowId::Socket(COOKIE));
+    assert_eq!(scene.did(), Vec::<String>::new());
+}
+
+#[test]
 fn earlier_requests_get_their_answers_first() {
     let mut scene = stopped(2);
     stop(&mut scene);
@@ -266,7 +294,7 @@ fn what_tcp_has_taken_in_was_not_prevented() {
             .on_closed(FlowId::Socket(COOKIE), &ended(accepted_end));
         let outcome = told(&mut scene);
         assert_eq!(outcome.guarantee, Guarantee::Cut);
-        assert!(outcome.shortfall.contains("taken in all the same"));
+        assert!(outcome.shortfall.contains("had sent of it was taken in"));
         assert!(outcome.shortfall.ends_with("the rule requires prevented"));
     }
 }
