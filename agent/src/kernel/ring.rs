@@ -109,6 +109,7 @@ impl Ring {
         while records < records_max && self.records.next(&mut each) {
             records += 1;
         }
+        self.records.tell();
         if records > 0 {
             self.idle_pauses = 0;
         }

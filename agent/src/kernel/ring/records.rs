@@ -18,6 +18,9 @@ const HEADER_BYTES: usize = 8;
 const BUSY: u32 = 1 << 31;
 /// The record was given up.
 const DISCARDED: u32 = 1 << 30;
+/// The kernel is told of what was taken at least this often, in bytes, and so many times a round of the ring.
+const TELL_BYTES: usize = 32 << 10;
+const TELL_PART: usize = 16;
 
 /// Part of the ring, in this process's memory.
 struct Mapping {
@@ -72,6 +75,9 @@ pub(super) struct Records {
     /// Bytes of data, a power of two.
     bytes: usize,
     position: usize,
+    /// As the kernel knows it; and how far behind it may stay.
+    told_position: usize,
+    tell_bytes: usize,
     /// As last seen, so that it is not asked for again while there is more.
     written_position: usize,
     joined: Vec<u8>,
@@ -97,6 +103,8 @@ impl Records {
             page_bytes,
             bytes,
             position,
+            told_position: position,
+            tell_bytes: TELL_BYTES.min(bytes / TELL_PART),
             joined: Vec::new(),
         })
     }
@@ -107,6 +115,7 @@ impl Records {
             if self.position == self.written_position {
                 self.written_position = self.written.position().load(Ordering::Acquire);
                 if self.position == self.written_position {
+                    self.tell();
                     return false;
                 }
             }
@@ -114,6 +123,7 @@ impl Records {
             // What is acquired here was written before the kernel gave the record free.
             let header = self.header(start).load(Ordering::Acquire);
             if header & BUSY != 0 {
+                self.tell();
                 return false;
             }
             let length = ((header & !DISCARDED) as usize).min(self.bytes - HEADER_BYTES);
@@ -124,11 +134,22 @@ impl Records {
             self.position = self
                 .position
                 .wrapping_add((HEADER_BYTES + length).next_multiple_of(HEADER_BYTES));
-            // It was read before the kernel may write there again.
-            self.taken.position().store(self.position, Ordering::Release);
+            if self.position.wrapping_sub(self.told_position) >= self.tell_bytes {
+                self.tell();
+            }
             if !discarded {
                 return true;
             }
+        }
+    }
+
+    /// Gives the kernel back what was taken. Not at each record: every processor that writes one looks at that place, and a
+    /// change is fetched from this one's cache. Before whoever takes records waits for more.
+    pub fn tell(&mut self) {
+        if self.told_position != self.position {
+            // It was read before the kernel may write there again.
+            self.taken.position().store(self.position, Ordering::Release);
+            self.told_position = self.position;
         }
     }
 
@@ -236,6 +257,26 @@ mod tests {
             assert_eq!(kernel.taken(), kernel.position);
         }
         assert!(kernel.position > 4 * BYTES, "it went round");
+    }
+
+    #[test]
+    fn the_kernel_is_told_now_and_then_and_before_more_is_waited_for() {
+        let mut kernel = Kernel::new();
+        let mut records = Records::new(kernel.file.as_fd(), BYTES as u32).expect("a ring");
+        for _ in 0..12 {
+            kernel.write(&[7; 40], 0);
+        }
+        let mut told = Vec::new();
+        let mut taken = 0;
+        while take(&mut records).is_some() {
+            taken += 48;
+            let behind = taken - kernel.taken();
+            assert!(behind < BYTES / TELL_PART, "{behind}");
+            told.push(kernel.taken());
+        }
+        assert_eq!(kernel.taken(), kernel.position);
+        told.dedup();
+        assert!(told.len() <= 3, "it was told at each record: {told:?}");
     }
 
     #[test]
