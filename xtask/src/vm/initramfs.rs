@@ -14,9 +14,9 @@ use super::kernels::Kernel;
 use crate::sh;
 
 /// Real programs; busybox does for the rest.
-const PROGRAMS: [&str; 14] = [
-    "nginx", "curl", "openssl", "python3", "ip", "sh", "bash", "env", "sleep", "cat", "setpriv", "unshare",
-    "nsenter", "dd",
+const PROGRAMS: [&str; 15] = [
+    "nginx", "curl", "openssl", "python3", "ip", "sh", "bash", "env", "sleep", "cat", "setpriv", "prlimit",
+    "unshare", "nsenter", "dd",
 ];
 /// Without these a program of the list does not start or behaves oddly.
 const FILES: [&str; 8] = [
