@@ -16,8 +16,8 @@ pub(super) fn readings(call: &ApiCall) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let sent = match &call.raw.path {
         Some(path) => path.as_bytes(),
-        // Invalid escapes: some servers take them as they are.
-        None => match path_of(&call.raw.target) {
+        // Invalid escapes, and blanks about it: some servers take them as they are, or pass them over.
+        None => match path_of(call.raw.target.trim_ascii()) {
             Some(path) => path,
             None => return found,
         },
@@ -176,6 +176,8 @@ mod tests {
             readings(&call).into_iter().collect::<Vec<_>>(),
             ["/adm%69n/%zz", "/admin/%25zz"]
         );
+        call.raw.target = " /adm%69n".into();
+        assert!(readings(&call).contains("/admin"));
         call.raw.target = "*".into();
         assert!(readings(&call).is_empty());
     }
