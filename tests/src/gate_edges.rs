@@ -36,7 +36,8 @@ fn document(rules: &Value) -> Value {
     document
 }
 
-fn enforcing<'a>(world: &'a World, rules: &Value) -> Result<Agent<'a>> {
+/// An agent that enforces these rules, and denies what is ambiguous.
+pub fn enforcing<'a>(world: &'a World, rules: &Value) -> Result<Agent<'a>> {
     let file = world.write("tests.yaml", format!("{:#}\n", document(rules)))?;
     Agent::start(world, |config| {
         config["mode"] = json!("enforce");

@@ -96,7 +96,8 @@ pub(super) fn size_begins(stream: &mut Stream) {
     stream.fresh();
 }
 
-/// `1*HEXDIG`, within 31 bits; white space behind it (RFC 9112 §7.1.1 has it before extensions) is read as the same size by whoever takes it.
+/// `1*HEXDIG`, within 31 bits; white space behind it (RFC 9112 §7.1.1 has it before extensions) is read as the same size by
+/// whoever takes it.
 #[inline(always)]
 fn size(stream: &mut Stream, byte: u8) -> bool {
     let small = byte | 0x20;

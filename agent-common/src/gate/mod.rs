@@ -12,7 +12,8 @@
 //!
 //! It never guesses. What two parsers may read differently is *ambiguous*, and the policy says whether that is denied;
 //! what only the agent can decide is *left* to it. Where it no longer knows where a message begins, the boundary is
-//! *lost*, and nothing behind it is denied by it.
+//! *lost*: what comes behind it is denied by rules that have to be able to prevent, and, where the bytes themselves are the
+//! reason, by policies that deny what is ambiguous; the agent decides otherwise.
 //!
 //! For the verifier's sake: one word (8 bytes) of input a step, state in memory rather than in registers, no index that
 //! is not masked, no loop but the caller's.

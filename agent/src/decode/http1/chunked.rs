@@ -40,12 +40,10 @@ impl Decoder {
         }
         let mut line = std::mem::take(&mut self.buffer);
         let begun_here = line.is_empty();
-        let all = input.clone();
-        let from_input = input.split_to(used);
-        let line: &[u8] = if line.is_empty() {
-            &from_input[..line_length]
+        let line: &[u8] = if begun_here {
+            &input[..line_length]
         } else {
-            line.extend_from_slice(&from_input[..line_length]);
+            line.extend_from_slice(&input[..line_length]);
             &line
         };
         let (line, bare) = match line.strip_suffix(b"\r") {
@@ -78,12 +76,13 @@ impl Decoder {
                     self.state = State::Breaking;
                     event = Some(Event::Anomaly(Anomaly::InvalidChunkSize));
                     if begun_here {
-                        // To a server that knows no chunks, it may be the next request's.
-                        *input = all;
+                        // To a server that knows no chunks, it may be the next request's: it stays.
+                        return event;
                     }
                 }
             },
         }
+        input.advance(used);
         event
     }
 
