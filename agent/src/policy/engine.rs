@@ -15,7 +15,7 @@ use smol_str::SmolStr;
 
 use super::address::{self, Client, contains};
 use super::index::{Scratch, Unknown};
-use super::rate::{Buckets, By, Key};
+use super::rate::{Buckets, By, Key, Spare};
 use super::set::{OnAmbiguous, OnUnseen, Policy, PolicySet, Rule};
 use super::{Action, DecidedBy, Fit, Mode, Verdict, gate};
 use crate::call::{ApiCall, CallId, Phase, Protocol};
@@ -55,6 +55,8 @@ pub struct Engine {
     asks_findings: bool,
     leaves_denials_to_gate: bool,
     rates: Vec<Option<Buckets>>,
+    /// Positions of the rules that the gate has in its tables, and counts calls for.
+    by_gate: Vec<usize>,
     charged: Charged,
     scratch: Scratch,
     counters: Counters,
@@ -125,6 +127,7 @@ impl Engine {
             asks_findings: false,
             leaves_denials_to_gate: false,
             rates: Vec::new(),
+            by_gate: Vec::new(),
             charged: Charged::default(),
             scratch: Scratch::default(),
             counters: Counters::default(),
@@ -155,6 +158,7 @@ impl Engine {
             .collect();
         // Positions mean other rules now.
         self.charged = Charged::default();
+        self.by_gate.clear();
         self.set = set;
         self.prepare();
     }
@@ -392,7 +396,12 @@ impl Engine {
             self.counters.rate_unkeyed += 1;
             return false;
         };
-        let beyond = buckets.charge(rate, &key, call.request.head_at);
+        // Of what both count the gate decides, by when bytes came; when they were read may be closer together.
+        let spare = match call.protocol == Protocol::Http1 && self.by_gate.contains(&position) {
+            true => Spare::Allowance,
+            false => Spare::Nothing,
+        };
+        let beyond = buckets.charge(rate, spare, &key, call.request.head_at);
         if !beyond {
             self.charged.now.push(position as u32);
         }
@@ -415,6 +424,7 @@ impl Engine {
             })
         };
         let verdicts = rules.iter().map_while(of).collect();
+        rules.clone_into(&mut self.by_gate);
         self.gate.push_back((generation, verdicts));
         if self.gate.len() > GENERATIONS_MAX {
             self.gate.pop_front();

@@ -46,6 +46,14 @@ impl By {
     }
 }
 
+/// What a call may be beyond a rate before the rule applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spare {
+    Nothing,
+    /// The allowance once more: somebody else has counted the call already, at another time, and was to decide.
+    Allowance,
+}
+
 /// One of those.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
@@ -80,14 +88,15 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// Counts a call. `true`: it is beyond the rate.
-    pub(super) fn charge(&mut self, rate: &Rate, key: &Key, at: KernelTime) -> bool {
+    /// Counts a call. `true`: it is beyond the rate, and by more than `spare` as well.
+    pub(super) fn charge(&mut self, rate: &Rate, spare: Spare, key: &Key, at: KernelTime) -> bool {
         let per = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
         let each = per / u64::from(rate.requests.max(1));
         let key = self.seed.hash_one(key);
         if let Some(whole_at) = self.whole_at.get_mut(&key) {
             let next = (*whole_at).max(at.0).saturating_add(each);
-            if next - at.0 > per {
+            let spare = if spare == Spare::Allowance { per } else { 0 };
+            if next - at.0 > per.saturating_add(spare) {
                 return true;
             }
             *whole_at = next;
@@ -143,20 +152,23 @@ mod tests {
         };
         let mut buckets = Buckets::default();
         for _ in 0..10 {
-            assert!(!buckets.charge(&rate, &key(1), KernelTime(5 * S)));
+            assert!(!buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(5 * S)));
         }
-        assert!(buckets.charge(&rate, &key(1), KernelTime(5 * S)));
-        assert!(buckets.charge(&rate, &key(1), KernelTime(10 * S)));
-        assert!(!buckets.charge(&rate, &key(2), KernelTime(10 * S)), "another key");
+        assert!(buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(5 * S)));
+        assert!(buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(10 * S)));
         assert!(
-            !buckets.charge(&rate, &key(1), KernelTime(11 * S)),
+            !buckets.charge(&rate, Spare::Nothing, &key(2), KernelTime(10 * S)),
+            "another key"
+        );
+        assert!(
+            !buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(11 * S)),
             "one is back after 6 s"
         );
-        assert!(buckets.charge(&rate, &key(1), KernelTime(11 * S)));
+        assert!(buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(11 * S)));
         for _ in 0..10 {
-            assert!(!buckets.charge(&rate, &key(1), KernelTime(200 * S)));
+            assert!(!buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(200 * S)));
         }
-        assert!(buckets.charge(&rate, &key(1), KernelTime(200 * S)));
+        assert!(buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(200 * S)));
     }
 
     #[test]
@@ -167,10 +179,10 @@ mod tests {
             by: By::Peer,
         };
         let mut buckets = Buckets::default();
-        assert!(!buckets.charge(&rate, &key(1), KernelTime(10 * S)));
-        assert!(buckets.charge(&rate, &key(1), KernelTime(2 * S)));
-        assert!(!buckets.charge(&rate, &key(1), KernelTime(u64::MAX)));
-        assert!(buckets.charge(&rate, &key(1), KernelTime(0)));
+        assert!(!buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(10 * S)));
+        assert!(buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(2 * S)));
+        assert!(!buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(u64::MAX)));
+        assert!(buckets.charge(&rate, Spare::Nothing, &key(1), KernelTime(0)));
     }
 
     #[test]
@@ -182,11 +194,11 @@ mod tests {
         };
         let mut buckets = Buckets::default();
         for n in 0..KEYS_MAX as u32 + 100 {
-            buckets.charge(&rate, &key(n), KernelTime(S));
+            buckets.charge(&rate, Spare::Nothing, &key(n), KernelTime(S));
         }
         assert_eq!(buckets.len(), KEYS_MAX);
         assert_eq!(buckets.evicted, 100);
-        buckets.charge(&rate, &key(u32::MAX), KernelTime(100 * S));
+        buckets.charge(&rate, Spare::Nothing, &key(u32::MAX), KernelTime(100 * S));
         assert_eq!(
             buckets.evicted, 100,
             "whole allowances are given up first, and cost nothing"

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::call::{ApiCall, AuthScheme, CallDirection, CallId, Phase};
+use crate::call::{ApiCall, AuthScheme, CallDirection, CallId, Phase, Protocol};
 use crate::capture::KernelTime;
 use crate::detect::Finding;
 
@@ -397,6 +397,28 @@ rules:
     );
     assert_eq!(engine.counters().rate_unkeyed, 1);
     assert_eq!(engine.counters().rate_keys_len, 2);
+}
+
+#[test]
+fn what_the_gate_counts_too_is_denied_at_twice_the_allowance() {
+    let set = set(
+        "mode: enforce\nrules:\n  - { name: throttle, rate: { requests: 2, per: 1m, by: peer }, action: deny }",
+    );
+    let denied_from = |by_gate: &[usize], protocol| {
+        let mut engine = engine(&set);
+        engine.gate_goes_by(1, by_gate);
+        (1..9).find(|id| {
+            let login = ApiCall {
+                protocol,
+                ..at(call("POST", "/login"), *id, 1)
+            };
+            rule(&mut engine, &login) == "throttle"
+        })
+    };
+    assert_eq!(denied_from(&[], Protocol::Http1), Some(3));
+    assert_eq!(denied_from(&[0], Protocol::Http1), Some(5));
+    // The gate does not count these.
+    assert_eq!(denied_from(&[0], Protocol::Http2), Some(3));
 }
 
 #[test]
