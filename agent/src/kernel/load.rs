@@ -405,10 +405,16 @@ fn adopt(
 }
 
 fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<OwnedFd, String> {
+    let fd = load_tracepoint(ebpf, name, hook, btf)?;
+    links::attach_tracepoint(fd.as_fd()).map_err(|error| error.to_string())
+}
+
+/// Loaded, and not attached.
+fn load_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<OwnedFd, String> {
     let program: &mut BtfTracePoint = program(ebpf, name)?;
     program.load(hook, btf).map_err(|error| words(&error))?;
     let fd = program.fd().map_err(|error| words(&error))?;
-    links::attach_tracepoint(fd.as_fd()).map_err(|error| error.to_string())
+    fd.as_fd().try_clone_to_owned().map_err(|error| error.to_string())
 }
 
 /// Both or none.
@@ -417,8 +423,17 @@ fn attach_sockets(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<Vec<(&'static str, 
         ("apiward_sock_send", "sock_send_length"),
         ("apiward_sock_recv", "sock_recv_length"),
     ];
-    let attach = |(name, hook)| Ok((hook, attach_tracepoint(ebpf, name, hook, btf)?));
-    let links: Result<Vec<_>, String> = HOOKS.into_iter().map(attach).collect();
+    // Loading takes the verifier a quarter of a second. Between the two attachments there is nothing but a moment: else the
+    // calls of that time would have a request and no answer, or the other way round.
+    let loaded: Result<Vec<_>, String> = HOOKS
+        .into_iter()
+        .map(|(name, hook)| Ok((hook, load_tracepoint(ebpf, name, hook, btf)?)))
+        .collect();
+    let attach = |(hook, fd): (&'static str, OwnedFd)| match links::attach_tracepoint(fd.as_fd()) {
+        Ok(link) => Ok((hook, link)),
+        Err(error) => Err(error.to_string()),
+    };
+    let links = loaded.and_then(|loaded| loaded.into_iter().map(attach).collect::<Result<Vec<_>, String>>());
     if links.is_err() {
         for (name, _) in HOOKS {
             let program: &mut BtfTracePoint = program(ebpf, name)?;
