@@ -48,6 +48,11 @@ impl Body {
         self.missed = true;
     }
 
+    /// Bytes that came, seen or not.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
     pub(super) fn captured(&self) -> usize {
         self.whole.len() + self.parts.len()
     }

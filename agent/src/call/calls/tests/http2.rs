@@ -111,6 +111,26 @@ fn the_server_may_speak_first_and_answers_may_be_told_before_requests() {
 }
 
 #[test]
+fn an_answer_of_its_declared_length_needs_no_end() {
+    let answered = |length: &str, reset: bool, closes: bool| {
+        let mut scene = begun();
+        let head = block(&[(":status", "200"), ("content-length", length)]);
+        scene.received(get(1, "/api"));
+        scene.sent([frame(1, END_HEADERS, 1, &head), data(1, b"{}", false)].concat());
+        if reset {
+            scene.received(frame(3, 0, 1, &[0, 0, 0, 8]));
+        }
+        scene.close(closes)
+    };
+    for (reset, closes) in [(false, false), (false, true), (true, false)] {
+        assert_eq!(answered("2", reset, closes), "GET /api -> 200 [2/2] answered");
+        let other = answered("3", reset, closes);
+        assert!(other.starts_with("GET /api -> 200 [2/2 cut] "), "{other}");
+        assert!(!other.contains("answered"), "{other}");
+    }
+}
+
+#[test]
 fn streams_become_websocket() {
     use super::websocket::masked;
     let connect = block(&[
