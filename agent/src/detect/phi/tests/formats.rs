@@ -368,6 +368,13 @@ fn documents_of_other_standards() {
     assert_eq!(classes(patch, "application/json-patch+json"), ["name", "ssn"]);
     let page = "<table><tr><td>MRN:</td><td>00482913</td></tr></table>";
     assert_eq!(classes(page, "text/html"), ["mrn"]);
+    // Who answers for a server is no patient, also where nothing says that it is a page.
+    let error = "<html><body><h1>404 Not Found</h1><address>httpd at port 8080</address></body></html>";
+    for content_type in ["text/html", "application/xhtml+xml", ""] {
+        assert!(classes(error, content_type).is_empty(), "{content_type}");
+        let error = format!("<!DOCTYPE html>\n{error}");
+        assert!(classes(&error, content_type).is_empty(), "{content_type}");
+    }
 }
 
 #[test]
