@@ -522,10 +522,8 @@ impl Open {
     /// clients that have what they asked for (curl) go without it. What a status in trailers follows has no length.
     fn has_answer(&self) -> bool {
         let declared = || {
-            let headers = self.call.raw.response_headers.iter();
-            let (_, value) = headers
-                .filter(|(name, _)| name.as_ref() == b"content-length")
-                .next_back()?;
+            let mut headers = self.call.raw.response_headers.iter();
+            let (_, value) = headers.rfind(|(name, _)| name.as_ref() == b"content-length")?;
             std::str::from_utf8(value).ok()?.parse::<u64>().ok()
         };
         self.answer == Answer::Begun && declared() == Some(self.response_body.total())
