@@ -550,6 +550,48 @@ fn grpc_has_messages_and_a_status() {
 }
 
 #[test]
+fn grpc_on_a_connection_joined_late_is_told_by_its_frames() {
+    // The type is in a table that was filled before.
+    let told = |path: &str, body: &[u8]| {
+        let mut scene = Scene::new(FlowId::Socket(1), true);
+        let mut ask = vec![0x83, 0x86, 0xbe, 4, path.len() as u8];
+        ask.extend(path.as_bytes());
+        scene.received([frame(1, END_HEADERS, 7, &ask), data(7, body, true), settings()].concat());
+        let answer = grpc_message(0, b"one");
+        scene.sent(
+            [
+                frame(1, END_HEADERS, 7, &[0x88, 0xbe]),
+                data(7, &answer, false),
+                frame(1, END_HEADERS | END_STREAM, 7, &[0xbf]),
+                settings(),
+            ]
+            .concat(),
+        );
+        scene.close(false);
+        let call = &scene.ended[0];
+        assert!(call.anomalies.contains(&Anomaly::UnknownFields));
+        call.operation.is_some().then(|| operation(call))
+    };
+    let asked = grpc_message(0, b"hi");
+    assert_eq!(
+        told("/grpc.health.v1.Health/Check", &asked).as_deref(),
+        Some(
+            "grpc grpc.health.v1.Health/Check request-messages=1 request-message-bytes=2 response-messages=1 \
+             response-message-bytes=3"
+        )
+    );
+    for (path, body) in [
+        ("/grpc.health.v1.Health/Check", &b"{\"a\":1}"[..]),
+        ("/grpc.health.v1.Health/Check", &asked[..6]),
+        ("/grpc.health.v1.Health/Check", b""),
+        ("/files/report.pdf", &asked),
+        ("/api/grpc.health.v1.Health/Check", &asked),
+    ] {
+        assert_eq!(told(path, body), None, "{path}");
+    }
+}
+
+#[test]
 fn grpc_web_comes_in_http1_as_well() {
     let mut scene = Scene::server();
     scene.received(
