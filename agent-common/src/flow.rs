@@ -207,6 +207,10 @@ pub struct Counters {
     pub gate_full: u64,
     /// Segments that passed although they were denied, or unjudged, because no agent had renewed the lease.
     pub gate_expired: u64,
+    /// Where programs are attached twice: runs of second ones that found what happened told, and of first ones that told.
+    /// In this order: words are copied in it, so that none of the former is seen without its latter.
+    pub seconds_spared: u64,
+    pub firsts_told: u64,
 }
 
 /// Both ends of a connection, as one of them sees it.
@@ -253,5 +257,5 @@ const _: () = {
     assert!(core::mem::size_of::<TlsCall>() == 64);
     assert!(core::mem::size_of::<Withhold>() == 16);
     assert!(core::mem::size_of::<Multiple>() == 24);
-    assert!(core::mem::size_of::<Counters>() == 152);
+    assert!(core::mem::size_of::<Counters>() == 168);
 };

@@ -17,3 +17,4 @@ pub mod owner;
 pub mod record;
 pub mod scope;
 pub mod site;
+pub mod undisturbed;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub ring_shift: u32,
     /// The number of the agent's run among those that have kept something.
     pub run: u32,
+    /// The programs at the sockets' tracepoints are attached twice.
+    pub twice: u32,
 }
 
 macro_rules! volatile {
@@ -48,7 +50,8 @@ volatile!(
     exempt_levels,
     exempt_exes,
     ring_shift,
-    run
+    run,
+    twice
 );
 
 pub const BY_CGROUP: u32 = 1;

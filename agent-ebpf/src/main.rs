@@ -18,56 +18,79 @@ mod scope;
 mod sock;
 mod stack;
 mod tls;
+mod twice;
+mod undisturbed;
 mod who;
 mod withhold;
 
 use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, lsm, uprobe, uretprobe};
 use aya_ebpf::programs::{BtfTracePointContext, LsmContext, ProbeContext, RetProbeContext, SkBuffContext};
 
+use crate::twice::Turn;
+
 /// End of every system call: bytes that moved on sockets, libraries that were mapped. The arguments are still in
 /// the saved registers, so no entry program and no map between the two is needed.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn apiward_sys_exit(ctx: BtfTracePointContext) -> i32 {
-    io::system_call(&ctx);
-    0
+    undisturbed::run(|| io::system_call(&ctx))
 }
 
 /// Bytes were moved on a socket. Where the kernel has these two, `apiward_sys_exit` is not attached.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn apiward_sock_send(ctx: BtfTracePointContext) -> i32 {
-    io::socket(&ctx, true);
-    0
+    undisturbed::run(|| twice::run(Turn::First, || io::socket(&ctx, true)))
 }
 
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn apiward_sock_recv(ctx: BtfTracePointContext) -> i32 {
-    io::socket(&ctx, false);
-    0
+    undisturbed::run(|| twice::run(Turn::First, || io::socket(&ctx, false)))
+}
+
+/// Behind the two, where the kernel may skip a run of theirs.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn apiward_sock_send_second(ctx: BtfTracePointContext) -> i32 {
+    undisturbed::run(|| twice::run(Turn::Second, || io::socket(&ctx, true)))
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn apiward_sock_recv_second(ctx: BtfTracePointContext) -> i32 {
+    undisturbed::run(|| twice::run(Turn::Second, || io::socket(&ctx, false)))
 }
 
 /// A TCP connection began or ended.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn apiward_set_state(ctx: BtfTracePointContext) -> i32 {
-    sock::state_changed(&ctx);
-    0
+    undisturbed::run(|| sock::state_changed(&ctx))
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn apiward_exec(_ctx: BtfTracePointContext) -> i32 {
-    process::executed();
-    0
+    undisturbed::run(|| twice::run(Turn::First, || process::executed()))
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn apiward_exec_second(_ctx: BtfTracePointContext) -> i32 {
+    undisturbed::run(|| twice::run(Turn::Second, || process::executed()))
 }
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn apiward_fork(ctx: BtfTracePointContext) -> i32 {
-    process::forked(&ctx);
-    0
+    undisturbed::run(|| twice::run(Turn::First, || process::forked(&ctx)))
+}
+
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn apiward_fork_second(ctx: BtfTracePointContext) -> i32 {
+    undisturbed::run(|| twice::run(Turn::Second, || process::forked(&ctx)))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn apiward_exit(_ctx: BtfTracePointContext) -> i32 {
-    process::exited();
-    0
+    undisturbed::run(|| twice::run(Turn::First, || process::exited()))
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn apiward_exit_second(_ctx: BtfTracePointContext) -> i32 {
+    undisturbed::run(|| twice::run(Turn::Second, || process::exited()))
 }
 
 /// A TLS library is about to do something. The attach cookie says where its arguments are.

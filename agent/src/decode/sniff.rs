@@ -3,7 +3,7 @@
 //! The same test tells where a message may begin after a loss. There it must be strict: a body may hold anything,
 //! also something that begins like a request.
 
-use super::scan::{is_tchar, registered_method};
+use super::scan::{is_blank, is_tchar, registered_method};
 
 /// Longest method that is taken for one. Some servers take whatever fits their buffers.
 const METHOD_BYTES_MAX: usize = 4096;
@@ -101,7 +101,7 @@ fn strange(bytes: &[u8]) -> Sniffed {
 fn ends_like_a_request(line: &[u8]) -> bool {
     let end = line
         .iter()
-        .rposition(|byte| !is_blank(byte))
+        .rposition(|byte| !is_blank(*byte))
         .map_or(0, |last| last + 1);
     let number = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     let name = line[..end].iter().rposition(|byte| !number(byte));
@@ -109,16 +109,8 @@ fn ends_like_a_request(line: &[u8]) -> bool {
         line[..=last]
             .strip_suffix(b"HTTP/")
             .and_then(<[u8]>::last)
-            .is_some_and(is_blank)
+            .is_some_and(|byte| is_blank(*byte))
     })
-}
-
-/// What some parser splits a request line at.
-fn is_blank(byte: &u8) -> bool {
-    matches!(
-        byte,
-        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
-    )
 }
 
 /// A server's preface is a SETTINGS frame on stream 0, without the flag of an acknowledgement: pairs of 6 bytes, at most
@@ -203,7 +195,7 @@ pub(super) fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
             .position(|byte| !matches!(byte, b'\r' | b'\n'))
             .unwrap_or(bytes.len());
         bytes = &bytes[skip..];
-        match bytes.iter().position(|byte| !is_blank(byte)) {
+        match bytes.iter().position(|byte| !is_blank(*byte)) {
             Some(end) if end > 0 && bytes[end] == b'\n' => bytes = &bytes[end..],
             _ => return bytes,
         }

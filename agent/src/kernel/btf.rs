@@ -318,8 +318,13 @@ impl Btf {
 
     /// Whether there is a function of this name that trampolines could attach to, if the kernel allows them.
     pub fn has_function(&self, name: &str) -> bool {
+        self.function(name).is_some()
+    }
+
+    /// The number of a function's type, by which programs call those of the kernel that are meant for them.
+    pub fn function(&self, name: &str) -> Option<u32> {
         self.ids(name)
-            .any(|id| self.type_by_id(id).is_ok_and(|t| t.kind == Kind::Func))
+            .find(|id| self.type_by_id(*id).is_ok_and(|t| t.kind == Kind::Func))
     }
 
     fn composites<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u32> + 'a {

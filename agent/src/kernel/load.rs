@@ -27,7 +27,9 @@ use super::links::{self, CgroupHook, Way};
 use super::pins::{self, Keeper, Kept, Lease};
 use super::probes::{self, Probes};
 use super::ring::Ring;
+use super::run_times::RunTimes;
 use super::sends::Sends;
+use super::undisturbed;
 
 /// The capability to withhold what a denied connection would still send.
 pub const EGRESS_WITHHOLD: &str = "egress-withhold";
@@ -149,8 +151,10 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let types = Btf::from_kernel()?;
     let offsets = Offsets::resolve(|structure, path| types.offset(structure, path))?;
     let number = pins::next_number(&options.pins);
+    let is_twice = undisturbed::is_needed(&types);
     let settings = Settings {
         run: number,
+        twice: is_twice.into(),
         ..settings(options)?
     };
     let btf = aya::Btf::from_sys_fs()
@@ -164,12 +168,14 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     }
     let mut ebpf = loader
         .btf(Some(&btf))
+        // One that lives with tasks: only programs use it.
+        .allow_unsupported_maps()
         .override_global("OFFSETS", &offsets, true)
         .override_global("SETTINGS", &settings, true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("FLOWS", options.flows_max)
         .map_max_entries("TLS_OBJECTS", options.flows_max)
-        .load(OBJECT)?;
+        .load(&undisturbed::resolve(OBJECT, undisturbed::functions(&types)))?;
     let mut keeper = Keeper::new(&options.pins, number, kept_maps(&ebpf)?);
     let mut lease = Lease::new(take(&mut ebpf, "GATE_LEASE", Array::try_from)?);
     let granted = match (&kept, pins::all(&options.pins).first()) {
@@ -189,9 +195,9 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let mut egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = vec![capability(DESCRIPTORS, descriptors)];
     // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.
-    let sockets = attach_sockets(&mut ebpf, &btf).map(|links| {
-        for (hook, link) in links {
-            keeper.hold(hook, link);
+    let sockets = attach_sockets(&mut ebpf, &btf, is_twice).map(|links| {
+        for (program, link) in links {
+            keeper.hold(program, link);
         }
     });
     let mappings_needed = sockets.is_ok();
@@ -208,7 +214,13 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         if hook == "sys_exit" && mappings_needed {
             continue;
         }
-        let result = attach_tracepoint(&mut ebpf, program, hook, &btf).map(|link| keeper.hold(hook, link));
+        let mut attach = |program: &str| {
+            attach_tracepoint(&mut ebpf, program, hook, &btf).map(|link| keeper.hold(program, link))
+        };
+        let result = attach(program).and_then(|()| match is_twice && hook.starts_with("sched_") {
+            true => attach(&format!("{program}_second")),
+            false => Ok(()),
+        });
         if let (true, Err(reason)) = (vital, &result) {
             return Err(LoadError::Program {
                 program,
@@ -417,25 +429,31 @@ fn load_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> R
     fd.as_fd().try_clone_to_owned().map_err(|error| error.to_string())
 }
 
-/// Both or none.
-fn attach_sockets(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<Vec<(&'static str, OwnedFd)>, String> {
-    const HOOKS: [(&str, &str); 2] = [
+/// All or none.
+fn attach_sockets(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    is_twice: bool,
+) -> Result<Vec<(&'static str, OwnedFd)>, String> {
+    // The kernel runs what is attached to one hook in this order.
+    const PROGRAMS: [(&str, &str); 4] = [
         ("apiward_sock_send", "sock_send_length"),
         ("apiward_sock_recv", "sock_recv_length"),
+        ("apiward_sock_send_second", "sock_send_length"),
+        ("apiward_sock_recv_second", "sock_recv_length"),
     ];
-    // Loading takes the verifier a quarter of a second. Between the two attachments there is nothing but a moment: else the
+    let programs = if is_twice { &PROGRAMS[..] } else { &PROGRAMS[..2] };
+    // Loading takes the verifier a quarter of a second each. Between the attachments there is nothing but a moment: else the
     // calls of that time would have a request and no answer, or the other way round.
-    let loaded: Result<Vec<_>, String> = HOOKS
-        .into_iter()
-        .map(|(name, hook)| Ok((hook, load_tracepoint(ebpf, name, hook, btf)?)))
-        .collect();
-    let attach = |(hook, fd): (&'static str, OwnedFd)| match links::attach_tracepoint(fd.as_fd()) {
-        Ok(link) => Ok((hook, link)),
+    let load = |(name, hook): &(&'static str, &str)| Ok((*name, load_tracepoint(ebpf, name, hook, btf)?));
+    let loaded: Result<Vec<_>, String> = programs.iter().map(load).collect();
+    let attach = |(name, fd): (&'static str, OwnedFd)| match links::attach_tracepoint(fd.as_fd()) {
+        Ok(link) => Ok((name, link)),
         Err(error) => Err(error.to_string()),
     };
     let links = loaded.and_then(|loaded| loaded.into_iter().map(attach).collect::<Result<Vec<_>, String>>());
     if links.is_err() {
-        for (name, _) in HOOKS {
+        for (name, _) in programs {
             let program: &mut BtfTracePoint = program(ebpf, name)?;
             // One that was not loaded needs nothing: nothing of them is wanted.
             let _ = program.unload();
@@ -546,6 +564,8 @@ impl Maps {
             sum.gate_again += value.gate_again;
             sum.gate_full += value.gate_full;
             sum.gate_expired += value.gate_expired;
+            sum.seconds_spared += value.seconds_spared;
+            sum.firsts_told += value.firsts_told;
         }
         sum
     }
@@ -592,62 +612,5 @@ pub fn file_key(metadata: &std::fs::Metadata) -> FileKey {
         inode: metadata.ino(),
         device: major << 20 | minor,
         reserved: 0,
-    }
-}
-
-/// What the programs cost, by the kernel's own account. Keeping it costs a little itself, so it is kept while
-/// [`RunTimes::sample`] says so.
-#[derive(Default)]
-pub struct RunTimes {
-    ids: Vec<(u32, String)>,
-    keeping: Option<std::os::fd::OwnedFd>,
-}
-
-/// Time that a program ran while the account was kept.
-pub struct RunTime {
-    pub program: String,
-    pub run_ns: u64,
-    pub runs: u64,
-}
-
-impl RunTimes {
-    fn of(ebpf: &Ebpf) -> RunTimes {
-        let ids = ebpf
-            .programs()
-            .filter_map(|(name, program)| Some((program.info().ok()?.id(), name.to_owned())))
-            .collect();
-        RunTimes { ids, keeping: None }
-    }
-
-    /// How often the kernel has not run a program because it ran already on that CPU: what it would have told is lost.
-    pub fn skipped(&self) -> u64 {
-        // By number: whoever holds on to a program keeps it loaded. One that is gone skips nothing.
-        let skipped = |(id, _): &(u32, String)| links::skipped_runs(*id).unwrap_or(0);
-        self.ids.iter().map(skipped).sum()
-    }
-
-    /// Keeps the account from now on, or not.
-    pub fn sample(&mut self, on: bool) {
-        // Where the kernel refuses, the numbers stay 0.
-        self.keeping = if on {
-            aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()
-        } else {
-            None
-        };
-    }
-
-    /// So far.
-    pub fn read(&self) -> Vec<RunTime> {
-        aya::programs::loaded_programs()
-            .flatten()
-            .filter_map(|info| {
-                let (_, program) = self.ids.iter().find(|(id, _)| *id == info.id())?;
-                Some(RunTime {
-                    program: program.clone(),
-                    run_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
-                    runs: info.run_count(),
-                })
-            })
-            .collect()
     }
 }

@@ -359,7 +359,7 @@ pub struct Keeper {
     maps: Vec<(String, OwnedFd)>,
     /// The links of probes.
     shelf: Shelf,
-    /// The links of tracepoints, by their hooks' names: held here as long as the agent runs.
+    /// The links of tracepoints, by their programs' names: held here as long as the agent runs.
     tracepoints: Vec<(String, OwnedFd)>,
     /// What takes earlier runs' probes away just now.
     closing: Closing,
@@ -394,8 +394,8 @@ impl Keeper {
         }
     }
 
-    pub(super) fn hold(&mut self, hook: &str, link: OwnedFd) {
-        self.tracepoints.push((hook.to_owned(), link));
+    pub(super) fn hold(&mut self, program: &str, link: OwnedFd) {
+        self.tracepoints.push((program.to_owned(), link));
     }
 
     /// The number of the run.

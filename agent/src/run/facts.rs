@@ -240,6 +240,7 @@ impl Agent {
 
     /// Gauges and counters that only the owner of the stages can read.
     pub(super) fn measure(&self) {
+        let skipped = self.run_times.skipped(&self.maps);
         let flow = self.pipeline.flows.stats();
         let intake = self.pipeline.intake.stats();
         let calls = self.pipeline.calls.stats();
@@ -254,7 +255,7 @@ impl Agent {
         self.telemetry.set_flows_open(flow.flows_open);
         for (name, total) in [
             ("records-invalid", intake.records_invalid),
-            ("program-runs-skipped", self.run_times.skipped()),
+            ("program-runs-skipped", skipped),
             ("flows-evicted", flow.flows_evicted + intake.flows_evicted),
             ("bytes-missing", flow.bytes_missing),
             ("calls-given-up", calls.calls_given_up),

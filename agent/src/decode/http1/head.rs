@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::decode::scan::{is_tchar, registered_method};
+use crate::decode::scan::{is_blank, is_tchar, registered_method};
 use crate::decode::{Anomaly, AnswerTo, Framing, Head, Limits, Role, StartLine};
 
 /// Ranges into the head.
@@ -183,19 +183,36 @@ fn check_value(value: &[u8], anomalies: &mut Vec<Anomaly>) {
     }
 }
 
-/// `method SP target SP version`; the target may (wrongly) hold spaces.
+/// `method SP target SP version`; the target may (wrongly) hold spaces, and whatever some server splits the line at may stand
+/// in a space's place, or before the method (RFC 9112 §3).
 fn request_line(line: &Bytes, anomalies: &mut Vec<Anomaly>) -> (StartLine, bool) {
-    let method_end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let begin = line
+        .iter()
+        .position(|byte| !is_blank(*byte))
+        .unwrap_or(line.len());
+    let line = line.slice(begin..);
+    let method_end = line.iter().position(|byte| is_blank(*byte)).unwrap_or(line.len());
     let method = line.slice(..method_end);
-    if method.is_empty() || !method.iter().all(|byte| is_tchar(*byte)) {
+    if begin > 0
+        || method.is_empty()
+        || !method.iter().all(|byte| is_tchar(*byte))
+        || line.get(method_end).is_some_and(|blank| *blank != b' ')
+    {
         note(anomalies, Anomaly::InvalidMethod);
     }
     let rest = line.slice((method_end + 1).min(line.len())..);
-    let (target, version) = match memchr::memrchr(b' ', &rest) {
-        Some(space)
-            if rest[space + 1..].len() >= 5 && rest[space + 1..space + 6].eq_ignore_ascii_case(b"HTTP/") =>
+    let inked = rest
+        .iter()
+        .rposition(|byte| !is_blank(*byte))
+        .map_or(0, |last| last + 1);
+    let (target, version) = match rest[..inked].iter().rposition(|byte| is_blank(*byte)) {
+        Some(blank)
+            if rest[blank + 1..].len() >= 5 && rest[blank + 1..blank + 6].eq_ignore_ascii_case(b"HTTP/") =>
         {
-            (rest.slice(..space), Some(rest.slice(space + 1..)))
+            if rest[blank] != b' ' {
+                note(anomalies, Anomaly::InvalidTarget);
+            }
+            (rest.slice(..blank), Some(rest.slice(blank + 1..)))
         }
         _ => (rest, None),
     };

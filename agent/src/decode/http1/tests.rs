@@ -488,3 +488,31 @@ fn a_request_behind_what_cannot_be_followed_is_seen() {
     let text = seen(&format!("{chunked}{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len()));
     assert!(!text.contains("\nGET /hidden"), "{text}");
 }
+
+#[test]
+fn whatever_some_server_splits_a_request_line_at_splits_it() {
+    for (line, expected) in [
+        ("GET /a HTTP/1.1", "GET /a None"),
+        ("GET\t/a HTTP/1.1", "GET /a None !invalid-method"),
+        ("GET /a\tHTTP/1.1", "GET /a None !invalid-target"),
+        (
+            "GET\x0b/a\x0cHTTP/1.1",
+            "GET /a None !invalid-method !invalid-target",
+        ),
+        ("\tGET /a HTTP/1.1", "GET /a None !invalid-method"),
+        (
+            "GET\x1c/a\x1fHTTP/1.1 ",
+            "GET /a None !invalid-method !invalid-target !invalid-version",
+        ),
+        ("GET /a b HTTP/1.1", "GET /a b None !invalid-target"),
+    ] {
+        let head = format!("{line}\r\nHost: x\r\n\r\n");
+        let told = decode(
+            Role::Requests,
+            AnswerTo::Ordinary,
+            &[head.as_bytes()],
+            &Limits::default(),
+        );
+        assert_eq!(told.lines().next(), Some(expected), "{line:?}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What the loaded programs take, and how often the kernel did not run one, by its own account.
+
+use std::os::fd::OwnedFd;
+
+use aya::Ebpf;
+
+use super::links;
+use super::load::Maps;
+
+/// What the programs cost, by the kernel's own account. Keeping it costs a little itself, so it is kept while
+/// [`RunTimes::sample`] says so.
+#[derive(Default)]
+pub struct RunTimes {
+    ids: Vec<(u32, String)>,
+    keeping: Option<OwnedFd>,
+}
+
+/// Time that a program ran while the account was kept.
+pub struct RunTime {
+    pub program: String,
+    pub run_ns: u64,
+    pub runs: u64,
+}
+
+impl RunTimes {
+    pub(super) fn of(ebpf: &Ebpf) -> RunTimes {
+        let ids = ebpf
+            .programs()
+            .filter_map(|(name, program)| Some((program.info().ok()?.id(), name.to_owned())))
+            .collect();
+        RunTimes { ids, keeping: None }
+    }
+
+    /// How often the kernel has not run a program because it ran already on that CPU: what it would have told is lost.
+    ///
+    /// Where programs are attached twice, what the first skips is told by the second, and what the second skips is lost
+    /// unless the first has told it.
+    pub fn skipped(&self, maps: &Maps) -> u64 {
+        // By number: whoever holds on to a program keeps it loaded. One that is gone skips nothing.
+        let skipped = |(id, _): &(u32, String)| links::skipped_runs(*id).unwrap_or(0);
+        let is_followed = |name: &str| {
+            self.ids
+                .iter()
+                .any(|(_, other)| *other == format!("{name}_second"))
+        };
+        let skipped: u64 = self
+            .ids
+            .iter()
+            .filter(|(_, name)| !is_followed(name))
+            .map(skipped)
+            .sum();
+        // Asked behind it, so that what goes on meanwhile makes the difference too large, and nothing a loss that is none.
+        let counters = maps.counters();
+        skipped.saturating_sub(counters.firsts_told.saturating_sub(counters.seconds_spared))
+    }
+
+    /// Keeps the account from now on, or not.
+    pub fn sample(&mut self, on: bool) {
+        // Where the kernel refuses, the numbers stay 0.
+        self.keeping = if on {
+            aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()
+        } else {
+            None
+        };
+    }
+
+    /// So far.
+    pub fn read(&self) -> Vec<RunTime> {
+        aya::programs::loaded_programs()
+            .flatten()
+            .filter_map(|info| {
+                let (_, program) = self.ids.iter().find(|(id, _)| *id == info.id())?;
+                Some(RunTime {
+                    program: program.clone(),
+                    run_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+                    runs: info.run_count(),
+                })
+            })
+            .collect()
+    }
+}
