@@ -149,7 +149,7 @@ pub(super) struct Conversation {
     requests_lost: bool,
     /// That bytes are missing where requests may have been is told.
     gap_told: bool,
-    /// A response may have been lost: order alone does not pair.
+    /// A response may have been lost, or gone by before the agent came: order alone does not pair.
     responses_lost: bool,
     /// What the response direction is in the middle of belongs to no call: interim, or unpaired.
     response_ignored: bool,
@@ -190,7 +190,8 @@ impl Conversation {
             paused: false,
             requests_lost: late,
             gap_told: false,
-            responses_lost: false,
+            // The hooks of the two directions are not attached at one moment.
+            responses_lost: late,
             response_ignored: false,
             request_ignored: false,
             unsolicited: false,
@@ -212,6 +213,7 @@ impl Conversation {
             received: Lane::new(true),
             sent: Lane::new(true),
             requests_lost: true,
+            responses_lost: true,
             ..Self::new(flow)
         }
     }
@@ -222,6 +224,7 @@ impl Conversation {
             received: Lane::new(false),
             sent: Lane::new(false),
             requests_lost: false,
+            responses_lost: false,
             proxied_client: self.proxied_client,
             tunnels: self.tunnels + 1,
             ..Self::new(self.flow.clone())

@@ -154,6 +154,8 @@ impl Messages {
 /// What is gathered for one call.
 pub(super) struct Grpc {
     api: Api,
+    /// Its head has not said so.
+    presumed: bool,
     request: Messages,
     response: Messages,
 }
@@ -186,6 +188,21 @@ pub(super) fn service_and_method(path: &str) -> &str {
         .unwrap_or(path)
 }
 
+/// `/package.Service/Method`, and nothing else.
+fn names_a_method(path: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    path.strip_prefix('/')
+        .and_then(|path| path.split_once('/'))
+        .is_some_and(|(service, method)| {
+            service.contains('.') && service.split('.').all(is_name) && is_name(method)
+        })
+}
+
 /// No content type, or one that is none.
 fn says_nothing(headers: &[(Bytes, Bytes)]) -> bool {
     header(headers, b"content-type").is_none_or(|value| matches!(value.as_ref(), b"" | b"*/*"))
@@ -204,11 +221,32 @@ impl Grpc {
         let (api, text) = kind(headers)?;
         let mut grpc = Box::new(Grpc {
             api,
+            presumed: false,
             request: Messages::default(),
             response: Messages::default(),
         });
         grpc.request.base64 = text.then(Base64::default);
         Some(grpc)
+    }
+
+    /// Of a request's head of which fields are unknown, the type among them, as on a connection that was joined late: clients of
+    /// gRPC keep theirs for days. Its path has to be of gRPC's form, and [`Grpc::is_one`] asks its frames.
+    pub(super) fn presumed(method: &str, path: &str, headers: &[(Bytes, Bytes)]) -> Option<Box<Grpc>> {
+        let is_one = method == "POST" && header(headers, b"content-type").is_none() && names_a_method(path);
+        is_one.then(|| {
+            Box::new(Grpc {
+                api: Api::Grpc,
+                presumed: true,
+                request: Messages::default(),
+                response: Messages::default(),
+            })
+        })
+    }
+
+    /// Its head says so; or its request is whole messages and nothing else.
+    pub(super) fn is_one(&self) -> bool {
+        let asked = &self.request;
+        !self.presumed || (asked.count > 0 && !asked.lost && asked.left == 0 && asked.prefix_bytes == 0)
     }
 
     /// The answer's head: only now is it known how its body is written.
@@ -219,6 +257,7 @@ impl Grpc {
             None if self.api == Api::GrpcWeb && says_nothing(headers) => {
                 self.response.base64 = self.request.base64.as_ref().map(|_| Base64::default());
             }
+            None if self.presumed && says_nothing(headers) => {}
             // An error page of something in between.
             None => self.response.lost = true,
         }

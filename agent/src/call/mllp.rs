@@ -72,6 +72,9 @@ pub(super) struct Mllp {
     open: VecDeque<Asked>,
     /// Answers whose message has not been seen, oldest first.
     early: VecDeque<Gathered>,
+    /// Acknowledgements that may still come, and in which direction, of a batch that has its first: some engines answer each of
+    /// its messages.
+    singles: Option<(Direction, u32)>,
     left: bool,
 }
 
@@ -83,6 +86,7 @@ impl Mllp {
             sent: Lane::default(),
             open: VecDeque::new(),
             early: VecDeque::new(),
+            singles: None,
             left: false,
         }
     }
@@ -378,6 +382,10 @@ impl Mllp {
             return;
         };
         let open = &mut asked.open;
+        let entries = open.call.operation.as_ref().map_or(0, |known| known.entries);
+        if entries > 1 && !read.is_batch {
+            self.singles = Some((message.from.direction, entries - 1));
+        }
         let commit = read.answers.is_some_and(|(code, _)| code == b"CA");
         if let Some(operation) = &mut open.call.operation {
             semantics::answered(operation, read);
@@ -401,6 +409,14 @@ impl Mllp {
     /// An answer that names nothing that is known: it can only be to the one message that waits for one.
     fn in_order(&mut self, mut message: Gathered, cx: &mut Context<'_>) {
         let direction = message.from.direction;
+        if let Some((_, left)) = self
+            .singles
+            .as_mut()
+            .filter(|(of, left)| *of == direction && *left > 0)
+        {
+            *left -= 1;
+            return message.let_go(cx);
+        }
         let mut waiting = self
             .open
             .iter()

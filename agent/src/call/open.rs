@@ -73,7 +73,11 @@ impl Open {
         cx: &Context<'_>,
     ) -> Self {
         let socket = matches!(piece.flow.id, FlowId::Socket(_));
-        let grpc = Grpc::of(&told.raw.request_headers);
+        let grpc = Grpc::of(&told.raw.request_headers).or_else(|| {
+            let path = told.raw.path.as_deref()?;
+            let unknown = anomalies.contains(&Anomaly::UnknownFields);
+            unknown.then(|| Grpc::presumed(&told.request.method, path, &told.raw.request_headers))?
+        });
         let mut open = Open {
             call: ApiCall {
                 id: call_id(cx.boot_id, piece, position),
@@ -118,7 +122,7 @@ impl Open {
 
     /// What it does in the words of gRPC.
     fn tell_grpc(&mut self) {
-        if let Some(grpc) = &self.grpc {
+        if let Some(grpc) = self.grpc.as_ref().filter(|grpc| grpc.is_one()) {
             self.call.operation = Some(Box::new(grpc.operation(&self.call)));
         }
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::phi::Scanner;
-use crate::call::{ApiCall, ByHead, Content, Data, MessageType, Part, Phase, Protocol};
+use crate::call::{Api, ApiCall, ByHead, Content, Data, MessageType, Part, Phase, Protocol};
 
 /// What was found in heads that come again.
 pub(super) type KnownData = ByHead<Box<[Data]>>;
@@ -74,15 +74,7 @@ fn request(scanner: &mut Scanner, known: &mut KnownData, call: &mut ApiCall) {
         scanner.search(path, &raw.request_body);
         return found(call, scanner.take());
     }
-    let anomaly = self::body(
-        scanner,
-        Part::RequestBody,
-        &raw.request_headers,
-        &raw.request_body,
-        raw.request_decoded,
-        message,
-        call.request.body.truncated,
-    );
+    let anomaly = self::body(scanner, Part::RequestBody, call, message);
     found(call, scanner.take());
     note(call, anomaly);
 }
@@ -98,24 +90,13 @@ fn response(scanner: &mut Scanner, known: &mut KnownData, call: &mut ApiCall) {
             scanner.headers(Part::ResponseHeaders, pairs(headers));
         }
     });
-    let Some(response) = &call.response else {
-        return;
-    };
     let raw = &call.raw;
     let schema = scanner.schema();
     let message = schema
         .as_deref()
         .and_then(|schema| schema.method(raw.path.as_deref()?))
         .map(|(_, gives)| gives);
-    let anomaly = self::body(
-        scanner,
-        Part::ResponseBody,
-        &raw.response_headers,
-        &raw.response_body,
-        raw.response_decoded,
-        message,
-        response.body.truncated,
-    );
+    let anomaly = self::body(scanner, Part::ResponseBody, call, message);
     found(call, scanner.take());
     note(call, anomaly);
 }
@@ -129,12 +110,25 @@ fn pairs(headers: &[(Bytes, Bytes)]) -> impl Iterator<Item = (&[u8], &[u8])> {
 fn body(
     scanner: &mut Scanner,
     part: Part,
-    headers: &[(Bytes, Bytes)],
-    body: &Bytes,
-    decoded: bool,
+    call: &ApiCall,
     message: Option<MessageType<'_>>,
-    truncated: bool,
 ) -> Option<crate::call::Anomaly> {
+    let raw = &call.raw;
+    let of_response = call.response.as_ref().filter(|_| part == Part::ResponseBody);
+    let (headers, body, decoded, truncated) = match of_response {
+        Some(response) => (
+            &raw.response_headers,
+            &raw.response_body,
+            raw.response_decoded,
+            response.body.truncated,
+        ),
+        None => (
+            &raw.request_headers,
+            &raw.request_body,
+            raw.request_decoded,
+            call.request.body.truncated,
+        ),
+    };
     if body.is_empty() {
         return None;
     }
@@ -150,9 +144,19 @@ fn body(
         }
         all
     };
+    let content_type = value(b"content-type");
+    let is_grpc = || {
+        call.operation
+            .as_ref()
+            .is_some_and(|known| known.api == Api::Grpc)
+    };
     let content = Content {
         bytes: body,
-        content_type: &value(b"content-type"),
+        // Told by its frames alone: it has no type, or one that is not known.
+        content_type: match content_type.is_empty() && is_grpc() {
+            true => b"application/grpc",
+            false => &content_type,
+        },
         content_encoding: &match decoded {
             true => std::borrow::Cow::Borrowed(&b""[..]),
             false => value(b"content-encoding"),

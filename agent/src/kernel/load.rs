@@ -417,10 +417,16 @@ fn adopt(
 }
 
 fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<OwnedFd, String> {
+    let fd = load_tracepoint(ebpf, name, hook, btf)?;
+    links::attach_tracepoint(fd.as_fd()).map_err(|error| error.to_string())
+}
+
+/// Loaded, and not attached.
+fn load_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<OwnedFd, String> {
     let program: &mut BtfTracePoint = program(ebpf, name)?;
     program.load(hook, btf).map_err(|error| words(&error))?;
     let fd = program.fd().map_err(|error| words(&error))?;
-    links::attach_tracepoint(fd.as_fd()).map_err(|error| error.to_string())
+    fd.as_fd().try_clone_to_owned().map_err(|error| error.to_string())
 }
 
 /// All or none.
@@ -437,8 +443,15 @@ fn attach_sockets(
         ("apiward_sock_recv_second", "sock_recv_length"),
     ];
     let programs = if is_twice { &PROGRAMS[..] } else { &PROGRAMS[..2] };
-    let attach = |(name, hook): &(&'static str, &str)| Ok((*name, attach_tracepoint(ebpf, name, hook, btf)?));
-    let links: Result<Vec<_>, String> = programs.iter().map(attach).collect();
+    // Loading takes the verifier a quarter of a second each. Between the attachments there is nothing but a moment: else the
+    // calls of that time would have a request and no answer, or the other way round.
+    let load = |(name, hook): &(&'static str, &str)| Ok((*name, load_tracepoint(ebpf, name, hook, btf)?));
+    let loaded: Result<Vec<_>, String> = programs.iter().map(load).collect();
+    let attach = |(name, fd): (&'static str, OwnedFd)| match links::attach_tracepoint(fd.as_fd()) {
+        Ok(link) => Ok((name, link)),
+        Err(error) => Err(error.to_string()),
+    };
+    let links = loaded.and_then(|loaded| loaded.into_iter().map(attach).collect::<Result<Vec<_>, String>>());
     if links.is_err() {
         for (name, _) in programs {
             let program: &mut BtfTracePoint = program(ebpf, name)?;

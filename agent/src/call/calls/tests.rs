@@ -14,6 +14,7 @@ use crate::capture::{
 use crate::flow::{self, Flows};
 
 mod http2;
+mod late;
 mod mllp;
 mod repeated;
 mod stopped;

@@ -63,6 +63,7 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
         (b"text", b"csv" | b"tab-separated-values") => Format::Csv,
         (_, b"x-ndjson" | b"ndjson" | b"jsonl" | b"json-seq" | b"json" | b"x-json") => Format::Json,
         (_, b"xml") => Format::Xml,
+        (_, b"xhtml+xml") => Format::Text,
         _ if suffix.ends_with(b"json") || subtype.ends_with(b"ndjson") => Format::Json,
         _ if suffix == b"xml" => Format::Xml,
         (_, b"x-protobuf" | b"protobuf" | b"grpc" | b"vnd.google.protobuf") => Format::Protobuf,
@@ -85,6 +86,8 @@ fn sniffed(start: &[u8]) -> Format {
         None => Format::Text,
         Some(b'{' | b'[') => Format::Json,
         Some(b'0'..=b'9') if is_packet(start) => Format::Json,
+        // Its elements say how it looks, and none of them is a key: `<address>` is who runs the server.
+        Some(b'<') if is_html(start) => Format::Text,
         Some(b'<') => match start.get(1) {
             Some(b'?' | b'!' | b'a'..=b'z' | b'A'..=b'Z' | b'_') => Format::Xml,
             _ => Format::Text,
@@ -96,6 +99,15 @@ fn sniffed(start: &[u8]) -> Format {
         _ if is_form(start) => Format::Form,
         _ => Format::Text,
     }
+}
+
+/// A page, whatever it is sent as.
+fn is_html(start: &[u8]) -> bool {
+    [b"<!doctype html".as_slice(), b"<html"].iter().any(|opening| {
+        start
+            .get(..opening.len())
+            .is_some_and(|begins| begins.eq_ignore_ascii_case(opening))
+    })
 }
 
 /// A message of Socket.IO: one or two digits for its kind, perhaps a number, then JSON. To a reader of JSON the

@@ -117,7 +117,9 @@ impl Conversation {
                         break;
                     }
                     if between || decoder.is_out_of_step() {
-                        self.lane_mut(direction).message_at = piece.at;
+                        let lane = self.lane_mut(direction);
+                        lane.message_position = piece.position + (length - input.len()) as u64;
+                        lane.message_at = piece.at;
                     }
                     let answer_to = awaited
                         .map(|index| self.open[index].answer_to)
@@ -201,7 +203,8 @@ impl Conversation {
         if (100..200).contains(&status) && status != 101 {
             return;
         }
-        let Some(index) = self.pair(piece) else {
+        let starts_at = self.lane_mut(piece.direction).message_position;
+        let Some(index) = self.pair(piece, starts_at) else {
             self.unpaired(0, cx);
             return;
         };
@@ -239,8 +242,8 @@ impl Conversation {
         }
     }
 
-    /// The call that a response answers.
-    pub(super) fn pair(&self, piece: &Piece) -> Option<usize> {
+    /// The call that a response answers which begins at `starts_at`.
+    pub(super) fn pair(&self, piece: &Piece, starts_at: u64) -> Option<usize> {
         let first = self.awaited()?;
         // A response can only begin after its request did. Judged where something was lost: by positions, or by time where
         // the other direction's is not known (TLS).
@@ -249,9 +252,11 @@ impl Conversation {
             other => other.wrapping_sub(open.position as u32).cast_signed() > 0,
         };
         if self.responses_lost {
-            return (first..self.open.len())
-                .rev()
-                .find(|index| begun_before(&self.open[*index]));
+            let mut begun = (first..self.open.len()).filter(|index| begun_before(&self.open[*index]));
+            // Where the responses stood when a request was made, its own begins, if it waited for those before it. Of several
+            // that were made at once, the first one's does.
+            let next = |index: &usize| self.open[*index].call.response_position == Some(starts_at as u32);
+            return begun.clone().find(next).or_else(|| begun.next_back());
         }
         (!self.requests_lost || begun_before(&self.open[first])).then_some(first)
     }

@@ -95,7 +95,11 @@ fn operation(phase: Phase, call: &ApiCall, redactor: &Redactor) -> Option<Operat
     }
     let mut entries = 0;
     if phase >= Phase::Request {
-        let parts = parts(content_type, &raw.request_body);
+        let parts = match contains(content_type, "multipart/") {
+            true => parts(content_type, &raw.request_body),
+            // A file by itself.
+            false => u32::from(name == "store" && !raw.request_body.is_empty()),
+        };
         if parts > 0 {
             details.push(("stored", parts.to_smolstr()));
             entries = parts;
@@ -301,6 +305,10 @@ mod tests {
         let kind = "multipart/related; type=\"application/dicom\"; boundary=\"xx\"";
         let store = call("POST /s/studies").header("content-type", kind).body(body);
         assert_eq!(told(store, Phase::Request), "store studies 2 stored=2");
+        let store = call("POST /instances")
+            .header("content-type", "application/dicom")
+            .body("DICM");
+        assert_eq!(told(store, Phase::Request), "store instances 1 stored=1");
         let retrieve = call("GET /s/studies/1.2.3").answer(200, kind, body);
         assert_eq!(
             told(retrieve, Phase::Complete),

@@ -294,6 +294,10 @@ impl Teller<'_> {
         if target.is_unmistakable() || (target.is_shaped() && parameters.own) {
             evidence = evidence.max(Evidence::Path);
         }
+        // Who polls asks for nothing that is FHIR's, and is told no more than how far it is.
+        if target.is_shaped() && self.has_progress() {
+            evidence = evidence.max(Evidence::Path);
+        }
         // Bodies are looked into only where something speaks for FHIR already, or they are of a kind that it uses.
         let promising = |evidence: Evidence, bytes: &[u8]| {
             evidence > Evidence::None || target.is_shaped() || Body::looks_like(bytes)

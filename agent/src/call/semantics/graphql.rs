@@ -28,6 +28,8 @@ struct Asked {
     named: String,
     persisted: bool,
     batch: u32,
+    /// What kinds of operations a batch mixes.
+    kinds: Vec<&'static str>,
     variables: u32,
 }
 
@@ -104,6 +106,9 @@ fn operation(asked: &Asked, caller: Caller, redactor: &mut Redactor) -> Operatio
     if document.operations > 1 {
         details.push(("operations", document.operations.to_smolstr()));
     }
+    if asked.kinds.len() > 1 {
+        details.push(("kinds", SmolStr::from(asked.kinds.join(","))));
+    }
     if asked.variables > 0 {
         details.push(("variables", asked.variables.to_smolstr()));
     }
@@ -176,7 +181,9 @@ fn of_json(body: &[u8], call: &ApiCall) -> Option<Asked> {
     let is_payload = call.protocol == Protocol::WebSocket;
     let depth = usize::from(is_batch || is_payload);
     let mut asked = Asked::default();
-    let mut texts: Vec<String> = Vec::new();
+    // Documents, and by the same index the names of those of their operations that are run.
+    let mut texts: Vec<(String, u32)> = Vec::new();
+    let mut names: Vec<(String, u32)> = Vec::new();
     let mut odd = 0u32;
     json::walk(body, 3, &mut |path, value| {
         if path.len() == depth && value == Value::Object && is_batch {
@@ -199,25 +206,32 @@ fn of_json(body: &[u8], call: &ApiCall) -> Option<Asked> {
         }
         match (path[depth].as_str(), value) {
             ("query" | "mutation", Value::Text(text)) if asked.batch <= BATCH_READ_MAX => {
-                texts.push(text.to_owned())
+                texts.push((text.to_owned(), asked.batch))
             }
-            ("operationName", Value::Text(name)) if asked.named.is_empty() && asked.batch <= 1 => {
-                asked.named = name.to_owned()
+            ("operationName", Value::Text(name)) if asked.batch <= BATCH_READ_MAX => {
+                names.push((name.to_owned(), asked.batch))
             }
             ("documentId" | "doc_id", Value::Text(_)) => asked.persisted = true,
             ("query" | "operationName" | "variables" | "extensions" | "documentId" | "doc_id" | "id", _) => {}
             _ => odd = odd.saturating_add(1),
         }
     });
-    let mut depth_max = 0;
-    for text in &texts {
-        let document = Document::read(text.as_bytes(), &asked.named, false);
-        depth_max = depth_max.max(document.depth);
-        if asked.document.kind.is_empty() {
-            asked.document = document;
+    let name_of = |batch: u32| names.iter().find(|(_, of)| *of == batch).map(|(name, _)| name);
+    let first = u32::from(is_batch);
+    asked.named = name_of(first).cloned().unwrap_or_default();
+    for (text, batch) in &texts {
+        let named = name_of(*batch).map_or("", |name| name);
+        let document = Document::read(text.as_bytes(), named, false);
+        if document.kind.is_empty() {
+            continue;
+        }
+        if !asked.kinds.contains(&document.kind) {
+            asked.kinds.push(document.kind);
+        }
+        if asked.document.adds(document) {
+            asked.named = named.to_owned();
         }
     }
-    asked.document.depth = depth_max;
     let persisted = asked.persisted && (odd == 0 || is_graphql_path(call));
     (!asked.document.kind.is_empty() || persisted).then_some(asked)
 }
@@ -248,6 +262,25 @@ enum Token<'a> {
 }
 
 impl Document {
+    /// Takes in another one of the same batch: the batch is called by the first that changes something, so that nothing hides
+    /// behind a query, and its fields are those of all. Whether it is called by this one.
+    fn adds(&mut self, other: Document) -> bool {
+        let names_it = self.kind.is_empty() || (other.kind == "mutation" && self.kind != "mutation");
+        self.depth = self.depth.max(other.depth);
+        self.operations = self.operations.max(other.operations);
+        self.introspects |= other.introspects;
+        for field in other.fields {
+            if self.fields.len() < FIELDS_MAX && !self.fields.contains(&field) {
+                self.fields.push(field);
+            }
+        }
+        if names_it {
+            self.kind = other.kind;
+            self.name = other.name;
+        }
+        names_it
+    }
+
     /// `wanted`: which of its operations is run, if it has several. `declared`: it is said to be GraphQL, so that no more
     /// proof is needed than a selection.
     fn read(text: &[u8], wanted: &str, declared: bool) -> Document {
@@ -506,6 +539,20 @@ mod tests {
         assert_eq!(
             post(r#"[{"query":"{ users }"},{"query":"{ users { id } }"},{"operationName":"x"}]"#),
             "query  3 fields=users depth=2"
+        );
+        // A batch is called by what it changes, wherever in it that stands.
+        assert_eq!(
+            post(
+                r#"[{"query":"query getUser { users }","operationName":"getUser"},{"query":"mutation { create { id } }"},
+                    {"query":"query a { users } mutation search { update }","operationName":"search"}]"#
+            ),
+            "mutation  3 fields=users,create,update depth=2 operations=2 kinds=query,mutation"
+        );
+        assert_eq!(
+            post(
+                r#"[{"query":"{ users }"},{"operationName":"search","query":"query a { users } mutation search { update }"}]"#
+            ),
+            "mutation search  2 fields=users,update depth=1 operations=2 kinds=query,mutation"
         );
         assert_eq!(
             post(

@@ -11,6 +11,8 @@ use crate::call::{Api, ApiCall, Operation, Phase, Protocol};
 
 /// `[].method`
 const DEPTH: usize = 2;
+/// Different methods of one batch that are listed.
+const METHODS_MAX: usize = 16;
 /// Where `"jsonrpc"` or `"method"` has to begin.
 const FRONT_BYTES: usize = 512;
 
@@ -18,6 +20,8 @@ const FRONT_BYTES: usize = 512;
 struct Request {
     versioned: bool,
     method: String,
+    /// The different ones of a batch, in order.
+    names: Vec<String>,
     methods: u32,
     ids: u32,
     parameters: u32,
@@ -42,6 +46,17 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
             let mut details = Vec::new();
             if request.batch {
                 details.push(("batch", SmolStr::new_static("true")));
+            }
+            if request.names.len() > 1 {
+                // What comes later in a batch is not to hide behind its first.
+                let names: Vec<SmolStr> = request
+                    .names
+                    .iter()
+                    .map(|name| {
+                        shown(name, caller, redactor).unwrap_or_else(|| SmolStr::new_static("{name}"))
+                    })
+                    .collect();
+                details.push(("methods", SmolStr::from(names.join(","))));
             }
             if request.ids < request.methods {
                 details.push(("notifications", (request.methods - request.ids).to_smolstr()));
@@ -108,6 +123,12 @@ fn read(body: &[u8]) -> Option<Request> {
                 if request.method.is_empty() {
                     request.method = name.to_owned();
                 }
+                if request.batch
+                    && request.names.len() < METHODS_MAX
+                    && !request.names.iter().any(|known| known == name)
+                {
+                    request.names.push(name.to_owned());
+                }
             }
             ("id", _) => request.ids = request.ids.saturating_add(1),
             ("params", Value::Object | Value::List) => {
@@ -156,7 +177,13 @@ mod tests {
         );
         assert_eq!(
             told(r#"[{"jsonrpc":"2.0","method":"getUser","id":1},{"jsonrpc":"2.0","method":"notify"}]"#),
-            "getUser  2 batch=true notifications=1"
+            "getUser  2 batch=true methods=getUser,notify notifications=1"
+        );
+        assert_eq!(
+            told(
+                r#"[{"jsonrpc":"2.0","method":"getUser","id":1},{"jsonrpc":"2.0","method":"zebulon","id":2},{"jsonrpc":"2.0","method":"getUser","id":3}]"#
+            ),
+            "getUser  3 batch=true methods=getUser,{name}"
         );
         assert_eq!(told(r#"{"method":"search","params":[],"id":1}"#), "search ");
         assert!(told(r#"{"jsonrpc":"2.0","method":"zebulon","id":1}"#).starts_with("{name} h:"));

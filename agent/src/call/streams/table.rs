@@ -395,7 +395,9 @@ impl Table {
         let Some(open) = self.open.get_mut(&stream) else {
             return;
         };
-        if !matches!(open.answer, Answer::Done(_)) {
+        if open.has_answer() {
+            open.answer = Answer::Done(CallState::Answered);
+        } else if !matches!(open.answer, Answer::Done(_)) {
             open.response_body.cut();
             open.answer = Answer::Done(CallState::Reset);
         }
@@ -502,11 +504,12 @@ impl Table {
             let state = match open.answer {
                 Answer::Done(state) => state,
                 _ if open.gap || how == Ended::Forgotten => CallState::Gap,
+                _ if open.has_answer() => CallState::Answered,
                 _ if how == Ended::Reset => CallState::Reset,
                 _ if how == Ended::Unwatched => CallState::Pending,
                 _ => CallState::Closed,
             };
-            if open.answer == Answer::Begun {
+            if open.answer == Answer::Begun && state != CallState::Answered {
                 open.response_body.cut();
             }
             open.report(state, cx);
@@ -515,6 +518,17 @@ impl Table {
 }
 
 impl Open {
+    /// All that the answer's head has declared has come, and not that it ends: servers say so in a frame of its own, and
+    /// clients that have what they asked for (curl) go without it. What a status in trailers follows has no length.
+    fn has_answer(&self) -> bool {
+        let declared = || {
+            let mut headers = self.call.raw.response_headers.iter();
+            let (_, value) = headers.rfind(|(name, _)| name.as_ref() == b"content-length")?;
+            std::str::from_utf8(value).ok()?.parse::<u64>().ok()
+        };
+        self.answer == Answer::Begun && declared() == Some(self.response_body.total())
+    }
+
     /// Fields that came behind the answer's body, among those of its head.
     fn add_response_trailers(&mut self, fields: Vec<(Bytes, Bytes)>, headers_max: usize) {
         if self.reported {

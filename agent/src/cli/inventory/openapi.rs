@@ -21,6 +21,8 @@ pub(super) fn document(endpoints: &[v1::Endpoint]) -> Value {
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     let mut titles: Vec<&str> = Vec::new();
     let mut schemes = BTreeMap::new();
+    // Messages of HL7 v2 have neither path nor method: they stand beside the paths, by workload.
+    let mut messages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let served = endpoints.iter().filter(|one| {
         one.direction == v1::Direction::Inbound as i32 && !one.unmatched && one.path.starts_with('/')
     });
@@ -32,12 +34,22 @@ pub(super) fn document(endpoints: &[v1::Endpoint]) -> Value {
         if !titles.contains(&name) {
             titles.push(name);
         }
+        if endpoint.protocol == "mllp" {
+            let known = messages.entry(name).or_default();
+            if !known.contains(&endpoint.operation.as_str()) {
+                known.push(&endpoint.operation);
+            }
+            continue;
+        }
         let (path, parameters) = path(endpoint);
         let item = paths.entry(path).or_default();
         let method = endpoint.method.to_ascii_lowercase();
         if !METHODS.contains(&endpoint.method.as_str()) {
             let others = item.entry("x-apiward-methods").or_insert_with(|| json!([]));
-            if let Some(others) = others.as_array_mut() {
+            if let Some(others) = others
+                .as_array_mut()
+                .filter(|others| !others.contains(&json!(endpoint.method)))
+            {
                 others.push(json!(endpoint.method));
             }
             continue;
@@ -76,6 +88,9 @@ pub(super) fn document(endpoints: &[v1::Endpoint]) -> Value {
         }
     }
     document["paths"] = json!(paths);
+    if !messages.is_empty() {
+        document["x-apiward-messages"] = json!(messages);
+    }
     if !schemes.is_empty() {
         document["components"] = json!({ "securitySchemes": schemes });
     }
@@ -87,6 +102,7 @@ fn join(known: &mut Value, fresh: Value, operation: &str) {
     if !operation.is_empty() {
         let list = &mut known["x-apiward-operations"];
         match list.as_array_mut() {
+            Some(list) if list.contains(&json!(operation)) => {}
             Some(list) => list.push(json!(operation)),
             None => *list = json!([operation]),
         }
@@ -429,6 +445,43 @@ mod tests {
             .to_vec(),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn messages_of_hl7_are_no_paths_and_nothing_is_listed_twice() {
+        let message = |workload: &str, operation: &str| v1::Endpoint {
+            protocol: "mllp".into(),
+            operation: operation.into(),
+            workload: Some(v1::Workload {
+                name: workload.into(),
+                ..Default::default()
+            }),
+            ..endpoint("HL7", "/")
+        };
+        let query = || v1::Endpoint {
+            operation: "query".into(),
+            ..endpoint("POST", "/graphql")
+        };
+        let document = document(&[
+            message("engine", "ADT^A01"),
+            message("engine", "ORU^R01"),
+            message("engine", "ADT^A01"),
+            endpoint("PROPFIND", "/dav"),
+            endpoint("PROPFIND", "/dav"),
+            query(),
+            query(),
+        ]);
+        assert_eq!(
+            document["x-apiward-messages"],
+            json!({ "engine": ["ADT^A01", "ORU^R01"] })
+        );
+        assert!(document["paths"]["/"].is_null());
+        assert_eq!(
+            document["paths"]["/dav"]["x-apiward-methods"],
+            json!(["PROPFIND"])
+        );
+        let query = &document["paths"]["/graphql"]["post"];
+        assert_eq!(query["x-apiward-operations"], json!(["query"]));
     }
 
     #[test]

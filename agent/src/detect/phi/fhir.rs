@@ -281,6 +281,8 @@ const KNOWN: &[&[u8]] = &[
     b"owner",
     b"subjectReference",
     b"animal",
+    b"NativeDicomModel",
+    b"DicomAttribute",
 ];
 
 /// Types of resources, by whose data they hold.

@@ -467,6 +467,10 @@ impl Sink for Walk {
             self.frames[top].tag = super::segments::dicom(value);
             return;
         }
+        if element && !own && self.frames[top].tag.is_some() {
+            // `vr`, `keyword`, `number`: they say what the element is. What it holds is its text.
+            return;
+        }
         if kind == ValueType::Text && self.embedded(key, if own { b"" } else { name }, value) {
             return;
         }

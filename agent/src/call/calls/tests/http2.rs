@@ -111,6 +111,26 @@ fn the_server_may_speak_first_and_answers_may_be_told_before_requests() {
 }
 
 #[test]
+fn an_answer_of_its_declared_length_needs_no_end() {
+    let answered = |length: &str, reset: bool, closes: bool| {
+        let mut scene = begun();
+        let head = block(&[(":status", "200"), ("content-length", length)]);
+        scene.received(get(1, "/api"));
+        scene.sent([frame(1, END_HEADERS, 1, &head), data(1, b"{}", false)].concat());
+        if reset {
+            scene.received(frame(3, 0, 1, &[0, 0, 0, 8]));
+        }
+        scene.close(closes)
+    };
+    for (reset, closes) in [(false, false), (false, true), (true, false)] {
+        assert_eq!(answered("2", reset, closes), "GET /api -> 200 [2/2] answered");
+        let other = answered("3", reset, closes);
+        assert!(other.starts_with("GET /api -> 200 [2/2 cut] "), "{other}");
+        assert!(!other.contains("answered"), "{other}");
+    }
+}
+
+#[test]
 fn streams_become_websocket() {
     use super::websocket::masked;
     let connect = block(&[
@@ -527,6 +547,48 @@ fn grpc_has_messages_and_a_status() {
         "grpc {name}/{name} request-messages=0 request-message-bytes=0 response-messages=0 response-message-bytes=0 \
          status=UNIMPLEMENTED"
     );
+}
+
+#[test]
+fn grpc_on_a_connection_joined_late_is_told_by_its_frames() {
+    // The type is in a table that was filled before.
+    let told = |path: &str, body: &[u8]| {
+        let mut scene = Scene::new(FlowId::Socket(1), true);
+        let mut ask = vec![0x83, 0x86, 0xbe, 4, path.len() as u8];
+        ask.extend(path.as_bytes());
+        scene.received([frame(1, END_HEADERS, 7, &ask), data(7, body, true), settings()].concat());
+        let answer = grpc_message(0, b"one");
+        scene.sent(
+            [
+                frame(1, END_HEADERS, 7, &[0x88, 0xbe]),
+                data(7, &answer, false),
+                frame(1, END_HEADERS | END_STREAM, 7, &[0xbf]),
+                settings(),
+            ]
+            .concat(),
+        );
+        scene.close(false);
+        let call = &scene.ended[0];
+        assert!(call.anomalies.contains(&Anomaly::UnknownFields));
+        call.operation.is_some().then(|| operation(call))
+    };
+    let asked = grpc_message(0, b"hi");
+    assert_eq!(
+        told("/grpc.health.v1.Health/Check", &asked).as_deref(),
+        Some(
+            "grpc grpc.health.v1.Health/Check request-messages=1 request-message-bytes=2 response-messages=1 \
+             response-message-bytes=3"
+        )
+    );
+    for (path, body) in [
+        ("/grpc.health.v1.Health/Check", &b"{\"a\":1}"[..]),
+        ("/grpc.health.v1.Health/Check", &asked[..6]),
+        ("/grpc.health.v1.Health/Check", b""),
+        ("/files/report.pdf", &asked),
+        ("/api/grpc.health.v1.Health/Check", &asked),
+    ] {
+        assert_eq!(told(path, body), None, "{path}");
+    }
 }
 
 #[test]

@@ -191,6 +191,35 @@ fn gaps_ends_and_beginnings_in_the_middle() {
 }
 
 #[test]
+fn engines_that_answer_each_message_of_a_batch_lose_nothing() {
+    let one = |control: &str| {
+        message("ADT^A01", control)
+            .replace(['\x0b', '\x1c'], "")
+            .replace("\r\r", "\r")
+    };
+    let mut scene = Scene::server();
+    scene.received(format!(
+        "\x0bBHS|^~\\&|A\r{}{}{}BTS|3\r\x1c\r",
+        one("1"),
+        one("2"),
+        one("3")
+    ));
+    for control in ["1", "2", "3"] {
+        scene.sent(ack("AA", control));
+    }
+    scene
+        .later(2)
+        .received(message("ADT^A02", "4"))
+        .sent(ack("AE", "4"));
+    assert_eq!(told(&scene), ["ADT^A01 AA answered", "ADT^A02 AE answered"]);
+    assert_eq!(scene.calls.stats().responses_unpaired, 0);
+    assert_eq!(scene.calls.bodies_bytes(), 0);
+    // No more than there were.
+    scene.sent(ack("AA", "5")).later(2);
+    assert_eq!(scene.calls.stats().responses_unpaired, 1);
+}
+
+#[test]
 fn batches_and_large_messages() {
     let mut scene = Scene::server();
     let one = "MSH|^~\\&|A|B|||20260101||ADT^A01|1|P|2.5\rPID|1||5\r";

@@ -1,5 +1,9 @@
 //! Heads, bodies and answers → the operation.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use crate::call::Phase;
 use crate::call::semantics::given::call;
 
@@ -191,6 +195,17 @@ fn bulk_exports() {
             .at(Phase::Complete),
         "$export  evidence=path bulk=accepted"
     );
+    let polled = |line: &str| {
+        let mut given = call(line).answer(202, "", "");
+        Arc::make_mut(&mut given.call.raw.response_headers)
+            .push((Bytes::from_static(b"x-progress"), Bytes::from_static(b"30%")));
+        given.at(Phase::Complete)
+    };
+    assert_eq!(
+        polled("GET /hapi/fhir/r4/status/8f14e45f"),
+        "bulk-status  evidence=path bulk=status"
+    );
+    assert_eq!(polled("GET /jobs/5"), "");
     let manifest = r#"{"transactionTime":"2026","request":"x","requiresAccessToken":true,"output":[{"type":"Patient","url":"u"}]}"#;
     assert_eq!(
         call("GET /jobs/5")

@@ -341,6 +341,22 @@ fn documents_of_other_standards() {
                  <FamilyName>Okafor</FamilyName></Alphabetic></PersonName></DicomAttribute>\
                  <DicomAttribute tag=\"00080060\" vr=\"CS\"><Value>CT</Value></DicomAttribute></NativeDicomModel>";
     assert_eq!(classes(dicom, "application/dicom+xml"), ["name"]);
+    // What its elements say of themselves is nobody's data, and each value counts once.
+    let dicom = "<NativeDicomModel><DicomAttribute tag=\"00100020\" vr=\"LO\" keyword=\"PatientID\"><Value number=\"1\">482913</Value>\
+                 </DicomAttribute><DicomAttribute tag=\"00100010\" vr=\"PN\" keyword=\"PatientName\"><PersonName number=\"1\"><Alphabetic>\
+                 <FamilyName>Okafor</FamilyName></Alphabetic></PersonName></DicomAttribute></NativeDicomModel>";
+    let mut found: Vec<String> = scan(&mut scanner(), dicom.as_bytes(), "application/dicom+xml")
+        .iter()
+        .map(|data| format!("{} {} {}", data.class, data.location, data.count))
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "mrn $.NativeDicomModel.DicomAttribute.Value 1",
+            "name $.NativeDicomModel.DicomAttribute.PersonName.Alphabetic.FamilyName 1"
+        ]
+    );
     let script = "<NewRx><Patient><Name><LastName>Okafor</LastName></Name><DateOfBirth><Date>1980-02-14</Date></DateOfBirth>\
                   <PrimaryTelephone><Number>2125550142</Number></PrimaryTelephone></Patient></NewRx>";
     assert_eq!(
@@ -352,6 +368,13 @@ fn documents_of_other_standards() {
     assert_eq!(classes(patch, "application/json-patch+json"), ["name", "ssn"]);
     let page = "<table><tr><td>MRN:</td><td>00482913</td></tr></table>";
     assert_eq!(classes(page, "text/html"), ["mrn"]);
+    // Who answers for a server is no patient, also where nothing says that it is a page.
+    let error = "<html><body><h1>404 Not Found</h1><address>httpd at port 8080</address></body></html>";
+    for content_type in ["text/html", "application/xhtml+xml", ""] {
+        assert!(classes(error, content_type).is_empty(), "{content_type}");
+        let error = format!("<!DOCTYPE html>\n{error}");
+        assert!(classes(&error, content_type).is_empty(), "{content_type}");
+    }
 }
 
 #[test]
