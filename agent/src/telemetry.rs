@@ -36,6 +36,7 @@ pub struct Telemetry {
     records: Gauge<u64, AtomicU64>,
     operations_exempt: Gauge<u64, AtomicU64>,
     gate_again: Gauge<u64, AtomicU64>,
+    bytes_passed_over: Gauge<u64, AtomicU64>,
     flows_open: Gauge,
     enforcing: Gauge,
     canary: Family<Label, Gauge>,
@@ -105,6 +106,12 @@ impl Telemetry {
             "Segments that the gate dropped for their order, their repetition or its own want of room; TCP sends them again",
             gate_again.clone(),
         );
+        let bytes_passed_over = Gauge::default();
+        registry.register(
+            "bytes_passed_over",
+            "Bytes not read: beyond what is captured of one operation, or sent from files without passing through a process",
+            bytes_passed_over.clone(),
+        );
         let flows_open = Gauge::default();
         registry.register(
             "flows_open",
@@ -142,6 +149,7 @@ impl Telemetry {
             records,
             operations_exempt,
             gate_again,
+            bytes_passed_over,
             flows_open,
             enforcing,
             canary,
@@ -195,6 +203,11 @@ impl Telemetry {
     /// Segments that the gate dropped, and that TCP sends again.
     pub fn set_gate_again(&self, segments: u64) {
         self.gate_again.set(segments);
+    }
+
+    /// Bytes that were not read because they need not be, or never are in a process's memory.
+    pub fn set_bytes_passed_over(&self, bytes: u64) {
+        self.bytes_passed_over.set(bytes);
     }
 
     /// Kernel records read since the start.

@@ -23,7 +23,7 @@ use super::options::UNREAD_LEN_MAX;
 use super::redact::Redactor;
 use super::streams::{self, Streams};
 use super::{ApiCall, CallState, Limits, Phase, Stats, Unread, UnreadWhy};
-use crate::capture::{Direction, FlowId, FlowInfo, GapReason, KernelTime, Process, Stopped};
+use crate::capture::{Direction, FlowId, FlowInfo, KernelTime, Process, Stopped};
 use crate::decode::{Decoder, KnownHeads, MllpDecoder, Prefix, Role, Sniffed};
 use crate::flow::{Piece, What};
 
@@ -361,7 +361,7 @@ impl Conversation {
 
     fn undecided_piece(&mut self, piece: Piece, cx: &mut Context<'_>) {
         let direction = piece.direction;
-        if matches!(piece.what, What::Gap { reason, .. } if is_loss(reason)) {
+        if matches!(piece.what, What::Gap { reason, .. } if reason.is_loss()) {
             self.tell_unread(&piece.process, UnreadWhy::Gap, cx);
         }
         let Some((role, piece)) = self.decide(piece, None, cx) else {
@@ -546,9 +546,4 @@ fn length_of(piece: &Piece) -> usize {
         What::Chunk(bytes) => bytes.len(),
         What::Gap { .. } => 0,
     }
-}
-
-/// Bytes that a body limit or `sendfile` left out are known to be body; the others could have been anything.
-pub(super) fn is_loss(reason: GapReason) -> bool {
-    !matches!(reason, GapReason::Limit | GapReason::Sendfile)
 }

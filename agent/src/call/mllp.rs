@@ -12,7 +12,7 @@ use bytes::Bytes;
 use smol_str::SmolStr;
 
 use super::body::Body;
-use super::conversation::{Context, Ended, is_loss, opposite};
+use super::conversation::{Context, Ended, opposite};
 use super::facts::Told;
 use super::open::{self, Answer, Open, Place};
 use super::semantics::hl7v2 as semantics;
@@ -115,7 +115,7 @@ impl Mllp {
         let direction = piece.direction;
         match &mut piece.what {
             What::Gap { bytes, reason } => {
-                let lost = is_loss(*reason);
+                let lost = reason.is_loss();
                 let event = self.lane(direction).decoder.gap(*bytes, !lost);
                 if lost {
                     self.lane(direction).lost = true;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use self::table::Table;
 use super::ApiCall;
-use super::conversation::{Context, Ended, is_loss, opposite};
+use super::conversation::{Context, Ended, opposite};
 use super::open::Open;
 use super::options::UnreadWhy;
 use crate::capture::{Direction, FlowInfo, KernelTime};
@@ -106,7 +106,7 @@ impl Streams {
                     if role == Role::Requests {
                         table.tell_unread(&piece.process, UnreadWhy::Gap, cx);
                     }
-                } else if is_loss(*reason) {
+                } else if reason.is_loss() {
                     table.overlaps_loss(role);
                 }
             }

@@ -118,6 +118,13 @@ pub enum GapReason {
     Overload,
 }
 
+impl GapReason {
+    /// What a limit or `sendfile` left out is known to be body; the others could have been anything.
+    pub fn is_loss(self) -> bool {
+        !matches!(self, GapReason::Limit | GapReason::Sendfile)
+    }
+}
+
 /// Consecutive bytes that one operation moved on one flow.
 #[derive(Clone)]
 pub struct Segment {

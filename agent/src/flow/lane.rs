@@ -43,8 +43,7 @@ impl Sink<'_> {
     }
 
     fn gap(&mut self, of: &Whose, position: u64, bytes: u64, reason: GapReason) {
-        self.stats.gaps += 1;
-        self.stats.bytes_missing = self.stats.bytes_missing.saturating_add(bytes);
+        self.stats.gap(reason, bytes);
         self.losses.add(Some(&of.process), reason, bytes);
         self.piece(
             of,
@@ -309,8 +308,7 @@ impl Lane {
                 sink.gap(&whose, next, bytes, reason);
             }
             None => {
-                sink.stats.gaps += 1;
-                sink.stats.bytes_missing = sink.stats.bytes_missing.saturating_add(bytes);
+                sink.stats.gap(reason, bytes);
                 sink.losses.add(None, reason, bytes);
             }
         }

@@ -14,8 +14,10 @@ pub struct Stats {
     pub bytes_seen: u64,
     /// Bytes that had been seen before.
     pub bytes_duplicate: u64,
-    /// Bytes known to be missing, for whatever reason.
+    /// Bytes known to be missing that were to be read.
     pub bytes_missing: u64,
+    /// Bytes beyond the configured limit of one operation, and such as never pass through a process's memory.
+    pub bytes_passed_over: u64,
     pub gaps: u64,
     /// Holes that were declared early because too much waited behind them.
     pub holes_forced: u64,
@@ -32,6 +34,17 @@ pub struct Stats {
     pub bytes_missed: u64,
     /// Accounts that found no room.
     pub ledgers_dropped: u64,
+}
+
+impl Stats {
+    pub(super) fn gap(&mut self, reason: GapReason, bytes: u64) {
+        self.gaps += 1;
+        let sum = match reason.is_loss() {
+            true => &mut self.bytes_missing,
+            false => &mut self.bytes_passed_over,
+        };
+        *sum = sum.saturating_add(bytes);
+    }
 }
 
 /// What became of the bytes of a flow that has ended.
@@ -71,7 +84,11 @@ impl Losses {
         }
     }
 
+    /// Nothing where the configuration says that so much is enough: the call says that it is cut short.
     pub(super) fn add(&mut self, process: Option<&Arc<Process>>, reason: GapReason, bytes: u64) {
+        if reason == GapReason::Limit {
+            return;
+        }
         let mut process = process;
         let mut key = (process.map_or(0, |process| process.pid), reason);
         if self.by.len() >= self.losses_max && !self.by.contains_key(&key) {

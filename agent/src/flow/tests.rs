@@ -338,6 +338,35 @@ fn a_reported_drop_explains_a_hole() {
 }
 
 #[test]
+fn what_need_not_be_read_is_no_loss() {
+    for (reason, loses, tells) in [
+        (GapReason::Limit, false, false),
+        (GapReason::Sendfile, false, true),
+        (GapReason::Unreadable, true, true),
+    ] {
+        let mut flows = Flows::new(Limits::default());
+        let mut told = Told::default();
+        told.take(&mut flows, info(FlowId::Socket(1)));
+        let cut_short = Segment {
+            missing: 7,
+            missing_reason: reason,
+            ..segment(1, 0, b"abc")
+        };
+        told.take(&mut flows, Captured::Segment(cut_short));
+        told.take(&mut flows, Captured::Segment(segment(2, 10, b"d")));
+        assert_eq!(told.0, format!("abc<7 {reason:?}>d"));
+        let stats = flows.stats();
+        let expected = if loses { (7, 0) } else { (0, 7) };
+        assert_eq!(
+            (stats.bytes_missing, stats.bytes_passed_over),
+            expected,
+            "{reason:?}"
+        );
+        assert_eq!(flows.take_losses().len(), usize::from(tells), "{reason:?}");
+    }
+}
+
+#[test]
 fn the_other_directions_segment_says_where_this_one_starts() {
     let mut flows = Flows::new(Limits::default());
     let mut told = Told::default();

@@ -253,11 +253,13 @@ impl Agent {
         };
         self.telemetry.set_records(intake.records);
         self.telemetry.set_flows_open(flow.flows_open);
+        self.telemetry.set_bytes_passed_over(flow.bytes_passed_over);
         for (name, total) in [
             ("records-invalid", intake.records_invalid),
             ("program-runs-skipped", skipped),
             ("flows-evicted", flow.flows_evicted + intake.flows_evicted),
             ("bytes-missing", flow.bytes_missing),
+            ("out-of-step", calls.out_of_step),
             ("calls-given-up", calls.calls_given_up),
             ("flows-given-up", calls.flows_given_up),
             ("streams-unknown", calls.streams_unknown),

@@ -517,7 +517,8 @@ impl Agent {
         let mut events = Vec::new();
         for loss in self.pipeline.flows.take_losses() {
             let (reason, detail) = match loss.reason {
-                GapReason::Limit => ("limit", "beyond the configured bytes of one operation"),
+                // Never among them: the call says that it is cut short.
+                GapReason::Limit => continue,
                 GapReason::Lost => ("ring", "the ring had no room"),
                 GapReason::Sendfile => ("sendfile", "sent from a file, never in the process's memory"),
                 GapReason::Unreadable => ("unread", "the process's memory could not be read"),

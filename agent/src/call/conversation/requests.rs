@@ -1,6 +1,6 @@
 //! The direction that carries the requests.
 
-use super::{Context, Conversation, Side, is_loss};
+use super::{Context, Conversation, Side};
 use crate::call::open::{Answer, Open, Place};
 use crate::call::{CallDirection, Phase, UnreadWhy, facts};
 use crate::capture::{Direction, KernelTime};
@@ -36,7 +36,7 @@ impl Conversation {
                 let (bytes, reason) = (*bytes, *reason);
                 let mut events = Vec::new();
                 let effect = decoder.gap(bytes, &mut |event| events.push(event));
-                if is_loss(reason)
+                if reason.is_loss()
                     && let Some(open) = self.open.back_mut().filter(|open| !open.request_done)
                 {
                     open.call.loss_overlap = true;

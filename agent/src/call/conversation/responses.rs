@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Context, Conversation, Ended, Side, Successor, TUNNELS_MAX, Upgrade, is_loss, length_of};
+use super::{Context, Conversation, Ended, Side, Successor, TUNNELS_MAX, Upgrade, length_of};
 use crate::call::messages::Messages;
 use crate::call::open::{Answer, Open};
 use crate::call::streams::Streams;
@@ -92,7 +92,7 @@ impl Conversation {
                 let mut events = Vec::new();
                 let effect = decoder.gap(bytes, &mut |event| events.push(event));
                 let awaited = self.awaited();
-                if let Some(index) = awaited.filter(|_| is_loss(reason)) {
+                if let Some(index) = awaited.filter(|_| reason.is_loss()) {
                     self.open[index].call.loss_overlap = true;
                 }
                 for event in events {
