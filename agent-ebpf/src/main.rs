@@ -26,7 +26,7 @@ mod withhold;
 use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, lsm, uprobe, uretprobe};
 use aya_ebpf::programs::{BtfTracePointContext, LsmContext, ProbeContext, RetProbeContext, SkBuffContext};
 
-use crate::twice::Turn;
+use crate::twice::{Hook, Turn};
 
 /// End of every system call: bytes that moved on sockets, libraries that were mapped. The arguments are still in
 /// the saved registers, so no entry program and no map between the two is needed.
@@ -38,23 +38,23 @@ pub fn apiward_sys_exit(ctx: BtfTracePointContext) -> i32 {
 /// Bytes were moved on a socket. Where the kernel has these two, `apiward_sys_exit` is not attached.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn apiward_sock_send(ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::First, || io::socket(&ctx, true)))
+    undisturbed::run(|| twice::run(Turn::First, Hook::Send, || io::socket(&ctx, true)))
 }
 
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn apiward_sock_recv(ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::First, || io::socket(&ctx, false)))
+    undisturbed::run(|| twice::run(Turn::First, Hook::Receive, || io::socket(&ctx, false)))
 }
 
 /// Behind the two, where the kernel may skip a run of theirs.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn apiward_sock_send_second(ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::Second, || io::socket(&ctx, true)))
+    undisturbed::run(|| twice::run(Turn::Second, Hook::Send, || io::socket(&ctx, true)))
 }
 
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn apiward_sock_recv_second(ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::Second, || io::socket(&ctx, false)))
+    undisturbed::run(|| twice::run(Turn::Second, Hook::Receive, || io::socket(&ctx, false)))
 }
 
 /// A TCP connection began or ended.
@@ -65,32 +65,32 @@ pub fn apiward_set_state(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn apiward_exec(_ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::First, || process::executed()))
+    undisturbed::run(|| twice::run(Turn::First, Hook::Exec, || process::executed()))
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn apiward_exec_second(_ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::Second, || process::executed()))
+    undisturbed::run(|| twice::run(Turn::Second, Hook::Exec, || process::executed()))
 }
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn apiward_fork(ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::First, || process::forked(&ctx)))
+    undisturbed::run(|| twice::run(Turn::First, Hook::Fork, || process::forked(&ctx)))
 }
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn apiward_fork_second(ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::Second, || process::forked(&ctx)))
+    undisturbed::run(|| twice::run(Turn::Second, Hook::Fork, || process::forked(&ctx)))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn apiward_exit(_ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::First, || process::exited()))
+    undisturbed::run(|| twice::run(Turn::First, Hook::Exit, || process::exited()))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn apiward_exit_second(_ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| twice::run(Turn::Second, || process::exited()))
+    undisturbed::run(|| twice::run(Turn::Second, Hook::Exit, || process::exited()))
 }
 
 /// A TLS library is about to do something. The attach cookie says where its arguments are.

@@ -3,8 +3,9 @@
 //! Since Linux 7.0 a program at a tracepoint can be preempted, and as long as it is, the kernel begins no other run of it on
 //! that processor: another task's bytes are moved and nobody is told. A second program, the same but for its name, comes
 //! right behind the first and does what that has not done. Which that is stands with the task itself, so that no other
-//! can disturb it. Preemption is not kept off instead (`bpf_preempt_disable`): what was due happens when it is allowed
-//! again, which is inside of the program still.
+//! can disturb it. What [`crate::undisturbed`] does makes such a skip rare, and this makes up for it.
+//!
+//! Not for connections that begin or end: that may happen while the processor does something for whoever runs by chance.
 
 use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE};
@@ -21,6 +22,16 @@ pub enum Turn {
     Second,
 }
 
+/// What they are attached to.
+#[derive(Clone, Copy)]
+pub enum Hook {
+    Send = 1,
+    Receive,
+    Exec,
+    Fork,
+    Exit,
+}
+
 /// A map of the kind that lives with its tasks; the members say to the loader what it is, by their types alone.
 #[repr(C)]
 pub struct TaskStorage {
@@ -34,7 +45,7 @@ pub struct TaskStorage {
 // SAFETY: the pointers are never followed.
 unsafe impl Sync for TaskStorage {}
 
-/// 1 between the two programs' runs for what a task does, if the first did run.
+/// A [`Hook`]'s number between the two programs' runs there, if the first did run; else 0.
 #[btf_map]
 static TOLD: TaskStorage = TaskStorage {
     r#type: core::ptr::null(),
@@ -62,25 +73,26 @@ fn told(flags: u32) -> Option<&'static mut u32> {
 
 /// All that a program does, if it is this one that has to.
 #[inline(always)]
-pub fn run(turn: Turn, body: impl FnOnce()) {
-    if SETTINGS.twice() == 0 || is_due(turn) {
+pub fn run(turn: Turn, hook: Hook, body: impl FnOnce()) {
+    if SETTINGS.twice() == 0 || is_due(turn, hook as u32) {
         body();
     }
 }
 
 #[inline(always)]
-fn is_due(turn: Turn) -> bool {
+fn is_due(turn: Turn, hook: u32) -> bool {
     if turn == Turn::First {
         // Where it cannot be noted, the second has to.
         let Some(told) = told(BPF_LOCAL_STORAGE_GET_F_CREATE) else {
             return false;
         };
-        *told = 1;
+        *told = hook;
         count(|c| unsafe { &raw mut (*c).firsts_told }, 1);
         return true;
     }
     match told(0) {
-        Some(told) if *told != 0 => {
+        // Another hook's stays from a second that was skipped there.
+        Some(told) if *told == hook => {
             *told = 0;
             count(|c| unsafe { &raw mut (*c).seconds_spared }, 1);
             false

@@ -115,7 +115,7 @@ fn decoded(headers: &[(Bytes, Bytes)], body: &mut Bytes, truncated: bool) -> (bo
     let guessed = encodings.is_empty();
     if guessed {
         // Of a connection of HTTP/2 that was joined late the field may be in a table that nobody here has seen, and then so is
-        // the type. Two of the encodings say themselves what they are.
+        // the type; and a packed file may be sent with neither. Two of the encodings say themselves what they are.
         let typed = headers.iter().any(|(name, _)| name.as_ref() == b"content-type");
         let known: &[u8] = match body.as_ref() {
             _ if typed => b"",
@@ -136,10 +136,14 @@ fn decoded(headers: &[(Bytes, Bytes)], body: &mut Bytes, truncated: bool) -> (bo
         truncated,
     };
     let (bytes, anomaly) = content.decoded(&ContentLimits::default());
+    if guessed && anomaly.is_some() {
+        // It only begins like that: it is looked at as it is.
+        return (false, None);
+    }
     if let std::borrow::Cow::Owned(bytes) = bytes {
         *body = Bytes::from(bytes);
     }
-    (true, anomaly.filter(|_| !guessed))
+    (true, anomaly)
 }
 
 #[cfg(test)]
@@ -180,7 +184,8 @@ mod tests {
         assert_eq!(decoded(&file, &mut body, false), (false, None));
         assert_eq!(body, packed);
         let mut body = Bytes::from_static(b"\x1f\x8b\x08 and no more");
-        assert_eq!(decoded(&[], &mut body, false).1, None);
+        assert_eq!(decoded(&[], &mut body, false), (false, None));
+        assert_eq!(body, &b"\x1f\x8b\x08 and no more"[..]);
     }
 
     #[test]

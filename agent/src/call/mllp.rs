@@ -74,7 +74,7 @@ pub(super) struct Mllp {
     early: VecDeque<Gathered>,
     /// Acknowledgements that may still come, and in which direction, of a batch that has its first: some engines answer each of
     /// its messages.
-    singles: Option<(Direction, u32)>,
+    singles: Option<(Direction, u32, KernelTime)>,
     left: bool,
 }
 
@@ -384,7 +384,7 @@ impl Mllp {
         let open = &mut asked.open;
         let entries = open.call.operation.as_ref().map_or(0, |known| known.entries);
         if entries > 1 && !read.is_batch {
-            self.singles = Some((message.from.direction, entries - 1));
+            self.singles = Some((message.from.direction, entries - 1, message.last_at));
         }
         let commit = read.answers.is_some_and(|(code, _)| code == b"CA");
         if let Some(operation) = &mut open.call.operation {
@@ -409,12 +409,12 @@ impl Mllp {
     /// An answer that names nothing that is known: it can only be to the one message that waits for one.
     fn in_order(&mut self, mut message: Gathered, cx: &mut Context<'_>) {
         let direction = message.from.direction;
-        if let Some((_, left)) = self
-            .singles
-            .as_mut()
-            .filter(|(of, left)| *of == direction && *left > 0)
-        {
+        let patience = cx.limits.unfinished_ns;
+        if let Some((_, left, since)) = self.singles.as_mut().filter(|(of, left, since)| {
+            *of == direction && *left > 0 && message.from.at.since(*since) <= patience
+        }) {
             *left -= 1;
+            *since = message.last_at;
             return message.let_go(cx);
         }
         let mut waiting = self

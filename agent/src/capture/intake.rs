@@ -316,8 +316,9 @@ impl Intake {
                 missing::SENDFILE => GapReason::Sendfile,
                 missing::OVERLOAD => GapReason::Overload,
                 missing::UNREADABLE => GapReason::Unreadable,
-                missing::ELSEWHERE => GapReason::Unseen,
-                _ => GapReason::Limit,
+                missing::LIMIT | missing::NOTHING => GapReason::Limit,
+                // Elsewhere, or nobody knows why.
+                _ => GapReason::Unseen,
             },
         }));
         Some(())

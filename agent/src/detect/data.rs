@@ -152,7 +152,7 @@ fn body(
     };
     let content = Content {
         bytes: body,
-        // Told by its frames alone: it has no type, or one that is not known.
+        // Told by its frames alone: it has no type.
         content_type: match content_type.is_empty() && is_grpc() {
             true => b"application/grpc",
             false => &content_type,

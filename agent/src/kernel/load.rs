@@ -27,7 +27,7 @@ use super::links::{self, CgroupHook, Way};
 use super::pins::{self, Keeper, Kept, Lease};
 use super::probes::{self, Probes};
 use super::ring::Ring;
-use super::run_times::RunTimes;
+use super::run_times::{RunTimes, SECOND};
 use super::sends::Sends;
 use super::undisturbed;
 
@@ -166,7 +166,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
             loader.map_pin_path(name, kept.path(name));
         }
     }
-    let mut ebpf = loader
+    let loader = loader
         .btf(Some(&btf))
         // One that lives with tasks: only programs use it.
         .allow_unsupported_maps()
@@ -174,8 +174,15 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .override_global("SETTINGS", &settings, true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("FLOWS", options.flows_max)
-        .map_max_entries("TLS_OBJECTS", options.flows_max)
-        .load(&undisturbed::resolve(OBJECT, undisturbed::functions(&types)))?;
+        .map_max_entries("TLS_OBJECTS", options.flows_max);
+    let functions = undisturbed::functions(&types);
+    let mut ebpf = loader.load(&undisturbed::resolve(OBJECT, functions))?;
+    if functions.is_some()
+        && let Err(reason) = load_tracepoint(&mut ebpf, "apiward_exit", "sched_process_exit", &btf)
+    {
+        tracing::info!("programs at tracepoints are not kept from being preempted: {reason}");
+        ebpf = loader.load(&undisturbed::resolve(OBJECT, None))?;
+    }
     let mut keeper = Keeper::new(&options.pins, number, kept_maps(&ebpf)?);
     let mut lease = Lease::new(take(&mut ebpf, "GATE_LEASE", Array::try_from)?);
     let granted = match (&kept, pins::all(&options.pins).first()) {
@@ -195,11 +202,16 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let mut egress_maps = EgressMaps::take(&mut ebpf)?;
     let mut capabilities = vec![capability(DESCRIPTORS, descriptors)];
     // Where the socket layer itself tells what was moved, no system call but those on sockets pays for it.
-    let sockets = attach_sockets(&mut ebpf, &btf, is_twice).map(|links| {
-        for (program, link) in links {
-            keeper.hold(program, link);
-        }
-    });
+    let sockets = attach_tracepoints(
+        &mut ebpf,
+        &[
+            ("apiward_sock_send", "sock_send_length"),
+            ("apiward_sock_recv", "sock_recv_length"),
+        ],
+        is_twice,
+        &btf,
+    )
+    .map(|links| keeper.hold(links));
     let mappings_needed = sockets.is_ok();
     if let Err(reason) = sockets {
         tracing::info!("every system call is traced, which costs all of them a little: {reason}");
@@ -214,13 +226,9 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         if hook == "sys_exit" && mappings_needed {
             continue;
         }
-        let mut attach = |program: &str| {
-            attach_tracepoint(&mut ebpf, program, hook, &btf).map(|link| keeper.hold(program, link))
-        };
-        let result = attach(program).and_then(|()| match is_twice && hook.starts_with("sched_") {
-            true => attach(&format!("{program}_second")),
-            false => Ok(()),
-        });
+        let is_twice = is_twice && hook.starts_with("sched_");
+        let result =
+            attach_tracepoints(&mut ebpf, &[(program, hook)], is_twice, &btf).map(|links| keeper.hold(links));
         if let (true, Err(reason)) = (vital, &result) {
             return Err(LoadError::Program {
                 program,
@@ -266,7 +274,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     capabilities.push(capability("uprobe", uprobes));
     let is_refusing = refuses.is_ok();
     capabilities.push(capability(TLS_REFUSE, refuses));
-    let run_times = RunTimes::of(&ebpf);
+    let run_times = RunTimes::of(&ebpf, &maps);
     let probes = Probes::take(ebpf, is_refusing, keeper.shelf())?;
     Ok(Loaded {
         mappings_needed,
@@ -416,50 +424,50 @@ fn adopt(
     Ok((!all.is_empty()).then_some(Adopted { is_shared }))
 }
 
-fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<OwnedFd, String> {
-    let fd = load_tracepoint(ebpf, name, hook, btf)?;
-    links::attach_tracepoint(fd.as_fd()).map_err(|error| error.to_string())
+/// Attaches programs to their hooks, all or none; each a second time behind it where its runs may be skipped.
+fn attach_tracepoints(
+    ebpf: &mut Ebpf,
+    programs: &[(&str, &str)],
+    is_twice: bool,
+    btf: &aya::Btf,
+) -> Result<Vec<(String, OwnedFd)>, String> {
+    let firsts = programs.iter().map(|(name, hook)| ((*name).to_owned(), *hook));
+    let seconds = programs
+        .iter()
+        .map(|(name, hook)| (format!("{name}{SECOND}"), *hook));
+    // The kernel runs what is attached to one hook in this order.
+    let programs: Vec<_> = firsts.chain(seconds.filter(|_| is_twice)).collect();
+    // Loading takes the verifier a quarter of a second each. Between the attachments there is nothing but a moment: else the
+    // calls of that time would have a request and no answer, or the other way round.
+    let load = |(name, hook): &(String, &str)| load_tracepoint(ebpf, name, hook, btf);
+    let loaded: Result<Vec<_>, String> = programs.iter().map(load).collect();
+    let attach = |loaded: Vec<OwnedFd>| {
+        let links = loaded
+            .iter()
+            .map(|fd| links::attach_tracepoint(fd.as_fd()).map_err(|error| error.to_string()));
+        links.collect::<Result<Vec<_>, String>>()
+    };
+    match loaded.and_then(attach) {
+        Ok(links) => Ok(programs.into_iter().map(|(name, _)| name).zip(links).collect()),
+        Err(reason) => {
+            for (name, _) in programs {
+                let program: &mut BtfTracePoint = program(ebpf, &name)?;
+                // One that was not loaded needs nothing: nothing of them is wanted.
+                let _ = program.unload();
+            }
+            Err(reason)
+        }
+    }
 }
 
 /// Loaded, and not attached.
 fn load_tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &aya::Btf) -> Result<OwnedFd, String> {
     let program: &mut BtfTracePoint = program(ebpf, name)?;
-    program.load(hook, btf).map_err(|error| words(&error))?;
+    if program.fd().is_err() {
+        program.load(hook, btf).map_err(|error| words(&error))?;
+    }
     let fd = program.fd().map_err(|error| words(&error))?;
     fd.as_fd().try_clone_to_owned().map_err(|error| error.to_string())
-}
-
-/// All or none.
-fn attach_sockets(
-    ebpf: &mut Ebpf,
-    btf: &aya::Btf,
-    is_twice: bool,
-) -> Result<Vec<(&'static str, OwnedFd)>, String> {
-    // The kernel runs what is attached to one hook in this order.
-    const PROGRAMS: [(&str, &str); 4] = [
-        ("apiward_sock_send", "sock_send_length"),
-        ("apiward_sock_recv", "sock_recv_length"),
-        ("apiward_sock_send_second", "sock_send_length"),
-        ("apiward_sock_recv_second", "sock_recv_length"),
-    ];
-    let programs = if is_twice { &PROGRAMS[..] } else { &PROGRAMS[..2] };
-    // Loading takes the verifier a quarter of a second each. Between the attachments there is nothing but a moment: else the
-    // calls of that time would have a request and no answer, or the other way round.
-    let load = |(name, hook): &(&'static str, &str)| Ok((*name, load_tracepoint(ebpf, name, hook, btf)?));
-    let loaded: Result<Vec<_>, String> = programs.iter().map(load).collect();
-    let attach = |(name, fd): (&'static str, OwnedFd)| match links::attach_tracepoint(fd.as_fd()) {
-        Ok(link) => Ok((name, link)),
-        Err(error) => Err(error.to_string()),
-    };
-    let links = loaded.and_then(|loaded| loaded.into_iter().map(attach).collect::<Result<Vec<_>, String>>());
-    if links.is_err() {
-        for (name, _) in programs {
-            let program: &mut BtfTracePoint = program(ebpf, name)?;
-            // One that was not loaded needs nothing: nothing of them is wanted.
-            let _ = program.unload();
-        }
-    }
-    links
 }
 
 /// Where programs of cgroups belong.

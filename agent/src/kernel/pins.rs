@@ -394,8 +394,8 @@ impl Keeper {
         }
     }
 
-    pub(super) fn hold(&mut self, program: &str, link: OwnedFd) {
-        self.tracepoints.push((program.to_owned(), link));
+    pub(super) fn hold(&mut self, links: Vec<(String, OwnedFd)>) {
+        self.tracepoints.extend(links);
     }
 
     /// The number of the run.

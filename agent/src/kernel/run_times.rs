@@ -13,7 +13,12 @@ use super::load::Maps;
 pub struct RunTimes {
     ids: Vec<(u32, String)>,
     keeping: Option<OwnedFd>,
+    /// What first programs told before their seconds were attached.
+    alone: u64,
 }
+
+/// Behind a program's name: the one that is attached behind it.
+pub(super) const SECOND: &str = "_second";
 
 /// Time that a program ran while the account was kept.
 pub struct RunTime {
@@ -22,13 +27,26 @@ pub struct RunTime {
     pub runs: u64,
 }
 
+/// What the first program told and the second never saw: it was skipped, or is to come.
+fn told_by_firsts(maps: &Maps) -> u64 {
+    let counters = maps.counters();
+    counters.firsts_told.saturating_sub(counters.seconds_spared)
+}
+
 impl RunTimes {
-    pub(super) fn of(ebpf: &Ebpf) -> RunTimes {
+    /// Of what is attached by now.
+    pub(super) fn of(ebpf: &Ebpf, maps: &Maps) -> RunTimes {
         let ids = ebpf
             .programs()
             .filter_map(|(name, program)| Some((program.info().ok()?.id(), name.to_owned())))
             .collect();
-        RunTimes { ids, keeping: None }
+        // The least of several: what is between the two programs just now is not meant.
+        let alone = (0..4).map(|_| told_by_firsts(maps)).min().unwrap_or(0);
+        RunTimes {
+            ids,
+            keeping: None,
+            alone,
+        }
     }
 
     /// How often the kernel has not run a program because it ran already on that CPU: what it would have told is lost.
@@ -36,22 +54,18 @@ impl RunTimes {
     /// Where programs are attached twice, what the first skips is told by the second, and what the second skips is lost
     /// unless the first has told it.
     pub fn skipped(&self, maps: &Maps) -> u64 {
-        // By number: whoever holds on to a program keeps it loaded. One that is gone skips nothing.
-        let skipped = |(id, _): &(u32, String)| links::skipped_runs(*id).unwrap_or(0);
         let is_followed = |name: &str| {
             self.ids
                 .iter()
-                .any(|(_, other)| *other == format!("{name}_second"))
+                .any(|(_, other)| other.strip_suffix(SECOND) == Some(name))
         };
-        let skipped: u64 = self
-            .ids
-            .iter()
-            .filter(|(_, name)| !is_followed(name))
-            .map(skipped)
-            .sum();
-        // Asked behind it, so that what goes on meanwhile makes the difference too large, and nothing a loss that is none.
-        let counters = maps.counters();
-        skipped.saturating_sub(counters.firsts_told.saturating_sub(counters.seconds_spared))
+        let last = self.ids.iter().filter(|(_, name)| !is_followed(name));
+        // By number: whoever holds on to a program keeps it loaded. One that is gone skips nothing.
+        let skipped: u64 = last.map(|(id, _)| links::skipped_runs(*id).unwrap_or(0)).sum();
+        // Asked behind it, so that what goes on meanwhile makes this too large, and nothing a loss that is none; twice,
+        // as one that goes from one CPU to another between its two programs may be counted on the second alone.
+        let told = (0..2).map(|_| told_by_firsts(maps)).max().unwrap_or(0);
+        skipped.saturating_sub(told.saturating_sub(self.alone))
     }
 
     /// Keeps the account from now on, or not.

@@ -55,7 +55,7 @@ pub struct Engine {
     asks_findings: bool,
     leaves_denials_to_gate: bool,
     rates: Vec<Option<Buckets>>,
-    /// Positions of the rules that the gate has in its tables, and counts calls for.
+    /// Positions of the rules whose rates the gate counts, and decides by.
     by_gate: Vec<usize>,
     charged: Charged,
     scratch: Scratch,
@@ -397,10 +397,12 @@ impl Engine {
             return false;
         };
         // Of what both count the gate decides, by when bytes came; when they were read may be closer together.
-        let spare = match call.protocol == Protocol::Http1 && self.by_gate.contains(&position) {
-            true => Spare::Allowance,
-            false => Spare::Nothing,
-        };
+        let by_gate = call.protocol == Protocol::Http1
+            && !call.ambiguous
+            && !call.flow.joined_late
+            && call.flow.carrier.is_some()
+            && self.by_gate.contains(&position);
+        let spare = if by_gate { Spare::Allowance } else { Spare::Nothing };
         let beyond = buckets.charge(rate, spare, &key, call.request.head_at);
         if !beyond {
             self.charged.now.push(position as u32);
@@ -424,11 +426,15 @@ impl Engine {
             })
         };
         let verdicts = rules.iter().map_while(of).collect();
-        rules.clone_into(&mut self.by_gate);
         self.gate.push_back((generation, verdicts));
         if self.gate.len() > GENERATIONS_MAX {
             self.gate.pop_front();
         }
+    }
+
+    /// The gate counts for these rules of the set in force, or for none.
+    pub fn gate_counts_for(&mut self, positions: Vec<usize>) {
+        self.by_gate = positions;
     }
 
     /// What the gate has decided is done, whatever the set says by now.

@@ -406,7 +406,7 @@ fn what_the_gate_counts_too_is_denied_at_twice_the_allowance() {
     );
     let denied_from = |by_gate: &[usize], protocol| {
         let mut engine = engine(&set);
-        engine.gate_goes_by(1, by_gate);
+        engine.gate_counts_for(by_gate.to_vec());
         (1..9).find(|id| {
             let login = ApiCall {
                 protocol,
@@ -419,6 +419,16 @@ fn what_the_gate_counts_too_is_denied_at_twice_the_allowance() {
     assert_eq!(denied_from(&[0], Protocol::Http1), Some(5));
     // The gate does not count these.
     assert_eq!(denied_from(&[0], Protocol::Http2), Some(3));
+    let mut engine = engine(&set);
+    engine.gate_counts_for(vec![0]);
+    let denied = (1..9).find(|id| {
+        let login = ApiCall {
+            ambiguous: true,
+            ..at(call("POST", "/login"), *id, 1)
+        };
+        rule(&mut engine, &login) == "throttle"
+    });
+    assert_eq!(denied, Some(3));
 }
 
 #[test]

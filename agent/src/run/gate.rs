@@ -61,6 +61,7 @@ impl Gate {
     /// listen from here on is noted by the kernel itself.
     pub fn replace(&mut self, set: &PolicySet, mode: Mode, engine: &mut Engine) -> bool {
         let before = self.maps.active();
+        engine.gate_counts_for(Vec::new());
         self.missing = match self.try_replace(set, mode, engine) {
             Ok(()) => String::new(),
             Err(why) => {
@@ -114,6 +115,7 @@ impl Gate {
         self.maps
             .put_in_force(number, &tables, &workloads)
             .map_err(|error| error.to_string())?;
+        engine.gate_counts_for(compiled.counted());
         self.in_force = Some(compiled);
         Ok(())
     }

@@ -104,9 +104,13 @@ fn sniffed(start: &[u8]) -> Format {
 /// A page, whatever it is sent as.
 fn is_html(start: &[u8]) -> bool {
     [b"<!doctype html".as_slice(), b"<html"].iter().any(|opening| {
-        start
+        let begins = start
             .get(..opening.len())
-            .is_some_and(|begins| begins.eq_ignore_ascii_case(opening))
+            .is_some_and(|begins| begins.eq_ignore_ascii_case(opening));
+        begins
+            && start
+                .get(opening.len())
+                .is_none_or(|next| !next.is_ascii_alphanumeric())
     })
 }
 

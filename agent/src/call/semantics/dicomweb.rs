@@ -98,7 +98,7 @@ fn operation(phase: Phase, call: &ApiCall, redactor: &Redactor) -> Option<Operat
         let parts = match contains(content_type, "multipart/") {
             true => parts(content_type, &raw.request_body),
             // A file by itself.
-            false => u32::from(name == "store" && !raw.request_body.is_empty()),
+            false => u32::from(contains(content_type, "application/dicom") && !raw.request_body.is_empty()),
         };
         if parts > 0 {
             details.push(("stored", parts.to_smolstr()));

@@ -30,6 +30,8 @@ struct Asked {
     batch: u32,
     /// What kinds of operations a batch mixes.
     kinds: Vec<&'static str>,
+    /// A batch has requests, or fields, beyond those that are listed.
+    more: bool,
     variables: u32,
 }
 
@@ -108,6 +110,9 @@ fn operation(asked: &Asked, caller: Caller, redactor: &mut Redactor) -> Operatio
     }
     if asked.kinds.len() > 1 {
         details.push(("kinds", SmolStr::from(asked.kinds.join(","))));
+    }
+    if asked.more {
+        details.push(("more", SmolStr::new_static("true")));
     }
     if asked.variables > 0 {
         details.push(("variables", asked.variables.to_smolstr()));
@@ -209,14 +214,20 @@ fn of_json(body: &[u8], call: &ApiCall) -> Option<Asked> {
                 texts.push((text.to_owned(), asked.batch))
             }
             ("operationName", Value::Text(name)) if asked.batch <= BATCH_READ_MAX => {
-                names.push((name.to_owned(), asked.batch))
+                if names.last().is_none_or(|(_, of)| *of != asked.batch) {
+                    names.push((name.to_owned(), asked.batch));
+                }
             }
             ("documentId" | "doc_id", Value::Text(_)) => asked.persisted = true,
             ("query" | "operationName" | "variables" | "extensions" | "documentId" | "doc_id" | "id", _) => {}
             _ => odd = odd.saturating_add(1),
         }
     });
-    let name_of = |batch: u32| names.iter().find(|(_, of)| *of == batch).map(|(name, _)| name);
+    let name_of = |batch: u32| {
+        let index = names.binary_search_by_key(&batch, |(_, of)| *of).ok()?;
+        Some(&names[index].0)
+    };
+    asked.more = asked.batch > BATCH_READ_MAX;
     let first = u32::from(is_batch);
     asked.named = name_of(first).cloned().unwrap_or_default();
     for (text, batch) in &texts {
@@ -228,7 +239,7 @@ fn of_json(body: &[u8], call: &ApiCall) -> Option<Asked> {
         if !asked.kinds.contains(&document.kind) {
             asked.kinds.push(document.kind);
         }
-        if asked.document.adds(document) {
+        if asked.document.adds(document, &mut asked.more) {
             asked.named = named.to_owned();
         }
     }
@@ -263,15 +274,22 @@ enum Token<'a> {
 
 impl Document {
     /// Takes in another one of the same batch: the batch is called by the first that changes something, so that nothing hides
-    /// behind a query, and its fields are those of all. Whether it is called by this one.
-    fn adds(&mut self, other: Document) -> bool {
+    /// behind a query, and its fields are those of all, its name-giver's first. Whether it is called by this one; `more` where
+    /// some find no room.
+    fn adds(&mut self, mut other: Document, more: &mut bool) -> bool {
         let names_it = self.kind.is_empty() || (other.kind == "mutation" && self.kind != "mutation");
         self.depth = self.depth.max(other.depth);
         self.operations = self.operations.max(other.operations);
         self.introspects |= other.introspects;
+        if names_it {
+            std::mem::swap(&mut self.fields, &mut other.fields);
+        }
         for field in other.fields {
-            if self.fields.len() < FIELDS_MAX && !self.fields.contains(&field) {
-                self.fields.push(field);
+            if !self.fields.contains(&field) {
+                match self.fields.len() < FIELDS_MAX {
+                    true => self.fields.push(field),
+                    false => *more = true,
+                }
             }
         }
         if names_it {
@@ -546,13 +564,32 @@ mod tests {
                 r#"[{"query":"query getUser { users }","operationName":"getUser"},{"query":"mutation { create { id } }"},
                     {"query":"query a { users } mutation search { update }","operationName":"search"}]"#
             ),
-            "mutation  3 fields=users,create,update depth=2 operations=2 kinds=query,mutation"
+            "mutation  3 fields=create,users,update depth=2 operations=2 kinds=query,mutation"
         );
         assert_eq!(
             post(
                 r#"[{"query":"{ users }"},{"operationName":"search","query":"query a { users } mutation search { update }"}]"#
             ),
-            "mutation search  2 fields=users,update depth=1 operations=2 kinds=query,mutation"
+            "mutation search  2 fields=update,users depth=1 operations=2 kinds=query,mutation"
+        );
+        // What is not looked at, or finds no room, is said to be there.
+        let many = |count: usize| vec![r#"{"query":"{ users }"}"#; count].join(",");
+        assert_eq!(
+            post(&format!("[{}]", many(100))),
+            "query  100 fields=users depth=1"
+        );
+        assert_eq!(
+            post(&format!("[{}]", many(101))),
+            "query  101 fields=users depth=1 more=true"
+        );
+        let fields: Vec<String> = (0..16).map(|number| format!("a{number}")).collect();
+        let told = post(&format!(
+            r#"[{{"query":"{{ {} }}"}},{{"query":"mutation {{ update }}"}}]"#,
+            fields.join(" ")
+        ));
+        assert!(
+            told.contains(" fields=update,") && told.contains(" more=true"),
+            "{told}"
         );
         assert_eq!(
             post(

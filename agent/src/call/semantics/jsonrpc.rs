@@ -13,6 +13,8 @@ use crate::call::{Api, ApiCall, Operation, Phase, Protocol};
 const DEPTH: usize = 2;
 /// Different methods of one batch that are listed.
 const METHODS_MAX: usize = 16;
+/// Words that a method's name is made of.
+const PARTS_MAX: usize = 8;
 /// Where `"jsonrpc"` or `"method"` has to begin.
 const FRONT_BYTES: usize = 512;
 
@@ -22,6 +24,8 @@ struct Request {
     method: String,
     /// The different ones of a batch, in order.
     names: Vec<String>,
+    /// There are more of them.
+    more: bool,
     methods: u32,
     ids: u32,
     parameters: u32,
@@ -58,6 +62,9 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
                     .collect();
                 details.push(("methods", SmolStr::from(names.join(","))));
             }
+            if request.more {
+                details.push(("more", SmolStr::new_static("true")));
+            }
             if request.ids < request.methods {
                 details.push(("notifications", (request.methods - request.ids).to_smolstr()));
             }
@@ -89,7 +96,7 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &mut Redactor) {
 fn shown(method: &str, caller: Caller, redactor: &mut Redactor) -> Option<SmolStr> {
     redactor.word(method, "json-rpc:", caller.0).or_else(|| {
         let parts: Vec<&str> = method.split(['.', '/', '_']).collect();
-        let all = parts.len() > 1
+        let all = (2..=PARTS_MAX).contains(&parts.len())
             && parts
                 .iter()
                 .all(|part| redactor.word(part, "json-rpc:", caller.0).is_some());
@@ -123,11 +130,11 @@ fn read(body: &[u8]) -> Option<Request> {
                 if request.method.is_empty() {
                     request.method = name.to_owned();
                 }
-                if request.batch
-                    && request.names.len() < METHODS_MAX
-                    && !request.names.iter().any(|known| known == name)
-                {
-                    request.names.push(name.to_owned());
+                if request.batch && !request.names.iter().any(|known| known == name) {
+                    match request.names.len() < METHODS_MAX {
+                        true => request.names.push(name.to_owned()),
+                        false => request.more = true,
+                    }
                 }
             }
             ("id", _) => request.ids = request.ids.saturating_add(1),
@@ -185,6 +192,14 @@ mod tests {
             ),
             "getUser  3 batch=true methods=getUser,{name}"
         );
+        let many = |count: usize| {
+            let asked: Vec<String> = (0..count)
+                .map(|number| format!(r#"{{"jsonrpc":"2.0","method":"m{number}","id":1}}"#))
+                .collect();
+            told(&format!("[{}]", asked.join(",")))
+        };
+        assert!(!many(16).contains("more"));
+        assert!(many(17).contains(" more=true"));
         assert_eq!(told(r#"{"method":"search","params":[],"id":1}"#), "search ");
         assert!(told(r#"{"jsonrpc":"2.0","method":"zebulon","id":1}"#).starts_with("{name} h:"));
         for other in [

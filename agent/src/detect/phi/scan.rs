@@ -467,8 +467,14 @@ impl Sink for Walk {
             self.frames[top].tag = super::segments::dicom(value);
             return;
         }
-        if element && !own && self.frames[top].tag.is_some() {
-            // `vr`, `keyword`, `number`: they say what the element is. What it holds is its text.
+        if element
+            && self.frames[top].tag.is_some()
+            && matches!(
+                name,
+                b"vr" | b"keyword" | b"number" | b"privateCreator" | b"uuid" | b"uri"
+            )
+        {
+            // They say what the element is. What it holds is its text.
             return;
         }
         if kind == ValueType::Text && self.embedded(key, if own { b"" } else { name }, value) {

@@ -60,6 +60,19 @@ pub struct Compiled {
     workloads: Vec<Vec<Workload>>,
 }
 
+impl Compiled {
+    /// Positions of the rules whose rates the gate surely counts: a call that is left to the agent for the sake of a rule
+    /// before them it does not.
+    pub fn counted(&self) -> Vec<usize> {
+        let generation = &self.generation;
+        let bits = self.rules.iter().enumerate();
+        bits.take_while(|(bit, _)| !generation.leaves.has(*bit as u32))
+            .filter(|(bit, _)| generation.rated.has(*bit as u32))
+            .map(|(_, position)| *position)
+            .collect()
+    }
+}
+
 /// Where a rule is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decided {

@@ -271,3 +271,22 @@ fn paths_beyond_the_nodes_fall_to_the_agent_and_are_named() {
     let (decision, rule) = verdict(&local, "192.0.2.1", &get("/none", ""));
     assert_eq!((decision, rule as usize), (Decision::Leave, 24 - by_agent));
 }
+
+#[test]
+fn what_the_gate_surely_counts() {
+    const NONE: [usize; 0] = [];
+    let rate = "rate: { requests: 10, per: 1m, by: peer }, action: deny";
+    let counted = |rules: &str| tables(&format!("rules:\n{rules}")).1.counted();
+    let plain = "- { name: stop, match: { paths: [/admin] }, action: deny }\n";
+    let throttle = format!("- {{ name: throttle, match: {{ paths: [/login] }}, {rate} }}\n");
+    let by_client = throttle
+        .replace("by: peer", "by: client")
+        .replace("throttle", "clients");
+    let condition = "- { name: asks, when: 'call.request.body.bytes_total > 9', action: deny }\n";
+    assert_eq!(counted(&format!("{plain}{throttle}")), [1]);
+    assert_eq!(counted(&format!("{throttle}{condition}{plain}")), [0]);
+    // A call that is left to the agent for the sake of an earlier rule is not counted.
+    assert_eq!(counted(&format!("{condition}{throttle}{plain}")), NONE);
+    assert_eq!(counted(&format!("{by_client}{plain}")), NONE);
+    assert_eq!(counted(plain), NONE);
+}

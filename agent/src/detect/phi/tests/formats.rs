@@ -357,6 +357,8 @@ fn documents_of_other_standards() {
             "name $.NativeDicomModel.DicomAttribute.PersonName.Alphabetic.FamilyName 1"
         ]
     );
+    let other = "<a tag=\"00100020\"><p ssn=\"219-09-9999\"/></a>";
+    assert_eq!(classes(other, "application/xml"), ["mrn"]);
     let script = "<NewRx><Patient><Name><LastName>Okafor</LastName></Name><DateOfBirth><Date>1980-02-14</Date></DateOfBirth>\
                   <PrimaryTelephone><Number>2125550142</Number></PrimaryTelephone></Patient></NewRx>";
     assert_eq!(
