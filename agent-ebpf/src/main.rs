@@ -60,7 +60,18 @@ pub fn apiward_sock_recv_second(ctx: BtfTracePointContext) -> i32 {
 /// A TCP connection began or ended.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn apiward_set_state(ctx: BtfTracePointContext) -> i32 {
-    undisturbed::run(|| sock::state_changed(&ctx))
+    // SAFETY: the tracepoint's own socket argument.
+    undisturbed::run(|| unsafe {
+        twice::run_for_state(Turn::First, ctx.arg(0), ctx.arg(2), || sock::state_changed(&ctx))
+    })
+}
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn apiward_set_state_second(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: as above.
+    undisturbed::run(|| unsafe {
+        twice::run_for_state(Turn::Second, ctx.arg(0), ctx.arg(2), || sock::state_changed(&ctx))
+    })
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]

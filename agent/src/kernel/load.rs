@@ -226,9 +226,18 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         if hook == "sys_exit" && mappings_needed {
             continue;
         }
-        let is_twice = is_twice && hook.starts_with("sched_");
-        let result =
-            attach_tracepoints(&mut ebpf, &[(program, hook)], is_twice, &btf).map(|links| keeper.hold(links));
+        let mut attach = |is_twice| {
+            attach_tracepoints(&mut ebpf, &[(program, hook)], is_twice, &btf).map(|links| keeper.hold(links))
+        };
+        let mut result = attach(is_twice && hook != "sys_exit");
+        if let (true, true, Err(reason)) = (vital, is_twice, &result) {
+            tracing::warn!(
+                program,
+                reason,
+                "attached once; runs that the kernel skips may be counted too low"
+            );
+            result = attach(false);
+        }
         if let (true, Err(reason)) = (vital, &result) {
             return Err(LoadError::Program {
                 program,

@@ -87,7 +87,7 @@ mod tests {
             "built without the kernel programs: `cargo xtask build` first"
         );
         let marked = calls(OBJECT);
-        assert_eq!(marked.len(), 12);
+        assert_eq!(marked.len(), 13);
         let numbers = [70, 71, 72, 73];
         let resolved = calls(&resolve(OBJECT, Some(numbers)));
         for (marked, resolved) in marked.iter().zip(&resolved) {
