@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::phi::Scanner;
-use crate::call::{Api, ApiCall, ByHead, Content, Data, MessageType, Part, Phase, Protocol};
+use crate::call::{Anomaly, Api, ApiCall, ByHead, Content, Data, MessageType, Part, Phase, Protocol};
 
 /// What was found in heads that come again.
 pub(super) type KnownData = ByHead<Box<[Data]>>;
@@ -112,7 +112,7 @@ fn body(
     part: Part,
     call: &ApiCall,
     message: Option<MessageType<'_>>,
-) -> Option<crate::call::Anomaly> {
+) -> Option<Anomaly> {
     let raw = &call.raw;
     let of_response = call.response.as_ref().filter(|_| part == Part::ResponseBody);
     let (headers, body, decoded, truncated) = match of_response {
@@ -145,10 +145,13 @@ fn body(
         all
     };
     let content_type = value(b"content-type");
+    // Of other calls what has no type may be an error page of something in between.
     let is_grpc = || {
-        call.operation
-            .as_ref()
-            .is_some_and(|known| known.api == Api::Grpc)
+        call.anomalies.contains(&Anomaly::UnknownFields)
+            && call
+                .operation
+                .as_ref()
+                .is_some_and(|known| known.api == Api::Grpc)
     };
     let content = Content {
         bytes: body,
@@ -167,7 +170,7 @@ fn body(
     scanner.body(part, &content).anomaly
 }
 
-fn note(call: &mut ApiCall, anomaly: Option<crate::call::Anomaly>) {
+fn note(call: &mut ApiCall, anomaly: Option<Anomaly>) {
     if let Some(anomaly) = anomaly.filter(|anomaly| !call.anomalies.contains(anomaly)) {
         call.anomalies.push(anomaly);
     }
