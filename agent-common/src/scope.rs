@@ -20,7 +20,7 @@ pub struct Settings {
     pub ring_shift: u32,
     /// The number of the agent's run among those that have kept something.
     pub run: u32,
-    /// The programs at the sockets' tracepoints are attached twice.
+    /// The programs at tracepoints are attached twice.
     pub twice: u32,
 }
 

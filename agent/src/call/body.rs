@@ -116,14 +116,12 @@ fn decoded(headers: &[(Bytes, Bytes)], body: &mut Bytes, truncated: bool) -> (bo
     if guessed {
         // Of a connection of HTTP/2 that was joined late the field may be in a table that nobody here has seen, and then so is
         // the type; and a packed file may be sent with neither. Two of the encodings say themselves what they are.
-        let typed = headers.iter().any(|(name, _)| name.as_ref() == b"content-type");
         let known: &[u8] = match body.as_ref() {
-            _ if typed => b"",
             [0x1f, 0x8b, 8, ..] => b"gzip",
             [0x28, 0xb5, 0x2f, 0xfd, ..] => b"zstd",
-            _ => b"",
+            _ => return (false, None),
         };
-        if known.is_empty() {
+        if headers.iter().any(|(name, _)| name.as_ref() == b"content-type") {
             return (false, None);
         }
         encodings.extend_from_slice(known);

@@ -168,14 +168,14 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     }
     let loader = loader
         .btf(Some(&btf))
-        // One that lives with tasks: only programs use it.
+        // Those that live with tasks and sockets: only programs use them.
         .allow_unsupported_maps()
         .override_global("OFFSETS", &offsets, true)
         .override_global("SETTINGS", &settings, true)
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("FLOWS", options.flows_max)
         .map_max_entries("TLS_OBJECTS", options.flows_max);
-    let functions = undisturbed::functions(&types);
+    let functions = is_twice.then(|| undisturbed::functions(&types)).flatten();
     let mut ebpf = loader.load(&undisturbed::resolve(OBJECT, functions))?;
     if functions.is_some()
         && let Err(reason) = load_tracepoint(&mut ebpf, "apiward_exit", "sched_process_exit", &btf)
@@ -229,12 +229,13 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         let mut attach = |is_twice| {
             attach_tracepoints(&mut ebpf, &[(program, hook)], is_twice, &btf).map(|links| keeper.hold(links))
         };
-        let mut result = attach(is_twice && hook != "sys_exit");
+        let is_twice = is_twice && hook != "sys_exit";
+        let mut result = attach(is_twice);
         if let (true, true, Err(reason)) = (vital, is_twice, &result) {
             tracing::warn!(
                 program,
                 reason,
-                "attached once; runs that the kernel skips may be counted too low"
+                "attached once: what the kernel skips there is lost, and program-runs-skipped may be too high"
             );
             result = attach(false);
         }

@@ -13,8 +13,9 @@ use super::load::Maps;
 pub struct RunTimes {
     ids: Vec<(u32, String)>,
     keeping: Option<OwnedFd>,
-    /// What first programs told before their seconds were attached.
-    alone: u64,
+    /// What first programs told before their seconds were attached; nothing where some have none, and nobody knows what those
+    /// tell beside the others.
+    alone: Option<u64>,
 }
 
 /// Behind a program's name: the one that is attached behind it.
@@ -33,6 +34,21 @@ fn told_by_firsts(maps: &Maps) -> u64 {
     counters.firsts_told.saturating_sub(counters.seconds_spared)
 }
 
+/// Whether each loaded program that can have a second one has it. The names of all, and whether they are loaded.
+fn is_whole(programs: &[(&str, bool)]) -> bool {
+    let is_loaded = |name: &str| programs.contains(&(name, true));
+    let mut firsts = programs
+        .iter()
+        .filter_map(|(name, loaded)| Some((name.strip_suffix(SECOND)?, *loaded)));
+    firsts.all(|(first, second_loaded)| second_loaded || !is_loaded(first))
+}
+
+/// Of the last programs' skipped runs those of which no first program told. Too high, and never too low, where that is not known.
+fn lost(skipped: u64, told: u64, alone: Option<u64>) -> u64 {
+    let unneeded = alone.map_or(0, |alone| told.saturating_sub(alone));
+    skipped.saturating_sub(unneeded)
+}
+
 impl RunTimes {
     /// Of what is attached by now.
     pub(super) fn of(ebpf: &Ebpf, maps: &Maps) -> RunTimes {
@@ -40,8 +56,15 @@ impl RunTimes {
             .programs()
             .filter_map(|(name, program)| Some((program.info().ok()?.id(), name.to_owned())))
             .collect();
+        let names: Vec<(&str, bool)> = ebpf
+            .programs()
+            .map(|(name, program)| (name, program.fd().is_ok()))
+            .collect();
         // The least of several: what is between the two programs just now is not meant.
-        let alone = (0..4).map(|_| told_by_firsts(maps)).min().unwrap_or(0);
+        let alone = (0..4)
+            .map(|_| told_by_firsts(maps))
+            .min()
+            .filter(|_| is_whole(&names));
         RunTimes {
             ids,
             keeping: None,
@@ -65,7 +88,7 @@ impl RunTimes {
         // Asked behind it, so that what goes on meanwhile makes this too large, and nothing a loss that is none; twice,
         // as one that goes from one CPU to another between its two programs may be counted on the second alone.
         let told = (0..2).map(|_| told_by_firsts(maps)).max().unwrap_or(0);
-        skipped.saturating_sub(told.saturating_sub(self.alone))
+        lost(skipped, told, self.alone)
     }
 
     /// Keeps the account from now on, or not.
@@ -91,5 +114,32 @@ impl RunTimes {
                 })
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skipped_second_is_lost_unless_its_first_told() {
+        assert_eq!(lost(5, 103, Some(100)), 2);
+        assert_eq!(lost(5, 109, Some(100)), 0, "more are between the two");
+        assert_eq!(lost(5, 109, None), 5, "nobody knows");
+    }
+
+    #[test]
+    fn a_first_without_its_second_makes_the_account_nobodys() {
+        let second = |loaded| {
+            [
+                ("a", true),
+                ("a_second", loaded),
+                ("b", true),
+                ("c", false),
+                ("c_second", false),
+            ]
+        };
+        assert!(is_whole(&second(true)));
+        assert!(!is_whole(&second(false)));
     }
 }

@@ -23,7 +23,7 @@ pub fn is_needed(types: &Btf) -> bool {
     types.has_type("class_srcu_fast_notrace_t")
 }
 
-/// Nothing where they are not needed, or the kernel has them not, or would not let a program call functions of its own
+/// Nothing where the kernel has them not, or would not let a program call functions of its own
 /// between them: that came with the verifier's knowledge of which of these may sleep (Linux 6.15).
 pub fn functions(types: &Btf) -> Option<Functions> {
     types.field("bpf_subprog_info", "might_sleep").ok()?;
@@ -31,7 +31,7 @@ pub fn functions(types: &Btf) -> Option<Functions> {
     for (number, name) in numbers.iter_mut().zip(FUNCTIONS) {
         *number = types.function(name)?;
     }
-    is_needed(types).then_some(numbers)
+    Some(numbers)
 }
 
 /// The object with each of the calls that stand for something replaced.

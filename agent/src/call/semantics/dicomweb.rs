@@ -51,6 +51,15 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &Redactor) {
     }
 }
 
+/// `application/dicom`, and not its JSON or XML.
+fn is_file(content_type: &[u8]) -> bool {
+    let essence = content_type
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/dicom")
+}
+
 fn operation(phase: Phase, call: &ApiCall, redactor: &Redactor) -> Option<Operation> {
     let raw = &call.raw;
     let path = raw.path.as_deref().unwrap_or_default();
@@ -98,7 +107,7 @@ fn operation(phase: Phase, call: &ApiCall, redactor: &Redactor) -> Option<Operat
         let parts = match contains(content_type, "multipart/") {
             true => parts(content_type, &raw.request_body),
             // A file by itself.
-            false => u32::from(contains(content_type, "application/dicom") && !raw.request_body.is_empty()),
+            false => u32::from(name == "store" && is_file(content_type) && !raw.request_body.is_empty()),
         };
         if parts > 0 {
             details.push(("stored", parts.to_smolstr()));
@@ -309,6 +318,10 @@ mod tests {
             .header("content-type", "application/dicom")
             .body("DICM");
         assert_eq!(told(store, Phase::Request), "store instances 1 stored=1");
+        let other = call("POST /instances")
+            .header("content-type", "application/dicom+json")
+            .body("[]");
+        assert_eq!(told(other, Phase::Request), "store instances");
         let retrieve = call("GET /s/studies/1.2.3").answer(200, kind, body);
         assert_eq!(
             told(retrieve, Phase::Complete),

@@ -186,7 +186,7 @@ fn of_json(body: &[u8], call: &ApiCall) -> Option<Asked> {
     let is_payload = call.protocol == Protocol::WebSocket;
     let depth = usize::from(is_batch || is_payload);
     let mut asked = Asked::default();
-    // Documents, and by the same index the names of those of their operations that are run.
+    // Documents, and the names of those of their operations that are run, by the number of the request in the batch.
     let mut texts: Vec<(String, u32)> = Vec::new();
     let mut names: Vec<(String, u32)> = Vec::new();
     let mut odd = 0u32;

@@ -220,6 +220,30 @@ fn engines_that_answer_each_message_of_a_batch_lose_nothing() {
 }
 
 #[test]
+fn what_a_batch_never_got_is_not_waited_for() {
+    let one = |control: &str| {
+        message("ADT^A01", control)
+            .replace(['\x0b', '\x1c'], "")
+            .replace("\r\r", "\r")
+    };
+    let mut scene = Scene::server();
+    scene.received(format!("\x0bBHS|^~\\&|A\r{}{}BTS|2\r\x1c\r", one("1"), one("2")));
+    scene.sent(ack("AA", "1"));
+    scene
+        .later(60)
+        .received(message("ADT^A02", "4"))
+        .sent(ack("AE", "9"));
+    scene.later(2);
+    assert_eq!(
+        told(&scene),
+        [
+            "ADT^A01 AA answered",
+            "ADT^A02 AE answered !wrong-acknowledgement"
+        ]
+    );
+}
+
+#[test]
 fn batches_and_large_messages() {
     let mut scene = Scene::server();
     let one = "MSH|^~\\&|A|B|||20260101||ADT^A01|1|P|2.5\rPID|1||5\r";
