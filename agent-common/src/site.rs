@@ -12,6 +12,15 @@
 //!                                          32..=63  library, chosen by the loader
 //! ```
 //!
+//! Where a library is about to copy plaintext to the application (`Kind::Delivery`), source and length are where
+//! `memcpy` takes them, and what else there is to know is often in the stack frame:
+//!
+//! ```text
+//! bits  0..=7   as above                   20..=31  place of the record's content type
+//!       8..=19  place of the TLS object    32..=43  place of the flag that says: only a peek
+//!                                          44..=63  library
+//! ```
+//!
 //! It must not know a particular library: that is the agent's business.
 
 /// Position of a general register in x86-64's `struct pt_regs`, in units of 8 bytes, so that the kernel side
@@ -128,6 +137,9 @@ pub enum Kind {
     Exit = 1,
     /// After it, a return probe, result in `rax`.
     Uretprobe = 2,
+    /// In the middle of a read: plaintext is about to be copied to the application (`memcpy`'s arguments: `rsi`, `rdx`).
+    /// Passed by nothing that has to wait.
+    Delivery = 3,
 }
 
 impl Kind {
@@ -138,6 +150,7 @@ impl Kind {
             0 => Kind::Enter,
             1 => Kind::Exit,
             2 => Kind::Uretprobe,
+            3 => Kind::Delivery,
             _ => return None,
         })
     }
@@ -166,6 +179,121 @@ impl ResultIn {
             2 => ResultIn::Flag,
             _ => return None,
         })
+    }
+}
+
+/// Where a value is at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    Register(Reg),
+    /// Bytes above the stack pointer, at most [`STACK_PLACE_MAX`].
+    Stack(u16),
+}
+
+/// How far above the stack pointer a value may be.
+pub const STACK_PLACE_MAX: u16 = (PLACE_MASK as u16) - STACK_PLACE_FIRST as u16;
+/// Bits of a place.
+const PLACE_MASK: u64 = 0xFFF;
+/// Places below this number are registers.
+const STACK_PLACE_FIRST: u64 = 16;
+/// Libraries are told apart by so many bits where places take the others.
+const DELIVERY_LIBRARY_MAX: u32 = (1 << 20) - 1;
+
+impl Place {
+    const fn number(self) -> u64 {
+        match self {
+            Place::Register(reg) => reg as u64,
+            Place::Stack(bytes) => STACK_PLACE_FIRST + bytes as u64,
+        }
+    }
+
+    const fn from_number(number: u64) -> Option<Place> {
+        if number >= STACK_PLACE_FIRST {
+            return Some(Place::Stack((number - STACK_PLACE_FIRST) as u16));
+        }
+        match Reg::from_index(number as u8) {
+            Some(reg) => Some(Place::Register(reg)),
+            None => None,
+        }
+    }
+}
+
+/// What the cookie of a [`Kind::Delivery`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryCookie {
+    pub ssl: Place,
+    /// Its low 8 bits: `ContentType` of RFC 8446, appendix B.3.1.
+    pub content_type: Place,
+    /// Its low 32 bits are not 0 if the same bytes will be read again.
+    pub peek: Place,
+    /// As of [`SiteCookie::library`].
+    pub library: u32,
+}
+
+impl DeliveryCookie {
+    /// Packs it; `None` if a number is too great for its place.
+    pub fn encode(self) -> Option<u64> {
+        let places = [self.ssl, self.content_type, self.peek];
+        if self.library > DELIVERY_LIBRARY_MAX || places.iter().any(|place| place.number() > PLACE_MASK) {
+            return None;
+        }
+        let [ssl, content_type, peek] = places.map(Place::number);
+        Some(
+            Op::Read as u64
+                | (Kind::Delivery as u64) << 4
+                | ssl << 8
+                | content_type << 20
+                | peek << 32
+                | (self.library as u64) << 44,
+        )
+    }
+
+    /// Unpacks it; `None` if the number was never packed by [`DeliveryCookie::encode`].
+    pub fn decode(cookie: u64) -> Option<DeliveryCookie> {
+        if cookie & 0xFF != (Op::Read as u64 | (Kind::Delivery as u64) << 4) {
+            return None;
+        }
+        Some(DeliveryCookie {
+            ssl: Place::from_number(delivery::ssl(cookie))?,
+            content_type: Place::from_number(delivery::content_type(cookie))?,
+            peek: Place::from_number(delivery::peek(cookie))?,
+            library: delivery::library(cookie),
+        })
+    }
+}
+
+/// The raw fields of a [`DeliveryCookie`], for the kernel side.
+pub mod delivery {
+    use super::{PLACE_MASK, STACK_PLACE_FIRST};
+
+    /// Place of the TLS object.
+    #[inline(always)]
+    pub const fn ssl(cookie: u64) -> u64 {
+        cookie >> 8 & PLACE_MASK
+    }
+
+    /// Place of the content type.
+    #[inline(always)]
+    pub const fn content_type(cookie: u64) -> u64 {
+        cookie >> 20 & PLACE_MASK
+    }
+
+    /// Place of the flag for peeks.
+    #[inline(always)]
+    pub const fn peek(cookie: u64) -> u64 {
+        cookie >> 32 & PLACE_MASK
+    }
+
+    /// The loader's number of the library.
+    #[inline(always)]
+    pub const fn library(cookie: u64) -> u32 {
+        (cookie >> 44) as u32
+    }
+
+    /// How far above the stack pointer a place is, if it is not a register with that number.
+    #[inline(always)]
+    pub const fn above_stack(place: u64) -> Option<u64> {
+        place.checked_sub(STACK_PLACE_FIRST)
     }
 }
 
@@ -213,8 +341,10 @@ impl SiteCookie {
         let Some(op) = Op::from_number((cookie & 0xF) as u8) else {
             return None;
         };
-        let Some(kind) = Kind::from_number((cookie >> 4 & 3) as u8) else {
-            return None;
+        let kind = match Kind::from_number((cookie >> 4 & 3) as u8) {
+            // Its own cookie.
+            None | Some(Kind::Delivery) => return None,
+            Some(kind) => kind,
         };
         let Some(result) = ResultIn::from_number((cookie >> 6 & 3) as u8) else {
             return None;

@@ -16,7 +16,7 @@ use crate::emit::{count, emit};
 use crate::maps::{FLOWS, LIBRARIES, MULTIPLES, OFFSETS, RING, SETTINGS, SOME_MULTIPLE};
 use crate::operation::{MMSGHDR_BYTES, Operation, Vector};
 use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, field, file_of, flow_of, known_ends, read};
-use crate::{scope, tls, who};
+use crate::{carrier, scope, who};
 
 /// x86-64 system calls that move bytes on sockets, and `mmap`.
 mod call {
@@ -416,8 +416,8 @@ fn is_over(flow: &Flow, sent: bool) -> bool {
 #[inline(always)]
 fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
     // Who moves bytes by other ways, moves them at other times as well: no sign of what a library call does.
-    if what.shape != shape::ELSEWHERE && tls::inside(who::ids(who::task())) {
-        tls::carrier_used(tcp, flow, what.stack);
+    if what.shape != shape::ELSEWHERE && carrier::inside(who::ids(who::task())) {
+        carrier::carrier_used(tcp, flow, what.stack, what.sent);
     }
     // SAFETY: a live map value.
     if is_over(unsafe { &*flow }, what.sent) {

@@ -6,6 +6,7 @@
 #![allow(internal_features)]
 #![feature(core_intrinsics)]
 
+mod carrier;
 mod emit;
 mod gate;
 mod io;
@@ -115,6 +116,13 @@ pub fn apiward_tls_enter(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn apiward_tls_enter_refusing(ctx: ProbeContext) -> u32 {
     tls::enter::<true>(&ctx);
+    0
+}
+
+/// A TLS library is about to hand plaintext over, in the middle of a read.
+#[uprobe]
+pub fn apiward_tls_deliver(ctx: ProbeContext) -> u32 {
+    tls::deliver(&ctx);
     0
 }
 

@@ -1,11 +1,11 @@
-//! TLS library calls: the plaintext they move, and the socket behind each TLS object.
+//! TLS library calls: the plaintext they move.
 //!
-//! The socket is learnt where it is certain: a system call on a TCP socket, made by a thread while it is inside a
-//! library call on the object. An object whose calls never do that (memory BIO) has no carrier; none is guessed.
+//! A call is looked at when it begins and when it is over; or, where a library allows it, a read is looked at once, when
+//! it is about to hand plaintext over. It must not know what the plaintext says.
 
-use apiward_common::flow::{Flow, TlsCall, TlsKey, TlsObject, judged, tls};
+use apiward_common::flow::{TlsCall, TlsKey, TlsObject, judged};
 use apiward_common::limits::{CHUNK_BYTES_MAX, TLS_CALLS_MAX};
-use apiward_common::record::{Data, SENT, TLS, TlsBind, TlsClose, kind, missing, role};
+use apiward_common::record::{Data, SENT, TLS, TlsClose, kind, missing};
 use apiward_common::site::{self, Op, ResultIn};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{
@@ -14,16 +14,13 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
 
-use crate::emit::{count, emit};
+use crate::emit::emit;
 use crate::gate;
 use crate::gate::tls::{REFUSED, WRITTEN, answer, apiward_gate_tls_denied, ask, judge};
 use crate::io::{budget, is_preface};
-use crate::maps::{
-    FLOWS, SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS,
-};
+use crate::maps::{SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS};
 use crate::operation::Operation;
 use crate::scope;
-use crate::sock::{Tcp, apiward_announce, ends};
 use crate::stack;
 use crate::who;
 
@@ -35,6 +32,8 @@ const RSP: usize = 19;
 /// Carry, parity, auxiliary, zero, sign and overflow; and those that a zero sets.
 const FLAGS_OF_RESULT: u64 = 0x8d5;
 const FLAGS_OF_ZERO: u64 = 0x44;
+/// `ContentType` of records that carry what the application says (RFC 8446, appendix B.3.1).
+const APPLICATION_DATA: u8 = 23;
 /// Frames of one stack are closer to each other than this; a stack of its own (a coroutine's) is farther away.
 const STACK_BYTES_MAX: u64 = 1 << 20;
 
@@ -143,7 +142,7 @@ fn arguments(ctx: *mut core::ffi::c_void, cookie: u64) -> Option<Arguments> {
 
 /// The call that a thread may be inside of.
 #[inline(always)]
-fn call_of(thread: u64) -> Option<&'static mut TlsCall> {
+pub fn call_of(thread: u64) -> Option<&'static mut TlsCall> {
     // SAFETY: a live map value; what another thread may write in between is looked at by none but itself.
     let place = unsafe { &mut *TLS_CALLS.get_ptr_mut(place_of(thread))? };
     if place.thread == thread {
@@ -159,7 +158,7 @@ fn call_of(thread: u64) -> Option<&'static mut TlsCall> {
 }
 
 #[inline(always)]
-fn place_of(thread: u64) -> u32 {
+pub fn place_of(thread: u64) -> u32 {
     thread as u32 & (TLS_CALLS_MAX - 1)
 }
 
@@ -233,7 +232,7 @@ unsafe fn set(ctx: *mut core::ffi::c_void, index: usize, value: u64) {
 }
 
 #[inline(always)]
-fn writes(op: u8) -> bool {
+pub fn writes(op: u8) -> bool {
     op == Op::Write as u8 || op == Op::WriteEarly as u8
 }
 
@@ -310,14 +309,14 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
 
 /// A thread whose stack pointer is here has left the call, by a way that no probe saw.
 #[inline(always)]
-fn over(call: &TlsCall, stack: u64) -> bool {
+pub fn over(call: &TlsCall, stack: u64) -> bool {
     stack.wrapping_sub(call.stack) < STACK_BYTES_MAX
 }
 
 /// Lets the gate look at what is about to be written. An object without a carrier waits for it: a handshake may come
 /// first.
 #[inline(always)]
-fn about_to_write(call: &TlsCall, refused: u32) -> i32 {
+pub fn about_to_write(call: &TlsCall, refused: u32) -> i32 {
     let answer = judge(call, call.length, ask::WRITES);
     if answer == answer::DENIED {
         apiward_gate_tls_denied(call, refused);
@@ -501,6 +500,12 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
             return;
         }
     }
+    passed(&call, moved, sent);
+}
+
+/// So many bytes of the call's buffer have gone by.
+#[inline(always)]
+fn passed(call: &TlsCall, moved: u64, sent: bool) {
     let Some(object) = object_of(call.object) else {
         return;
     };
@@ -515,11 +520,99 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     if object.exempt != 0 {
         return;
     }
-    ship(&call, object, position, moved, if sent { SENT } else { 0 });
+    ship(call, object, position, moved, if sent { SENT } else { 0 });
+}
+
+/// A read is about to hand plaintext to the application. Where a call can be made to fail, reads are looked at when they
+/// are over.
+#[inline(always)]
+pub fn deliver(ctx: &ProbeContext) {
+    let current = who::task();
+    let thread = who::ids(current);
+    if thread == 0 {
+        stack::shares_none::<false>(ctx);
+        return;
+    }
+    if !is_in_scope(thread, who::cgroup(current)) {
+        return;
+    }
+    // SAFETY: the program's own context.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let value = |place| value_at(ctx.as_ptr(), place);
+    if value(site::delivery::content_type(cookie)) as u8 != APPLICATION_DATA {
+        return;
+    }
+    let peeked = value(site::delivery::peek(cookie)) as u32 != 0;
+    if peeked && !gate::was_on() {
+        return;
+    }
+    // SAFETY: the program's own context, constant places.
+    let (buffer, length) = unsafe { (at(ctx.as_ptr(), RSI as usize), at(ctx.as_ptr(), RDX as usize)) };
+    if length == 0 {
+        return;
+    }
+    let call = TlsCall {
+        thread,
+        scope_cgroup: 0,
+        object: value(site::delivery::ssl(cookie)),
+        buffer,
+        length,
+        moved: 0,
+        stack: 0,
+        library: site::delivery::library(cookie),
+        op: if peeked { Op::Peek } else { Op::Read } as u8,
+        result: ResultIn::Count64 as u8,
+        nested: 0,
+        judged: 0,
+    };
+    if gate::was_on() {
+        let answer = judge(&call, length, if peeked { ask::PEEKED } else { ask::READ });
+        if answer == answer::DENIED {
+            apiward_gate_tls_denied(&call, 0);
+        }
+        if peeked {
+            return;
+        }
+    }
+    passed(&call, length, false);
+}
+
+/// Whether what the thread does is anybody's business. A thread that is not known takes its place, for the next time.
+#[inline(always)]
+fn is_in_scope(thread: u64, cgroup: u64) -> bool {
+    let Some(place) = TLS_CALLS.get_ptr_mut(place_of(thread)) else {
+        return false;
+    };
+    // SAFETY: a live map value, see `call_of`.
+    let place = unsafe { &mut *place };
+    let known = place.thread == thread;
+    if known && place.scope_cgroup == cgroup && scope::by_cgroup_alone() {
+        return true;
+    }
+    if !scope::task() {
+        return false;
+    }
+    if place.op == 0 {
+        place.thread = thread;
+        place.scope_cgroup = cgroup;
+    }
+    true
+}
+
+/// What is at a place; 0 if it cannot be read.
+#[inline(always)]
+fn value_at(ctx: *mut core::ffi::c_void, place: u64) -> u64 {
+    let Some(above) = site::delivery::above_stack(place) else {
+        return register(ctx, place as u8);
+    };
+    // SAFETY: the context of a probe is `struct pt_regs`, read at a constant place inside it.
+    let address = unsafe { at(ctx, RSP) }.wrapping_add(above);
+    // SAFETY: the helper checks the address itself.
+    unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
 }
 
 #[inline(always)]
-fn object_of(object: u64) -> Option<*mut TlsObject> {
+pub fn object_of(object: u64) -> Option<*mut TlsObject> {
     let key = key(object);
     if let Some(known) = TLS_OBJECTS.get_ptr_mut(&key) {
         return Some(known);
@@ -542,137 +635,6 @@ fn object_of(object: u64) -> Option<*mut TlsObject> {
     };
     let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
     TLS_OBJECTS.get_ptr_mut(&key)
-}
-
-/// Whether the current thread is inside a library call, as far as a look at its place tells.
-#[inline(always)]
-pub fn inside(thread: u64) -> bool {
-    match TLS_CALLS.get(place_of(thread)) {
-        Some(place) => place.op != 0,
-        None => false,
-    }
-}
-
-/// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object. `stack`: the thread's
-/// stack pointer. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
-#[inline(always)]
-pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64) {
-    if apiward_carrier_used(tcp, flow, stack) == 0 {
-        return;
-    }
-    apiward_announce(tcp, flow);
-    if apiward_bound(tcp, flow) != 0
-        && let Some(call) = call_of(who::ids(who::task()))
-    {
-        // The carrier was not known at its beginning. What it writes has not left yet: the handshake goes first.
-        about_to_write(call, 0);
-    }
-}
-
-/// 1: the socket is news to its object.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: u64) -> i32 {
-    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
-    match unsafe { (tcp.as_ref(), flow.as_mut()) } {
-        (Some(tcp), Some(flow)) => is_news(tcp, flow, stack).is_some() as i32,
-        _ => 0,
-    }
-}
-
-#[inline(always)]
-fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64) -> Option<()> {
-    let thread = who::ids(who::task());
-    let call = call_of(thread)?;
-    if call.op == 0 {
-        return None;
-    }
-    if over(call, stack) {
-        call.op = 0;
-        return None;
-    }
-    // SAFETY: a live map value.
-    let object = unsafe { &mut *object_of(call.object)? };
-    if object.carrier == tcp.cookie && state.tls == tls::BOUND {
-        return None;
-    }
-    // A callback of the application may use another connection while the library shakes hands, reads or writes.
-    // Only a new handshake, or the end of its connection, gives an object another one.
-    let other = object.carrier != 0 && object.carrier != tcp.cookie;
-    // SAFETY: only asks whether it is there.
-    if other && call.op != Op::Handshake as u8 && unsafe { FLOWS.get(&object.carrier) }.is_some() {
-        count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
-        return None;
-    }
-    object.carrier = tcp.cookie;
-    object.socket = tcp.sk;
-    state.begins_tls();
-    state.tls = tls::BOUND;
-    state.announced = 0;
-    Some(())
-}
-
-/// Tells the agent which socket carries the object of the thread's call. 1: what the call writes is still to be judged.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn apiward_bound(tcp: *const Tcp, flow: *const Flow) -> i32 {
-    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
-    let (Some(tcp), Some(flow)) = (unsafe { (tcp.as_ref(), flow.as_ref()) }) else {
-        return 0;
-    };
-    let Some(call) = call_of(who::ids(who::task())) else {
-        return 0;
-    };
-    let Some(object) = object_of(call.object) else {
-        return 0;
-    };
-    // SAFETY: a live map value.
-    let object = unsafe { &mut *object };
-    object.exempt = flow.exempt;
-    judges(tcp, flow, object, call.op);
-    let generation = object.generation;
-    let (object, library) = (call.object, call.library);
-    emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
-        record.body = TlsBind {
-            object,
-            cookie: tcp.cookie,
-            generation,
-            library,
-        };
-        0
-    });
-    (gate::is_on() && writes(call.op)) as i32
-}
-
-/// Which way the object's requests go, if this is its beginning: a handshake, or the first that happens on the
-/// connection.
-#[inline(always)]
-fn judges(tcp: &Tcp, state: &Flow, object: &mut TlsObject, op: u8) {
-    object.judged = judged::NOT;
-    if state.exempt != 0 {
-        return;
-    }
-    let client = state.role == role::CLIENT;
-    if !client && state.role != role::SERVER {
-        return;
-    }
-    let Some((sent, received)) = ends(tcp.sk) else {
-        return;
-    };
-    // Whoever begins has had no answer; whoever is asked has given none.
-    let first = state.started != 0
-        && if client {
-            received == state.received_start
-        } else {
-            sent == state.sent_start
-        };
-    if first || op == Op::Handshake as u8 {
-        (object.judged, object.origin) = if client {
-            (judged::WRITES, object.sent)
-        } else {
-            (judged::READS, object.received)
-        };
-    }
 }
 
 #[inline(always)]

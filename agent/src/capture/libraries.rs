@@ -436,16 +436,18 @@ impl Keeper {
         // What ends a call before what begins it: a call is never begun that nothing would end.
         order.sort_by_key(|(site, _)| std::cmp::Reverse(site.cookie.kind));
         for (site, refusal) in order {
-            let mut cookie = site.cookie;
-            cookie.library = number as u32;
-            let known = cookie.encode();
+            let Some(known) = site.attach_cookie(number as u32) else {
+                failed = Some("no number is left for it: restart the agent".to_owned());
+                break;
+            };
             cookies.push(known);
             if let Some(refusal) = refusal.filter(|_| !unproven.contains(&site.cookie.encode()))
                 && let Err(error) = self.probes.refuse(known, refusal)
             {
                 tracing::warn!(%error, site = site.why, "a denied call here is not made to fail: its connection is cut");
             }
-            match self.probes.attach(path, site.file_offset, cookie.kind, known) {
+            let (at, kind) = (site.file_offset, site.cookie.kind);
+            match self.probes.attach(path, at, kind, known) {
                 Ok(link) => links.push(link),
                 Err(error) => {
                     failed = Some(format!("{}: {error}", site.why));

@@ -17,7 +17,7 @@ use crate::kernel::cost::{self, ProbeCosts};
 use crate::kernel::elf::{Elf, ElfError};
 use crate::kernel::mapped::{self, MappedFile};
 use crate::kernel::probe::{self, Answer, Feature, Need};
-use crate::kernel::site::{self, Cost, LibraryPlan, UnknownTls};
+use crate::kernel::site::{self, Cost, LibraryPlan, Prefer, UnknownTls};
 
 /// Processes named for each library.
 const PROCESSES_SHOWN_MAX: usize = 5;
@@ -115,7 +115,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn look() -> Report {
     let features = probe::probe();
     let mapped = mapped::all();
-    let libraries: Vec<LibraryReport> = mapped.files.iter().filter_map(library).collect();
+    let refuses = features
+        .iter()
+        .any(|feature| feature.name == "probe-registers" && matches!(feature.answer, Answer::Yes));
+    let prefer = Prefer::default().where_calls(refuses);
+    let files = mapped.files.iter();
+    let libraries: Vec<LibraryReport> = files.filter_map(|file| library(file, prefer)).collect();
     let mut other_programs: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for program in probe::other_programs() {
         let name = if program.name.is_empty() {
@@ -204,9 +209,9 @@ fn judge(root: bool, features: &[Feature], libraries: &[LibraryReport]) -> (Verd
 }
 
 /// What is to be said of a file that processes run, if it has TLS code.
-fn library(file: &MappedFile) -> Option<LibraryReport> {
+fn library(file: &MappedFile, prefer: Prefer) -> Option<LibraryReport> {
     let mut report = match Elf::open(&file.open) {
-        Ok(elf) => match site::plan(&file.open) {
+        Ok(elf) => match site::plan_preferring(&file.open, prefer) {
             Ok(plan) => readable(plan),
             Err(site::PlanError::NotTls) => unreadable(site::unknown_tls(&elf).ok()??),
             Err(error) => {

@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
     key("capture.ring_bytes", "size", "8MiB", "The ring between kernel and agent; rounded up to a power of two. 256KiB to 256MiB."),
     key("capture.flows_max", "number", "65536", "Connections followed at a time; what is beyond is counted. 64 to 1048576."),
     key("capture.flow_ends", "`lossy`, `all`", "lossy", "Of which connections the account (bytes moved, seen, lost) is an event at their end: those that lost something, or all."),
-    key("capture.tls_probes", "`inner`, `calls`, `functions`", "inner", "Where TLS libraries are probed: at entry and return of the inner function that all ways share, around the calls of it (both only where they can be proved), or at entry and return of the exported functions, which costs several times more."),
+    key("capture.tls_probes", "`delivery`, `inner`, `calls`, `functions`", "delivery", "Where TLS libraries are probed: reads where a record's plaintext is copied to the application, and all else as by `inner` (on a host where a program may write registers, reads too: there a denied one is made to fail); at entry and return of the inner function that all ways share; around the calls of it (all of these only where they can be proved); or at entry and return of the exported functions, which costs several times more."),
     key("capture.call_timeout", "duration", "5m", "A call without a response ends as `timed-out` after this. 1s to 1d."),
     key("exempt", "mapping", "", "What is neither captured nor enforced, besides the agent's own connections."),
     key("exempt.exes", "list of files", "[]", "Executables by path, links followed; resolved to their inodes, so that a process cannot rename itself into the list."),
@@ -317,6 +317,7 @@ fn capture(capture: &Fields<'_>, file: &mut File) {
     file.tls_probes = capture.word(
         "tls_probes",
         &[
+            ("delivery", Prefer::Delivery),
             ("inner", Prefer::Entry),
             ("calls", Prefer::Calls),
             ("functions", Prefer::Functions),

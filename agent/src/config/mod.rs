@@ -342,7 +342,7 @@ impl Default for Config {
                 ring_bytes: 8 << 20,
                 flows_max: 65_536,
                 flow_ends_all: false,
-                tls_probes: Prefer::Entry,
+                tls_probes: Prefer::default(),
                 call_timeout: Duration::from_secs(300),
             },
             exempt: Exempt {

@@ -302,6 +302,46 @@ impl Elf {
         Ok(found)
     }
 
+    /// Words of data that `wanted` takes, given where one is and the address that it holds once it is loaded.
+    pub fn pointers(&self, wanted: impl Fn(u64, u64) -> bool) -> Result<HashMap<u64, u64>, ElfError> {
+        let mut found = HashMap::new();
+        // What the loader leaves as it is, or adds its base to.
+        for segment in self.segments.iter().filter(|s| !s.executable) {
+            let skipped = segment.vaddr.wrapping_neg() % 8;
+            let Some(bytes) = segment.file_bytes.checked_sub(skipped) else {
+                continue;
+            };
+            self.stream(segment.offset.saturating_add(skipped), bytes, 0, |at, piece| {
+                for (index, bytes) in piece.as_chunks::<8>().0.iter().enumerate() {
+                    let slot = segment.vaddr.wrapping_add(skipped + at + 8 * index as u64);
+                    let value = u64::from_le_bytes(*bytes);
+                    if value != 0 && wanted(slot, value) {
+                        found.insert(slot, value);
+                    }
+                }
+            })?;
+        }
+        self.for_each_relocation(|kind, slot, _, addend| {
+            if kind == R_X86_64_RELATIVE.0 {
+                match wanted(slot, addend as u64) {
+                    true => found.insert(slot, addend as u64),
+                    false => found.remove(&slot),
+                };
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// The number of 32 bits at `vaddr`, in data that the loader leaves as it is.
+    pub fn number(&self, vaddr: u64) -> Option<u32> {
+        let (segment, into) = self
+            .segments
+            .iter()
+            .find_map(|s| Some((s, s.place(s.vaddr, vaddr)?)))?;
+        let bytes = self.read_at(segment.offset.checked_add(into)?, 4).ok()?;
+        Some(u32::from_le_bytes(*bytes.first_chunk()?))
+    }
+
     fn for_each_relocation(&self, mut each: impl FnMut(u32, u64, u32, i64)) -> Result<(), ElfError> {
         for section in self.sections.iter().filter(|s| s.kind == SHT_RELA.0) {
             self.stream(section.offset, section.size, 0, |_, piece| {

@@ -28,7 +28,11 @@ pub(super) fn load(ebpf: &mut Ebpf) -> (Result<(), String>, Result<(), String>) 
 }
 
 fn load_all(ebpf: &mut Ebpf, refusing: bool) -> Result<(), String> {
-    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
+    let deliveries = (!refusing).then_some(Kind::Delivery);
+    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe]
+        .into_iter()
+        .chain(deliveries)
+    {
         let program: &mut UProbe = program(ebpf, name_of(kind, refusing))?;
         program.load().map_err(|error| words(&error))?;
     }
@@ -43,6 +47,8 @@ fn name_of(kind: Kind, refusing: bool) -> &'static str {
         (Kind::Enter, true) => "apiward_tls_enter_refusing",
         (Kind::Exit, true) => "apiward_tls_exit_refusing",
         (Kind::Uretprobe, true) => "apiward_tls_return_refusing",
+        // No call can be made to fail there.
+        (Kind::Delivery, _) => "apiward_tls_deliver",
     }
 }
 
@@ -191,6 +197,6 @@ mod tests {
             );
             found += 1;
         }
-        assert_eq!(found, 6);
+        assert_eq!(found, 7);
     }
 }

@@ -23,19 +23,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use apiward_common::site::{Kind, Op, Reg, ResultIn, SiteCookie};
+use apiward_common::site::{DeliveryCookie, Kind, Op, Reg, ResultIn, SiteCookie};
 use iced_x86::Register;
 
 use super::elf::{Elf, ElfError, Symbol};
-use code::{Call, Destination, Function, Trap, Value};
+use code::{Call, Destination, Function, Trap};
 use exports::{EXPORTS, Export};
 pub use identify::{Family, TlsLibrary, UnknownTls, identify, scan, unknown_tls};
 pub use refusal::refusals;
+use values::{ARGUMENTS, Value};
 
 mod code;
+mod delivery;
 mod exports;
 mod identify;
 mod refusal;
+mod values;
 
 /// Functions without a size are decoded up to the next one, and at most this far.
 const FUNCTION_BYTES_MAX: usize = 64 << 10;
@@ -56,13 +59,27 @@ pub enum PlanError {
 /// Which of the two ways to take where there are both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefer {
-    /// The inner function's entry: fewer probes, and cheaper.
+    /// Reads where plaintext is handed over, and all else as by `Entry`: one probe in place of two, and none for a read that
+    /// has to wait. No call can be made to fail there.
     #[default]
+    Delivery,
+    /// The inner function's entry: fewer probes, and cheaper.
     Entry,
     /// The calls of it: there a call can be skipped.
     Calls,
     /// Entry and return of the exported functions, as most tools do: for comparison, and if a proof should be wrong.
     Functions,
+}
+
+impl Prefer {
+    /// What is preferred on a host where calls can be made to fail, or cannot: a read that is over can be, one that is about
+    /// to hand plaintext over cannot.
+    pub fn where_calls(self, can_be_refused: bool) -> Prefer {
+        match self {
+            Prefer::Delivery if can_be_refused => Prefer::Entry,
+            other => other,
+        }
+    }
 }
 
 /// What a probe at a site costs.
@@ -81,11 +98,29 @@ pub enum Cost {
 pub struct Site {
     /// What the program at the site is told; `library` is 0 until the loader sets it.
     pub cookie: SiteCookie,
+    /// And at a [`Kind::Delivery`], in its place.
+    pub delivery: Option<DeliveryCookie>,
     /// Where in the file: what a uprobe is attached by.
     pub file_offset: u64,
     pub cost: Cost,
     /// For people: `SSL_read+0x1e call (emulated)`.
     pub why: String,
+}
+
+impl Site {
+    /// What the kernel keeps for the program at the site of this library; `None` if the number is too great to be told there.
+    pub fn attach_cookie(&self, library: u32) -> Option<u64> {
+        match self.delivery {
+            Some(delivery) => DeliveryCookie { library, ..delivery }.encode(),
+            None => Some(
+                SiteCookie {
+                    library,
+                    ..self.cookie
+                }
+                .encode(),
+            ),
+        }
+    }
 }
 
 /// Which probes a library gets, and why.
@@ -189,8 +224,25 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn run(&mut self) -> Result<(), PlanError> {
         for (op, what) in [(Op::Read, "reads"), (Op::Peek, "peeks"), (Op::Write, "writes")] {
-            if self.exports_of(op).is_empty() {
+            if self.exports_of(op).is_empty() || self.covered.contains(&op) {
                 continue;
+            }
+            if op == Op::Read && self.prefer == Prefer::Delivery {
+                match self.delivery_sites()? {
+                    Ok(sites) => {
+                        let how =
+                            "seen where a record's plaintext is copied to the application, as are peeks";
+                        self.plan.explanations.push(format!("{what}: {how}"));
+                        self.plan.sites.extend(sites);
+                        self.covered.extend([Op::Read, Op::Peek]);
+                        continue;
+                    }
+                    Err(why) => {
+                        let text =
+                            format!("{what}: not where plaintext is copied to the application, as {why}");
+                        self.plan.explanations.push(text);
+                    }
+                }
             }
             match self.inner_sites(op)? {
                 Ok((sites, how)) => {
@@ -253,7 +305,7 @@ impl Planner<'_> {
             return Ok(Err(format!("{name} passes its inner function by")));
         }
         let entry = self.entry_sites(op, inner)?;
-        if self.prefer == Prefer::Entry
+        if self.prefer != Prefer::Calls
             && let Some(sites) = entry
         {
             let how = "entry and return probes on the inner function that all its forms share";
@@ -589,6 +641,7 @@ impl Planner<'_> {
         let why = format!("{place} {how}");
         Some(Site {
             cookie,
+            delivery: None,
             file_offset: self.elf.file_offset(vaddr)?,
             cost,
             why,
@@ -598,7 +651,7 @@ impl Planner<'_> {
 
 /// What has to be as at the entry where an entry and a return probe are: all arguments, and the return address.
 fn unchanged() -> Vec<Register> {
-    code::ARGUMENTS.into_iter().chain([Register::RSP]).collect()
+    ARGUMENTS.into_iter().chain([Register::RSP]).collect()
 }
 
 /// Whether a call in `export` hands its arguments on to an inner function, and in which form.
@@ -606,12 +659,16 @@ fn inner_of(call: &Call, export: &Export) -> Option<Inner> {
     let Destination::Direct(vaddr) = call.destination else {
         return None;
     };
-    let [ssl, buf, len, fourth, fifth, _] = call.arguments;
+    // Which place of the frame does not matter.
+    let [ssl, buf, len, fourth, fifth, _] = call.arguments.map(|value| match value {
+        Value::Frame(_) => Value::Frame(None),
+        other => other,
+    });
     if ssl != Value::Entry(Register::RDI) || buf != Value::Entry(Register::RSI) {
         return None;
     }
     let out = match export.out {
-        None => Value::Stack,
+        None => Value::Frame(None),
         Some(Reg::Rcx) => Value::Entry(Register::RCX),
         Some(Reg::R8) => Value::Entry(Register::R8),
         Some(_) => return None,
@@ -623,7 +680,7 @@ fn inner_of(call: &Call, export: &Export) -> Option<Inner> {
     // Flags come before the count since OpenSSL 3.3: zero, or those of SSL_write_ex2.
     let flags = match export.out {
         Some(Reg::R8) => Value::Entry(Register::RCX),
-        _ => Value::Zero,
+        _ => Value::Constant(0),
     };
     if !len_fits {
         None

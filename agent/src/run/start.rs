@@ -140,12 +140,10 @@ fn attach(
     let mappings = mappings_needed
         .then(|| follow_mappings(&mut capabilities))
         .flatten();
-    let libraries = Libraries::start(
-        probes,
-        neighbours(sight.clone(), mappings, adopted.is_some()),
-        config.capture.tls_probes,
-    )
-    .context("the thread for TLS libraries cannot be started")?;
+    let sites = config.capture.tls_probes.where_calls(probes.refuses());
+    let neighbours = neighbours(sight.clone(), mappings, adopted.is_some());
+    let libraries = Libraries::start(probes, neighbours, sites)
+        .context("the thread for TLS libraries cannot be started")?;
     start_exporters(&config, &exports);
     if let Some(listen) = config.metrics {
         serve_metrics(&exports, telemetry.clone(), listen);

@@ -4,12 +4,13 @@
 //! Everything errs on the side of "unknown": a value that is not followed, or a path that cannot be, leads to a
 //! plainer site, never to a wrong one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, Register,
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, Register,
 };
+
+use super::values::{State, Value, changes};
 
 /// Instructions of one function that are looked at; the longest one of interest has about 300.
 const INSTRUCTIONS_MAX: usize = 20_000;
@@ -63,19 +64,6 @@ fn is_legacy_prefix(byte: u8) -> bool {
     )
 }
 
-/// What is known of a register's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value {
-    Unknown,
-    /// What this register held when the function was entered.
-    Entry(Register),
-    /// The low 32 bits of that, extended.
-    Low(Register),
-    /// An address in the function's own stack frame.
-    Stack,
-    Zero,
-}
-
 /// Where a call leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Destination {
@@ -90,45 +78,22 @@ pub enum Destination {
 /// A call, or a jump that leaves the function for good.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// The instruction's address.
+    pub at: u64,
     pub destination: Destination,
+    /// Of an indirect one: what is known of where it leads.
+    pub pointer: Value,
     /// In the order of the calling convention: rdi, rsi, rdx, rcx, r8, r9.
     pub arguments: [Value; 6],
+    pub state: State,
 }
 
-/// The registers that arguments are passed in (System V AMD64 ABI, 3.2.3).
-pub const ARGUMENTS: [Register; 6] = [
-    Register::RDI,
-    Register::RSI,
-    Register::RDX,
-    Register::RCX,
-    Register::R8,
-    Register::R9,
-];
-
-/// The registers that a call may change.
-const CALLER_SAVED: [Register; 9] = [
-    Register::RAX,
-    Register::RCX,
-    Register::RDX,
-    Register::RSI,
-    Register::RDI,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-];
-
-type State = [Value; 16];
-
-fn slot(register: Register) -> Option<usize> {
-    let full = register.full_register();
-    (full.is_gpr64()).then(|| full.number())
-}
-
-/// One function's code, decoded in a straight line.
+/// One function's code, decoded in straight lines.
 pub struct Function {
     pub start: u64,
-    bytes: Vec<u8>,
+    /// By address of the first.
+    bytes: BTreeMap<u64, Vec<u8>>,
+    /// In the order of their addresses.
     instructions: Vec<Instruction>,
     branch_targets: BTreeSet<u64>,
 }
@@ -136,13 +101,31 @@ pub struct Function {
 impl Function {
     /// Decodes `bytes` as the function at `start`, up to the first byte that is no instruction.
     pub fn decode(start: u64, bytes: Vec<u8>) -> Function {
+        let mut function = Function {
+            start,
+            bytes: BTreeMap::new(),
+            instructions: Vec::new(),
+            branch_targets: BTreeSet::new(),
+        };
+        function.add(start, bytes);
+        function
+    }
+
+    /// Another part of it: compilers put what is seldom needed elsewhere.
+    pub fn add(&mut self, start: u64, bytes: Vec<u8>) {
+        if self.bytes.contains_key(&start) {
+            return;
+        }
         let mut decoder = Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE);
-        let instructions: Vec<Instruction> = decoder
-            .iter()
-            .take_while(|i| !i.is_invalid())
-            .take(INSTRUCTIONS_MAX)
-            .collect();
-        let branch_targets = instructions
+        self.instructions.extend(
+            decoder
+                .iter()
+                .take_while(|i| !i.is_invalid())
+                .take(INSTRUCTIONS_MAX),
+        );
+        self.instructions.sort_unstable_by_key(Instruction::ip);
+        self.branch_targets = self
+            .instructions
             .iter()
             .filter(|i| {
                 matches!(
@@ -152,12 +135,17 @@ impl Function {
             })
             .map(Instruction::near_branch_target)
             .collect();
-        Function {
-            start,
-            bytes,
-            instructions,
-            branch_targets,
-        }
+        self.bytes.insert(start, bytes);
+    }
+
+    /// Where jumps lead that leave what is decoded.
+    pub fn elsewhere(&self) -> Vec<u64> {
+        let known = |target: &u64| self.index(*target).is_some();
+        self.branch_targets
+            .iter()
+            .filter(|target| !known(target))
+            .copied()
+            .collect()
     }
 
     fn index(&self, address: u64) -> Option<usize> {
@@ -188,26 +176,35 @@ impl Function {
         let Some(instruction) = self.at(address) else {
             return (Trap::Refused, "");
         };
-        let from = (address - self.start) as usize;
-        trap(self.bytes.get(from..from + instruction.len()).unwrap_or_default())
+        let bytes = self
+            .bytes
+            .range(..=address)
+            .next_back()
+            .and_then(|(start, bytes)| {
+                let from = (address - start) as usize;
+                bytes.get(from..from + instruction.len())
+            });
+        trap(bytes.unwrap_or_default())
     }
 
-    /// Every call that can be reached from the entry, with what its arguments are then.
+    /// Every call that can be reached from the entry, with what is known then.
     pub fn calls(&self) -> Vec<Call> {
-        let states = self.states();
-        let mut calls = Vec::new();
-        for (index, instruction) in self.instructions.iter().enumerate() {
-            let Some(state) = &states[index] else { continue };
-            let Some(destination) = self.leaves(instruction) else {
-                continue;
-            };
-            let arguments = ARGUMENTS.map(|r| slot(r).map_or(Value::Unknown, |i| state[i]));
-            calls.push(Call {
-                destination,
-                arguments,
-            });
-        }
-        calls
+        let reached = self.reached(|_| false);
+        reached
+            .into_iter()
+            .filter_map(|(instruction, state)| self.call(&instruction, state))
+            .collect()
+    }
+
+    /// The call that an instruction is.
+    pub fn call(&self, instruction: &Instruction, state: State) -> Option<Call> {
+        Some(Call {
+            at: instruction.ip(),
+            destination: self.leaves(instruction)?,
+            pointer: state.target(instruction),
+            arguments: state.arguments(),
+            state,
+        })
     }
 
     /// Where an instruction leads if that is outside of the function.
@@ -233,53 +230,57 @@ impl Function {
         }
     }
 
-    fn states(&self) -> Vec<Option<State>> {
+    /// Every instruction that can be reached from the entry, with what is known before it. `copies` says
+    /// which destinations are `memcpy` and its like.
+    pub fn reached(&self, copies: impl Fn(Destination) -> bool) -> Vec<(Instruction, State)> {
         let mut states: Vec<Option<State>> = vec![None; self.instructions.len()];
-        let mut entry = [Value::Unknown; 16];
-        for register in ARGUMENTS {
-            if let Some(index) = slot(register) {
-                entry[index] = Value::Entry(register);
-            }
-        }
-        if let Some(index) = slot(Register::RSP) {
-            entry[index] = Value::Stack;
-        }
         let mut factory = InstructionInfoFactory::new();
-        let mut work = vec![(0usize, entry)];
-        // Every register of every instruction can change at most twice, so this ends.
+        let mut work: Vec<(Option<usize>, State)> = vec![(self.index(self.start), State::entry())];
+        // What is known only ever becomes less, and of each place in a few steps, so this ends.
         while let Some((index, incoming)) = work.pop() {
+            let Some(index) = index else { continue };
             let Some(known) = states.get_mut(index) else {
                 continue;
             };
-            let merged = match known {
+            let merged = match known.as_ref() {
                 None => incoming,
-                Some(known) => std::array::from_fn(|i| {
-                    if known[i] == incoming[i] {
-                        known[i]
-                    } else {
-                        Value::Unknown
-                    }
-                }),
+                Some(known) => known.or(&incoming),
             };
-            if *known == Some(merged) {
+            if known.as_ref() == Some(&merged) {
                 continue;
             }
-            *known = Some(merged);
+            *known = Some(merged.clone());
             let instruction = &self.instructions[index];
-            let after = transfer(&mut factory, instruction, merged);
+            let copies = self.leaves(instruction).is_some_and(&copies);
+            let after = merged.behind(&mut factory, instruction, copies);
+            let next = || self.index(instruction.next_ip());
             match instruction.flow_control() {
                 FlowControl::Return | FlowControl::IndirectBranch | FlowControl::Exception => {}
                 FlowControl::UnconditionalBranch => {
-                    work.extend(self.index(instruction.near_branch_target()).map(|to| (to, after)));
+                    work.push((self.index(instruction.near_branch_target()), after));
                 }
                 FlowControl::ConditionalBranch => {
-                    work.extend(self.index(instruction.near_branch_target()).map(|to| (to, after)));
-                    work.push((index + 1, after));
+                    work.push((self.index(instruction.near_branch_target()), after.clone()));
+                    work.push((next(), after));
                 }
-                _ => work.push((index + 1, after)),
+                _ => work.push((next(), after)),
             }
         }
-        states
+        let reached = self.instructions.iter().zip(states);
+        reached
+            .filter_map(|(instruction, state)| Some((*instruction, state?)))
+            .collect()
+    }
+
+    /// The address that it returns, if that is all that it does.
+    pub fn address_returned(&self) -> Option<u64> {
+        let mut rest = self.instructions.iter().filter(|i| i.code() != Code::Endbr64);
+        let (first, second) = (rest.next()?, rest.next()?);
+        (first.mnemonic() == Mnemonic::Lea
+            && first.op0_register() == Register::RAX
+            && first.is_ip_rel_memory_operand()
+            && second.flow_control() == FlowControl::Return)
+            .then(|| first.ip_rel_memory_address())
     }
 
     /// The first emulated instruction that every call of the function passes exactly once with `unchanged` as they
@@ -319,12 +320,7 @@ impl Function {
             }
             let written = writes(&mut factory, instruction);
             let info = factory.info(instruction);
-            let stores = info.used_memory().iter().any(|m| {
-                !matches!(
-                    m.access(),
-                    OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess | OpAccess::None
-                )
-            });
+            let stores = info.used_memory().iter().any(|memory| changes(memory.access()));
             if instruction.flow_control() != FlowControl::Next
                 || stores
                 || written.contains(&Register::RAX)
@@ -337,71 +333,21 @@ impl Function {
     }
 }
 
+/// It moves bytes by itself: `rep movs` and its like.
+pub fn moves_bytes(instruction: &Instruction) -> bool {
+    use Mnemonic::{Movsb, Movsd, Movsq, Movsw};
+    instruction.is_string_instruction() && matches!(instruction.mnemonic(), Movsb | Movsw | Movsd | Movsq)
+}
+
 /// Registers that the instruction changes, or may change, in full width.
 fn writes(factory: &mut InstructionInfoFactory, instruction: &Instruction) -> Vec<Register> {
     factory
         .info(instruction)
         .used_registers()
         .iter()
-        .filter(|used| {
-            !matches!(
-                used.access(),
-                OpAccess::None | OpAccess::Read | OpAccess::CondRead
-            )
-        })
+        .filter(|used| changes(used.access()))
         .map(|used| used.register().full_register())
         .collect()
-}
-
-fn transfer(factory: &mut InstructionInfoFactory, instruction: &Instruction, before: State) -> State {
-    let mut after = before;
-    let value = |register: Register| slot(register).map_or(Value::Unknown, |i| before[i]);
-    let low = |value| match value {
-        Value::Entry(register) | Value::Low(register) => Value::Low(register),
-        Value::Zero => Value::Zero,
-        _ => Value::Unknown,
-    };
-    for register in writes(factory, instruction) {
-        // The stack pointer moves, and still points into the frame.
-        if register != Register::RSP
-            && let Some(index) = slot(register)
-        {
-            after[index] = Value::Unknown;
-        }
-    }
-    if matches!(
-        instruction.flow_control(),
-        FlowControl::Call | FlowControl::IndirectCall
-    ) {
-        for index in CALLER_SAVED.into_iter().filter_map(slot) {
-            after[index] = Value::Unknown;
-        }
-    }
-    let registers = instruction.op_count() == 2
-        && instruction.op0_kind() == OpKind::Register
-        && instruction.op1_kind() == OpKind::Register;
-    let (to, from) = (instruction.op0_register(), instruction.op1_register());
-    let result = match instruction.mnemonic() {
-        Mnemonic::Mov if registers && to.is_gpr64() => Some(value(from)),
-        Mnemonic::Mov if registers && to.is_gpr32() => Some(low(value(from))),
-        Mnemonic::Movsxd if registers && to.is_gpr64() => Some(low(value(from))),
-        Mnemonic::Xor | Mnemonic::Sub if registers && to == from && (to.is_gpr32() || to.is_gpr64()) => {
-            Some(Value::Zero)
-        }
-        Mnemonic::Lea if to.is_gpr64() && instruction.memory_index() == Register::None => {
-            (value(instruction.memory_base()) == Value::Stack).then_some(Value::Stack)
-        }
-        _ => None,
-    };
-    if let (Some(result), Some(index)) = (result, slot(to)) {
-        after[index] = result;
-    }
-    if instruction.code() == Code::Cdqe
-        && let Some(index) = slot(Register::RAX)
-    {
-        after[index] = low(before[index]);
-    }
-    after
 }
 
 /// Whether the instruction leads to `vaddr` or computes that address.

@@ -371,17 +371,24 @@ fn arguments_are_followed_through_the_code() {
     assert_eq!(saved[0], Value::Entry(RDI));
     assert_eq!(value_at_call(&[MOVSXD_RDX])[2], Value::Low(RDX));
     assert_eq!(value_at_call(&[&[0x89, 0xD2]])[2], Value::Low(RDX));
-    assert_eq!(value_at_call(&[MOV_RCX_RSP])[3], Value::Stack);
-    assert_eq!(value_at_call(&[XOR_ECX])[3], Value::Zero);
-    assert_eq!(value_at_call(&[LEA_R8_FRAME])[4], Value::Stack);
+    assert_eq!(value_at_call(&[MOV_RCX_RSP])[3], Value::Frame(Some(0)));
+    assert_eq!(value_at_call(&[XOR_ECX])[3], Value::Constant(0));
+    assert_eq!(value_at_call(&[LEA_R8_FRAME])[4], Value::Frame(Some(8)));
     // Changed on one of two ways: test edx, edx; je +2; xor ecx, ecx.
     assert_eq!(
         value_at_call(&[TEST_EDX, &[0x74, 0x02], XOR_ECX])[3],
+        Value::From(RCX)
+    );
+    assert_eq!(
+        value_at_call(&[TEST_EDX, &[0x74, 0x03], &[0x48, 0x89, 0xC1]])[3],
         Value::Unknown
     );
-    // Part of it changed: mov dl, 1; add rsi, 8.
+    // Part of it changed: mov dl, 1; something added: add rsi, 8.
     assert_eq!(value_at_call(&[&[0xB2, 0x01]])[2], Value::Unknown);
-    assert_eq!(value_at_call(&[&[0x48, 0x83, 0xC6, 0x08]])[1], Value::Unknown);
+    assert_eq!(value_at_call(&[&[0x48, 0x83, 0xC6, 0x08]])[1], Value::From(RSI));
+    // Behind the first argument: mov rdi, [rdi+8]; and behind that: mov rsi, [rdi+0x38].
+    let behind = value_at_call(&[&[0x48, 0x8B, 0x7F, 0x08], &[0x48, 0x8B, 0x77, 0x38]]);
+    assert_eq!(behind[..2], [Value::Field(8), Value::Behind(8, 0x38)]);
     // Gone with another call: call rax.
     let mut a = Assembler {
         base: 0x1000,
@@ -509,7 +516,7 @@ fn the_systems_openssl_is_covered() {
             shown(&calls)
         );
         assert_eq!(calls.uncovered, Vec::<String>::new());
-        let plan = plan(&path).unwrap();
+        let plan = plan_preferring(&path, Prefer::Entry).unwrap();
         assert_eq!(plan.library.family, Family::OpenSsl);
         assert_eq!(plan.library.soname, name);
         assert!(
@@ -598,3 +605,5 @@ fn look() {
         println!("{path}\n{}\n", shown(&plan(Path::new(path)).unwrap()));
     }
 }
+
+mod delivered;

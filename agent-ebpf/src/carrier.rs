@@ -1,0 +1,151 @@
+//! The socket behind each TLS object.
+//!
+//! It is learnt where it is certain: a system call on a TCP socket, made by a thread while it is inside a library call on
+//! the object. An object whose calls never do that (memory BIO) has no carrier; none is guessed.
+
+use apiward_common::flow::{Flow, TlsObject, judged, tls};
+use apiward_common::record::{TlsBind, kind, role};
+use apiward_common::site::Op;
+
+use crate::emit::{count, emit};
+use crate::gate;
+use crate::maps::{FLOWS, TLS_CALLS};
+use crate::sock::{Tcp, apiward_announce, ends};
+use crate::tls::{about_to_write, call_of, object_of, over, place_of, writes};
+use crate::who;
+
+/// Whether the current thread is inside a library call, as far as a look at its place tells.
+#[inline(always)]
+pub fn inside(thread: u64) -> bool {
+    match TLS_CALLS.get(place_of(thread)) {
+        Some(place) => place.op != 0,
+        None => false,
+    }
+}
+
+/// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object. `stack`: the thread's
+/// stack pointer. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
+#[inline(always)]
+pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool) {
+    if apiward_carrier_used(tcp, flow, stack, sent as u32) == 0 {
+        return;
+    }
+    apiward_announce(tcp, flow);
+    if apiward_bound(tcp, flow) != 0
+        && let Some(call) = call_of(who::ids(who::task()))
+    {
+        // The carrier was not known at its beginning. What it writes has not left yet: the handshake goes first.
+        about_to_write(call, 0);
+    }
+}
+
+/// 1: the socket is news to its object.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: u64, sent: u32) -> i32 {
+    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
+    match unsafe { (tcp.as_ref(), flow.as_mut()) } {
+        (Some(tcp), Some(flow)) => is_news(tcp, flow, stack, sent != 0).is_some() as i32,
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool) -> Option<()> {
+    let thread = who::ids(who::task());
+    let call = call_of(thread)?;
+    if call.op == 0 {
+        return None;
+    }
+    if over(call, stack) {
+        call.op = 0;
+        return None;
+    }
+    // SAFETY: a live map value.
+    let object = unsafe { &mut *object_of(call.object)? };
+    if object.carrier == tcp.cookie && state.tls == tls::BOUND {
+        return None;
+    }
+    // TLS within TLS: what the inner handshake waits for is read by the outer object, whose reads need not be seen to begin.
+    // Whoever's connection it is has written on it.
+    if !sent && state.tls == tls::BOUND {
+        return None;
+    }
+    // A callback of the application may use another connection while the library shakes hands, reads or writes.
+    // Only a new handshake, or the end of its connection, gives an object another one.
+    let other = object.carrier != 0 && object.carrier != tcp.cookie;
+    // SAFETY: only asks whether it is there.
+    if other && call.op != Op::Handshake as u8 && unsafe { FLOWS.get(&object.carrier) }.is_some() {
+        count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
+        return None;
+    }
+    object.carrier = tcp.cookie;
+    object.socket = tcp.sk;
+    state.begins_tls();
+    state.tls = tls::BOUND;
+    state.announced = 0;
+    Some(())
+}
+
+/// Tells the agent which socket carries the object of the thread's call. 1: what the call writes is still to be judged.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_bound(tcp: *const Tcp, flow: *const Flow) -> i32 {
+    // SAFETY: the verifier holds callers to pointers of these sizes, or null.
+    let (Some(tcp), Some(flow)) = (unsafe { (tcp.as_ref(), flow.as_ref()) }) else {
+        return 0;
+    };
+    let Some(call) = call_of(who::ids(who::task())) else {
+        return 0;
+    };
+    let Some(object) = object_of(call.object) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let object = unsafe { &mut *object };
+    object.exempt = flow.exempt;
+    judges(tcp, flow, object, call.op);
+    let generation = object.generation;
+    let (object, library) = (call.object, call.library);
+    emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
+        record.body = TlsBind {
+            object,
+            cookie: tcp.cookie,
+            generation,
+            library,
+        };
+        0
+    });
+    (gate::is_on() && writes(call.op)) as i32
+}
+
+/// Which way the object's requests go, if this is its beginning: a handshake, or the first that happens on the
+/// connection.
+#[inline(always)]
+fn judges(tcp: &Tcp, state: &Flow, object: &mut TlsObject, op: u8) {
+    object.judged = judged::NOT;
+    if state.exempt != 0 {
+        return;
+    }
+    let client = state.role == role::CLIENT;
+    if !client && state.role != role::SERVER {
+        return;
+    }
+    let Some((sent, received)) = ends(tcp.sk) else {
+        return;
+    };
+    // Whoever begins has had no answer; whoever is asked has given none.
+    let first = state.started != 0
+        && if client {
+            received == state.received_start
+        } else {
+            sent == state.sent_start
+        };
+    if first || op == Op::Handshake as u8 {
+        (object.judged, object.origin) = if client {
+            (judged::WRITES, object.sent)
+        } else {
+            (judged::READS, object.received)
+        };
+    }
+}

@@ -1,0 +1,190 @@
+//! Reads that are seen where plaintext is handed over: on code as the machine's own compiler makes it.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use apiward_common::site::{DeliveryCookie, Place, STACK_PLACE_MAX};
+
+use super::*;
+
+/// The library of `like_openssl.c`, compiled with these options; the directory goes with it.
+fn compiled(options: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("libssl.so.3");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernel/site/like_openssl.c");
+    let done = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wl,-soname,libssl.so.3", "-o"])
+        .arg(&path)
+        .args(options)
+        .arg(source)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    (directory, path)
+}
+
+fn deliveries(plan: &LibraryPlan) -> Vec<&Site> {
+    let reads = plan.sites.iter().filter(|site| site.cookie.op == Op::Read);
+    reads.filter(|site| site.cookie.kind == Kind::Delivery).collect()
+}
+
+#[test]
+fn reads_are_seen_at_the_copies_to_the_application() {
+    for level in ["-O1", "-O2", "-O3"] {
+        let (_directory, path) = compiled(&[level]);
+        let plan = plan(&path).unwrap();
+        let found = deliveries(&plan);
+        assert!(!found.is_empty(), "{level}: {}", shown(&plan));
+        assert_eq!(found.len(), kinds(&plan, Op::Read).len());
+        assert_eq!(kinds(&plan, Op::Peek), []);
+        for site in found {
+            assert_eq!(site.cost, Cost::Emulated);
+            let cookie = site.attach_cookie(7).unwrap();
+            let expected = DeliveryCookie {
+                library: 7,
+                ..site.delivery.unwrap()
+            };
+            assert_eq!(DeliveryCookie::decode(cookie), Some(expected));
+        }
+        // What is shaken inside of a read is seen by probes of its own: two functions, and the exported one.
+        let shaken = kinds(&plan, Op::Handshake);
+        assert_eq!(shaken.iter().filter(|kind| **kind == Kind::Enter).count(), 3);
+        assert_eq!(shaken.iter().filter(|kind| **kind == Kind::Uretprobe).count(), 3);
+        // Where calls can be made to fail, reads are looked at when they are over.
+        let refusing = Prefer::default().where_calls(true);
+        let plan = plan_preferring(&path, refusing).unwrap();
+        assert_eq!(kinds(&plan, Op::Read), [Kind::Uretprobe, Kind::Enter]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    /// A library out of a hostile container may make no plan, or a strange one, and nothing else.
+    #[test]
+    fn damage_there_is_survived(at in any::<usize>(), with in any::<u64>(), cut in 0usize..20_000) {
+        static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+            let (_directory, path) = compiled(&["-O2"]);
+            std::fs::read(path).unwrap()
+        });
+        let mut file = WHOLE.clone();
+        let len = file.len();
+        file[at % (len - 8)..][..8].copy_from_slice(&with.to_le_bytes());
+        file.truncate(len.saturating_sub(cut.saturating_sub(15_000)));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("libssl.so.3");
+        std::fs::write(&path, file).unwrap();
+        let _ = plan(&path);
+    }
+}
+
+/// Each of these breaks the proof; reads are then seen at the inner function, and the plan says why.
+#[test]
+fn without_proof_they_are_seen_where_they_were() {
+    for (how, why) in [
+        ("-DANOTHER", "its tables differ in how records are read"),
+        ("-DBY_ITSELF", "what reads records copies them without a call"),
+        ("-DELSEWHERE", "it is not known where"),
+    ] {
+        let (_directory, path) = compiled(&["-O2", how]);
+        let plan = plan(&path).unwrap();
+        assert!(deliveries(&plan).is_empty(), "{how}");
+        assert_eq!(kinds(&plan, Op::Read), [Kind::Uretprobe, Kind::Enter], "{how}");
+        assert!(
+            plan.explanations.iter().any(|line| line.contains(why)),
+            "{}",
+            shown(&plan)
+        );
+    }
+}
+
+#[test]
+fn reads_of_the_systems_openssl_are() {
+    for name in ["libssl.so.3", "libssl.so.1.1"] {
+        let Some(path) = on_this_machine(name) else {
+            continue;
+        };
+        let plan = plan(&path).unwrap();
+        assert!(!deliveries(&plan).is_empty(), "{}", shown(&plan));
+        assert_eq!(plan.uncovered, Vec::<String>::new());
+    }
+}
+
+/// What is spilled into the frame is known there, until something may have been written over it.
+#[test]
+fn the_frame_is_followed() {
+    // sub rsp, 24; mov [rsp+8], rdi; mov [rsp+4], esi; mov [rsp+3], cl
+    let spilled: [&[u8]; 4] = [
+        SUB_RSP_24,
+        &[0x48, 0x89, 0x7C, 0x24, 0x08],
+        &[0x89, 0x74, 0x24, 0x04],
+        &[0x88, 0x4C, 0x24, 0x03],
+    ];
+    // The places of rdi, esi and cl at the last call.
+    let places = |code: &[&[u8]]| {
+        let mut a = Assembler {
+            base: 0x1000,
+            ..Assembler::default()
+        };
+        for bytes in spilled.iter().chain(code) {
+            a.code(bytes);
+        }
+        a.to(CALL, "far").code(RET).labels.insert("far", 0x9000);
+        let calls = Function::decode(0x1000, a.finish().0).calls();
+        let state = &calls.last().unwrap().state;
+        let at = |wanted: Value| state.holding(|value| value == wanted).1;
+        [
+            Value::Entry(Register::RDI),
+            Value::Low(Register::RSI),
+            Value::Byte(Register::RCX),
+        ]
+        .map(at)
+    };
+    const CALL_RAX: &[u8] = &[0xFF, 0xD0];
+    assert_eq!(places(&[]), [Some(8), Some(4), Some(3)]);
+    assert_eq!(places(&[CALL_RAX]), [Some(8), Some(4), Some(3)]);
+    // push rax: everything is 8 bytes further.
+    assert_eq!(places(&[&[0x50]]), [Some(16), Some(12), Some(11)]);
+    // Written over: mov byte [rsp+9], 0; mov qword [rsp], rax.
+    assert_eq!(
+        places(&[&[0xC6, 0x44, 0x24, 0x09, 0x00]]),
+        [None, Some(4), Some(3)]
+    );
+    assert_eq!(places(&[&[0x48, 0x89, 0x04, 0x24]]), [Some(8), None, None]);
+    // An address of it was given away: lea rdi, [rsp+4]; call rax.
+    assert_eq!(
+        places(&[&[0x48, 0x8D, 0x7C, 0x24, 0x04], CALL_RAX]),
+        [None, None, Some(3)]
+    );
+    // Below the stack pointer: add rsp, 24. Nobody knows where that is: and rsp, -64.
+    assert_eq!(places(&[ADD_RSP_24]), [None; 3]);
+    assert_eq!(places(&[&[0x48, 0x83, 0xE4, 0xC0]]), [None; 3]);
+    // On one of two ways: test edx, edx; je +5; mov [rsp+8], rax.
+    assert_eq!(
+        places(&[TEST_EDX, &[0x74, 0x05], &[0x48, 0x89, 0x44, 0x24, 0x08]]),
+        [None, Some(4), Some(3)]
+    );
+    // By an address that comes from elsewhere, nothing of a frame is written whose addresses nobody has: mov [rax], rdx.
+    assert_eq!(places(&[&[0x48, 0x89, 0x10]]), [Some(8), Some(4), Some(3)]);
+}
+
+/// A number that is too great for its place is told, and none is cut off.
+#[test]
+fn what_cannot_be_packed_is_not() {
+    let cookie = |place, library| DeliveryCookie {
+        ssl: place,
+        content_type: Place::Register(Reg::R15),
+        peek: Place::Stack(0),
+        library,
+    };
+    for (place, library) in [
+        (Place::Stack(STACK_PLACE_MAX), 0),
+        (Place::Register(Reg::Rdi), (1 << 20) - 1),
+    ] {
+        let packed = cookie(place, library).encode().unwrap();
+        assert_eq!(DeliveryCookie::decode(packed), Some(cookie(place, library)));
+        assert_eq!(SiteCookie::decode(packed), None);
+    }
+    assert_eq!(cookie(Place::Stack(STACK_PLACE_MAX + 1), 0).encode(), None);
+    assert_eq!(cookie(Place::Stack(0), 1 << 20).encode(), None);
+}

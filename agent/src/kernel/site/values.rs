@@ -1,0 +1,491 @@
+//! What is known of registers and of the stack frame at each instruction of a function: an abstract interpretation of its
+//! machine code.
+//!
+//! Everything errs on the side of "unknown". It rests on what the calling convention promises (System V AMD64 ABI, 3.2),
+//! and on what every compiler keeps to: nobody writes into a frame but by an address that was taken of it.
+
+use std::collections::BTreeMap;
+
+use iced_x86::{
+    Code, FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
+};
+
+/// What is known of a register's content, or of a slot in the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    Unknown,
+    /// What this register held when the function was entered.
+    Entry(Register),
+    /// Its low 32 bits are those of that.
+    Low(Register),
+    /// Its low 8 bits are.
+    Byte(Register),
+    /// That, or 0, and something added or taken away.
+    From(Register),
+    /// An address in the function's own frame: bytes from where the stack pointer was at the entry, if that is known.
+    Frame(Option<i64>),
+    Constant(i64),
+    /// What is behind the first argument, so many bytes on.
+    Field(i64),
+    /// What is behind [`Value::Field`] of the first number, bytes on of the second.
+    Behind(i64, i64),
+}
+
+impl Value {
+    /// What is sure of a value that is one or the other.
+    fn or(self, other: Value) -> Value {
+        use Value::{Byte, Entry, Frame, From, Low};
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Entry(a), Low(b)) | (Low(a), Entry(b)) if a == b => Low(a),
+            (Entry(a) | Low(a) | Byte(a), Byte(b)) | (Byte(a), Entry(b) | Low(b)) if a == b => Byte(a),
+            (Entry(a) | From(a), Entry(b) | From(b)) if a == b => From(a),
+            // An object, if it is of the kind that is wanted.
+            (Entry(a) | From(a), Value::Constant(0)) | (Value::Constant(0), Entry(a) | From(a)) => From(a),
+            (Frame(_), Frame(_)) => Frame(None),
+            _ => Value::Unknown,
+        }
+    }
+
+    /// After it went through so many bytes.
+    fn cut(self, bytes: usize) -> Value {
+        use Value::{Byte, Entry, Low};
+        match (self, bytes) {
+            (value, 8) => value,
+            (Value::Constant(number), 4) => Value::Constant(i64::from(number as u32)),
+            (Entry(register) | Low(register), 4) => Low(register),
+            (Byte(register), 4) | (Entry(register) | Low(register) | Byte(register), 1) => Byte(register),
+            _ => Value::Unknown,
+        }
+    }
+
+    /// With something added or taken away.
+    fn moved(self, distance: Option<i64>) -> Value {
+        match (self, distance) {
+            (Value::Frame(Some(at)), Some(distance)) => Value::Frame(at.checked_add(distance)),
+            (Value::Frame(_), _) => Value::Frame(None),
+            (value, Some(0)) => value,
+            (Value::Entry(register) | Value::From(register), _) => Value::From(register),
+            _ => Value::Unknown,
+        }
+    }
+}
+
+/// The registers that arguments are passed in (System V AMD64 ABI, 3.2.3).
+pub const ARGUMENTS: [Register; 6] = [
+    Register::RDI,
+    Register::RSI,
+    Register::RDX,
+    Register::RCX,
+    Register::R8,
+    Register::R9,
+];
+
+/// The registers that a call may change.
+const CALLER_SAVED: [Register; 9] = [
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RSI,
+    Register::RDI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+];
+
+fn slot(register: Register) -> Option<usize> {
+    let full = register.full_register();
+    (full.is_gpr64()).then(|| full.number())
+}
+
+/// Everything that is known at one instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    registers: [Value; 16],
+    /// By distance from where the stack pointer was at the entry: how many bytes, and what they are.
+    frame: BTreeMap<i64, (usize, Value)>,
+    /// From here on upwards the frame may be written by others: addresses in it were given away.
+    escaped: Option<i64>,
+}
+
+impl State {
+    /// At a function's entry.
+    pub fn entry() -> State {
+        let mut registers = [Value::Unknown; 16];
+        for register in ARGUMENTS {
+            if let Some(index) = slot(register) {
+                registers[index] = Value::Entry(register);
+            }
+        }
+        if let Some(index) = slot(Register::RSP) {
+            registers[index] = Value::Frame(Some(0));
+        }
+        State {
+            registers,
+            frame: BTreeMap::new(),
+            escaped: None,
+        }
+    }
+
+    pub fn get(&self, register: Register) -> Value {
+        slot(register).map_or(Value::Unknown, |index| self.registers[index])
+    }
+
+    pub fn arguments(&self) -> [Value; 6] {
+        ARGUMENTS.map(|register| self.get(register))
+    }
+
+    /// What is known of where an indirect call or jump leads.
+    pub fn target(&self, instruction: &Instruction) -> Value {
+        match (instruction.flow_control(), instruction.op0_kind()) {
+            (FlowControl::IndirectCall | FlowControl::IndirectBranch, OpKind::Register) => {
+                self.get(instruction.op0_register())
+            }
+            (FlowControl::IndirectCall | FlowControl::IndirectBranch, OpKind::Memory) => {
+                self.load(instruction, 8)
+            }
+            _ => Value::Unknown,
+        }
+    }
+
+    /// What an instruction stores.
+    pub fn stored(&self, instruction: &Instruction) -> Value {
+        match (
+            instruction.mnemonic(),
+            instruction.op0_kind(),
+            instruction.op1_kind(),
+        ) {
+            (Mnemonic::Mov, OpKind::Memory, OpKind::Register) => self.get(instruction.op1_register()),
+            _ => Value::Unknown,
+        }
+    }
+
+    /// The registers that hold what `wanted` takes, and then the distances above the stack pointer of slots that do.
+    pub fn holding(&self, wanted: impl Fn(Value) -> bool) -> (Option<Register>, Option<i64>) {
+        let register = ARGUMENTS.into_iter().chain(SAVED).find(|r| wanted(self.get(*r)));
+        let Value::Frame(Some(top)) = self.get(Register::RSP) else {
+            return (register, None);
+        };
+        let at = self
+            .frame
+            .range(top..)
+            .find(|(_, (_, value))| wanted(*value))
+            .and_then(|(at, _)| at.checked_sub(top));
+        (register, at)
+    }
+
+    /// What is known where two ways meet.
+    pub fn or(&self, other: &State) -> State {
+        State {
+            registers: std::array::from_fn(|i| self.registers[i].or(other.registers[i])),
+            frame: self
+                .frame
+                .iter()
+                .filter_map(|(at, (bytes, value))| {
+                    let (other_bytes, other) = other.frame.get(at)?;
+                    let both = value.or(*other);
+                    (bytes == other_bytes && both != Value::Unknown).then_some((*at, (*bytes, both)))
+                })
+                .collect(),
+            escaped: match (self.escaped, other.escaped) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+        }
+    }
+
+    fn set(&mut self, register: Register, value: Value) {
+        let Some(index) = slot(register) else { return };
+        self.registers[index] = value;
+        // What is below the stack pointer is nobody's.
+        if register.full_register() == Register::RSP {
+            match value {
+                Value::Frame(Some(top)) => self.frame = self.frame.split_off(&top),
+                _ => self.frame.clear(),
+            }
+        }
+    }
+
+    /// The address that a memory operand names.
+    fn address(&self, instruction: &Instruction) -> Value {
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
+        if instruction.segment_prefix() != Register::None || !base.is_gpr64() {
+            return Value::Unknown;
+        }
+        let distance = instruction.memory_displacement64() as i64;
+        match index {
+            Register::None => self.get(base).moved(Some(distance)),
+            index => match (self.get(base).moved(None), self.get(index)) {
+                (Value::Unknown, index) if instruction.memory_index_scale() == 1 => index.moved(None),
+                (base, _) => base,
+            },
+        }
+    }
+
+    fn load(&self, instruction: &Instruction, bytes: usize) -> Value {
+        let distance = instruction.memory_displacement64() as i64;
+        let plain =
+            instruction.memory_index() == Register::None && instruction.segment_prefix() == Register::None;
+        match (self.get(instruction.memory_base()), self.address(instruction)) {
+            (_, Value::Frame(Some(at))) => match self.frame.get(&at) {
+                Some((size, value)) if *size >= bytes => value.cut(bytes),
+                _ => Value::Unknown,
+            },
+            (Value::Entry(Register::RDI), _) if plain && bytes == 8 => Value::Field(distance),
+            (Value::Field(field), _) if plain && bytes == 8 => Value::Behind(field, distance),
+            _ => Value::Unknown,
+        }
+    }
+
+    fn store(&mut self, address: Value, bytes: usize, value: Value) {
+        if let Value::Frame(at) = value {
+            self.escapes(at);
+        }
+        match address {
+            Value::Frame(Some(at)) => {
+                let end = at.saturating_add(bytes as i64);
+                self.frame
+                    .retain(|from, (size, _)| *from >= end || from.saturating_add(*size as i64) <= at);
+                if value != Value::Unknown {
+                    self.frame.insert(at, (bytes, value));
+                }
+            }
+            Value::Frame(None) => self.frame.clear(),
+            _ => self.others_write(),
+        }
+    }
+
+    fn escapes(&mut self, at: Option<i64>) {
+        let at = at.unwrap_or(i64::MIN);
+        self.escaped = Some(self.escaped.map_or(at, |known| known.min(at)));
+    }
+
+    fn others_write(&mut self) {
+        if let Some(from) = self.escaped {
+            self.frame
+                .retain(|at, (bytes, _)| at.saturating_add(*bytes as i64) <= from);
+        }
+    }
+
+    fn push(&mut self, value: Value) {
+        let top = self.get(Register::RSP).moved(Some(-8));
+        self.set(Register::RSP, top);
+        self.store(top, 8, value);
+    }
+
+    fn pop(&mut self) -> Value {
+        let top = self.get(Register::RSP);
+        let value = match top {
+            Value::Frame(Some(at)) => self
+                .frame
+                .get(&at)
+                .filter(|(bytes, _)| *bytes == 8)
+                .map(|(_, v)| *v),
+            _ => None,
+        };
+        self.set(Register::RSP, top.moved(Some(8)));
+        value.unwrap_or(Value::Unknown)
+    }
+
+    /// The state behind an instruction that was reached with this one. `copies`: it is a call of `memcpy` or its like,
+    /// which returns where it has copied to, and writes nowhere else.
+    pub fn behind(
+        mut self,
+        factory: &mut InstructionInfoFactory,
+        instruction: &Instruction,
+        copies: bool,
+    ) -> State {
+        let result = self.result(instruction);
+        let to = instruction.op0_register();
+        let info = factory.info(instruction);
+        let written: Vec<Register> = info
+            .used_registers()
+            .iter()
+            .filter(|used| changes(used.access()))
+            .map(|used| used.register().full_register())
+            .collect();
+        let stores = info.used_memory().iter().any(|memory| changes(memory.access()));
+        match instruction.mnemonic() {
+            Mnemonic::Push => {
+                let value = match instruction.op0_kind() {
+                    OpKind::Register => self.get(to),
+                    OpKind::Memory => self.load(instruction, 8),
+                    _ => Value::Unknown,
+                };
+                self.push(value);
+                return self;
+            }
+            Mnemonic::Pop if instruction.op0_kind() == OpKind::Register => {
+                let value = self.pop();
+                self.set(to, value);
+                return self;
+            }
+            Mnemonic::Leave => {
+                let frame = self.get(Register::RBP);
+                self.set(Register::RSP, frame);
+                let value = self.pop();
+                self.set(Register::RBP, value);
+                return self;
+            }
+            _ => {}
+        }
+        match instruction.flow_control() {
+            FlowControl::Call | FlowControl::IndirectCall => {
+                for value in self.arguments() {
+                    if let Value::Frame(at) = value {
+                        self.escapes(at);
+                    }
+                }
+                self.others_write();
+                let returned = match copies {
+                    true => self.get(Register::RDI),
+                    false => Value::Unknown,
+                };
+                for register in CALLER_SAVED {
+                    self.set(register, Value::Unknown);
+                }
+                self.set(Register::RAX, returned);
+                return self;
+            }
+            _ => {}
+        }
+        if stores {
+            self.stores(instruction);
+        }
+        for register in written {
+            let value = match register {
+                // It moves, and still points into the frame.
+                Register::RSP => Value::Frame(None),
+                _ => Value::Unknown,
+            };
+            match result {
+                Some(result) if register == to.full_register() => self.set(register, result),
+                _ => self.set(register, value),
+            }
+        }
+        self
+    }
+
+    fn stores(&mut self, instruction: &Instruction) {
+        let bytes = match instruction.memory_size() {
+            MemorySize::UInt64 | MemorySize::Int64 => 8,
+            MemorySize::UInt32 | MemorySize::Int32 => 4,
+            MemorySize::UInt8 | MemorySize::Int8 => 1,
+            other => other.size(),
+        };
+        let address = match instruction.op0_kind() {
+            OpKind::Memory => self.address(instruction),
+            // String instructions.
+            _ => {
+                if let Value::Frame(at) = self.get(Register::RDI) {
+                    self.escapes(at);
+                }
+                Value::Unknown
+            }
+        };
+        let value = match (instruction.mnemonic(), instruction.op1_kind()) {
+            (Mnemonic::Mov, OpKind::Register) => self.get(instruction.op1_register()).cut(bytes),
+            _ => Value::Unknown,
+        };
+        // A size of 0: of nobody knows how many bytes.
+        match (address, bytes) {
+            (Value::Frame(_), 0) => self.store(Value::Frame(None), 0, value),
+            _ => self.store(address, bytes, value),
+        }
+    }
+
+    /// What an instruction leaves in its first operand, a register.
+    fn result(&self, instruction: &Instruction) -> Option<Value> {
+        let to = instruction.op0_register();
+        if instruction.op0_kind() != OpKind::Register || instruction.op_count() == 0 {
+            return None;
+        }
+        let bytes = to.size();
+        let from = || match instruction.op1_kind() {
+            OpKind::Register => self.get(instruction.op1_register()),
+            OpKind::Memory => self.load(instruction, instruction.memory_size().size()),
+            _ => instruction
+                .try_immediate(1)
+                .map_or(Value::Unknown, |number| Value::Constant(number as i64)),
+        };
+        let wide = bytes == 8 || bytes == 4;
+        let same = instruction.op_count() == 2
+            && instruction.op1_kind() == OpKind::Register
+            && instruction.op1_register() == to;
+        match instruction.mnemonic() {
+            Mnemonic::Mov if wide => Some(from().cut(bytes)),
+            Mnemonic::Movsxd if wide => Some(from().cut(4)),
+            Mnemonic::Movzx if instruction.op1_kind() == OpKind::Register => {
+                Some(from().cut(instruction.op1_register().size()))
+            }
+            Mnemonic::Movzx => Some(from()),
+            Mnemonic::Xor | Mnemonic::Sub if same && wide => Some(Value::Constant(0)),
+            Mnemonic::Lea if bytes == 8 => Some(self.address(instruction)),
+            Mnemonic::Add | Mnemonic::Sub if bytes == 8 => {
+                let distance = match from() {
+                    Value::Constant(number) if instruction.mnemonic() == Mnemonic::Add => Some(number),
+                    Value::Constant(number) => number.checked_neg(),
+                    other => {
+                        // A count, and an address that is added to it.
+                        return Some(match (self.get(to).moved(None), instruction.mnemonic()) {
+                            (Value::Unknown, Mnemonic::Add) => other.moved(None),
+                            (value, _) => value,
+                        });
+                    }
+                };
+                Some(self.get(to).moved(distance))
+            }
+            _ if instruction.code() == Code::Cdqe => Some(self.get(Register::RAX).cut(4)),
+            _ if is_conditional_move(instruction) && wide => Some(self.get(to).or(from()).cut(bytes)),
+            _ => None,
+        }
+    }
+}
+
+/// What a call leaves as it is, and what it does not, besides arguments.
+const SAVED: [Register; 9] = [
+    Register::RBX,
+    Register::RBP,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
+    Register::RAX,
+    Register::R10,
+    Register::R11,
+];
+
+fn is_conditional_move(instruction: &Instruction) -> bool {
+    use Mnemonic::{
+        Cmova, Cmovae, Cmovb, Cmovbe, Cmove, Cmovg, Cmovge, Cmovl, Cmovle, Cmovne, Cmovno, Cmovnp, Cmovns,
+        Cmovo, Cmovp, Cmovs,
+    };
+    matches!(
+        instruction.mnemonic(),
+        Cmova
+            | Cmovae
+            | Cmovb
+            | Cmovbe
+            | Cmove
+            | Cmovg
+            | Cmovge
+            | Cmovl
+            | Cmovle
+            | Cmovne
+            | Cmovno
+            | Cmovnp
+            | Cmovns
+            | Cmovo
+            | Cmovp
+            | Cmovs
+    )
+}
+
+/// Whether what is accessed so is another thing afterwards, or may be.
+pub fn changes(access: OpAccess) -> bool {
+    !matches!(
+        access,
+        OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
+    )
+}
