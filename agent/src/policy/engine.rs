@@ -53,6 +53,7 @@ pub struct Engine {
     by_policy: Vec<PolicyVerdicts>,
     default: Verdict,
     asks_findings: bool,
+    stops_nothing: bool,
     leaves_denials_to_gate: bool,
     rates: Vec<Option<Buckets>>,
     /// Positions of the rules whose rates the gate counts, and decides by.
@@ -125,6 +126,7 @@ impl Engine {
             by_policy: Vec::new(),
             default: default_verdict(mode),
             asks_findings: false,
+            stops_nothing: true,
             leaves_denials_to_gate: false,
             rates: Vec::new(),
             by_gate: Vec::new(),
@@ -177,6 +179,11 @@ impl Engine {
     /// Some rule may ask for a call's findings; where none does, they are not needed to judge.
     pub fn asks_findings(&self) -> bool {
         self.asks_findings
+    }
+
+    /// No rule that enforces stops anything, and no policy cuts what it cannot see.
+    pub fn stops_nothing(&self) -> bool {
+        self.stops_nothing
     }
 
     /// Whatever is denied by rules that enforce is denied by the gate, where it judges the connection.
@@ -509,10 +516,17 @@ impl Engine {
                 source: rule.source.clone(),
             })
             .collect();
-        self.leaves_denials_to_gate = self
+        let mut stopping = self
             .verdicts
             .iter()
-            .all(|verdict| verdict.gated || verdict.mode == Mode::Observe || !stops(verdict.action));
+            .filter(|verdict| verdict.mode == Mode::Enforce && stops(verdict.action))
+            .peekable();
+        self.stops_nothing = stopping.peek().is_none()
+            && set
+                .policies
+                .iter()
+                .all(|policy| policy.on_unseen != OnUnseen::Cut || self.mode_of(policy) == Mode::Observe);
+        self.leaves_denials_to_gate = stopping.all(|verdict| verdict.gated);
         self.by_policy = set
             .policies
             .iter()

@@ -113,6 +113,20 @@ fn who_waits_for_the_agent() {
         &decides.replace("mode: enforce", "mode: observe"),
         Mode::Enforce
     ));
+    let stops_nothing = |spec: &str, mode| {
+        let mut engine = engine(&set(spec));
+        engine.set_mode(mode);
+        engine.stops_nothing()
+    };
+    assert!(!stops_nothing(gated, Mode::Enforce));
+    assert!(stops_nothing(gated, Mode::Observe));
+    let only_alerts = gated.replace("action: deny", "action: alert");
+    assert!(stops_nothing(&only_alerts, Mode::Enforce));
+    let cuts = only_alerts.replace("rules:", "onUnseen: cut\nrules:");
+    assert!(
+        !stops_nothing(&cuts, Mode::Enforce),
+        "what is not seen is cut by the agent"
+    );
 }
 
 /// The rule that decides at the end, empty for the default.

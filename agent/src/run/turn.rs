@@ -122,6 +122,7 @@ impl Agent {
             // Canaries are enforced, whatever the mode is.
             _ if self.proof.is_running() => Waits::Everybody,
             Mode::Observe => Waits::Nobody,
+            Mode::Enforce if engine.stops_nothing() => Waits::Nobody,
             Mode::Enforce if gate_decides => Waits::Stopped,
             Mode::Enforce => Waits::Everybody,
         }
