@@ -10,6 +10,9 @@ pub mod tls {
     pub const BOUND: u8 = 1;
     /// It starts like TLS, and no probed library has claimed it.
     pub const UNKNOWN: u8 = 2;
+    /// Older than the programs: what was received looks like TLS. Whose it is, the next that is sent tells: reads are seen
+    /// when plaintext is handed over, and what they received was before that.
+    pub const PERHAPS: u8 = 3;
 }
 
 /// Value of the map of flows, by socket cookie.
@@ -53,7 +56,8 @@ pub struct Flow {
     pub closed: u8,
     /// The agent has been told that the client of a stopped request closes.
     pub parted: u8,
-    pub reserved: [u8; 2],
+    /// The low bits of the id of the process whose object it was found to carry last.
+    pub bound_by: u16,
 }
 
 impl Flow {
@@ -138,8 +142,8 @@ pub struct TlsCall {
     pub result: u8,
     /// Not 0: made inside a call on another object, TLS within TLS, which waits.
     pub nested: u8,
-    /// Not 0: the gate has looked at what is written.
-    pub judged: u8,
+    /// Not 0: only what happens on the same stack, below, is part of it.
+    pub own_stack: u8,
 }
 
 /// Value of the map of withheld flows, by socket cookie.

@@ -104,8 +104,9 @@ pub enum Op {
     WriteEarly = 7,
     /// Bytes of a file sent through the TLS object: counted, never seen. Length is the file's part asked for.
     Sendfile = 8,
-    /// A read or a peek through a common inner function that does not say which: `Peek` calls set a flag first.
-    ReadOrPeek = 9,
+    /// As `Handshake`, in the middle of a read that shakes hands first; on the stack that the read is on, which may not be
+    /// the thread's own.
+    HandshakeInRead = 9,
 }
 
 impl Op {
@@ -121,7 +122,7 @@ impl Op {
             6 => Op::ReadEarly,
             7 => Op::WriteEarly,
             8 => Op::Sendfile,
-            9 => Op::ReadOrPeek,
+            9 => Op::HandshakeInRead,
             _ => return None,
         })
     }

@@ -23,6 +23,19 @@ pub fn inside(thread: u64) -> bool {
     }
 }
 
+/// Another process writes on a connection in TLS than the one whose object it was found to carry: a child has its parent's
+/// objects, by other keys.
+#[inline(always)]
+pub fn may_change(flow: &Flow, sent: bool) -> bool {
+    sent && flow.tls == tls::BOUND && flow.exempt == 0 && flow.bound_by != own_bits()
+}
+
+/// As of [`Flow::bound_by`].
+#[inline(always)]
+fn own_bits() -> u16 {
+    (who::ids(who::task()) >> 32) as u16
+}
+
 /// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object. `stack`: the thread's
 /// stack pointer. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
 #[inline(always)]
@@ -64,11 +77,12 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool) -> Option<()> {
     // SAFETY: a live map value.
     let object = unsafe { &mut *object_of(call.object)? };
     if object.carrier == tcp.cookie && state.tls == tls::BOUND {
+        state.bound_by = own_bits();
         return None;
     }
-    // TLS within TLS: what the inner handshake waits for is read by the outer object, whose reads need not be seen to begin.
-    // Whoever's connection it is has written on it.
-    if !sent && state.tls == tls::BOUND {
+    // TLS within TLS: what an inner object waits for, while it shakes hands or writes, is received by the outer one, whose
+    // reads are not seen to begin. The connection is that one's.
+    if !sent && state.tls == tls::BOUND && call.op != Op::Read as u8 {
         return None;
     }
     // A callback of the application may use another connection while the library shakes hands, reads or writes.
@@ -83,6 +97,7 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool) -> Option<()> {
     object.socket = tcp.sk;
     state.begins_tls();
     state.tls = tls::BOUND;
+    state.bound_by = own_bits();
     state.announced = 0;
     Some(())
 }

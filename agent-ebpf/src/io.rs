@@ -225,7 +225,7 @@ pub fn socket(ctx: &BtfTracePointContext, sent: bool) {
     let known = match FLOWS.get_ptr_mut(&cookie) {
         // Its library's calls are seen, or it is left alone: of all there is, this ends the soonest.
         // SAFETY: a live map value.
-        Some(known) if unsafe { is_over(&*known, sent) } => return,
+        Some(known) if unsafe { is_over(&*known, sent) && !carrier::may_change(&*known, sent) } => return,
         // SAFETY: a live map value; what is written are words, and races are benign.
         Some(known) if scope::uses(unsafe { &mut *known }) => Some(known),
         Some(_) => return,
@@ -580,11 +580,12 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     const OPERATIONS_MAX: u8 = 8;
     // SAFETY: a live map value.
     let flow = unsafe { &mut *flow };
-    if flow.tls != tls_state::CLEAR || flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING
-    {
+    let sent = operation.flags & SENT != 0;
+    let unsure = flow.tls == tls_state::CLEAR || (flow.tls == tls_state::PERHAPS && sent);
+    if !unsure || flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING {
         return;
     }
-    let start = if operation.flags & SENT != 0 {
+    let start = if sent {
         flow.sent_start
     } else {
         flow.received_start
@@ -601,7 +602,11 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     }
     if start[0] >= 20 && start[0] <= 23 && start[1] == 3 && start[2] <= 4 && operation.left >= 5 {
         flow.begins_tls();
-        flow.tls = tls_state::UNKNOWN;
+        flow.tls = if sent || flow.started != 0 {
+            tls_state::UNKNOWN
+        } else {
+            tls_state::PERHAPS
+        };
         flow.announced = 0;
     }
 }

@@ -364,7 +364,7 @@ pub extern "C" fn apiward_rest(operation: *const Operation) -> i32 {
 }
 
 #[inline(always)]
-fn count_unreadable(bytes: u64) {
+pub fn count_unreadable(bytes: u64) {
     count(|c| unsafe { &raw mut (*c).unreadable }, bytes);
 }
 

@@ -191,7 +191,7 @@ fn new_flow() -> Flow {
         shaking_received: 0,
         closed: 0,
         parted: 0,
-        reserved: [0; 2],
+        bound_by: 0,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::gate;
 use crate::gate::tls::{REFUSED, WRITTEN, answer, apiward_gate_tls_denied, ask, judge};
 use crate::io::{budget, is_preface};
 use crate::maps::{SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS};
-use crate::operation::Operation;
+use crate::operation::{Operation, count_unreadable};
 use crate::scope;
 use crate::stack;
 use crate::who;
@@ -258,7 +258,8 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let arguments = arguments(ctx.as_ptr(), cookie)?;
     let object = arguments.object;
-    let op = site::op_number(cookie);
+    let op = op_of(cookie);
+    let in_read = site::op_number(cookie) == Op::HandshakeInRead as u8;
     if op == Op::Free as u8 {
         freed(object);
         return None;
@@ -283,7 +284,7 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
         op,
         result,
         nested: 0,
-        judged: 0,
+        own_stack: in_read as u8,
     };
     if !known && place.op != 0 {
         // Another thread is inside a call there.
@@ -310,7 +311,20 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
 /// A thread whose stack pointer is here has left the call, by a way that no probe saw.
 #[inline(always)]
 pub fn over(call: &TlsCall, stack: u64) -> bool {
+    if call.own_stack != 0 {
+        // On that stack or on another, which is not left for good.
+        return call.stack.wrapping_sub(stack) >= STACK_BYTES_MAX;
+    }
     stack.wrapping_sub(call.stack) < STACK_BYTES_MAX
+}
+
+/// What the site does, as a call.
+#[inline(always)]
+fn op_of(cookie: u64) -> u8 {
+    match site::op_number(cookie) {
+        op if op == Op::HandshakeInRead as u8 => Op::Handshake as u8,
+        op => op,
+    }
 }
 
 /// Lets the gate look at what is about to be written. An object without a carrier waits for it: a handshake may come
@@ -432,7 +446,7 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     let Some(known) = call_of(thread) else { return };
     let call = *known;
     // SAFETY: the program's own context.
-    if call.op == 0 || site::op_number(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }) != call.op {
+    if call.op == 0 || op_of(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }) != call.op {
         return;
     }
     known.op = 0;
@@ -538,23 +552,25 @@ pub fn deliver(ctx: &ProbeContext) {
     }
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    let value = |place| value_at(ctx.as_ptr(), place);
-    if value(site::delivery::content_type(cookie)) as u8 != APPLICATION_DATA {
-        return;
-    }
-    let peeked = value(site::delivery::peek(cookie)) as u32 != 0;
-    if peeked && !gate::was_on() {
-        return;
-    }
     // SAFETY: the program's own context, constant places.
     let (buffer, length) = unsafe { (at(ctx.as_ptr(), RSI as usize), at(ctx.as_ptr(), RDX as usize)) };
-    if length == 0 {
+    let value = |place| value_at(ctx.as_ptr(), place);
+    let (Some(content_type), Some(peek), Some(object)) = (
+        value(site::delivery::content_type(cookie)),
+        value(site::delivery::peek(cookie)),
+        value(site::delivery::ssl(cookie)),
+    ) else {
+        count_unreadable(length);
+        return;
+    };
+    let peeked = peek as u32 != 0;
+    if content_type as u8 != APPLICATION_DATA || length == 0 || (peeked && !gate::was_on()) {
         return;
     }
     let call = TlsCall {
         thread,
         scope_cgroup: 0,
-        object: value(site::delivery::ssl(cookie)),
+        object,
         buffer,
         length,
         moved: 0,
@@ -563,7 +579,7 @@ pub fn deliver(ctx: &ProbeContext) {
         op: if peeked { Op::Peek } else { Op::Read } as u8,
         result: ResultIn::Count64 as u8,
         nested: 0,
-        judged: 0,
+        own_stack: 0,
     };
     if gate::was_on() {
         let answer = judge(&call, length, if peeked { ask::PEEKED } else { ask::READ });
@@ -577,38 +593,25 @@ pub fn deliver(ctx: &ProbeContext) {
     passed(&call, length, false);
 }
 
-/// Whether what the thread does is anybody's business. A thread that is not known takes its place, for the next time.
+/// Whether what the thread does is anybody's business. What is known of it from a call is not asked again.
 #[inline(always)]
 fn is_in_scope(thread: u64, cgroup: u64) -> bool {
-    let Some(place) = TLS_CALLS.get_ptr_mut(place_of(thread)) else {
-        return false;
-    };
-    // SAFETY: a live map value, see `call_of`.
-    let place = unsafe { &mut *place };
-    let known = place.thread == thread;
-    if known && place.scope_cgroup == cgroup && scope::by_cgroup_alone() {
-        return true;
-    }
-    if !scope::task() {
-        return false;
-    }
-    if place.op == 0 {
-        place.thread = thread;
-        place.scope_cgroup = cgroup;
-    }
-    true
+    let known = TLS_CALLS
+        .get(place_of(thread))
+        .is_some_and(|place| place.thread == thread && place.scope_cgroup == cgroup);
+    (known && scope::by_cgroup_alone()) || scope::task()
 }
 
-/// What is at a place; 0 if it cannot be read.
+/// What is at a place, if it can be read.
 #[inline(always)]
-fn value_at(ctx: *mut core::ffi::c_void, place: u64) -> u64 {
+fn value_at(ctx: *mut core::ffi::c_void, place: u64) -> Option<u64> {
     let Some(above) = site::delivery::above_stack(place) else {
-        return register(ctx, place as u8);
+        return Some(register(ctx, place as u8));
     };
     // SAFETY: the context of a probe is `struct pt_regs`, read at a constant place inside it.
     let address = unsafe { at(ctx, RSP) }.wrapping_add(above);
     // SAFETY: the helper checks the address itself.
-    unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
 #[inline(always)]

@@ -9,6 +9,8 @@ use crate::Story;
 use crate::harness::certificates::Authority;
 use crate::harness::clients::{self, Connections};
 use crate::harness::events::{Side, check_side, trace_ids, with_ids};
+use crate::harness::process::Start;
+use crate::harness::servers::{accepts, free_port};
 use crate::harness::world::program;
 use crate::harness::{Agent, Place, Result, World, servers};
 
@@ -18,10 +20,13 @@ pub const STORIES: &[Story] = &[
     ("calls_in_tls_kept", || calls(true, Connections::Kept)),
     ("calls_in_tls_each", || calls(true, Connections::Each)),
     ("calls_of_python_in_tls", calls_of_python_in_tls),
+    ("reads_in_tls_however_they_are_made", reads_in_tls),
 ];
 
 /// Calls of one kind.
 const CALLS: usize = 500;
+/// Calls of one way to read, each on a connection of its own.
+const CALLS_BY_WAY: usize = 20;
 
 /// The file behind a library of the system that curl and nginx are linked to.
 pub fn system_libssl() -> Result<u64> {
@@ -171,6 +176,52 @@ fn calls_of_python_in_tls() -> Result {
     }
     agent.check_no_losses()?;
     drop(app);
+    agent.end()?;
+    Ok(())
+}
+
+/// Each call at both sides once, with its peer, however the server reads: what is peeked at is not told twice, a handshake in
+/// the middle of a read shows whose connection it is, and so does what a child writes by the object of its parent.
+fn reads_in_tls() -> Result {
+    let world = World::new()?;
+    let authority = Authority::new(&world)?;
+    let identity = authority.issue(&world, "server", &[])?;
+    let mut agent = Agent::start(&world, |_| {})?;
+    agent.wait_library(system_libssl()?)?;
+    let script = world.write("tls_reads.py", include_str!("assets/tls_reads.py"))?;
+    let exe = executable("python3")?;
+    let ca = Some(authority.ca.as_path());
+    for way in ["implicit", "peek", "small", "forked"] {
+        let port = free_port()?;
+        let mut server = Start::new(&world, Place::Inside, program("python3")?)
+            .name(way)
+            .arg(&script)
+            .args([port.to_string(), way.to_owned()])
+            .args([&identity.certificate, &identity.key])
+            .spawn()?;
+        server.wait_until("the server listens", || {
+            Ok(accepts(([127, 0, 0, 1], port).into()))
+        })?;
+        let ids = trace_ids(CALLS_BY_WAY);
+        clients::python(&world, Place::Inside, port, ca, &ids, &["--each"], 200)?;
+        let client = Side {
+            direction: "outbound",
+            exe: &exe,
+            pids: &[],
+            tls: true,
+            method: "GET",
+            path: "/fhir/Patient/{id}",
+            status: 200,
+            remote: "127.0.0.1",
+        };
+        let side = Side {
+            direction: "inbound",
+            ..client.clone()
+        };
+        check_views(&mut agent, &ids, &[client, side]).with_context(|| way.to_owned())?;
+        server.end()?;
+    }
+    agent.check_no_losses()?;
     agent.end()?;
     Ok(())
 }

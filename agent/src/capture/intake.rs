@@ -54,6 +54,8 @@ struct Object {
     info: Arc<FlowInfo>,
     /// Plaintext bytes sent and received until the library let go of it, if that came before its socket's end.
     ends: Option<(u64, u64)>,
+    /// It has written, and no socket was used for it: said once.
+    is_blind: bool,
 }
 
 /// A plaintext connection, or the TLS connection that carries objects.
@@ -294,7 +296,15 @@ impl Intake {
                 object: data.flow,
                 generation: data.generation,
             };
-            self.object(id, data.carrier, data.other_position as u32, &process, out);
+            let has_written = data.flags & SENT != 0;
+            self.object(
+                id,
+                data.carrier,
+                data.other_position as u32,
+                &process,
+                has_written,
+                out,
+            );
             id
         } else {
             FlowId::Socket(data.flow)
@@ -431,12 +441,20 @@ impl Intake {
         carrier: u64,
         library: u32,
         process: &Arc<Process>,
+        has_written: bool,
         out: &mut dyn FnMut(Captured),
     ) {
         let carrier = (carrier != 0).then_some(carrier);
-        if let Some(known) = self.objects.get(&id)
+        // What is read may be seen before it is known by which socket it came; what is written is not.
+        let is_blind = carrier.is_none() && has_written;
+        let was_blind = self.objects.get(&id).is_some_and(|known| known.is_blind);
+        if is_blind && !was_blind {
+            self.see_blind(process.exe.clone(), BlindReason::MemoryBio, process.pid, 0);
+        }
+        if let Some(known) = self.objects.get_mut(&id)
             && known.info.carrier == carrier
         {
+            known.is_blind |= is_blind;
             return;
         }
         let fresh = !self.objects.contains_key(&id);
@@ -477,13 +495,11 @@ impl Intake {
                 below.objects.push(id);
             }
         }
-        if fresh && carrier.is_none() {
-            self.see_blind(process.exe.clone(), BlindReason::MemoryBio, process.pid, 0);
-        }
         let info = Arc::new(info);
         let object = Object {
             info: info.clone(),
             ends: None,
+            is_blind,
         };
         self.objects.insert(id, object);
         out(Captured::Flow(info));
@@ -496,7 +512,7 @@ impl Intake {
             object: bind.object,
             generation: bind.generation,
         };
-        self.object(id, bind.cookie, bind.library, &process, out);
+        self.object(id, bind.cookie, bind.library, &process, false, out);
     }
 
     fn see_blind(&mut self, exe: SmolStr, reason: BlindReason, pid: u32, bytes: u64) {
@@ -548,7 +564,7 @@ impl Intake {
             self.flows.remove(&close.cookie);
         }
         let bytes = close.bytes_acked.saturating_add(close.bytes_received);
-        let seen = close.tls != tls_state::UNKNOWN;
+        let seen = !matches!(close.tls, tls_state::UNKNOWN | tls_state::PERHAPS);
         notice(Notice::Ended {
             cookie: close.cookie,
             process: process.clone(),

@@ -13,6 +13,7 @@ use aya::programs::UProbe;
 
 use super::load::{LoadError, program, take, words};
 use super::shelf::Shelf;
+use super::site::Prefer;
 use super::user_probe::{self, Whose};
 use super::{descriptors, links, registers};
 
@@ -28,15 +29,15 @@ pub(super) fn load(ebpf: &mut Ebpf) -> (Result<(), String>, Result<(), String>) 
 }
 
 fn load_all(ebpf: &mut Ebpf, refusing: bool) -> Result<(), String> {
-    let deliveries = (!refusing).then_some(Kind::Delivery);
-    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe]
-        .into_iter()
-        .chain(deliveries)
-    {
-        let program: &mut UProbe = program(ebpf, name_of(kind, refusing))?;
-        program.load().map_err(|error| words(&error))?;
+    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
+        load_one(ebpf, name_of(kind, refusing))?;
     }
     Ok(())
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
+    let program: &mut UProbe = program(ebpf, name)?;
+    program.load().map_err(|error| words(&error))
 }
 
 fn name_of(kind: Kind, refusing: bool) -> &'static str {
@@ -60,6 +61,8 @@ pub struct Probes {
     refusals: HashMap<MapData, u64, i64>,
     /// Their programs write registers.
     refuses: bool,
+    /// There is one for plaintext that is about to be handed over.
+    delivers: bool,
 }
 
 /// An attached probe. Dropping it detaches: the program at once, once no CPU runs it any more; then the place, for which
@@ -109,7 +112,15 @@ pub fn drop_together<T: Send>(links: Vec<T>) {
 
 impl Probes {
     pub(super) fn take(mut ebpf: Ebpf, refuses: bool, shelf: Shelf) -> Result<Probes, LoadError> {
+        let delivers = !refuses && {
+            let loaded = load_one(&mut ebpf, name_of(Kind::Delivery, false));
+            if let Err(error) = &loaded {
+                tracing::warn!(%error, "reads in TLS are looked at when they are over, which costs more");
+            }
+            loaded.is_ok()
+        };
         Ok(Probes {
+            delivers,
             shelf,
             refusals: take(&mut ebpf, "TLS_REFUSALS", HashMap::try_from)?,
             refuses,
@@ -120,6 +131,11 @@ impl Probes {
     /// Calls can be made to fail at sites that say how.
     pub fn refuses(&self) -> bool {
         self.refuses
+    }
+
+    /// What of `wanted` there are programs for.
+    pub fn prefer(&self, wanted: Prefer) -> Prefer {
+        wanted.where_reads(!self.delivers)
     }
 
     /// How a call is made to fail at the site with this attach cookie.

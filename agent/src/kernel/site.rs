@@ -10,6 +10,8 @@
 //!
 //! Where it cannot be proved: entry and return probes on the exported functions, at the higher price. Never a guess.
 //!
+//! Reads have a third, where plaintext is handed over: `delivery.rs`.
+//!
 //! The proof: in `SSL_x_ex`, the four arguments arrive at the call untouched; in `SSL_x`, a call of the same function
 //! has the first two untouched, the third extended from 32 bits, and an address of its own frame as the fourth; and,
 //! for the second way, nothing but direct calls in the whole file leads to that function.
@@ -72,11 +74,11 @@ pub enum Prefer {
 }
 
 impl Prefer {
-    /// What is preferred on a host where calls can be made to fail, or cannot: a read that is over can be, one that is about
-    /// to hand plaintext over cannot.
-    pub fn where_calls(self, can_be_refused: bool) -> Prefer {
+    /// What is preferred on a host where reads are looked at when they are over: where calls can be made to fail, a read
+    /// that is over can be, and one that is about to hand plaintext over cannot.
+    pub fn where_reads(self, are_over: bool) -> Prefer {
         match self {
-            Prefer::Delivery if can_be_refused => Prefer::Entry,
+            Prefer::Delivery if are_over => Prefer::Entry,
             other => other,
         }
     }
@@ -162,6 +164,7 @@ pub fn plan_named(path: &Path, name: &Path, prefer: Prefer) -> Result<LibraryPla
             .collect(),
         calls: HashMap::new(),
         covered: Vec::new(),
+        delivered: false,
         prefer,
         plan: LibraryPlan {
             library,
@@ -217,6 +220,8 @@ struct Planner<'a> {
     calls: HashMap<String, Vec<Call>>,
     /// Operations all of whose functions are seen in their inner one.
     covered: Vec<Op>,
+    /// Reads are seen where plaintext is handed over, whatever function leads there.
+    delivered: bool,
     prefer: Prefer,
     plan: LibraryPlan,
 }
@@ -228,13 +233,19 @@ impl Planner<'_> {
                 continue;
             }
             if op == Op::Read && self.prefer == Prefer::Delivery {
-                match self.delivery_sites()? {
-                    Ok(sites) => {
-                        let how =
-                            "seen where a record's plaintext is copied to the application, as are peeks";
+                match self.deliveries() {
+                    Ok(found) => {
+                        let how = match found.peeks {
+                            true => {
+                                "seen where a record's plaintext is copied to the application, as are peeks"
+                            }
+                            false => "seen where a record's plaintext is copied to the application",
+                        };
                         self.plan.explanations.push(format!("{what}: {how}"));
-                        self.plan.sites.extend(sites);
-                        self.covered.extend([Op::Read, Op::Peek]);
+                        self.plan.sites.extend(found.sites);
+                        self.covered.push(Op::Read);
+                        self.covered.extend(found.peeks.then_some(Op::Peek));
+                        self.delivered = true;
                         continue;
                     }
                     Err(why) => {
@@ -522,6 +533,14 @@ impl Planner<'_> {
             other => other,
         };
         for export in self.exports_of(op) {
+            if op == Op::ReadEarly && self.delivered {
+                let text = format!(
+                    "{}: seen where plaintext is copied to the application",
+                    export.name
+                );
+                self.plan.explanations.push(text);
+                continue;
+            }
             if let Some(by) = self.covered_by(export, through)? {
                 self.plan
                     .explanations

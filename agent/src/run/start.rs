@@ -140,7 +140,7 @@ fn attach(
     let mappings = mappings_needed
         .then(|| follow_mappings(&mut capabilities))
         .flatten();
-    let sites = config.capture.tls_probes.where_calls(probes.refuses());
+    let sites = probes.prefer(config.capture.tls_probes);
     let neighbours = neighbours(sight.clone(), mappings, adopted.is_some());
     let libraries = Libraries::start(probes, neighbours, sites)
         .context("the thread for TLS libraries cannot be started")?;

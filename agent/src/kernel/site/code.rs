@@ -14,6 +14,9 @@ use super::values::{State, Value, changes};
 
 /// Instructions of one function that are looked at; the longest one of interest has about 300.
 const INSTRUCTIONS_MAX: usize = 20_000;
+/// Steps that are followed in one function. OpenSSL's longest of interest takes some 5,000; a hostile one could take
+/// millions.
+const STEPS_MAX: usize = 30_000;
 
 /// What the kernel does with the instruction that a probe has replaced (arch/x86/kernel/uprobes.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,8 @@ pub struct Function {
     pub start: u64,
     /// By address of the first.
     bytes: BTreeMap<u64, Vec<u8>>,
+    /// Every byte of it is part of an instruction that is known.
+    whole: bool,
     /// In the order of their addresses.
     instructions: Vec<Instruction>,
     branch_targets: BTreeSet<u64>,
@@ -104,6 +109,7 @@ impl Function {
         let mut function = Function {
             start,
             bytes: BTreeMap::new(),
+            whole: true,
             instructions: Vec::new(),
             branch_targets: BTreeSet::new(),
         };
@@ -117,12 +123,15 @@ impl Function {
             return;
         }
         let mut decoder = Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE);
+        let mut read = 0;
         self.instructions.extend(
             decoder
                 .iter()
                 .take_while(|i| !i.is_invalid())
-                .take(INSTRUCTIONS_MAX),
+                .take(INSTRUCTIONS_MAX)
+                .inspect(|i| read += i.len()),
         );
+        self.whole &= read == bytes.len();
         self.instructions.sort_unstable_by_key(Instruction::ip);
         self.branch_targets = self
             .instructions
@@ -136,6 +145,17 @@ impl Function {
             .map(Instruction::near_branch_target)
             .collect();
         self.bytes.insert(start, bytes);
+    }
+
+    /// Whether it was decoded to its end, and nothing in it jumps to where nobody can tell.
+    pub fn is_followed(&self, reached: &[(Instruction, State)]) -> bool {
+        self.whole
+            && !reached.is_empty()
+            && reached.iter().all(|(instruction, state)| {
+                instruction.flow_control() != FlowControl::IndirectBranch
+                    || matches!(self.leaves(instruction), Some(Destination::Slot(_)))
+                    || matches!(state.target(instruction), Value::Behind(..))
+            })
     }
 
     /// Where jumps lead that leave what is decoded.
@@ -236,8 +256,13 @@ impl Function {
         let mut states: Vec<Option<State>> = vec![None; self.instructions.len()];
         let mut factory = InstructionInfoFactory::new();
         let mut work: Vec<(Option<usize>, State)> = vec![(self.index(self.start), State::entry())];
+        let mut steps = 0;
         // What is known only ever becomes less, and of each place in a few steps, so this ends.
         while let Some((index, incoming)) = work.pop() {
+            steps += 1;
+            if steps > STEPS_MAX {
+                return Vec::new();
+            }
             let Some(index) = index else { continue };
             let Some(known) = states.get_mut(index) else {
                 continue;

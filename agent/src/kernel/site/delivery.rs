@@ -12,17 +12,18 @@
 //! - that one copies by calls of `memcpy` alone, each with a destination that comes from its buffer or from its object;
 //!   where object, type and the flag for peeks are at the former, is known by whatever way they are reached.
 //!
-//! Reads may shake hands first, which no probe on reads would show any more: so what the tables have for
-//! `SSL_set_accept_state` and `SSL_set_connect_state` gets probes as well.
+//! A read may shake hands first, which no probe on reads would show any more. That function calls what the object has
+//! from `SSL_set_accept_state` or `SSL_set_connect_state`: there are probes around that call. No return probe: a library
+//! may do it on a stack that it leaves and comes back to (`SSL_MODE_ASYNC`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use apiward_common::site::{DeliveryCookie, Kind, Op, Place, Reg, ResultIn, STACK_PLACE_MAX, SiteCookie};
-use iced_x86::Register;
+use iced_x86::{Instruction, Register};
 
 use super::code::{Call, Destination, Function, moves_bytes, stub_slot};
 use super::values::{State, Value};
-use super::{Cost, FUNCTION_BYTES_MAX, Planner, Site, unchanged};
+use super::{Cost, FUNCTION_BYTES_MAX, Inner, Planner, Site};
 use crate::kernel::elf::ElfError;
 
 /// The exported functions that return a table; of one for both ends first.
@@ -47,27 +48,57 @@ const APPLICATION_DATA: i64 = 23;
 /// A slot of a table: where the object has the table, and where that has the function.
 type Slot = (i64, i64);
 
+/// The probes that see all reads, and whether they see all peeks.
+pub(super) struct Deliveries {
+    pub sites: Vec<Site>,
+    pub peeks: bool,
+}
+
+/// Why there are none.
+pub(super) enum Unproven {
+    Because(String),
+    Unreadable(ElfError),
+}
+
+impl From<ElfError> for Unproven {
+    fn from(error: ElfError) -> Self {
+        Unproven::Unreadable(error)
+    }
+}
+
+impl std::fmt::Display for Unproven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unproven::Because(why) => f.write_str(why),
+            Unproven::Unreadable(error) => error.fmt(f),
+        }
+    }
+}
+
+fn because<T>(why: impl Into<String>) -> Result<T, Unproven> {
+    Err(Unproven::Because(why.into()))
+}
+
 impl Planner<'_> {
-    /// The probes that see all reads, or why there are none.
-    pub(super) fn delivery_sites(&mut self) -> Result<Result<Vec<Site>, String>, ElfError> {
+    pub(super) fn deliveries(&mut self) -> Result<Deliveries, Unproven> {
         let Some(inner) = self.inner_function(Op::Read)? else {
-            return Ok(Err("no inner function of reads could be proved".to_owned()));
+            return because("no inner function of reads could be proved");
         };
         if let Some(name) = self.passes_by(Op::Read, inner)? {
-            return Ok(Err(format!("{name} passes their inner function by")));
+            return because(format!("{name} passes their inner function by"));
         }
         let Some(first) = self.slot_of(inner.vaddr, is_handed_on)? else {
-            return Ok(Err("they lead to no slot of a table".to_owned()));
+            return because("they lead to no slot of a table");
         };
         let Some(table) = self.tables_returned()?.into_iter().next() else {
-            return Ok(Err("no table of functions is returned by TLS_method".to_owned()));
+            return because("no table of functions is returned by TLS_method");
         };
         let at = |table: u64, slot: Slot| table.wrapping_add_signed(slot.1);
         let Some(reads) = self.pointer(at(table, first))? else {
-            return Ok(Err("its table has nothing for reads".to_owned()));
+            return because("its table has nothing for reads");
         };
         let Some(second) = self.slot_behind(reads)?.filter(|second| second.0 == first.0) else {
-            return Ok(Err("what is there for reads leads to no other slot".to_owned()));
+            return because("what is there for reads leads to no other slot");
         };
         let tables: BTreeSet<u64> = self
             .elf
@@ -79,33 +110,31 @@ impl Planner<'_> {
             .collect();
         let slots: BTreeSet<u64> = tables.iter().map(|table| at(*table, second)).collect();
         let found = self.elf.pointers(|slot, _| slots.contains(&slot))?;
-        let records: BTreeSet<u64> = found.values().copied().collect();
-        let mut records = records.into_iter();
-        let (Some(records), None) = (records.next(), records.next()) else {
-            return Ok(Err("its tables differ in how records are read".to_owned()));
+        let Some(records) = only(found.values().copied()) else {
+            return because("its tables differ in how records are read");
         };
         if found.len() != tables.len() || !tables.contains(&table) {
-            return Ok(Err("not all of its tables have what reads records".to_owned()));
+            return because("not all of its tables have what reads records");
         }
-        let mut sites = match self.copies(records)? {
-            Ok(sites) => sites,
-            Err(why) => return Ok(Err(why)),
+        let peeks = match self.inner_function(Op::Peek)? {
+            Some(inner) => self.peeks_by(inner, table, second)?,
+            None => false,
         };
-        for setter in SETTERS {
-            let Some(slot) = self.slot_stored(setter)?.filter(|slot| slot.0 == first.0) else {
-                return Ok(Err(format!("{setter} takes nothing from a table")));
-            };
-            let Some(shakes) = self.pointer(at(table, slot))? else {
-                return Ok(Err(format!("its table has nothing for {setter}")));
-            };
-            let Some(probes) = self.handshake_sites(shakes)? else {
-                return Ok(Err(format!(
-                    "there is no place for a probe in what {setter} takes"
-                )));
-            };
-            sites.splice(0..0, probes);
-        }
-        Ok(Ok(sites))
+        Ok(Deliveries {
+            sites: self.sites_in(records)?,
+            peeks,
+        })
+    }
+
+    /// Whether peeks end in the same slot as reads.
+    fn peeks_by(&self, inner: Inner, table: u64, second: Slot) -> Result<bool, ElfError> {
+        let Some(first) = self.slot_of(inner.vaddr, is_handed_on)? else {
+            return Ok(false);
+        };
+        let Some(peeks) = self.pointer(table.wrapping_add_signed(first.1))? else {
+            return Ok(false);
+        };
+        Ok(self.slot_behind(peeks)? == Some(second))
     }
 
     /// The tables that are returned without further ado.
@@ -200,28 +229,38 @@ impl Planner<'_> {
         Ok(None)
     }
 
-    /// The slot whose content an exported function stores.
-    fn slot_stored(&self, name: &str) -> Result<Option<Slot>, ElfError> {
-        let symbols = self.elf.functions(|found| found == name)?;
-        let Some(symbol) = symbols.first() else {
-            return Ok(None);
-        };
-        let Some(function) = self.whole_function(symbol.vaddr)? else {
-            return Ok(None);
-        };
-        Ok(only(function.reached(|_| false).iter().filter_map(
-            |(instruction, state)| match state.stored(instruction) {
-                Value::Behind(field, slot) => Some((field, slot)),
-                _ => None,
-            },
-        )))
+    /// Where the object has what shakes its hands: both setters store it there.
+    fn shaking_field(&self) -> Result<Option<i64>, ElfError> {
+        let mut fields = BTreeSet::new();
+        for name in SETTERS {
+            let symbols = self.elf.functions(|found| found == name)?;
+            let Some(symbol) = symbols.first() else {
+                return Ok(None);
+            };
+            let Some(function) = self.whole_function(symbol.vaddr)? else {
+                return Ok(None);
+            };
+            let reached = function.reached(|_| false);
+            let stored = reached.iter().filter_map(|(instruction, state)| {
+                let (field, value) = state.stored(instruction)?;
+                matches!(value, Value::Behind(..)).then_some(field)
+            });
+            match only(stored) {
+                Some(field) => fields.insert(field),
+                None => return Ok(None),
+            };
+        }
+        Ok(only(fields.into_iter()))
     }
 
-    /// The probes at the copies to the application; or why there are none.
-    fn copies(&self, vaddr: u64) -> Result<Result<Vec<Site>, String>, ElfError> {
+    /// The probes in what reads records: at the copies to the application, and around its handshakes.
+    fn sites_in(&self, vaddr: u64) -> Result<Vec<Site>, Unproven> {
         let copies = self.elf.import_slots(|name| COPIES.contains(&name))?;
         let Some(function) = self.whole_function(vaddr)? else {
-            return Ok(Err("what reads records has too many parts".to_owned()));
+            return because("what reads records has too many parts");
+        };
+        let Some(shaking) = self.shaking_field()? else {
+            return because("it is not known what shakes hands");
         };
         let is_copy = |destination| match destination {
             Destination::Slot(slot) => copies.contains_key(&slot),
@@ -231,40 +270,44 @@ impl Planner<'_> {
             }
             Destination::Indirect => false,
         };
-        let mut sites = Vec::new();
-        for (instruction, state) in function.reached(is_copy) {
-            if moves_bytes(&instruction) {
-                return Ok(Err("what reads records copies them without a call".to_owned()));
+        let reached = function.reached(is_copy);
+        if !function.is_followed(&reached) {
+            return because("what reads records cannot be followed to its end");
+        }
+        let (mut handshakes, mut sites) = (Vec::new(), Vec::new());
+        for (instruction, state) in reached {
+            if moves_bytes(&instruction) || state.stores_at(&instruction, Register::RCX) {
+                return because("what reads records copies them without a call");
             }
-            let Some(call) = function
-                .call(&instruction, state)
-                .filter(|call| is_copy(call.destination))
-            else {
+            let Some(call) = function.call(&instruction, state) else {
                 continue;
             };
-            match call.arguments[0] {
-                Value::Entry(Register::RCX) | Value::From(Register::RCX) => {
-                    match self.copy(&function, &call) {
-                        Ok(site) => sites.push(site),
-                        Err(why) => return Ok(Err(why)),
+            if is_copy(call.destination) {
+                match call.arguments[0] {
+                    Value::Entry(Register::RCX) | Value::From(Register::RCX) => {
+                        sites.push(self.copy(&function, &call)?);
                     }
+                    // Parts of the handshake, which the object keeps.
+                    Value::From(Register::RDI) => {}
+                    _ => return because(format!("it is not known where {:#x} copies to", call.at)),
                 }
-                // Parts of the handshake, which the object keeps.
-                Value::From(Register::RDI) => {}
-                _ => return Ok(Err(format!("it is not known where {:#x} copies to", call.at))),
+            } else if call.pointer == Value::Field(shaking) {
+                handshakes.extend(self.handshake(&function, &instruction, &call)?);
             }
         }
         if sites.is_empty() {
-            return Ok(Err(
-                "what reads records copies nothing to the application".to_owned()
-            ));
+            return because("what reads records copies nothing to the application");
         }
-        Ok(Ok(sites))
+        if handshakes.is_empty() {
+            return because("it is not known where a read shakes hands");
+        }
+        handshakes.append(&mut sites);
+        Ok(handshakes)
     }
 
     /// The probe at one of them.
-    fn copy(&self, function: &Function, call: &Call) -> Result<Site, String> {
-        let unknown = |what| format!("at {:#x} it is not known where {what} is", call.at);
+    fn copy(&self, function: &Function, call: &Call) -> Result<Site, Unproven> {
+        let unknown = |what| Unproven::Because(format!("at {:#x} it is not known where {what} is", call.at));
         let ssl = place(&call.state, |value| value == Value::Entry(Register::RDI));
         let content_type = place(&call.state, |value| is_at_least(value, Register::RSI, 1));
         let peek = place(&call.state, |value| is_at_least(value, Register::R9, 4));
@@ -291,21 +334,23 @@ impl Planner<'_> {
                 delivery: Some(delivery),
                 ..site
             })
-            .ok_or_else(|| format!("the kernel does not emulate the call at {:#x}", call.at))
+            .ok_or_else(|| {
+                Unproven::Because(format!("the kernel does not emulate the call at {:#x}", call.at))
+            })
     }
 
-    /// Probes around a function that shakes hands; `None` if there is no place for them.
-    fn handshake_sites(&self, vaddr: u64) -> Result<Option<Vec<Site>>, ElfError> {
-        let Some(function) = self.function_from(vaddr)? else {
-            return Ok(None);
-        };
-        let needed = [Register::RDI, Register::RSP];
-        let at = function
-            .cheap_entry(&unchanged())
-            .or_else(|| function.cheap_entry(&needed))
-            .unwrap_or(vaddr);
+    /// The probes around a handshake inside of a read.
+    fn handshake(
+        &self,
+        function: &Function,
+        call: &Instruction,
+        known: &Call,
+    ) -> Result<[Site; 2], Unproven> {
+        if known.arguments[0] != Value::Entry(Register::RDI) || !call.is_call_near_indirect() {
+            return because(format!("it is not known whose hands {:#x} shakes", known.at));
+        }
         let cookie = |kind| SiteCookie {
-            op: Op::Handshake,
+            op: Op::HandshakeInRead,
             kind,
             result: ResultIn::Count32,
             ssl: Some(Reg::Rdi),
@@ -314,19 +359,15 @@ impl Planner<'_> {
             out: None,
             library: 0,
         };
-        Ok(self.site(&function, at, cookie(Kind::Enter)).map(|enter| {
-            let leave = Site {
-                cookie: cookie(Kind::Uretprobe),
-                cost: Cost::Return,
-                why: format!("handshake {vaddr:#x} return"),
-                ..enter.clone()
-            };
-            let enter = Site {
-                why: format!("handshake {}", enter.why),
-                ..enter
-            };
-            vec![leave, enter]
-        }))
+        let at = |place, kind| {
+            let site = self.site(function, place, cookie(kind)).map(|site| Site {
+                why: format!("handshake inside of a read, {}", site.why),
+                ..site
+            });
+            site.ok_or_else(|| Unproven::Because(format!("the kernel takes no probe at {place:#x}")))
+        };
+        let behind = function.exit_after(known.at).unwrap_or_default();
+        Ok([at(behind, Kind::Exit)?, at(known.at, Kind::Enter)?])
     }
 }
 
@@ -340,8 +381,8 @@ fn slot(call: &Call) -> Option<Slot> {
 
 /// The only one, however often.
 fn only<T: Ord>(found: impl Iterator<Item = T>) -> Option<T> {
-    let mut found: BTreeMap<T, ()> = found.map(|one| (one, ())).collect();
-    let (one, ()) = found.pop_first()?;
+    let mut found: BTreeSet<T> = found.collect();
+    let one = found.pop_first()?;
     found.is_empty().then_some(one)
 }
 

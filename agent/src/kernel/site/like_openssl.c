@@ -18,6 +18,7 @@ struct method {
     int (*accept)(SSL *);
     int (*connect)(SSL *);
     int (*read)(SSL *, void *, size_t, size_t *);
+    int (*peek)(SSL *, void *, size_t, size_t *);
     int (*write)(SSL *, const void *, size_t, size_t *);
     int (*read_bytes)(SSL *, int, int *, unsigned char *, size_t, int, size_t *);
 };
@@ -144,6 +145,11 @@ INNER int table_read(SSL *s, void *buf, size_t len, size_t *done)
     return read_internal(s, buf, len, 0, done);
 }
 
+INNER int table_peek(SSL *s, void *buf, size_t len, size_t *done)
+{
+    return read_internal(s, buf, len, 1, done);
+}
+
 INNER int table_write(SSL *s, const void *buf, size_t len, size_t *done)
 {
     *done = len;
@@ -163,10 +169,10 @@ INNER int connects(SSL *s)
 }
 
 static const struct method any = {
-    0x10000, 0, 0, accepts, connects, table_read, table_write, read_bytes,
+    0x10000, 0, 0, accepts, connects, table_read, table_peek, table_write, read_bytes,
 };
 static const struct method newest = {
-    0x304, 0, 0, accepts, connects, table_read, table_write, read_bytes_otherwise,
+    0x304, 0, 0, accepts, connects, table_read, table_peek, table_write, read_bytes_otherwise,
 };
 
 const struct method *TLS_method(void)
@@ -198,6 +204,13 @@ INNER int inner_read(SSL *s, void *buf, size_t len, size_t *done)
     return s->method->read(s, buf, len, done);
 }
 
+INNER int inner_peek(SSL *s, void *buf, size_t len, size_t *done)
+{
+    if (s->shakes == NULL)
+        return -1;
+    return s->method->peek(s, buf, len, done);
+}
+
 INNER int inner_write(SSL *s, const void *buf, size_t len, size_t *done)
 {
     if (s->shakes == NULL)
@@ -219,6 +232,23 @@ int SSL_read(SSL *s, void *buf, int len)
 int SSL_read_ex(SSL *s, void *buf, size_t len, size_t *done)
 {
     int result = inner_read(s, buf, len, done);
+    return result < 0 ? 0 : result;
+}
+
+int SSL_peek(SSL *s, void *buf, int len)
+{
+    size_t done;
+    int result;
+
+    if (len < 0)
+        return -1;
+    result = inner_peek(s, buf, (size_t)len, &done);
+    return result > 0 ? (int)done : result;
+}
+
+int SSL_peek_ex(SSL *s, void *buf, size_t len, size_t *done)
+{
+    int result = inner_peek(s, buf, len, done);
     return result < 0 ? 0 : result;
 }
 

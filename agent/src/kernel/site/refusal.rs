@@ -25,10 +25,7 @@ pub fn refusals(elf: &Elf, sites: &[Site]) -> Result<Vec<Option<i64>>, ElfError>
 
 fn refusal(elf: &Elf, sites: &[Site], site: &Site) -> Result<Option<i64>, ElfError> {
     let writes = matches!(site.cookie.op, Op::Write | Op::WriteEarly);
-    let reads = matches!(
-        site.cookie.op,
-        Op::Read | Op::ReadEarly | Op::Peek | Op::ReadOrPeek
-    );
+    let reads = matches!(site.cookie.op, Op::Read | Op::ReadEarly | Op::Peek);
     Ok(match site.cookie.kind {
         Kind::Enter if writes => {
             let code = elf.code_at(site.file_offset, REACH_BYTES)?;

@@ -377,7 +377,7 @@ fn arguments_are_followed_through_the_code() {
     // Changed on one of two ways: test edx, edx; je +2; xor ecx, ecx.
     assert_eq!(
         value_at_call(&[TEST_EDX, &[0x74, 0x02], XOR_ECX])[3],
-        Value::From(RCX)
+        Value::OrZero(RCX)
     );
     assert_eq!(
         value_at_call(&[TEST_EDX, &[0x74, 0x03], &[0x48, 0x89, 0xC1]])[3],

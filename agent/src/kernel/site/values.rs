@@ -20,6 +20,8 @@ pub enum Value {
     Low(Register),
     /// Its low 8 bits are.
     Byte(Register),
+    /// It is that, or 0.
+    OrZero(Register),
     /// That, or 0, and something added or taken away.
     From(Register),
     /// An address in the function's own frame: bytes from where the stack pointer was at the entry, if that is known.
@@ -34,14 +36,19 @@ pub enum Value {
 impl Value {
     /// What is sure of a value that is one or the other.
     fn or(self, other: Value) -> Value {
-        use Value::{Byte, Entry, Frame, From, Low};
+        use Value::{Byte, Entry, Frame, From, Low, OrZero};
+        let zero = Value::Constant(0);
         match (self, other) {
             (a, b) if a == b => a,
+            // An object, if it is of the kind that is wanted.
+            (Entry(a) | OrZero(a), b) | (b, Entry(a) | OrZero(a))
+                if b == zero || b == Entry(a) || b == OrZero(a) =>
+            {
+                OrZero(a)
+            }
             (Entry(a), Low(b)) | (Low(a), Entry(b)) if a == b => Low(a),
             (Entry(a) | Low(a) | Byte(a), Byte(b)) | (Byte(a), Entry(b) | Low(b)) if a == b => Byte(a),
-            (Entry(a) | From(a), Entry(b) | From(b)) if a == b => From(a),
-            // An object, if it is of the kind that is wanted.
-            (Entry(a) | From(a), Value::Constant(0)) | (Value::Constant(0), Entry(a) | From(a)) => From(a),
+            (Entry(a) | OrZero(a) | From(a), Entry(b) | OrZero(b) | From(b)) if a == b => From(a),
             (Frame(_), Frame(_)) => Frame(None),
             _ => Value::Unknown,
         }
@@ -59,13 +66,23 @@ impl Value {
         }
     }
 
+    /// After its low 32 bits were extended by their sign.
+    fn extended(self) -> Value {
+        match self.cut(4) {
+            Value::Constant(number) => Value::Constant(i64::from(number as i32)),
+            other => other,
+        }
+    }
+
     /// With something added or taken away.
     fn moved(self, distance: Option<i64>) -> Value {
         match (self, distance) {
             (Value::Frame(Some(at)), Some(distance)) => Value::Frame(at.checked_add(distance)),
             (Value::Frame(_), _) => Value::Frame(None),
             (value, Some(0)) => value,
-            (Value::Entry(register) | Value::From(register), _) => Value::From(register),
+            (Value::Entry(register) | Value::OrZero(register) | Value::From(register), _) => {
+                Value::From(register)
+            }
             _ => Value::Unknown,
         }
     }
@@ -99,12 +116,30 @@ fn slot(register: Register) -> Option<usize> {
     (full.is_gpr64()).then(|| full.number())
 }
 
+/// Slots of a frame that are followed at once; compilers' code has some tens.
+const SLOTS_MAX: usize = 64;
+
+/// What is known of a place in the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    bytes: usize,
+    value: Value,
+    /// It was pushed: an argument perhaps, which the function that is called may change.
+    pushed: bool,
+}
+
+impl Slot {
+    fn end(self, at: i64) -> i64 {
+        at.saturating_add(self.bytes as i64)
+    }
+}
+
 /// Everything that is known at one instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     registers: [Value; 16],
-    /// By distance from where the stack pointer was at the entry: how many bytes, and what they are.
-    frame: BTreeMap<i64, (usize, Value)>,
+    /// By distance from where the stack pointer was at the entry; at most [`SLOTS_MAX`].
+    frame: BTreeMap<i64, Slot>,
     /// From here on upwards the frame may be written by others: addresses in it were given away.
     escaped: Option<i64>,
 }
@@ -132,6 +167,14 @@ impl State {
         slot(register).map_or(Value::Unknown, |index| self.registers[index])
     }
 
+    /// A register as an operand: of `ah` and its like nothing is known.
+    fn operand(&self, register: Register) -> Value {
+        match register {
+            Register::AH | Register::BH | Register::CH | Register::DH => Value::Unknown,
+            register => self.get(register),
+        }
+    }
+
     pub fn arguments(&self) -> [Value; 6] {
         ARGUMENTS.map(|register| self.get(register))
     }
@@ -149,16 +192,31 @@ impl State {
         }
     }
 
-    /// What an instruction stores.
-    pub fn stored(&self, instruction: &Instruction) -> Value {
-        match (
-            instruction.mnemonic(),
-            instruction.op0_kind(),
-            instruction.op1_kind(),
-        ) {
-            (Mnemonic::Mov, OpKind::Memory, OpKind::Register) => self.get(instruction.op1_register()),
-            _ => Value::Unknown,
-        }
+    /// What an instruction stores behind the first argument, and how far behind.
+    pub fn stored(&self, instruction: &Instruction) -> Option<(i64, Value)> {
+        let is_store = instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op0_kind() == OpKind::Memory
+            && instruction.op1_kind() == OpKind::Register
+            && instruction.memory_index() == Register::None;
+        let behind = matches!(
+            self.get(instruction.memory_base()),
+            Value::Entry(Register::RDI) | Value::OrZero(Register::RDI)
+        );
+        (is_store && behind).then(|| {
+            (
+                instruction.memory_displacement64() as i64,
+                self.operand(instruction.op1_register()),
+            )
+        })
+    }
+
+    /// It stores more than a byte at an address that comes from this argument.
+    pub fn stores_at(&self, instruction: &Instruction, argument: Register) -> bool {
+        let by =
+            |value| matches!(value, Value::Entry(r) | Value::OrZero(r) | Value::From(r) if r == argument);
+        instruction.op0_kind() == OpKind::Memory
+            && instruction.memory_size().size() > 1
+            && by(self.address(instruction))
     }
 
     /// The registers that hold what `wanted` takes, and then the distances above the stack pointer of slots that do.
@@ -170,29 +228,43 @@ impl State {
         let at = self
             .frame
             .range(top..)
-            .find(|(_, (_, value))| wanted(*value))
+            // The lowest may be arguments that are passed on.
+            .rfind(|(_, slot)| wanted(slot.value))
             .and_then(|(at, _)| at.checked_sub(top));
         (register, at)
     }
 
     /// What is known where two ways meet.
     pub fn or(&self, other: &State) -> State {
-        State {
+        let mut both = State {
             registers: std::array::from_fn(|i| self.registers[i].or(other.registers[i])),
             frame: self
                 .frame
                 .iter()
-                .filter_map(|(at, (bytes, value))| {
-                    let (other_bytes, other) = other.frame.get(at)?;
-                    let both = value.or(*other);
-                    (bytes == other_bytes && both != Value::Unknown).then_some((*at, (*bytes, both)))
+                .filter_map(|(at, mine)| {
+                    let theirs = other.frame.get(at).filter(|theirs| theirs.bytes == mine.bytes)?;
+                    let slot = Slot {
+                        value: mine.value.or(theirs.value),
+                        pushed: mine.pushed || theirs.pushed,
+                        ..*mine
+                    };
+                    (slot.value != Value::Unknown).then_some((*at, slot))
                 })
                 .collect(),
             escaped: match (self.escaped, other.escaped) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             },
+        };
+        // An address that is not followed any more may be written by.
+        for (index, value) in both.registers.into_iter().enumerate() {
+            for lost in [self.registers[index], other.registers[index]] {
+                if let (Value::Frame(at), false) = (lost, matches!(value, Value::Frame(_))) {
+                    both.escapes(at);
+                }
+            }
         }
+        both
     }
 
     fn set(&mut self, register: Register, value: Value) {
@@ -229,26 +301,31 @@ impl State {
             instruction.memory_index() == Register::None && instruction.segment_prefix() == Register::None;
         match (self.get(instruction.memory_base()), self.address(instruction)) {
             (_, Value::Frame(Some(at))) => match self.frame.get(&at) {
-                Some((size, value)) if *size >= bytes => value.cut(bytes),
+                Some(slot) if slot.bytes >= bytes => slot.value.cut(bytes),
                 _ => Value::Unknown,
             },
-            (Value::Entry(Register::RDI), _) if plain && bytes == 8 => Value::Field(distance),
+            // There is nothing behind 0.
+            (Value::Entry(Register::RDI) | Value::OrZero(Register::RDI), _) if plain && bytes == 8 => {
+                Value::Field(distance)
+            }
             (Value::Field(field), _) if plain && bytes == 8 => Value::Behind(field, distance),
             _ => Value::Unknown,
         }
     }
 
-    fn store(&mut self, address: Value, bytes: usize, value: Value) {
+    fn store(&mut self, address: Value, bytes: usize, value: Value, pushed: bool) {
         if let Value::Frame(at) = value {
             self.escapes(at);
         }
         match address {
             Value::Frame(Some(at)) => {
-                let end = at.saturating_add(bytes as i64);
+                let slot = Slot { bytes, value, pushed };
                 self.frame
-                    .retain(|from, (size, _)| *from >= end || from.saturating_add(*size as i64) <= at);
-                if value != Value::Unknown {
-                    self.frame.insert(at, (bytes, value));
+                    .retain(|from, other| *from >= slot.end(at) || other.end(*from) <= at);
+                // What is below the stack pointer is nobody's.
+                let is_own = matches!(self.get(Register::RSP), Value::Frame(Some(top)) if at >= top);
+                if value != Value::Unknown && is_own && self.frame.len() < SLOTS_MAX {
+                    self.frame.insert(at, slot);
                 }
             }
             Value::Frame(None) => self.frame.clear(),
@@ -263,15 +340,14 @@ impl State {
 
     fn others_write(&mut self) {
         if let Some(from) = self.escaped {
-            self.frame
-                .retain(|at, (bytes, _)| at.saturating_add(*bytes as i64) <= from);
+            self.frame.retain(|at, slot| slot.end(*at) <= from);
         }
     }
 
     fn push(&mut self, value: Value) {
         let top = self.get(Register::RSP).moved(Some(-8));
         self.set(Register::RSP, top);
-        self.store(top, 8, value);
+        self.store(top, 8, value, true);
     }
 
     fn pop(&mut self) -> Value {
@@ -280,12 +356,30 @@ impl State {
             Value::Frame(Some(at)) => self
                 .frame
                 .get(&at)
-                .filter(|(bytes, _)| *bytes == 8)
-                .map(|(_, v)| *v),
+                .filter(|slot| slot.bytes == 8)
+                .map(|slot| slot.value),
             _ => None,
         };
         self.set(Register::RSP, top.moved(Some(8)));
         value.unwrap_or(Value::Unknown)
+    }
+
+    /// Addresses of the frame that the instruction works with in a way that is not followed.
+    fn gives_away(&mut self, read: &[Register], instruction: &Instruction) {
+        let addressing = [instruction.memory_base(), instruction.memory_index()];
+        let operands: Vec<Register> = (0..instruction.op_count())
+            .filter(|operand| instruction.op_kind(*operand) == OpKind::Register)
+            .map(|operand| instruction.op_register(operand).full_register())
+            .collect();
+        for register in read.iter().copied() {
+            let is_operand = operands.contains(&register);
+            if let Value::Frame(at) = self.get(register)
+                && register != Register::RSP
+                && (is_operand || !addressing.contains(&register))
+            {
+                self.escapes(at);
+            }
+        }
     }
 
     /// The state behind an instruction that was reached with this one. `copies`: it is a call of `memcpy` or its like,
@@ -299,12 +393,11 @@ impl State {
         let result = self.result(instruction);
         let to = instruction.op0_register();
         let info = factory.info(instruction);
-        let written: Vec<Register> = info
-            .used_registers()
-            .iter()
-            .filter(|used| changes(used.access()))
-            .map(|used| used.register().full_register())
-            .collect();
+        let of = |wanted: fn(OpAccess) -> bool| -> Vec<Register> {
+            let used = info.used_registers().iter().filter(|used| wanted(used.access()));
+            used.map(|used| used.register().full_register()).collect()
+        };
+        let (written, read) = (of(changes), of(|access| access != OpAccess::Write));
         let stores = info.used_memory().iter().any(|memory| changes(memory.access()));
         match instruction.mnemonic() {
             Mnemonic::Push => {
@@ -338,6 +431,7 @@ impl State {
                     }
                 }
                 self.others_write();
+                self.frame.retain(|_, slot| !slot.pushed);
                 let returned = match copies {
                     true => self.get(Register::RDI),
                     false => Value::Unknown,
@@ -349,6 +443,10 @@ impl State {
                 return self;
             }
             _ => {}
+        }
+        let is_followed = !matches!(result, None | Some(Value::Unknown));
+        if !is_followed && (stores || !written.is_empty()) {
+            self.gives_away(&read, instruction);
         }
         if stores {
             self.stores(instruction);
@@ -385,13 +483,13 @@ impl State {
             }
         };
         let value = match (instruction.mnemonic(), instruction.op1_kind()) {
-            (Mnemonic::Mov, OpKind::Register) => self.get(instruction.op1_register()).cut(bytes),
+            (Mnemonic::Mov, OpKind::Register) => self.operand(instruction.op1_register()).cut(bytes),
             _ => Value::Unknown,
         };
         // A size of 0: of nobody knows how many bytes.
         match (address, bytes) {
-            (Value::Frame(_), 0) => self.store(Value::Frame(None), 0, value),
-            _ => self.store(address, bytes, value),
+            (Value::Frame(_), 0) => self.store(Value::Frame(None), 0, value, false),
+            _ => self.store(address, bytes, value, false),
         }
     }
 
@@ -403,7 +501,7 @@ impl State {
         }
         let bytes = to.size();
         let from = || match instruction.op1_kind() {
-            OpKind::Register => self.get(instruction.op1_register()),
+            OpKind::Register => self.operand(instruction.op1_register()),
             OpKind::Memory => self.load(instruction, instruction.memory_size().size()),
             _ => instruction
                 .try_immediate(1)
@@ -415,7 +513,7 @@ impl State {
             && instruction.op1_register() == to;
         match instruction.mnemonic() {
             Mnemonic::Mov if wide => Some(from().cut(bytes)),
-            Mnemonic::Movsxd if wide => Some(from().cut(4)),
+            Mnemonic::Movsxd if wide => Some(from().extended()),
             Mnemonic::Movzx if instruction.op1_kind() == OpKind::Register => {
                 Some(from().cut(instruction.op1_register().size()))
             }
@@ -436,7 +534,7 @@ impl State {
                 };
                 Some(self.get(to).moved(distance))
             }
-            _ if instruction.code() == Code::Cdqe => Some(self.get(Register::RAX).cut(4)),
+            _ if instruction.code() == Code::Cdqe => Some(self.get(Register::RAX).extended()),
             _ if is_conditional_move(instruction) && wide => Some(self.get(to).or(from()).cut(bytes)),
             _ => None,
         }
