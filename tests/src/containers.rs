@@ -1,11 +1,10 @@
 //! Processes in network and mount namespaces of their own, with a TLS library of their own, as in a container.
 
-use std::path::PathBuf;
 
 use anyhow::ensure;
 
 use crate::Story;
-use crate::every_call::system_libssl;
+use crate::every_call::{system_libssl, system_libssl_path};
 use crate::harness::certificates::Authority;
 use crate::harness::clients::{self, Connections};
 use crate::harness::events::{trace_ids, with_ids};
@@ -50,25 +49,13 @@ impl Drop for Netns<'_> {
     }
 }
 
-/// Where the system's library is, by the dynamic linker's own list.
-fn libssl_path(world: &World) -> Result<PathBuf> {
-    let list = Start::new(world, Place::Outside, program("ldconfig")?)
-        .arg("-p")
-        .run()?;
-    let line = list.lines().find(|line| line.trim().starts_with("libssl.so.3"));
-    let path = line.and_then(|line| line.rsplit("=> ").next()).map(PathBuf::from);
-    Ok(std::fs::canonicalize(path.ok_or_else(|| {
-        anyhow::anyhow!("no libssl.so.3 is installed")
-    })?)?)
-}
-
 /// nginx and curl in a network namespace, curl with a copy of libssl mounted over the system's in a mount namespace.
 fn calls_in_namespaces() -> Result {
     let world = World::new()?;
     let authority = Authority::new(&world)?;
     let identity = authority.issue(&world, "server", &[])?;
     let netns = Netns::new(&world)?;
-    let library = libssl_path(&world)?;
+    let library = system_libssl_path()?;
     let copy = world.path("libssl-copy.so.3");
     std::fs::copy(&library, &copy)?;
     let mut agent = Agent::start(&world, |_| {})?;

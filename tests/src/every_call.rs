@@ -2,6 +2,7 @@
 //! application, in clear and with TLS, over both address families, on kept connections and on one per call.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 
@@ -28,14 +29,19 @@ const CALLS: usize = 500;
 /// Calls of one way to read, each on a connection of its own.
 const CALLS_BY_WAY: usize = 20;
 
-/// The file behind a library of the system that curl and nginx are linked to.
-pub fn system_libssl() -> Result<u64> {
+/// The system's library, which curl and nginx are linked to.
+pub fn system_libssl_path() -> Result<PathBuf> {
     let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let found = folders
         .iter()
         .flat_map(|folder| ["libssl.so.3", "libssl.so.1.1"].map(|name| format!("{folder}/{name}")))
-        .find_map(|path| std::fs::metadata(path).ok());
-    Ok(found.context("the system has no libssl")?.ino())
+        .find_map(|path| std::fs::canonicalize(path).ok());
+    found.context("the system has no libssl")
+}
+
+/// The file behind it.
+pub fn system_libssl() -> Result<u64> {
+    Ok(std::fs::metadata(system_libssl_path()?)?.ino())
 }
 
 /// curl → nginx → Python: four views of each call.
