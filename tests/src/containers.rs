@@ -1,6 +1,5 @@
 //! Processes in network and mount namespaces of their own, with a TLS library of their own, as in a container.
 
-
 use anyhow::ensure;
 
 use crate::Story;
