@@ -302,6 +302,9 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
         } else if (op == Op::Handshake as u8 || op == Op::Peek as u8) && place.op != op {
             // A read or write may shake hands or peek inside: what it began, only it ends.
             return None;
+        } else {
+            // Whoever waits outside still does.
+            call.nested = place.nested;
         }
     }
     *place = call;
