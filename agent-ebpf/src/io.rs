@@ -13,7 +13,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
-use crate::maps::{FLOWS, LIBRARIES, MULTIPLES, OFFSETS, RING, SETTINGS, SOME_MULTIPLE};
+use crate::maps::{FLOWS, LIBRARIES, MULTIPLES, OFFSETS, RING, SETTINGS, SOME_MULTIPLE, TLS_PROBED};
 use crate::operation::{MMSGHDR_BYTES, Operation, Vector};
 use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, field, file_of, flow_of, known_ends, read};
 use crate::{carrier, scope, who};
@@ -602,7 +602,8 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     }
     if start[0] >= 20 && start[0] <= 23 && start[1] == 3 && start[2] <= 4 && operation.left >= 5 {
         flow.begins_tls();
-        flow.tls = if sent || flow.started != 0 {
+        let probed = TLS_PROBED.get(0).copied().unwrap_or(0) != 0;
+        flow.tls = if (sent && probed) || flow.started != 0 {
             tls_state::UNKNOWN
         } else {
             tls_state::PERHAPS

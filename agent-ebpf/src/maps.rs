@@ -28,6 +28,9 @@ pub static HASTY: LruHashMap<u64, u32> = LruHashMap::with_max_entries(HASTY_MAX,
 /// There ever was one.
 #[map]
 pub static SOME_HASTY: Array<u32> = Array::with_max_entries(1, 0);
+/// Not 0: the libraries of all processes that ran at the start have their probes.
+#[map]
+pub static TLS_PROBED: Array<u32> = Array::with_max_entries(1, 0);
 /// Some flow is withheld by the agent, and by the gate: else the egress program asks no further.
 #[map]
 pub static SOME_WITHHELD: Array<u32> = Array::with_max_entries(2, 0);

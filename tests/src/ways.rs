@@ -1,19 +1,23 @@
 //! Every way in which bytes get in and out of a socket: what is seen is right, what is not is counted, to the byte. No
 //! call is told from bytes that were never on the socket.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::Story;
+use crate::harness::certificates::Authority;
 use crate::harness::events::{of_kind, trace_ids, with_ids};
 use crate::harness::process::Start;
 use crate::harness::servers::free_port;
 use crate::harness::world::program;
-use crate::harness::{Agent, Place, Result, World, policy};
+use crate::harness::{Agent, Place, Result, World, policy, servers};
 
 pub const STORIES: &[Story] = &[
     ("every_way_in_and_out_of_a_socket", every_way),
     ("what_is_missing_falls_under_on_unseen", what_is_missing),
+    ("older_connections_in_tls_are_not_cut", older_connections),
 ];
 
 const SCRIPT: &str = include_str!("assets/ways.py");
@@ -234,5 +238,59 @@ fn what_is_missing() -> Result {
         );
         std::fs::remove_file(world.path("events.jsonl"))?;
     }
+    Ok(())
+}
+
+/// Two agents start, one after the other, in the middle of a connection in TLS, under a policy that cuts what is not seen: it
+/// goes on, and its calls are told at both ends.
+fn older_connections() -> Result {
+    const CALLS: usize = 5;
+    let world = World::new()?;
+    let identity = Authority::new(&world)?.issue(&world, "server", &[])?;
+    let app = servers::app(&world, Place::Inside, Some(&identity))?;
+    let (stop, begun) = (world.path("stop"), world.path("begun"));
+    let mut client = Start::new(&world, Place::Inside, program("python3")?)
+        .name("steady")
+        .arg(world.write("steady.py", include_str!("assets/steady.py"))?)
+        .args([format!("tls:{}", app.port), "/fhir/Patient/1".to_owned()])
+        .args([&stop, &begun])
+        .spawn()?;
+    client.wait_until("the first call is answered", || Ok(begun.exists()))?;
+    let rules = json!([{ "name": "none", "match": { "paths": ["/admin/**"] }, "action": "deny" }]);
+    let mut document = policy::document("reads-all", &rules);
+    document["spec"]["onUnseen"] = json!("cut");
+    let file = world.write("reads-all.yaml", format!("{document:#}\n"))?;
+    for _ in 0..2 {
+        let mut agent = Agent::start(&world, |config| {
+            config["mode"] = json!("enforce");
+            config["policies"] = json!([file]);
+        })?;
+        agent.events.wait("calls at both ends are told", |all| {
+            let calls = of_kind(all, "call");
+            ["inbound", "outbound"].iter().all(|direction| {
+                let at_end = |call: &&&Value| {
+                    call["direction"] == *direction
+                        && call["state"] == "answered"
+                        && call["remote"]["address"] == "127.0.0.1"
+                };
+                calls.iter().filter(at_end).count() >= CALLS
+            })
+        })?;
+        let events = agent.end()?;
+        let unseen: Vec<_> = of_kind(&events.all, "flow_loss")
+            .into_iter()
+            .filter(|loss| loss["reason"] == "unseen")
+            .collect();
+        ensure!(unseen.is_empty(), "{unseen:?}");
+        std::fs::remove_file(world.path("events.jsonl"))?;
+    }
+    ensure!(
+        client.ended().is_none(),
+        "the client gave up: {}",
+        client.last_words()
+    );
+    std::fs::write(&stop, "")?;
+    let ended = client.wait(Duration::from_secs(30))?;
+    ensure!(ended.success(), "{ended}: {}", client.last_words());
     Ok(())
 }

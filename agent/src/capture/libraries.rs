@@ -156,6 +156,7 @@ impl Libraries {
                     let _ = ready.send(());
                 }
                 keeper.rescan(started_at);
+                keeper.probes.are_there();
                 // Nobody waits any more if the start was given up, or was told before.
                 let _ = ready.send(());
                 keeper.serve(&receiver);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use apiward_common::site::Kind;
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{Array, HashMap, MapData, MapError};
 use aya::programs::UProbe;
 
 use super::load::{LoadError, program, take, words};
@@ -59,6 +59,8 @@ pub struct Probes {
     shelf: Shelf,
     /// By attach cookie.
     refusals: HashMap<MapData, u64, i64>,
+    /// Not 0: the running processes' libraries have their probes.
+    probed: Array<MapData, u32>,
     /// Their programs write registers.
     refuses: bool,
     /// There is one for plaintext that is about to be handed over.
@@ -123,6 +125,7 @@ impl Probes {
             delivers,
             shelf,
             refusals: take(&mut ebpf, "TLS_REFUSALS", HashMap::try_from)?,
+            probed: take(&mut ebpf, "TLS_PROBED", Array::try_from)?,
             refuses,
             ebpf,
         })
@@ -136,6 +139,14 @@ impl Probes {
     /// What of `wanted` there are programs for.
     pub fn prefer(&self, wanted: Prefer) -> Prefer {
         wanted.where_reads(!self.delivers)
+    }
+
+    /// The libraries of all running processes have theirs. What looks like TLS on a connection that is older, and is written
+    /// by none of them, is nobody's from now on.
+    pub fn are_there(&mut self) {
+        if let Err(error) = self.probed.set(0, 1, 0) {
+            tracing::warn!(%error, "connections in TLS that are older than the agent, by libraries that it cannot read, are not told");
+        }
     }
 
     /// How a call is made to fail at the site with this attach cookie.
