@@ -10,8 +10,8 @@ pub mod tls {
     pub const BOUND: u8 = 1;
     /// It starts like TLS, and no probed library has claimed it.
     pub const UNKNOWN: u8 = 2;
-    /// Older than the programs: what was received looks like TLS, or what was sent before there were probes. Whose it is, the
-    /// next that is sent tells: reads are seen when plaintext is handed over, and what they received was before that.
+    /// It looks like TLS, and is older than the programs, or than the probes. Whose it is, the next that is sent tells: reads
+    /// are seen when plaintext is handed over, and what they received was before that.
     pub const PERHAPS: u8 = 3;
 }
 

@@ -578,11 +578,22 @@ pub fn is_preface(start: [u8; 3]) -> bool {
 #[inline(always)]
 fn sniff(flow: *mut Flow, operation: &Operation) {
     const OPERATIONS_MAX: u8 = 8;
+    // An encrypted alert with all that TLS puts around it (RFC 5246, section 6.2.3; less in TLS 1.3).
+    const ALERT_BYTES_MAX: u64 = 31;
     // SAFETY: a live map value.
     let flow = unsafe { &mut *flow };
     let sent = operation.flags & SENT != 0;
-    let unsure = flow.tls == tls_state::CLEAR || (flow.tls == tls_state::PERHAPS && sent);
-    if !unsure || flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING {
+    let probed = TLS_PROBED.get(0).copied().unwrap_or(0) != 0;
+    if flow.tls == tls_state::PERHAPS {
+        // It was written by no library whose calls are seen; but for an alert: that a library ends a connection is not seen.
+        if sent && probed && operation.left > ALERT_BYTES_MAX {
+            flow.tls = tls_state::UNKNOWN;
+            flow.announced = 0;
+        }
+        return;
+    }
+    if flow.tls != tls_state::CLEAR || flow.sniffed >= OPERATIONS_MAX || operation.missing != missing::NOTHING
+    {
         return;
     }
     let start = if sent {
@@ -602,8 +613,7 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     }
     if start[0] >= 20 && start[0] <= 23 && start[1] == 3 && start[2] <= 4 && operation.left >= 5 {
         flow.begins_tls();
-        let probed = TLS_PROBED.get(0).copied().unwrap_or(0) != 0;
-        flow.tls = if (sent && probed) || flow.started != 0 {
+        flow.tls = if probed && (sent || flow.started != 0) {
             tls_state::UNKNOWN
         } else {
             tls_state::PERHAPS

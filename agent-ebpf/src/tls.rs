@@ -315,7 +315,7 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
 #[inline(always)]
 pub fn over(call: &TlsCall, stack: u64) -> bool {
     if call.own_stack != 0 {
-        // On that stack or on another, which is not left for good.
+        // Above it, or on another one: the library may leave this stack for a while.
         return call.stack.wrapping_sub(stack) >= STACK_BYTES_MAX;
     }
     stack.wrapping_sub(call.stack) < STACK_BYTES_MAX

@@ -564,7 +564,7 @@ impl Intake {
             self.flows.remove(&close.cookie);
         }
         let bytes = close.bytes_acked.saturating_add(close.bytes_received);
-        let seen = !matches!(close.tls, tls_state::UNKNOWN | tls_state::PERHAPS);
+        let seen = close.tls != tls_state::UNKNOWN;
         notice(Notice::Ended {
             cookie: close.cookie,
             process: process.clone(),

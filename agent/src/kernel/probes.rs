@@ -32,6 +32,9 @@ fn load_all(ebpf: &mut Ebpf, refusing: bool) -> Result<(), String> {
     for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
         load_one(ebpf, name_of(kind, refusing))?;
     }
+    if !refusing && let Err(error) = load_one(ebpf, name_of(Kind::Delivery, false)) {
+        tracing::warn!(%error, "reads in TLS are looked at when they are over, which costs more");
+    }
     Ok(())
 }
 
@@ -114,13 +117,8 @@ pub fn drop_together<T: Send>(links: Vec<T>) {
 
 impl Probes {
     pub(super) fn take(mut ebpf: Ebpf, refuses: bool, shelf: Shelf) -> Result<Probes, LoadError> {
-        let delivers = !refuses && {
-            let loaded = load_one(&mut ebpf, name_of(Kind::Delivery, false));
-            if let Err(error) = &loaded {
-                tracing::warn!(%error, "reads in TLS are looked at when they are over, which costs more");
-            }
-            loaded.is_ok()
-        };
+        let name = name_of(Kind::Delivery, refuses);
+        let delivers = program::<UProbe>(&mut ebpf, name).is_ok_and(|program| program.fd().is_ok());
         Ok(Probes {
             delivers,
             shelf,

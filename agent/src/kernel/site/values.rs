@@ -289,6 +289,7 @@ impl State {
         match index {
             Register::None => self.get(base).moved(Some(distance)),
             index => match (self.get(base).moved(None), self.get(index)) {
+                (Value::Frame(_), _) | (_, Value::Frame(_)) => Value::Frame(None),
                 (Value::Unknown, index) if instruction.memory_index_scale() == 1 => index.moved(None),
                 (base, _) => base,
             },
@@ -524,6 +525,7 @@ impl State {
                 let distance = match from() {
                     Value::Constant(number) if instruction.mnemonic() == Mnemonic::Add => Some(number),
                     Value::Constant(number) => number.checked_neg(),
+                    Value::Frame(_) => return Some(Value::Frame(None)),
                     other => {
                         // A count, and an address that is added to it.
                         return Some(match (self.get(to).moved(None), instruction.mnemonic()) {

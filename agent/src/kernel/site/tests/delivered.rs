@@ -169,6 +169,11 @@ fn the_frame_is_followed() {
         places(&[lea, &[0x66, 0x48, 0x0F, 0x6E, 0xC0], CALL_RAX]),
         [None, None, Some(3)]
     );
+    // Added to another one: lea rdx, [rdx+rax]; call rcx.
+    assert_eq!(
+        places(&[lea, &[0x48, 0x8D, 0x14, 0x02], &[0xFF, 0xD1]]),
+        [None; 3]
+    );
     // An argument that is passed on is the callee's: push rdi; call rax. Of two places the higher one is told.
     assert_eq!(places(&[&[0x57], CALL_RAX]), [Some(16), Some(12), Some(11)]);
     // What is written below the stack pointer is nobody's: mov [rsp-8], rdi; sub rsp, 16.
