@@ -41,7 +41,7 @@ pub struct Flow {
     /// A cgroup program has seen the socket, so it can be withheld.
     pub enforceable: u8,
     pub egress_seen: u8,
-    /// Operations in which a TLS record was looked for.
+    /// Operations in which a TLS record was looked for; [`SNIFFED_DATA`].
     pub sniffed: u8,
     /// Given up as a whole while the ring is too full.
     pub shed: u8,
@@ -60,7 +60,16 @@ pub struct Flow {
     pub bound_by: u16,
 }
 
+/// Of [`Flow::sniffed`]: what looks like TLS was more than an alert.
+pub const SNIFFED_DATA: u8 = u8::MAX;
+
 impl Flow {
+    /// It is TLS, and something of it was read by nobody here, or written. To be asked at its end: until then who writes may
+    /// show whose it is.
+    pub fn is_unread(&self) -> bool {
+        self.tls == tls::UNKNOWN || (self.tls == tls::PERHAPS && self.sniffed == SNIFFED_DATA)
+    }
+
     /// It is TLS from here on. Of a connection that is older than the programs the handshake is over.
     #[inline(always)]
     pub fn begins_tls(&mut self) {

@@ -1,6 +1,6 @@
 //! Plaintext that system calls move on TCP sockets, and files that are mapped.
 
-use apiward_common::flow::{Flow, Multiple, tls as tls_state};
+use apiward_common::flow::{Flow, Multiple, SNIFFED_DATA, tls as tls_state};
 use apiward_common::limits::{
     FRAMED_BYTES_MAX, HANDSHAKE_BYTES_MAX, MESSAGES_MAX, NAME_BYTES, PRESSED_BYTES_MAX,
 };
@@ -585,10 +585,14 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
     let sent = operation.flags & SENT != 0;
     let probed = TLS_PROBED.get(0).copied().unwrap_or(0) != 0;
     if flow.tls == tls_state::PERHAPS {
-        // It was written by no library whose calls are seen; but for an alert: that a library ends a connection is not seen.
-        if sent && probed && operation.left > ALERT_BYTES_MAX {
-            flow.tls = tls_state::UNKNOWN;
-            flow.announced = 0;
+        // That a library ends a connection is not seen.
+        if operation.left > ALERT_BYTES_MAX {
+            flow.sniffed = SNIFFED_DATA;
+            if sent && probed {
+                // It was written by no library whose calls are seen.
+                flow.tls = tls_state::UNKNOWN;
+                flow.announced = 0;
+            }
         }
         return;
     }
@@ -618,6 +622,9 @@ fn sniff(flow: *mut Flow, operation: &Operation) {
         } else {
             tls_state::PERHAPS
         };
+        if operation.left > ALERT_BYTES_MAX {
+            flow.sniffed = SNIFFED_DATA;
+        }
         flow.announced = 0;
     }
 }

@@ -450,7 +450,7 @@ fn closed(ctx: &BtfTracePointContext) {
             reset: matches!(old, state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1) as u8,
             egress_seen: flow.egress_seen,
             withheld: withhold.map_or(0, |w| if w.gate != 0 { 2 } else { 1 }),
-            tls: flow.tls,
+            tls: if flow.is_unread() { tls::UNKNOWN } else { flow.tls },
             enforceable: flow.enforceable,
             unread: unread as u8,
             reserved: [0; 2],

@@ -22,7 +22,7 @@ const DENIED_LATELY: Duration = Duration::from_secs(1);
 /// Who waits for what the thread says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
-    /// It only observes.
+    /// It only observes, or no rule that enforces stops anything.
     Nobody,
     /// Those whom the gate stops, for their answer; and whoever speaks what the gate does not judge.
     Stopped,

@@ -87,7 +87,7 @@ impl Planner<'_> {
         if let Some(name) = self.passes_by(Op::Read, inner)? {
             return because(format!("{name} passes their inner function by"));
         }
-        let Some(first) = self.slot_of(inner.vaddr, is_handed_on)? else {
+        let Some(first) = self.slot_of(inner.vaddr)? else {
             return because("they lead to no slot of a table");
         };
         let Some(table) = self.tables_returned()?.into_iter().next() else {
@@ -128,7 +128,7 @@ impl Planner<'_> {
 
     /// Whether peeks end in the same slot as reads.
     fn peeks_by(&self, inner: Inner, table: u64, second: Slot) -> Result<bool, ElfError> {
-        let Some(first) = self.slot_of(inner.vaddr, is_handed_on)? else {
+        let Some(first) = self.slot_of(inner.vaddr)? else {
             return Ok(false);
         };
         let Some(peeks) = self.pointer(table.wrapping_add_signed(first.1))? else {
@@ -193,17 +193,26 @@ impl Planner<'_> {
         Ok(Some(function))
     }
 
-    /// The one slot of a table that the function at `vaddr` leaves by, where `accept` takes what it hands on.
-    fn slot_of(&self, vaddr: u64, accept: fn(&Call) -> bool) -> Result<Option<Slot>, ElfError> {
+    /// The calls of the function at `vaddr`; none if it cannot be followed to its end.
+    fn calls_in(&self, vaddr: u64) -> Result<Vec<Call>, ElfError> {
         let Some(function) = self.whole_function(vaddr)? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
+        let reached = function.reached(|_| false);
+        if !function.is_followed(&reached) {
+            return Ok(Vec::new());
+        }
+        let calls = reached
+            .into_iter()
+            .filter_map(|(instruction, state)| function.call(&instruction, state));
+        Ok(calls.collect())
+    }
+
+    /// The one slot of a table that the function at `vaddr` hands its arguments on to.
+    fn slot_of(&self, vaddr: u64) -> Result<Option<Slot>, ElfError> {
+        let calls = self.calls_in(vaddr)?;
         Ok(only(
-            function
-                .calls()
-                .iter()
-                .filter(|call| accept(call))
-                .filter_map(slot),
+            calls.iter().filter(|call| is_handed_on(call)).filter_map(slot),
         ))
     }
 
@@ -211,13 +220,11 @@ impl Planner<'_> {
     fn slot_behind(&self, reads: u64) -> Result<Option<Slot>, ElfError> {
         let mut at = reads;
         for _ in 0..STEPS_MAX {
-            if let Some(slot) = self.slot_of(at, asks_for_data)? {
+            let calls = self.calls_in(at)?;
+            if let Some(slot) = only(calls.iter().filter(|call| asks_for_data(call)).filter_map(slot)) {
                 return Ok(Some(slot));
             }
-            let Some(function) = self.whole_function(at)? else {
-                return Ok(None);
-            };
-            let next = only(function.calls().iter().filter_map(|call| match call.destination {
+            let next = only(calls.iter().filter_map(|call| match call.destination {
                 Destination::Direct(vaddr) if is_handed_on(call) => Some(vaddr),
                 _ => None,
             }));

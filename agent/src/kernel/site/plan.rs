@@ -18,7 +18,7 @@ pub enum PlanError {
     Machine,
 }
 
-/// Which of the two ways to take where there are both.
+/// Which of the ways to take where there are several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefer {
     /// Reads where plaintext is handed over, and all else as by `Entry`: one probe in place of two, and none for a read that
@@ -60,7 +60,7 @@ pub enum Cost {
 pub struct Site {
     /// What the program at the site is told; `library` is 0 until the loader sets it.
     pub cookie: SiteCookie,
-    /// And at a [`Kind::Delivery`], in its place.
+    /// Where plaintext is handed over, what it is told in place of that.
     pub delivery: Option<DeliveryCookie>,
     /// Where in the file: what a uprobe is attached by.
     pub file_offset: u64,

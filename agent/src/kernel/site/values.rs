@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code, FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
+    Code, ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register,
 };
 
 /// What is known of a register's content, or of a slot in the frame.
@@ -219,7 +220,7 @@ impl State {
             && by(self.address(instruction))
     }
 
-    /// The registers that hold what `wanted` takes, and then the distances above the stack pointer of slots that do.
+    /// A register that holds what `wanted` takes, and how far above the stack pointer a slot is that does.
     pub fn holding(&self, wanted: impl Fn(Value) -> bool) -> (Option<Register>, Option<i64>) {
         let register = ARGUMENTS.into_iter().chain(SAVED).find(|r| wanted(self.get(*r)));
         let Value::Frame(Some(top)) = self.get(Register::RSP) else {
@@ -467,12 +468,7 @@ impl State {
     }
 
     fn stores(&mut self, instruction: &Instruction) {
-        let bytes = match instruction.memory_size() {
-            MemorySize::UInt64 | MemorySize::Int64 => 8,
-            MemorySize::UInt32 | MemorySize::Int32 => 4,
-            MemorySize::UInt8 | MemorySize::Int8 => 1,
-            other => other.size(),
-        };
+        let bytes = instruction.memory_size().size();
         let address = match instruction.op0_kind() {
             OpKind::Memory => self.address(instruction),
             // String instructions.
@@ -556,30 +552,9 @@ const SAVED: [Register; 9] = [
     Register::R11,
 ];
 
+/// `cmov` in any of its kinds. `setcc` and jumps, which have conditions too, have one operand.
 fn is_conditional_move(instruction: &Instruction) -> bool {
-    use Mnemonic::{
-        Cmova, Cmovae, Cmovb, Cmovbe, Cmove, Cmovg, Cmovge, Cmovl, Cmovle, Cmovne, Cmovno, Cmovnp, Cmovns,
-        Cmovo, Cmovp, Cmovs,
-    };
-    matches!(
-        instruction.mnemonic(),
-        Cmova
-            | Cmovae
-            | Cmovb
-            | Cmovbe
-            | Cmove
-            | Cmovg
-            | Cmovge
-            | Cmovl
-            | Cmovle
-            | Cmovne
-            | Cmovno
-            | Cmovnp
-            | Cmovns
-            | Cmovo
-            | Cmovp
-            | Cmovs
-    )
+    instruction.condition_code() != ConditionCode::None && instruction.op_count() == 2
 }
 
 /// Whether what is accessed so is another thing afterwards, or may be.
