@@ -139,13 +139,13 @@ pub struct TlsCall {
     pub buffer: u64,
     /// Bytes of the buffer.
     pub length: u64,
-    /// Where the library writes how many bytes it moved; 0: it returns them.
+    /// Where the library writes how many bytes it moved; 0: it returns them. For [`TAKING`]: where what was called returns to.
     pub moved: u64,
     /// The stack pointer at the entry: what the call does itself happens below it.
     pub stack: u64,
     /// The loader's number of the library.
     pub library: u32,
-    /// [`crate::site::Op`]; 0: inside of none.
+    /// [`crate::site::Op`], or [`TAKING`]; 0: inside of none.
     pub op: u8,
     /// [`crate::site::ResultIn`].
     pub result: u8,
@@ -154,6 +154,10 @@ pub struct TlsCall {
     /// Not 0: only what happens on the same stack, below, is part of it.
     pub own_stack: u8,
 }
+
+/// In [`TlsCall::op`]: plaintext was taken, and leaves now. No probe ends this: it is over once the address that it returns
+/// to is no longer where the call has put it.
+pub const TAKING: u8 = 16;
 
 /// Value of the map of withheld flows, by socket cookie.
 #[repr(C)]

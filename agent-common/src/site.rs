@@ -21,6 +21,13 @@
 //!                                          44..=63  library
 //! ```
 //!
+//! Where it is about to take plaintext (`Kind::Taking`), object, content type and buffer are `rdi`, `rsi` and `rdx`:
+//!
+//! ```text
+//! bits  0..=7   as above, kind 3           10..=31  zero
+//!       8..=9   how many bytes             32..=63  library
+//! ```
+//!
 //! It must not know a particular library: that is the agent's business.
 
 /// Position of a general register in x86-64's `struct pt_regs`, in units of 8 bytes, so that the kernel side
@@ -104,9 +111,9 @@ pub enum Op {
     WriteEarly = 7,
     /// Bytes of a file sent through the TLS object: counted, never seen. Length is the file's part asked for.
     Sendfile = 8,
-    /// As `Handshake`, in the middle of a read that shakes hands first; on the stack that the read is on, which may not be
+    /// As `Handshake`, in the middle of a read or write that shakes hands first; on the stack that it is on, which may not be
     /// the thread's own.
-    HandshakeInRead = 9,
+    HandshakeWithin = 9,
 }
 
 impl Op {
@@ -122,7 +129,7 @@ impl Op {
             6 => Op::ReadEarly,
             7 => Op::WriteEarly,
             8 => Op::Sendfile,
-            9 => Op::HandshakeInRead,
+            9 => Op::HandshakeWithin,
             _ => return None,
         })
     }
@@ -141,6 +148,9 @@ pub enum Kind {
     /// In the middle of a read: plaintext is about to be copied to the application (`memcpy`'s arguments: `rsi`, `rdx`).
     /// Passed by nothing that has to wait.
     Delivery = 3,
+    /// In the middle of a write: a record is about to be made of plaintext. Passed by no write that is tried again. In a cookie
+    /// it is 3 as well: the operation tells.
+    Taking = 4,
 }
 
 impl Kind {
@@ -298,6 +308,55 @@ pub mod delivery {
     }
 }
 
+/// How many bytes are about to be taken at a [`Kind::Taking`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Taken {
+    /// None: what was taken before goes on.
+    Nothing = 0,
+    /// As many as `rcx` says.
+    Counted = 1,
+    /// In so many parts as `r8d` says, one behind the other; their lengths, 64 bits each, are where `rcx` points to.
+    Parts = 2,
+}
+
+/// What the cookie of a [`Kind::Taking`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TakingCookie {
+    pub taken: Taken,
+    /// As of [`SiteCookie::library`].
+    pub library: u32,
+}
+
+impl TakingCookie {
+    const LOW_BYTE: u64 = Op::Write as u64 | (Kind::Delivery as u64) << 4;
+
+    /// Packs it.
+    pub const fn encode(self) -> u64 {
+        Self::LOW_BYTE | (self.taken as u64) << 8 | (self.library as u64) << 32
+    }
+
+    /// Unpacks it; `None` if the number was never packed by [`TakingCookie::encode`].
+    pub const fn decode(cookie: u64) -> Option<TakingCookie> {
+        let taken = match cookie as u32 as u64 ^ Self::LOW_BYTE {
+            0x000 => Taken::Nothing,
+            0x100 => Taken::Counted,
+            0x200 => Taken::Parts,
+            _ => return None,
+        };
+        Some(TakingCookie {
+            taken,
+            library: library(cookie),
+        })
+    }
+}
+
+/// [`Taken`] as a number, for the kernel side.
+#[inline(always)]
+pub const fn taken(cookie: u64) -> u8 {
+    (cookie >> 8 & 3) as u8
+}
+
 /// What a cookie says. `None` registers are not available at the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SiteCookie {
@@ -344,7 +403,7 @@ impl SiteCookie {
         };
         let kind = match Kind::from_number((cookie >> 4 & 3) as u8) {
             // Its own cookie.
-            None | Some(Kind::Delivery) => return None,
+            None | Some(Kind::Delivery | Kind::Taking) => return None,
             Some(kind) => kind,
         };
         let Some(result) = ResultIn::from_number((cookie >> 6 & 3) as u8) else {
@@ -436,6 +495,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_taken_is_told_apart() {
+        for taken in [Taken::Nothing, Taken::Counted, Taken::Parts] {
+            let site = TakingCookie {
+                taken,
+                library: u32::MAX - 1,
+            };
+            let cookie = site.encode();
+            assert_eq!(TakingCookie::decode(cookie), Some(site));
+            assert_eq!(
+                (super::taken(cookie), library(cookie)),
+                (taken as u8, site.library)
+            );
+            assert_eq!(SiteCookie::decode(cookie), None);
+            assert_eq!(DeliveryCookie::decode(cookie), None);
+            assert_eq!(TakingCookie::decode(cookie | 1 << 10), None);
+        }
+        assert_eq!(TakingCookie::decode(TakingCookie::LOW_BYTE | 3 << 8), None);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! It is learnt where it is certain: a system call on a TCP socket, made by a thread while it is inside a library call on
 //! the object. An object whose calls never do that (memory BIO) has no carrier; none is guessed.
 
-use apiward_common::flow::{Flow, TlsObject, judged, tls};
+use apiward_common::flow::{Flow, TAKING, TlsObject, judged, tls};
 use apiward_common::record::{TlsBind, kind, role};
 use apiward_common::site::Op;
 
 use crate::emit::{count, emit};
 use crate::gate;
 use crate::maps::{FLOWS, TLS_CALLS};
+use crate::middle::APPLICATION_DATA;
 use crate::sock::{Tcp, apiward_announce, ends};
 use crate::tls::{about_to_write, call_of, object_of, over, place_of, writes};
 use crate::who;
@@ -37,10 +38,10 @@ fn own_bits() -> u16 {
 }
 
 /// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object. `stack`: the thread's
-/// stack pointer. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
+/// stack pointer; `start`: the first 8 bytes that were moved, if they can be told. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
 #[inline(always)]
-pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool) {
-    if apiward_carrier_used(tcp, flow, stack, sent as u32) == 0 {
+pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool, start: u64) {
+    if apiward_carrier_used(tcp, flow, stack, sent as u32, start) == 0 {
         return;
     }
     apiward_announce(tcp, flow);
@@ -55,16 +56,22 @@ pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool) {
 /// 1: the socket is news to its object.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn apiward_carrier_used(tcp: *const Tcp, flow: *mut Flow, stack: u64, sent: u32) -> i32 {
+pub extern "C" fn apiward_carrier_used(
+    tcp: *const Tcp,
+    flow: *mut Flow,
+    stack: u64,
+    sent: u32,
+    start: u64,
+) -> i32 {
     // SAFETY: the verifier holds callers to pointers of these sizes, or null.
     match unsafe { (tcp.as_ref(), flow.as_mut()) } {
-        (Some(tcp), Some(flow)) => is_news(tcp, flow, stack, sent != 0).is_some() as i32,
+        (Some(tcp), Some(flow)) => is_news(tcp, flow, stack, sent != 0, start).is_some() as i32,
         _ => 0,
     }
 }
 
 #[inline(always)]
-fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool) -> Option<()> {
+fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> Option<()> {
     let thread = who::ids(who::task());
     let call = call_of(thread)?;
     if call.op == 0 {
@@ -85,6 +92,13 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool) -> Option<()> {
     if !sent && state.tls == tls::BOUND && call.op != Op::Read as u8 {
         return None;
     }
+    // And what it writes then, too: as application data of the outer one, which is no handshake's.
+    if sent && call.op == Op::Handshake as u8 && start as u8 == APPLICATION_DATA {
+        return None;
+    }
+    if call.op == TAKING && !(sent && may_be_made_of(start, call.length)) {
+        return None;
+    }
     // A callback of the application may use another connection while the library shakes hands, reads or writes.
     // Only a new handshake, or the end of its connection, gives an object another one.
     let other = object.carrier != 0 && object.carrier != tcp.cookie;
@@ -100,6 +114,17 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool) -> Option<()> {
     state.bound_by = own_bits();
     state.announced = 0;
     Some(())
+}
+
+/// Whether bytes that start like this may be a record that was made of so many bytes of plaintext. 0: of some that were
+/// taken earlier, perhaps in the middle of a record.
+#[inline(always)]
+fn may_be_made_of(start: u64, length: u64) -> bool {
+    /// What TLS adds to a record (RFC 5246, section 6.2.3: at most 2048; ciphers add some tens, and padding of at most 255).
+    const ADDED_BYTES_MAX: u64 = 512;
+    let bytes = (start >> 24 & 0xff) << 8 | (start >> 32 & 0xff);
+    length == 0
+        || (start as u8 == APPLICATION_DATA && start >> 8 & 0xff == 3 && bytes <= length + ADDED_BYTES_MAX)
 }
 
 /// Tells the agent which socket carries the object of the thread's call. 1: what the call writes is still to be judged.

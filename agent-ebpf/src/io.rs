@@ -14,6 +14,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::emit::{count, emit};
 use crate::maps::{FLOWS, LIBRARIES, MULTIPLES, OFFSETS, RING, SETTINGS, SOME_MULTIPLE, TLS_PROBED};
+use crate::middle::APPLICATION_DATA;
 use crate::operation::{MMSGHDR_BYTES, Operation, Vector};
 use crate::sock::{Tcp, apiward_announce, apiward_tcp_of, ends, field, file_of, flow_of, known_ends, read};
 use crate::{carrier, scope, who};
@@ -417,7 +418,17 @@ fn is_over(flow: &Flow, sent: bool) -> bool {
 fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
     // Who moves bytes by other ways, moves them at other times as well: no sign of what a library call does.
     if what.shape != shape::ELSEWHERE && carrier::inside(who::ids(who::task())) {
-        carrier::carrier_used(tcp, flow, what.stack, what.sent);
+        let start = match what.shape {
+            shape::BUFFER => Some(what.address),
+            // SAFETY: the helper checks the address itself.
+            shape::VECTORS => unsafe { bpf_probe_read_user(what.address as *const Vector) }
+                .ok()
+                .map(|vector| vector.base),
+            _ => None,
+        };
+        // SAFETY: as above.
+        let start = start.and_then(|address| unsafe { bpf_probe_read_user(address as *const u64) }.ok());
+        carrier::carrier_used(tcp, flow, what.stack, what.sent, start.unwrap_or(0));
     }
     // SAFETY: a live map value.
     if is_over(unsafe { &*flow }, what.sent) {
@@ -485,7 +496,6 @@ fn shaking(flow: &Flow, sent: bool) -> &u8 {
 /// application data is not, nor any after it. In TLS 1.3 most of a handshake looks like that, too: nobody here can read it.
 #[inline(always)]
 fn shakes(flow: &mut Flow, operation: &mut Operation) -> bool {
-    const APPLICATION_DATA: u8 = 23;
     let (left, start) = if operation.flags & SENT != 0 {
         (&mut flow.shaking_sent, flow.sent_start)
     } else {

@@ -11,6 +11,7 @@ mod emit;
 mod gate;
 mod io;
 mod maps;
+mod middle;
 mod operation;
 mod owner;
 mod packet;
@@ -122,7 +123,14 @@ pub fn apiward_tls_enter_refusing(ctx: ProbeContext) -> u32 {
 /// A TLS library is about to hand plaintext over, in the middle of a read.
 #[uprobe]
 pub fn apiward_tls_deliver(ctx: ProbeContext) -> u32 {
-    tls::deliver(&ctx);
+    middle::deliver(&ctx);
+    0
+}
+
+/// A TLS library is about to make a record of plaintext, in the middle of a write.
+#[uprobe]
+pub fn apiward_tls_take(ctx: ProbeContext) -> u32 {
+    middle::take(&ctx);
     0
 }
 

@@ -1,9 +1,9 @@
 //! TLS library calls: the plaintext they move.
 //!
-//! A call is looked at when it begins and when it is over; or, where a library allows it, a read is looked at once, when
-//! it is about to hand plaintext over. It must not know what the plaintext says.
+//! A call is looked at when it begins and when it is over; or, where a library allows it, once, in its middle (`middle.rs`).
+//! It must not know what the plaintext says.
 
-use apiward_common::flow::{TlsCall, TlsKey, TlsObject, judged};
+use apiward_common::flow::{TAKING, TlsCall, TlsKey, TlsObject, judged};
 use apiward_common::limits::{CHUNK_BYTES_MAX, TLS_CALLS_MAX};
 use apiward_common::record::{Data, SENT, TLS, TlsClose, kind, missing};
 use apiward_common::site::{self, Op, ResultIn};
@@ -26,21 +26,19 @@ use crate::who;
 
 const RAX: usize = 10;
 /// In `struct pt_regs`, in units of 8 bytes.
-const RIP: usize = 16;
+pub const RIP: usize = 16;
 const FLAGS: usize = 18;
-const RSP: usize = 19;
+pub const RSP: usize = 19;
 /// Carry, parity, auxiliary, zero, sign and overflow; and those that a zero sets.
 const FLAGS_OF_RESULT: u64 = 0x8d5;
 const FLAGS_OF_ZERO: u64 = 0x44;
-/// `ContentType` of records that carry what the application says (RFC 8446, appendix B.3.1).
-const APPLICATION_DATA: u8 = 23;
 /// Frames of one stack are closer to each other than this; a stack of its own (a coroutine's) is farther away.
 const STACK_BYTES_MAX: u64 = 1 << 20;
 
 /// A general register by its number. The verifier allows no variable offset into the context, and a copy of it would take
 /// a quarter of the stack.
 #[inline(always)]
-fn register(ctx: *mut core::ffi::c_void, index: u8) -> u64 {
+pub fn register(ctx: *mut core::ffi::c_void, index: u8) -> u64 {
     // SAFETY: the context of a probe is `struct pt_regs`, read at constant places inside it.
     unsafe {
         match index {
@@ -75,18 +73,18 @@ pub fn key(object: u64) -> TlsKey {
 
 /// Where arguments are at the entry of a function with the usual calling convention; there they need no copy of all
 /// registers.
-const RDI: u8 = 14;
-const RSI: u8 = 13;
-const RDX: u8 = 12;
-const RCX: u8 = 11;
-const R8: u8 = 9;
+pub const RDI: u8 = 14;
+pub const RSI: u8 = 13;
+pub const RDX: u8 = 12;
+pub const RCX: u8 = 11;
+pub const R8: u8 = 9;
 
 /// A register at a constant place.
 ///
 /// # Safety
 /// `ctx` is the context of a probe, `struct pt_regs`, and `index` a constant inside it.
 #[inline(always)]
-unsafe fn at(ctx: *mut core::ffi::c_void, index: usize) -> u64 {
+pub unsafe fn at(ctx: *mut core::ffi::c_void, index: usize) -> u64 {
     unsafe { core::ptr::read_volatile(ctx.cast::<u64>().add(index)) }
 }
 
@@ -259,7 +257,7 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
     let arguments = arguments(ctx.as_ptr(), cookie)?;
     let object = arguments.object;
     let op = op_of(cookie);
-    let in_read = site::op_number(cookie) == Op::HandshakeInRead as u8;
+    let within = site::op_number(cookie) == Op::HandshakeWithin as u8;
     if op == Op::Free as u8 {
         freed(object);
         return None;
@@ -284,7 +282,7 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
         op,
         result,
         nested: 0,
-        own_stack: in_read as u8,
+        own_stack: within as u8,
     };
     if !known && place.op != 0 {
         // Another thread is inside a call there.
@@ -295,7 +293,9 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
         let _ = TLS_CALLS_BESIDE.insert(&thread, &call, 0);
         return Some(call);
     }
-    if known && place.op != 0 && !over(place, stack) {
+    if known && place.op == TAKING {
+        call.nested = place.nested;
+    } else if known && place.op != 0 && !over(place, stack) {
         if place.object != object {
             let outer = *place;
             call.nested = TLS_OUTER_CALLS.insert(&thread, &outer, 0).is_ok() as u8;
@@ -314,6 +314,11 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
 /// A thread whose stack pointer is here has left the call, by a way that no probe saw.
 #[inline(always)]
 pub fn over(call: &TlsCall, stack: u64) -> bool {
+    if call.op == TAKING {
+        // SAFETY: the helper checks the address itself.
+        let returns_to = unsafe { bpf_probe_read_user(call.stack.wrapping_sub(8) as *const u64) };
+        return call.stack.wrapping_sub(stack) >= STACK_BYTES_MAX || returns_to != Ok(call.moved);
+    }
     if call.own_stack != 0 {
         // Above it, or on another one: the library may leave this stack for a while.
         return call.stack.wrapping_sub(stack) >= STACK_BYTES_MAX;
@@ -325,7 +330,7 @@ pub fn over(call: &TlsCall, stack: u64) -> bool {
 #[inline(always)]
 fn op_of(cookie: u64) -> u8 {
     match site::op_number(cookie) {
-        op if op == Op::HandshakeInRead as u8 => Op::Handshake as u8,
+        op if op == Op::HandshakeWithin as u8 => Op::Handshake as u8,
         op => op,
     }
 }
@@ -522,7 +527,7 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
 
 /// So many bytes of the call's buffer have gone by.
 #[inline(always)]
-fn passed(call: &TlsCall, moved: u64, sent: bool) {
+pub fn passed(call: &TlsCall, moved: u64, sent: bool) {
     let Some(object) = object_of(call.object) else {
         return;
     };
@@ -538,83 +543,6 @@ fn passed(call: &TlsCall, moved: u64, sent: bool) {
         return;
     }
     ship(call, object, position, moved, if sent { SENT } else { 0 });
-}
-
-/// A read is about to hand plaintext to the application. Where a call can be made to fail, reads are looked at when they
-/// are over.
-#[inline(always)]
-pub fn deliver(ctx: &ProbeContext) {
-    let current = who::task();
-    let thread = who::ids(current);
-    if thread == 0 {
-        stack::shares_none::<false>(ctx);
-        return;
-    }
-    if !is_in_scope(thread, who::cgroup(current)) {
-        return;
-    }
-    // SAFETY: the program's own context.
-    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    // SAFETY: the program's own context, constant places.
-    let (buffer, length) = unsafe { (at(ctx.as_ptr(), RSI as usize), at(ctx.as_ptr(), RDX as usize)) };
-    let value = |place| value_at(ctx.as_ptr(), place);
-    let (Some(content_type), Some(peek), Some(object)) = (
-        value(site::delivery::content_type(cookie)),
-        value(site::delivery::peek(cookie)),
-        value(site::delivery::ssl(cookie)),
-    ) else {
-        count_unreadable(length);
-        return;
-    };
-    let peeked = peek as u32 != 0;
-    if content_type as u8 != APPLICATION_DATA || length == 0 || (peeked && !gate::was_on()) {
-        return;
-    }
-    let call = TlsCall {
-        thread,
-        scope_cgroup: 0,
-        object,
-        buffer,
-        length,
-        moved: 0,
-        stack: 0,
-        library: site::delivery::library(cookie),
-        op: if peeked { Op::Peek } else { Op::Read } as u8,
-        result: ResultIn::Count64 as u8,
-        nested: 0,
-        own_stack: 0,
-    };
-    if gate::was_on() {
-        let answer = judge(&call, length, if peeked { ask::PEEKED } else { ask::READ });
-        if answer == answer::DENIED {
-            apiward_gate_tls_denied(&call, 0);
-        }
-        if peeked {
-            return;
-        }
-    }
-    passed(&call, length, false);
-}
-
-/// Whether what the thread does is anybody's business. What is known of it from a call is not asked again.
-#[inline(always)]
-fn is_in_scope(thread: u64, cgroup: u64) -> bool {
-    let known = TLS_CALLS
-        .get(place_of(thread))
-        .is_some_and(|place| place.thread == thread && place.scope_cgroup == cgroup);
-    (known && scope::by_cgroup_alone()) || scope::task()
-}
-
-/// What is at a place, if it can be read.
-#[inline(always)]
-fn value_at(ctx: *mut core::ffi::c_void, place: u64) -> Option<u64> {
-    let Some(above) = site::delivery::above_stack(place) else {
-        return Some(register(ctx, place as u8));
-    };
-    // SAFETY: the context of a probe is `struct pt_regs`, read at a constant place inside it.
-    let address = unsafe { at(ctx, RSP) }.wrapping_add(above);
-    // SAFETY: the helper checks the address itself.
-    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
 #[inline(always)]

@@ -21,7 +21,7 @@ pub const STORIES: &[Story] = &[
     ("calls_in_tls_kept", || calls(true, Connections::Kept)),
     ("calls_in_tls_each", || calls(true, Connections::Each)),
     ("calls_of_python_in_tls", calls_of_python_in_tls),
-    ("reads_in_tls_however_they_are_made", reads_in_tls),
+    ("calls_in_tls_however_they_are_made", library_calls_in_tls),
 ];
 
 /// Calls of one kind.
@@ -186,18 +186,24 @@ fn calls_of_python_in_tls() -> Result {
     Ok(())
 }
 
-/// Each call at both sides once, with its peer, however the server reads: what is peeked at is not told twice, a handshake in
-/// the middle of a read shows whose connection it is, and so does what a child writes by the object of its parent.
-fn reads_in_tls() -> Result {
+/// Each call at both sides once, whole and with its peer, however the server reads and writes: what is peeked at, or written
+/// again, is not told twice, a handshake in the middle of a read shows whose connection it is, and so does what a child writes
+/// by the object of its parent.
+fn library_calls_in_tls() -> Result {
     let world = World::new()?;
     let authority = Authority::new(&world)?;
     let identity = authority.issue(&world, "server", &[])?;
     let mut agent = Agent::start(&world, |_| {})?;
     agent.wait_library(system_libssl()?)?;
-    let script = world.write("tls_reads.py", include_str!("assets/tls_reads.py"))?;
+    let script = world.write("tls_calls.py", include_str!("assets/tls_calls.py"))?;
     let exe = executable("python3")?;
     let ca = Some(authority.ca.as_path());
-    for way in ["implicit", "peek", "small", "forked"] {
+    for way in ["implicit", "peek", "small", "forked", "large", "waiting"] {
+        // Long answers in such a hurry that bodies would be given up.
+        let (calls, body_bytes) = match way {
+            "large" | "waiting" => (4, 100_001),
+            _ => (CALLS_BY_WAY, 2),
+        };
         let port = free_port()?;
         let mut server = Start::new(&world, Place::Inside, program("python3")?)
             .name(way)
@@ -208,7 +214,7 @@ fn reads_in_tls() -> Result {
         server.wait_until("the server listens", || {
             Ok(accepts(([127, 0, 0, 1], port).into()))
         })?;
-        let ids = trace_ids(CALLS_BY_WAY);
+        let ids = trace_ids(calls);
         clients::python(&world, Place::Inside, port, ca, &ids, &["--each"], 200)?;
         let client = Side {
             direction: "outbound",
@@ -225,6 +231,13 @@ fn reads_in_tls() -> Result {
             ..client.clone()
         };
         check_views(&mut agent, &ids, &[client, side]).with_context(|| way.to_owned())?;
+        for call in with_ids(&agent.events.all, &ids) {
+            let told = &call["response"]["body"]["bytes_total"];
+            ensure!(
+                told == body_bytes,
+                "{way}: a body of {told} bytes, not {body_bytes}"
+            );
+        }
         server.end()?;
     }
     agent.check_no_losses()?;

@@ -35,6 +35,7 @@ const CPUS_MAX: usize = 1024;
 mod gate;
 mod handshake;
 mod notice;
+mod unsure;
 
 pub use notice::{Blind, BlindReason, Notice};
 
@@ -79,6 +80,7 @@ pub struct Intake {
     objects: HashMap<FlowId, Object>,
     heads: Heads,
     early: Early,
+    unsure: unsure::Waiting,
     /// Local ports that something listened on at the start, by namespace: tells the role of older connections.
     listeners: std::collections::HashSet<(u32, u16)>,
     libraries: Vec<TlsInfo>,
@@ -100,6 +102,7 @@ impl Intake {
             objects: HashMap::new(),
             heads: Heads::default(),
             early: Early::default(),
+            unsure: unsure::Waiting::default(),
             listeners: listeners.into_iter().collect(),
             libraries: Vec::new(),
             blind: HashMap::new(),
@@ -167,11 +170,17 @@ impl Intake {
         let at = KernelTime(header.at);
         self.reached = self.reached.max(at);
         self.forget_ended(at);
+        // A socket is told of between the plaintext that its object has taken and what the thread does next.
+        if !matches!(header.kind, kind::DATA | kind::FLOW_OPEN | kind::TLS_BIND) {
+            self.thread_goes_on(header.tid, out);
+        }
         match header.kind {
             kind::DATA => {
                 let data = Data::read(&mut reader)?;
                 let payload = reader.take(header.payload_bytes as usize)?;
-                self.data(&header, &data, payload, out)?;
+                if !self.holds(&header, &data, payload, out) {
+                    self.data(&header, &data, payload, out)?;
+                }
             }
             kind::FLOW_OPEN => {
                 let open = FlowOpen::read(&mut reader)?;
@@ -513,6 +522,7 @@ impl Intake {
             generation: bind.generation,
         };
         self.object(id, bind.cookie, bind.library, &process, false, out);
+        self.bound(header.pid, bind, out);
     }
 
     fn see_blind(&mut self, exe: SmolStr, reason: BlindReason, pid: u32, bytes: u64) {

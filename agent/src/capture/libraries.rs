@@ -429,25 +429,25 @@ impl Keeper {
         let refusals = refusals.into_iter().chain(std::iter::repeat(None));
         let mut order: Vec<_> = plan.sites.iter().zip(refusals).collect();
         // Sites of one operation share what the kernel knows them by: each of them can make the call fail, or none may.
-        let unproven: HashSet<u64> = order
+        let unproven: HashSet<site::Told> = order
             .iter()
             .filter(|(_, refusal)| refusal.is_none())
-            .map(|(site, _)| site.cookie.encode())
+            .map(|(site, _)| site.told)
             .collect();
         // What ends a call before what begins it: a call is never begun that nothing would end.
-        order.sort_by_key(|(site, _)| std::cmp::Reverse(site.cookie.kind));
+        order.sort_by_key(|(site, _)| std::cmp::Reverse(site.kind()));
         for (site, refusal) in order {
             let Some(known) = site.attach_cookie(number as u32) else {
                 failed = Some("no number is left for it: restart the agent".to_owned());
                 break;
             };
             cookies.push(known);
-            if let Some(refusal) = refusal.filter(|_| !unproven.contains(&site.cookie.encode()))
+            if let Some(refusal) = refusal.filter(|_| !unproven.contains(&site.told))
                 && let Err(error) = self.probes.refuse(known, refusal)
             {
                 tracing::warn!(%error, site = site.why, "a denied call here is not made to fail: its connection is cut");
             }
-            let (at, kind) = (site.file_offset, site.cookie.kind);
+            let (at, kind) = (site.file_offset, site.kind());
             match self.probes.attach(path, at, kind, known) {
                 Ok(link) => links.push(link),
                 Err(error) => {

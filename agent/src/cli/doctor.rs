@@ -118,7 +118,7 @@ fn look() -> Report {
     let refuses = features
         .iter()
         .any(|feature| feature.name == "probe-registers" && matches!(feature.answer, Answer::Yes));
-    let prefer = Prefer::default().where_reads(refuses);
+    let prefer = Prefer::default().where_calls(refuses);
     let files = mapped.files.iter();
     let libraries: Vec<LibraryReport> = files.filter_map(|file| library(file, prefer)).collect();
     let mut other_programs: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
@@ -262,7 +262,7 @@ fn readable(plan: LibraryPlan) -> LibraryReport {
     let costs = || {
         plan.sites
             .iter()
-            .filter(|site| moves(site.cookie.op))
+            .filter(|site| moves(site.op()))
             .map(|site| site.cost)
     };
     report.cost = if costs().any(|cost| cost == Cost::Stepped) {

@@ -32,11 +32,17 @@ fn load_all(ebpf: &mut Ebpf, refusing: bool) -> Result<(), String> {
     for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
         load_one(ebpf, name_of(kind, refusing))?;
     }
-    if !refusing && let Err(error) = load_one(ebpf, name_of(Kind::Delivery, false)) {
-        tracing::warn!(%error, "reads in TLS are looked at when they are over, which costs more");
+    for kind in IN_THE_MIDDLE {
+        if !refusing && let Err(error) = load_one(ebpf, name_of(kind, false)) {
+            tracing::warn!(%error, "what TLS libraries do is looked at when it begins and when it is over, which costs more");
+            break;
+        }
     }
     Ok(())
 }
+
+/// Where there are programs of both kinds or none, as a library's plan has them.
+const IN_THE_MIDDLE: [Kind; 2] = [Kind::Delivery, Kind::Taking];
 
 fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
     let program: &mut UProbe = program(ebpf, name)?;
@@ -53,6 +59,7 @@ fn name_of(kind: Kind, refusing: bool) -> &'static str {
         (Kind::Uretprobe, true) => "apiward_tls_return_refusing",
         // No call can be made to fail there.
         (Kind::Delivery, _) => "apiward_tls_deliver",
+        (Kind::Taking, _) => "apiward_tls_take",
     }
 }
 
@@ -66,8 +73,8 @@ pub struct Probes {
     probed: Array<MapData, u32>,
     /// Their programs write registers.
     refuses: bool,
-    /// There is one for plaintext that is about to be handed over.
-    delivers: bool,
+    /// There are those for plaintext that is about to be handed over or taken.
+    in_the_middle: bool,
 }
 
 /// An attached probe. Dropping it detaches: the program at once, once no CPU runs it any more; then the place, for which
@@ -117,10 +124,11 @@ pub fn drop_together<T: Send>(links: Vec<T>) {
 
 impl Probes {
     pub(super) fn take(mut ebpf: Ebpf, refuses: bool, shelf: Shelf) -> Result<Probes, LoadError> {
-        let name = name_of(Kind::Delivery, refuses);
-        let delivers = program::<UProbe>(&mut ebpf, name).is_ok_and(|program| program.fd().is_ok());
+        let in_the_middle = IN_THE_MIDDLE.iter().all(|kind| {
+            program::<UProbe>(&mut ebpf, name_of(*kind, refuses)).is_ok_and(|program| program.fd().is_ok())
+        });
         Ok(Probes {
-            delivers,
+            in_the_middle,
             shelf,
             refusals: take(&mut ebpf, "TLS_REFUSALS", HashMap::try_from)?,
             probed: take(&mut ebpf, "TLS_PROBED", Array::try_from)?,
@@ -136,7 +144,7 @@ impl Probes {
 
     /// What of `wanted` there are programs for.
     pub fn prefer(&self, wanted: Prefer) -> Prefer {
-        wanted.where_reads(!self.delivers)
+        wanted.where_calls(!self.in_the_middle)
     }
 
     /// The libraries of all running processes have theirs. What looks like TLS on a connection that is older, and is written
@@ -222,6 +230,6 @@ mod tests {
             );
             found += 1;
         }
-        assert_eq!(found, 7);
+        assert_eq!(found, 8);
     }
 }

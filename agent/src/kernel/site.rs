@@ -10,7 +10,7 @@
 //!
 //! Where it cannot be proved: entry and return probes on the exported functions, at the higher price. Never a guess.
 //!
-//! Reads have a third, where plaintext is handed over: `delivery.rs`.
+//! Reads have a third, where plaintext is handed over, and so have writes, where it is taken: `delivery.rs`, `taking.rs`.
 //!
 //! The proof: in `SSL_x_ex`, the four arguments arrive at the call untouched; in `SSL_x`, a call of the same function
 //! has the first two untouched, the third extended from 32 bits, and an address of its own frame as the fourth; and,
@@ -32,7 +32,7 @@ use super::elf::{Elf, ElfError, Symbol};
 use code::{Call, Destination, Function, Trap};
 use exports::{EXPORTS, Export};
 pub use identify::{Family, TlsLibrary, UnknownTls, identify, scan, unknown_tls};
-pub use plan::{Cost, LibraryPlan, PlanError, Prefer, Site};
+pub use plan::{Cost, LibraryPlan, PlanError, Prefer, Site, Told};
 pub use refusal::refusals;
 use values::{ARGUMENTS, Value};
 
@@ -42,6 +42,8 @@ mod exports;
 mod identify;
 mod plan;
 mod refusal;
+mod tables;
+mod taking;
 mod values;
 
 /// Functions without a size are decoded up to the next one, and at most this far.
@@ -77,7 +79,7 @@ pub fn plan_named(path: &Path, name: &Path, prefer: Prefer) -> Result<LibraryPla
             .collect(),
         calls: HashMap::new(),
         covered: Vec::new(),
-        delivered: false,
+        in_the_middle: Vec::new(),
         prefer,
         plan: LibraryPlan {
             library,
@@ -133,8 +135,8 @@ struct Planner<'a> {
     calls: HashMap<String, Vec<Call>>,
     /// Operations all of whose functions are seen in their inner one.
     covered: Vec<Op>,
-    /// Reads are seen where plaintext is handed over, whatever function leads there.
-    delivered: bool,
+    /// Operations that are seen where plaintext is handed over or taken, whatever function leads there.
+    in_the_middle: Vec<Op>,
     prefer: Prefer,
     plan: LibraryPlan,
 }
@@ -145,28 +147,8 @@ impl Planner<'_> {
             if self.exports_of(op).is_empty() || self.covered.contains(&op) {
                 continue;
             }
-            if op == Op::Read && self.prefer == Prefer::Delivery {
-                match self.deliveries() {
-                    Ok(found) => {
-                        let how = match found.peeks {
-                            true => {
-                                "seen where a record's plaintext is copied to the application, as are peeks"
-                            }
-                            false => "seen where a record's plaintext is copied to the application",
-                        };
-                        self.plan.explanations.push(format!("{what}: {how}"));
-                        self.plan.sites.extend(found.sites);
-                        self.covered.push(Op::Read);
-                        self.covered.extend(found.peeks.then_some(Op::Peek));
-                        self.delivered = true;
-                        continue;
-                    }
-                    Err(why) => {
-                        let text =
-                            format!("{what}: not where plaintext is copied to the application, as {why}");
-                        self.plan.explanations.push(text);
-                    }
-                }
+            if self.prefer == Prefer::Delivery && self.is_seen_in_the_middle(op) {
+                continue;
             }
             match self.inner_sites(op)? {
                 Ok((sites, how)) => {
@@ -195,6 +177,48 @@ impl Planner<'_> {
             self.functions_of(op)?;
         }
         self.free()
+    }
+
+    /// Probes in the middle of an operation, or the reason why there are none in the plan.
+    fn is_seen_in_the_middle(&mut self, op: Op) -> bool {
+        let (what, where_, found) = match op {
+            Op::Read => (
+                "reads",
+                "where a record's plaintext is copied to the application",
+                self.deliveries().map(|found| {
+                    self.covered.extend(found.peeks.then_some(Op::Peek));
+                    found.sites
+                }),
+            ),
+            Op::Write => (
+                "writes",
+                "where a record is made of the application's plaintext",
+                self.takings(),
+            ),
+            _ => return false,
+        };
+        match found {
+            Ok(sites) => {
+                let peeks = if self.covered.contains(&Op::Peek) && op == Op::Read {
+                    ", as are peeks"
+                } else {
+                    ""
+                };
+                self.plan
+                    .explanations
+                    .push(format!("{what}: seen {where_}{peeks}"));
+                self.plan.sites.extend(sites);
+                self.covered.push(op);
+                self.in_the_middle.push(op);
+                true
+            }
+            Err(why) => {
+                self.plan
+                    .explanations
+                    .push(format!("{what}: not {where_}, as {why}"));
+                false
+            }
+        }
     }
 
     /// Whether a read is a peek and a step forward, as in BoringSSL.
@@ -237,7 +261,7 @@ impl Planner<'_> {
         }
         Ok(match (self.call_sites(op, inner)?, entry) {
             (Ok(sites), _) => {
-                let count = sites.iter().filter(|s| s.cookie.kind == Kind::Enter).count();
+                let count = sites.iter().filter(|s| s.kind() == Kind::Enter).count();
                 let stepped = sites.iter().filter(|s| s.cost == Cost::Stepped).count();
                 let how = format!(
                     "probes around the {count} calls of the inner function, {stepped} single-stepped"
@@ -280,11 +304,10 @@ impl Planner<'_> {
             return Ok(None);
         };
         let enter = function.cheap_entry(&unchanged());
-        let enter = enter.and_then(|at| self.site(&function, at, inner.cookie(op, Kind::Enter)));
+        let enter = enter.and_then(|at| self.site(&function, at, Told::Usual(inner.cookie(op, Kind::Enter))));
         Ok(enter.map(|enter| {
-            let cookie = inner.cookie(op, Kind::Uretprobe);
             let leave = Site {
-                cookie,
+                told: Told::Usual(inner.cookie(op, Kind::Uretprobe)),
                 cost: Cost::Return,
                 why: format!("{:#x} return", inner.vaddr),
                 ..enter.clone()
@@ -420,7 +443,7 @@ impl Planner<'_> {
             }
             let exit = function.exit_after(address).unwrap_or_default();
             for (kind, at) in [(Kind::Enter, address), (Kind::Exit, exit)] {
-                match self.site(&function, at, inner.cookie(op, kind)) {
+                match self.site(&function, at, Told::Usual(inner.cookie(op, kind))) {
                     Some(site) => sites.push(site),
                     None => {
                         return Ok(Err(format!(
@@ -446,11 +469,8 @@ impl Planner<'_> {
             other => other,
         };
         for export in self.exports_of(op) {
-            if op == Op::ReadEarly && self.delivered {
-                let text = format!(
-                    "{}: seen where plaintext is copied to the application",
-                    export.name
-                );
+            if through != op && self.in_the_middle.contains(&through) {
+                let text = format!("{}: seen in the middle of what it does, as above", export.name);
                 self.plan.explanations.push(text);
                 continue;
             }
@@ -464,12 +484,12 @@ impl Planner<'_> {
                 continue;
             };
             let at = function.cheap_entry(&unchanged()).unwrap_or(function.start);
-            let Some(enter) = self.site(&function, at, export.cookie(Kind::Enter)) else {
+            let Some(enter) = self.site(&function, at, Told::Usual(export.cookie(Kind::Enter))) else {
                 self.plan.uncovered.push(export.name.to_owned());
                 continue;
             };
             self.plan.sites.push(Site {
-                cookie: export.cookie(Kind::Uretprobe),
+                told: Told::Usual(export.cookie(Kind::Uretprobe)),
                 cost: Cost::Return,
                 why: format!("{} return", export.name),
                 ..enter.clone()
@@ -485,7 +505,7 @@ impl Planner<'_> {
             .plan
             .sites
             .iter()
-            .filter(|s| s.cookie.op == through && s.cookie.kind == Kind::Enter)
+            .filter(|s| s.op() == through && s.kind() == Kind::Enter)
             .map(|s| s.file_offset)
             .collect();
         let Some(function) = self.exported(export.name)? else {
@@ -553,13 +573,13 @@ impl Planner<'_> {
             let at = function.cheap_entry(&[Register::RDI]).unwrap_or(function.start);
             self.plan
                 .sites
-                .extend(self.site(&function, at, export.cookie(Kind::Enter)));
+                .extend(self.site(&function, at, Told::Usual(export.cookie(Kind::Enter))));
         }
         Ok(())
     }
 
     /// A probe at `vaddr`; `None` where the kernel would refuse it.
-    fn site(&self, function: &Function, vaddr: u64, cookie: SiteCookie) -> Option<Site> {
+    fn site(&self, function: &Function, vaddr: u64, told: Told) -> Option<Site> {
         let (cost, how) = match function.trap_at(vaddr) {
             (Trap::Emulated, name) => (Cost::Emulated, format!("{name} (emulated)")),
             (Trap::Stepped, _) => (Cost::Stepped, "(single-stepped)".to_owned()),
@@ -572,8 +592,7 @@ impl Planner<'_> {
         };
         let why = format!("{place} {how}");
         Some(Site {
-            cookie,
-            delivery: None,
+            told,
             file_offset: self.elf.file_offset(vaddr)?,
             cost,
             why,
@@ -593,7 +612,7 @@ fn inner_of(call: &Call, export: &Export) -> Option<Inner> {
     };
     // Which place of the frame does not matter.
     let [ssl, buf, len, fourth, fifth, _] = call.arguments.map(|value| match value {
-        Value::Frame(_) => Value::Frame(None),
+        value if value.is_in_frame() => Value::Frame(None),
         other => other,
     });
     if ssl != Value::Entry(Register::RDI) || buf != Value::Entry(Register::RSI) {

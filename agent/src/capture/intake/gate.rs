@@ -47,8 +47,10 @@ impl Intake {
         self.tell_stopped(told, out)
     }
 
-    /// Time has passed: what was stopped in a handshake that has not ended since is told as that. With `None`, all of it.
+    /// Time has passed: what was stopped in a handshake that has not ended since is told as that, and what was written by an
+    /// object without a socket as that one's. With `None`, all of it.
     pub fn tick(&mut self, at: Option<KernelTime>, out: &mut dyn FnMut(Captured)) {
+        self.unsure_due(at, out);
         while let Some(told) = self.early.due(at) {
             if self.tell_stopped(told, out).is_none() {
                 self.stats.records_invalid += 1;

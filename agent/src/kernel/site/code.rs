@@ -14,6 +14,8 @@ use super::values::{State, Value, changes};
 
 /// Instructions of one function that are looked at; the longest one of interest has about 300.
 const INSTRUCTIONS_MAX: usize = 20_000;
+/// `call` with a distance of 32 bits.
+pub const CALL_BYTES: usize = 5;
 /// Steps that are followed in one function. OpenSSL's longest of interest takes some 5,000; a hostile one could take
 /// millions.
 const STEPS_MAX: usize = 30_000;
@@ -211,20 +213,26 @@ impl Function {
     pub fn calls(&self) -> Vec<Call> {
         let reached = self.reached(|_| false);
         reached
-            .into_iter()
-            .filter_map(|(instruction, state)| self.call(&instruction, state))
+            .iter()
+            .filter_map(|(instruction, state)| self.call(instruction, state))
             .collect()
     }
 
     /// The call that an instruction is.
-    pub fn call(&self, instruction: &Instruction, state: State) -> Option<Call> {
+    pub fn call(&self, instruction: &Instruction, state: &State) -> Option<Call> {
         Some(Call {
             at: instruction.ip(),
             destination: self.leaves(instruction)?,
             pointer: state.target(instruction),
             arguments: state.arguments(),
-            state,
+            state: state.clone(),
         })
+    }
+
+    /// A call of 5 bytes, behind which it comes back.
+    pub fn is_plain_call(&self, address: u64) -> bool {
+        self.at(address)
+            .is_some_and(|i| i.flow_control() == FlowControl::Call && i.len() == CALL_BYTES)
     }
 
     /// Where an instruction leads if that is outside of the function.

@@ -21,6 +21,7 @@ struct method {
     int (*peek)(SSL *, void *, size_t, size_t *);
     int (*write)(SSL *, const void *, size_t, size_t *);
     int (*read_bytes)(SSL *, int, int *, unsigned char *, size_t, int, size_t *);
+    int (*write_bytes)(SSL *, int, const void *, size_t, size_t *);
 };
 
 struct record {
@@ -37,12 +38,18 @@ struct ssl {
     struct record records[32];
     unsigned char kept[4];
     size_t kept_length;
+    size_t written, left, left_length;
+    const unsigned char *left_of;
+    size_t record_bytes_max, parts;
 };
 
 const char version_text[] = "OpenSSL 3.0.99 1 Jan 2030";
 unsigned char elsewhere[65536];
 int more_records(SSL *s);
 int alert(SSL *s, unsigned char *bytes, size_t length);
+int leaves(SSL *s, const unsigned char *bytes, size_t length);
+unsigned char *room(SSL *s, int type, size_t length);
+int many_at_once(SSL *s, void *parameters);
 
 INNER int read_bytes(SSL *s, int type, int *got, unsigned char *buf, size_t len, int peek, size_t *done)
 {
@@ -124,6 +131,107 @@ INNER int read_bytes_otherwise(SSL *s, int type, int *got, unsigned char *buf, s
 #define read_bytes_otherwise read_bytes
 #endif
 
+INNER int write_pending(SSL *s, int type, const unsigned char *buf, size_t len, size_t *done)
+{
+    int result;
+
+    if (s->left_length > len || s->left_of != buf || type > APPLICATION_DATA)
+        return -1;
+    while (s->left > 0) {
+        if ((result = leaves(s, buf, s->left)) <= 0)
+            return result;
+        s->left -= (size_t)result;
+    }
+    *done = s->left_length;
+    return 1;
+}
+
+INNER int make_records(SSL *s, int type, const unsigned char *buf, const size_t *lengths, size_t count, int empty,
+                       size_t *done)
+{
+    unsigned char *to;
+    size_t at, total = 0;
+
+    if (s->left != 0)
+        return write_pending(s, type, buf, lengths[0], done);
+    for (at = 0; at < count; at++) {
+        if ((to = room(s, empty ? 0 : type, lengths[at])) == NULL)
+            return -1;
+        memcpy(to, buf + total, lengths[at]);
+        total += lengths[at];
+    }
+    s->left_of = buf;
+    s->left_length = total;
+    s->left = total + 21 * count;
+#ifdef NOT_ITS_OWN
+    return write_pending(s, type, s->kept, total, done);
+#else
+    return write_pending(s, type, buf, total, done);
+#endif
+}
+
+INNER int write_bytes(SSL *s, int type, const void *from, size_t len, size_t *done)
+{
+    const unsigned char *buf = from;
+    size_t total = s->written, left, part, at, moved, lengths[32];
+    struct { void *out; const unsigned char *in; size_t length; } several;
+    int result;
+
+    if (len < total || (s->left != 0 && len < total + s->left_length))
+        return -1;
+    s->written = 0;
+    if (s->in_init && (result = s->shakes(s)) <= 0)
+        return result;
+    if (s->left != 0) {
+#ifdef OTHERWISE
+        result = leaves(s, &buf[total], s->left_length);
+        moved = s->left_length;
+#else
+        result = write_pending(s, type, &buf[total], s->left_length, &moved);
+#endif
+        if (result <= 0) {
+            s->written = total;
+            return result;
+        }
+        total += moved;
+    }
+    if (type == APPLICATION_DATA && len >= 4 * s->record_bytes_max && s->version == 0x303) {
+        while (len - total >= 4 * s->record_bytes_max) {
+            several.out = room(s, type, 4 * s->record_bytes_max);
+            several.in = &buf[total];
+            several.length = 4 * s->record_bytes_max;
+            if (many_at_once(s, &several) <= 0)
+                break;
+            s->left_of = &buf[total];
+            s->left_length = several.length;
+            s->left = several.length + 84;
+            result = write_pending(s, type, &buf[total], several.length, &moved);
+            if (result <= 0) {
+                s->written = total;
+                return result;
+            }
+            total += moved;
+        }
+    }
+    left = len - total;
+    while (left > 0 || total == 0) {
+        part = left / s->parts;
+        for (at = 0; at < s->parts; at++)
+            lengths[at] = part > s->record_bytes_max ? s->record_bytes_max : part + (at < left % s->parts);
+        result = make_records(s, type, &buf[total], lengths, s->parts, 0, &moved);
+        if (result <= 0) {
+            s->written = total;
+            return result;
+        }
+        total += moved;
+        left -= moved;
+        if (left == 0)
+            break;
+    }
+    *done = total;
+    return 1;
+}
+
 INNER int read_internal(SSL *s, void *buf, size_t len, int peek, size_t *done)
 {
     int result;
@@ -152,8 +260,9 @@ INNER int table_peek(SSL *s, void *buf, size_t len, size_t *done)
 
 INNER int table_write(SSL *s, const void *buf, size_t len, size_t *done)
 {
-    *done = len;
-    return alert(s, (unsigned char *)buf, len);
+    if (s->in_init == 4)
+        s->in_init = 0;
+    return s->method->write_bytes(s, APPLICATION_DATA, buf, len, done);
 }
 
 INNER int accepts(SSL *s)
@@ -169,10 +278,10 @@ INNER int connects(SSL *s)
 }
 
 static const struct method any = {
-    0x10000, 0, 0, accepts, connects, table_read, table_peek, table_write, read_bytes,
+    0x10000, 0, 0, accepts, connects, table_read, table_peek, table_write, read_bytes, write_bytes,
 };
 static const struct method newest = {
-    0x304, 0, 0, accepts, connects, table_read, table_peek, table_write, read_bytes_otherwise,
+    0x304, 0, 0, accepts, connects, table_read, table_peek, table_write, read_bytes_otherwise, write_bytes,
 };
 
 const struct method *TLS_method(void)

@@ -2,7 +2,7 @@
 //!
 //! It must not know how the places are found.
 
-use apiward_common::site::{DeliveryCookie, SiteCookie};
+use apiward_common::site::{DeliveryCookie, Kind, Op, SiteCookie, TakingCookie};
 
 use super::TlsLibrary;
 use crate::kernel::elf::ElfError;
@@ -21,8 +21,8 @@ pub enum PlanError {
 /// Which of the ways to take where there are several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefer {
-    /// Reads where plaintext is handed over, and all else as by `Entry`: one probe in place of two, and none for a read that
-    /// has to wait. No call can be made to fail there.
+    /// Where plaintext is handed over and taken, and all else as by `Entry`: one probe in place of two, and none for a read
+    /// that has to wait. No call can be made to fail there.
     #[default]
     Delivery,
     /// The inner function's entry: fewer probes, and cheaper.
@@ -34,11 +34,11 @@ pub enum Prefer {
 }
 
 impl Prefer {
-    /// What is preferred on a host where reads are looked at when they are over: where calls can be made to fail, a read
-    /// that is over can be, and one that is about to hand plaintext over cannot.
-    pub fn where_reads(self, are_over: bool) -> Prefer {
+    /// What is preferred on a host where calls can be made to fail, or cannot: one that is about to begin can, and a read that
+    /// is over, but none in its middle.
+    pub fn where_calls(self, can_fail: bool) -> Prefer {
         match self {
-            Prefer::Delivery if are_over => Prefer::Entry,
+            Prefer::Delivery if can_fail => Prefer::Entry,
             other => other,
         }
     }
@@ -58,10 +58,7 @@ pub enum Cost {
 /// One probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// What the program at the site is told; `library` is 0 until the loader sets it.
-    pub cookie: SiteCookie,
-    /// Where plaintext is handed over, what it is told in place of that.
-    pub delivery: Option<DeliveryCookie>,
+    pub told: Told,
     /// Where in the file: what a uprobe is attached by.
     pub file_offset: u64,
     pub cost: Cost,
@@ -69,18 +66,38 @@ pub struct Site {
     pub why: String,
 }
 
+/// What the program at a site is told; `library` is 0 until the loader sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// Of an operation that begins or is over.
+    Usual(SiteCookie),
+    Delivery(DeliveryCookie),
+    Taking(TakingCookie),
+}
+
 impl Site {
+    pub fn op(&self) -> Op {
+        match self.told {
+            Told::Usual(cookie) => cookie.op,
+            Told::Delivery(_) => Op::Read,
+            Told::Taking(_) => Op::Write,
+        }
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.told {
+            Told::Usual(cookie) => cookie.kind,
+            Told::Delivery(_) => Kind::Delivery,
+            Told::Taking(_) => Kind::Taking,
+        }
+    }
+
     /// What the kernel keeps for the program at the site of this library; `None` if the number is too great to be told there.
     pub fn attach_cookie(&self, library: u32) -> Option<u64> {
-        match self.delivery {
-            Some(delivery) => DeliveryCookie { library, ..delivery }.encode(),
-            None => Some(
-                SiteCookie {
-                    library,
-                    ..self.cookie
-                }
-                .encode(),
-            ),
+        match self.told {
+            Told::Usual(cookie) => Some(SiteCookie { library, ..cookie }.encode()),
+            Told::Delivery(cookie) => DeliveryCookie { library, ..cookie }.encode(),
+            Told::Taking(cookie) => Some(TakingCookie { library, ..cookie }.encode()),
         }
     }
 }

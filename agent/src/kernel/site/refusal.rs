@@ -6,15 +6,15 @@
 
 use apiward_common::site::{Kind, Op};
 
+use super::code::CALL_BYTES;
 use super::{Cost, Site};
 use crate::kernel::elf::{Elf, ElfError};
 
 /// How far a `ret` is looked for.
 const REACH_BYTES: usize = 64 * 1024;
 const RET: u8 = 0xc3;
-/// `call` with a distance of 32 bits.
+/// Of a `call` with a distance of 32 bits.
 const CALL: u8 = 0xe8;
-const CALL_BYTES: usize = 5;
 /// `test eax, eax`.
 const TEST: [u8; 2] = [0x85, 0xc0];
 
@@ -24,9 +24,9 @@ pub fn refusals(elf: &Elf, sites: &[Site]) -> Result<Vec<Option<i64>>, ElfError>
 }
 
 fn refusal(elf: &Elf, sites: &[Site], site: &Site) -> Result<Option<i64>, ElfError> {
-    let writes = matches!(site.cookie.op, Op::Write | Op::WriteEarly);
-    let reads = matches!(site.cookie.op, Op::Read | Op::ReadEarly | Op::Peek);
-    Ok(match site.cookie.kind {
+    let writes = matches!(site.op(), Op::Write | Op::WriteEarly);
+    let reads = matches!(site.op(), Op::Read | Op::ReadEarly | Op::Peek);
+    Ok(match site.kind() {
         Kind::Enter if writes => {
             let code = elf.code_at(site.file_offset, REACH_BYTES)?;
             let is_entry = sites

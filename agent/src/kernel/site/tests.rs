@@ -208,16 +208,16 @@ fn shown(plan: &LibraryPlan) -> String {
         plan.library.version
     ));
     for site in &plan.sites {
-        let SiteCookie {
-            op,
-            kind,
-            result,
-            out,
-            ..
-        } = site.cookie;
+        let how = match site.told {
+            Told::Usual(SiteCookie { result, out, .. }) => format!("{result:?} out {out:?}"),
+            other => format!("{other:?}"),
+        };
         lines.push(format!(
-            "{op:?} {kind:?} {result:?} out {out:?} {:#x} {}",
-            site.file_offset, site.why
+            "{:?} {:?} {how} {:#x} {}",
+            site.op(),
+            site.kind(),
+            site.file_offset,
+            site.why
         ));
     }
     lines.extend(plan.explanations.iter().cloned());
@@ -240,15 +240,15 @@ fn or_around_the_calls_of_them() {
 fn kinds(plan: &LibraryPlan, op: Op) -> Vec<Kind> {
     plan.sites
         .iter()
-        .filter(|s| s.cookie.op == op)
-        .map(|s| s.cookie.kind)
+        .filter(|s| s.op() == op)
+        .map(|s| s.kind())
         .collect()
 }
 
 fn places(plan: &LibraryPlan, op: Op) -> Vec<u64> {
     plan.sites
         .iter()
-        .filter(|s| s.cookie.op == op)
+        .filter(|s| s.op() == op)
         .map(|s| s.file_offset)
         .collect()
 }
@@ -529,7 +529,7 @@ fn the_systems_openssl_is_covered() {
             let of = |kind| {
                 plan.sites
                     .iter()
-                    .filter(|s| s.cookie.op == op && s.cookie.kind == kind)
+                    .filter(|s| s.op() == op && s.kind() == kind)
                     .count()
             };
             assert!(of(Kind::Enter) > 0, "{op:?}");
@@ -538,19 +538,22 @@ fn the_systems_openssl_is_covered() {
             }
         }
         for site in &plan.sites {
-            assert_eq!(SiteCookie::decode(site.cookie.encode()), Some(site.cookie));
+            let Told::Usual(cookie) = site.told else {
+                panic!("{}", site.why)
+            };
+            assert_eq!(SiteCookie::decode(cookie.encode()), Some(cookie));
         }
         // Every way to the plaintext can be refused.
         let elf = Elf::open(&path).unwrap();
         for plan in [&plan, &calls] {
             for (site, refusal) in plan.sites.iter().zip(refusals(&elf, &plan.sites).unwrap()) {
-                let asked = match (site.cookie.op, site.cookie.kind) {
+                let asked = match (site.op(), site.kind()) {
                     (Op::Write, kind) => kind == Kind::Enter,
                     (Op::Read | Op::Peek, kind) => kind == Kind::Uretprobe,
                     _ => false,
                 };
                 assert!(!asked || refusal.is_some(), "{}", site.why);
-                if let (Op::Write, Some(to @ 6..)) = (site.cookie.op, refusal) {
+                if let (Op::Write, Some(to @ 6..)) = (site.op(), refusal) {
                     let code = elf.code_at(site.file_offset + to as u64, 1).unwrap();
                     assert_eq!(code, [0xc3], "{}", site.why);
                 }

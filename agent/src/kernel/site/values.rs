@@ -27,7 +27,11 @@ pub enum Value {
     From(Register),
     /// An address in the function's own frame: bytes from where the stack pointer was at the entry, if that is known.
     Frame(Option<i64>),
+    /// One there or above: in an array that begins there.
+    Above(i64),
     Constant(i64),
+    /// A number that is not negative: it was counted up.
+    Count,
     /// What is behind the first argument, so many bytes on.
     Field(i64),
     /// What is behind [`Value::Field`] of the first number, bytes on of the second.
@@ -37,7 +41,7 @@ pub enum Value {
 impl Value {
     /// What is sure of a value that is one or the other.
     fn or(self, other: Value) -> Value {
-        use Value::{Byte, Entry, Frame, From, Low, OrZero};
+        use Value::{Above, Byte, Entry, Frame, From, Low, OrZero};
         let zero = Value::Constant(0);
         match (self, other) {
             (a, b) if a == b => a,
@@ -50,9 +54,39 @@ impl Value {
             (Entry(a), Low(b)) | (Low(a), Entry(b)) if a == b => Low(a),
             (Entry(a) | Low(a) | Byte(a), Byte(b)) | (Byte(a), Entry(b) | Low(b)) if a == b => Byte(a),
             (Entry(a) | OrZero(a) | From(a), Entry(b) | OrZero(b) | From(b)) if a == b => From(a),
-            (Frame(_), Frame(_)) => Frame(None),
+            (Frame(Some(a)), Frame(Some(b)) | Above(b)) => Above(a.min(b)),
+            // Only up: what is lower each time would never end.
+            (Above(a), Frame(Some(b)) | Above(b)) if a <= b => Above(a),
+            (Frame(_) | Above(_), Frame(_) | Above(_)) => Frame(None),
+            (a, b) if a.is_counted() && b.is_counted() => Value::Count,
             _ => Value::Unknown,
         }
+    }
+
+    pub fn is_in_frame(self) -> bool {
+        matches!(self, Value::Frame(_) | Value::Above(_))
+    }
+
+    /// With a number added that is not negative, if it is an address in the frame.
+    fn upwards(self) -> Option<Value> {
+        match self {
+            Value::Frame(Some(at)) | Value::Above(at) => Some(Value::Above(at)),
+            Value::Frame(None) => Some(self),
+            _ => None,
+        }
+    }
+
+    /// From where on a frame may be written by whoever has this address.
+    fn given_away(self) -> Option<Option<i64>> {
+        match self {
+            Value::Frame(at) => Some(at),
+            Value::Above(at) => Some(Some(at)),
+            _ => None,
+        }
+    }
+
+    fn is_counted(self) -> bool {
+        matches!(self, Value::Count | Value::Constant(0..))
     }
 
     /// After it went through so many bytes.
@@ -79,8 +113,12 @@ impl Value {
     fn moved(self, distance: Option<i64>) -> Value {
         match (self, distance) {
             (Value::Frame(Some(at)), Some(distance)) => Value::Frame(at.checked_add(distance)),
-            (Value::Frame(_), _) => Value::Frame(None),
+            (Value::Above(at), Some(distance)) => {
+                at.checked_add(distance).map_or(Value::Frame(None), Value::Above)
+            }
+            (Value::Frame(_) | Value::Above(_), _) => Value::Frame(None),
             (value, Some(0)) => value,
+            (value, Some(1..)) if value.is_counted() => Value::Count,
             (Value::Entry(register) | Value::OrZero(register) | Value::From(register), _) => {
                 Value::From(register)
             }
@@ -260,7 +298,7 @@ impl State {
         // An address that is not followed any more may be written by.
         for (index, value) in both.registers.into_iter().enumerate() {
             for lost in [self.registers[index], other.registers[index]] {
-                if let (Value::Frame(at), false) = (lost, matches!(value, Value::Frame(_))) {
+                if let (Some(at), false) = (lost.given_away(), value.is_in_frame()) {
                     both.escapes(at);
                 }
             }
@@ -289,8 +327,12 @@ impl State {
         let distance = instruction.memory_displacement64() as i64;
         match index {
             Register::None => self.get(base).moved(Some(distance)),
+            index if self.get(index).is_counted() && self.get(base).is_in_frame() => {
+                let base = self.get(base).moved(Some(distance));
+                base.upwards().unwrap_or(Value::Frame(None))
+            }
             index => match (self.get(base).moved(None), self.get(index)) {
-                (Value::Frame(_), _) | (_, Value::Frame(_)) => Value::Frame(None),
+                (base, index) if base.is_in_frame() || index.is_in_frame() => Value::Frame(None),
                 (Value::Unknown, index) if instruction.memory_index_scale() == 1 => index.moved(None),
                 (base, _) => base,
             },
@@ -316,7 +358,7 @@ impl State {
     }
 
     fn store(&mut self, address: Value, bytes: usize, value: Value, pushed: bool) {
-        if let Value::Frame(at) = value {
+        if let Some(at) = value.given_away() {
             self.escapes(at);
         }
         match address {
@@ -330,6 +372,7 @@ impl State {
                     self.frame.insert(at, slot);
                 }
             }
+            Value::Above(at) => self.frame.retain(|from, slot| slot.end(*from) <= at),
             Value::Frame(None) => self.frame.clear(),
             _ => self.others_write(),
         }
@@ -375,7 +418,7 @@ impl State {
             .collect();
         for register in read.iter().copied() {
             let is_operand = operands.contains(&register);
-            if let Value::Frame(at) = self.get(register)
+            if let Some(at) = self.get(register).given_away()
                 && register != Register::RSP
                 && (is_operand || !addressing.contains(&register))
             {
@@ -428,7 +471,7 @@ impl State {
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
                 for value in self.arguments() {
-                    if let Value::Frame(at) = value {
+                    if let Some(at) = value.given_away() {
                         self.escapes(at);
                     }
                 }
@@ -473,7 +516,7 @@ impl State {
             OpKind::Memory => self.address(instruction),
             // String instructions.
             _ => {
-                if let Value::Frame(at) = self.get(Register::RDI) {
+                if let Some(at) = self.get(Register::RDI).given_away() {
                     self.escapes(at);
                 }
                 Value::Unknown
@@ -521,7 +564,13 @@ impl State {
                 let distance = match from() {
                     Value::Constant(number) if instruction.mnemonic() == Mnemonic::Add => Some(number),
                     Value::Constant(number) => number.checked_neg(),
-                    Value::Frame(_) => return Some(Value::Frame(None)),
+                    frame if frame.is_in_frame() => {
+                        let is_up = instruction.mnemonic() == Mnemonic::Add && self.get(to).is_counted();
+                        return Some(frame.upwards().filter(|_| is_up).unwrap_or(Value::Frame(None)));
+                    }
+                    Value::Count if instruction.mnemonic() == Mnemonic::Add && self.get(to).is_in_frame() => {
+                        return self.get(to).upwards();
+                    }
                     other => {
                         // A count, and an address that is added to it.
                         return Some(match (self.get(to).moved(None), instruction.mnemonic()) {

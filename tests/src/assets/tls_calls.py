@@ -1,13 +1,16 @@
-"""A server of the tests that calls OpenSSL's libssl itself, to read in the ways in which Python's own module never does.
+"""A server of the tests that calls OpenSSL's libssl itself, to read and write in ways in which Python's own module never does.
 
-    tls_reads.py PORT WAY CERTIFICATE KEY
+    tls_calls.py PORT WAY CERTIFICATE KEY
 
 `implicit`: nobody asks for a handshake, the first read shakes hands. `peek`: each read is looked at before, and again.
-`small`: seven bytes at a time. `forked`: the parent shakes hands, its child reads and answers.
+`small`: seven bytes at a time. `forked`: the parent shakes hands, its child reads and answers. `large`: TLS 1.2 with a cipher
+that makes several records of a long answer at once. `waiting`: on a socket that takes little at once and does not block, so
+that a write is tried again until it is done.
 """
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import sys
@@ -28,14 +31,40 @@ assert function("SSL_CTX_use_certificate_chain_file", number, pointer, text)(con
 assert function("SSL_CTX_use_PrivateKey_file", number, pointer, text, number)(context, key, 1) == 1
 new, free = function("SSL_new", pointer, pointer), function("SSL_free", None, pointer)
 set_fd = function("SSL_set_fd", number, pointer, number)
+get_fd = function("SSL_get_fd", number, pointer)
 set_accept = function("SSL_set_accept_state", None, pointer)
 accept = function("SSL_accept", number, pointer)
 peek = function("SSL_peek", number, pointer, pointer, number)
 read = function("SSL_read", number, pointer, pointer, number)
 write = function("SSL_write", number, pointer, text, number)
+get_error = function("SSL_get_error", number, pointer, number)
+WANT_READ, WANT_WRITE = 2, 3
+if way == "large":
+    SET_MAX_PROTO_VERSION, TLS1_2, NO_ENCRYPT_THEN_MAC = 124, 0x303, 1 << 19
+    control = function("SSL_CTX_ctrl", ctypes.c_long, pointer, number, ctypes.c_long, pointer)
+    assert control(context, SET_MAX_PROTO_VERSION, TLS1_2, None) == 1
+    set_options = function("SSL_CTX_set_options", ctypes.c_uint64, pointer, ctypes.c_uint64)
+    set_options(context, NO_ENCRYPT_THEN_MAC)
+    ciphers = b"ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"
+    assert function("SSL_CTX_set_cipher_list", number, pointer, text)(context, ciphers) == 1
 
 buffer = ctypes.create_string_buffer(16384)
-ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}'
+BODY = b"[%s]" % b",".join([b"0"] * (50_000 if way in ("large", "waiting") else 0))
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+ANSWER = HEAD + BODY
+
+
+def tried(connection, call):
+    """What a call gives, once it need not wait."""
+    while True:
+        result = call()
+        error = get_error(connection, result) if result <= 0 else 0
+        if error == WANT_READ:
+            select.select([get_fd(connection)], [], [])
+        elif error == WANT_WRITE:
+            select.select([], [get_fd(connection)], [])
+        else:
+            return result
 
 
 def some(connection):
@@ -44,7 +73,7 @@ def some(connection):
         for _ in range(2):
             seen = peek(connection, buffer, most)
             looked = buffer.raw[: max(seen, 0)]
-    got = read(connection, buffer, most)
+    got = tried(connection, lambda: read(connection, buffer, most))
     data = buffer.raw[: max(got, 0)]
     assert way != "peek" or got <= 0 or data == looked
     return data
@@ -56,7 +85,7 @@ def serve(connection):
         head += data
         while b"\r\n\r\n" in head:
             head = head.split(b"\r\n\r\n", 1)[1]
-            assert write(connection, ANSWER, len(ANSWER)) == len(ANSWER)
+            assert tried(connection, lambda: write(connection, ANSWER, len(ANSWER))) == len(ANSWER)
 
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -64,10 +93,13 @@ listener = socket.create_server(("127.0.0.1", port))
 print("ready", flush=True)
 while True:
     client, _ = listener.accept()
+    if way == "waiting":
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        client.setblocking(False)
     connection = new(context)
     set_fd(connection, client.fileno())
     set_accept(connection)
-    if way != "implicit" and accept(connection) != 1:
+    if way != "implicit" and tried(connection, lambda: accept(connection)) != 1:
         # Somebody only wanted to know whether we listen.
         pass
     elif way != "forked":
