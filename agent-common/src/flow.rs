@@ -113,7 +113,11 @@ pub struct TlsObject {
     pub dead: u8,
     /// As of [`Flow`].
     pub framed: u8,
-    pub reserved: [u8; 7],
+    pub reserved: u8,
+    /// KiB that were taken of one buffer, one record after the other.
+    pub taken_kib: u16,
+    /// Where that ends in user memory: the low bits of its address.
+    pub taken_end: u32,
 }
 
 /// `TlsObject::judged`: which way its requests go, if it was seen from its beginning.
@@ -155,8 +159,9 @@ pub struct TlsCall {
     pub own_stack: u8,
 }
 
-/// In [`TlsCall::op`]: plaintext was taken, and leaves now. No probe ends this: it is over once the address that it returns
-/// to is no longer where the call has put it.
+/// In [`TlsCall::op`]: plaintext was taken, and leaves now; [`TlsCall::length`] is that of its first record, 0 if it goes on.
+/// No probe ends this: it is over with the thread's next use of a socket, or once the address that the call returns to is no
+/// longer where the call has put it. Whoever needs the place may have it.
 pub const TAKING: u8 = 16;
 
 /// Value of the map of withheld flows, by socket cookie.

@@ -148,8 +148,8 @@ pub enum Kind {
     /// In the middle of a read: plaintext is about to be copied to the application (`memcpy`'s arguments: `rsi`, `rdx`).
     /// Passed by nothing that has to wait.
     Delivery = 3,
-    /// In the middle of a write: a record is about to be made of plaintext. Passed by no write that is tried again. In a cookie
-    /// it is 3 as well: the operation tells.
+    /// In the middle of a write: a record is about to be made of plaintext, or one that was made goes on. In a cookie it is 3 as
+    /// well: the operation tells.
     Taking = 4,
 }
 

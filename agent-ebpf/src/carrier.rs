@@ -1,18 +1,22 @@
 //! The socket behind each TLS object.
 //!
 //! It is learnt where it is certain: a system call on a TCP socket, made by a thread while it is inside a library call on
-//! the object. An object whose calls never do that (memory BIO) has no carrier; none is guessed.
+//! the object; where no probe ends the call, also by what is written. An object whose calls never do that (memory BIO) has
+//! no carrier; none is guessed.
 
-use apiward_common::flow::{Flow, TAKING, TlsObject, judged, tls};
+use apiward_common::flow::{Flow, TAKING, TlsCall, TlsObject, judged, tls};
+
 use apiward_common::record::{TlsBind, kind, role};
 use apiward_common::site::Op;
+
+use aya_ebpf::helpers::bpf_probe_read_user;
 
 use crate::emit::{count, emit};
 use crate::gate;
 use crate::maps::{FLOWS, TLS_CALLS};
 use crate::middle::APPLICATION_DATA;
 use crate::sock::{Tcp, apiward_announce, ends};
-use crate::tls::{about_to_write, call_of, object_of, over, place_of, writes};
+use crate::tls::{about_to_write, call_of, end, is_on_another_stack, object_of, over, place_of, writes};
 use crate::who;
 
 /// Whether the current thread is inside a library call, as far as a look at its place tells.
@@ -41,15 +45,21 @@ fn own_bits() -> u16 {
 /// stack pointer; `start`: the first 8 bytes that were moved, if they can be told. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
 #[inline(always)]
 pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool, start: u64) {
-    if apiward_carrier_used(tcp, flow, stack, sent as u32, start) == 0 {
-        return;
+    if apiward_carrier_used(tcp, flow, stack, sent as u32, start) != 0 {
+        apiward_announce(tcp, flow);
+        if apiward_bound(tcp, flow) != 0
+            && let Some(call) = call_of(who::ids(who::task()))
+        {
+            // The carrier was not known at its beginning. What it writes has not left yet: the handshake goes first.
+            about_to_write(call, 0);
+        }
     }
-    apiward_announce(tcp, flow);
-    if apiward_bound(tcp, flow) != 0
-        && let Some(call) = call_of(who::ids(who::task()))
+    if let Some(call) = call_of(who::ids(who::task()))
+        && call.op == TAKING
+        && !is_on_another_stack(call, stack)
     {
-        // The carrier was not known at its beginning. What it writes has not left yet: the handshake goes first.
-        about_to_write(call, 0);
+        // By this what was taken has left, or something else has.
+        end(call);
     }
 }
 
@@ -78,7 +88,9 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
         return None;
     }
     if over(call, stack) {
-        call.op = 0;
+        if call.op != TAKING {
+            call.op = 0;
+        }
         return None;
     }
     // SAFETY: a live map value.
@@ -96,7 +108,7 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     if sent && call.op == Op::Handshake as u8 && start as u8 == APPLICATION_DATA {
         return None;
     }
-    if call.op == TAKING && !(sent && may_be_made_of(start, call.length)) {
+    if call.op == TAKING && !(sent && is_made_of(call, start, state)) {
         return None;
     }
     // A callback of the application may use another connection while the library shakes hands, reads or writes.
@@ -116,15 +128,20 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     Some(())
 }
 
-/// Whether bytes that start like this may be a record that was made of so many bytes of plaintext. 0: of some that were
-/// taken earlier, perhaps in the middle of a record.
+/// Whether bytes that start like this are what was made of the plaintext: a record that has room for it, or, where the kernel
+/// encrypts, itself. Where something goes on, a record, or something that goes on on a connection that is known as TLS.
 #[inline(always)]
-fn may_be_made_of(start: u64, length: u64) -> bool {
-    /// What TLS adds to a record (RFC 5246, section 6.2.3: at most 2048; ciphers add some tens, and padding of at most 255).
-    const ADDED_BYTES_MAX: u64 = 512;
+fn is_made_of(call: &TlsCall, start: u64, flow: &Flow) -> bool {
     let bytes = (start >> 24 & 0xff) << 8 | (start >> 32 & 0xff);
-    length == 0
-        || (start as u8 == APPLICATION_DATA && start >> 8 & 0xff == 3 && bytes <= length + ADDED_BYTES_MAX)
+    let is_record = start as u8 == APPLICATION_DATA && start >> 8 & 0xff == 3;
+    if call.length == 0 {
+        return is_record || flow.tls != tls::CLEAR;
+    }
+    if is_record {
+        return bytes > call.length;
+    }
+    // SAFETY: the helper checks the address itself.
+    start != 0 && unsafe { bpf_probe_read_user(call.buffer as *const u64) } == Ok(start)
 }
 
 /// Tells the agent which socket carries the object of the thread's call. 1: what the call writes is still to be judged.

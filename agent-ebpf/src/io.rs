@@ -407,6 +407,23 @@ struct Moved {
     stack: u64,
 }
 
+/// The first 8 bytes, or 0.
+#[inline(always)]
+fn start_of(what: &Moved) -> u64 {
+    let mut address = what.address;
+    // SAFETY: the helper checks the addresses itself.
+    unsafe {
+        if what.shape == shape::MESSAGE {
+            const VECTORS: u64 = 16;
+            address = bpf_probe_read_user((address + VECTORS) as *const u64).unwrap_or(0);
+        }
+        if what.shape == shape::MESSAGE || what.shape == shape::VECTORS {
+            address = bpf_probe_read_user(address as *const u64).unwrap_or(0);
+        }
+        bpf_probe_read_user(address as *const u64).unwrap_or(0)
+    }
+}
+
 /// Nothing of this direction is shipped any more.
 #[inline(always)]
 fn is_over(flow: &Flow, sent: bool) -> bool {
@@ -418,17 +435,7 @@ fn is_over(flow: &Flow, sent: bool) -> bool {
 fn moved(tcp: &Tcp, flow: *mut Flow, ends: (u32, u32), what: Moved) {
     // Who moves bytes by other ways, moves them at other times as well: no sign of what a library call does.
     if what.shape != shape::ELSEWHERE && carrier::inside(who::ids(who::task())) {
-        let start = match what.shape {
-            shape::BUFFER => Some(what.address),
-            // SAFETY: the helper checks the address itself.
-            shape::VECTORS => unsafe { bpf_probe_read_user(what.address as *const Vector) }
-                .ok()
-                .map(|vector| vector.base),
-            _ => None,
-        };
-        // SAFETY: as above.
-        let start = start.and_then(|address| unsafe { bpf_probe_read_user(address as *const u64) }.ok());
-        carrier::carrier_used(tcp, flow, what.stack, what.sent, start.unwrap_or(0));
+        carrier::carrier_used(tcp, flow, what.stack, what.sent, start_of(&what));
     }
     // SAFETY: a live map value.
     if is_over(unsafe { &*flow }, what.sent) {

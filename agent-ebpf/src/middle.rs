@@ -12,16 +12,20 @@ use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::gate;
-use crate::gate::tls::{answer, apiward_gate_tls_denied, ask, judge};
-use crate::maps::TLS_CALLS;
+use crate::gate::tls::{answer, apiward_gate_tls_denied, ask, is_carrier, is_ended, judge};
+use crate::maps::{TLS_CALLS, TLS_OUTER_CALLS};
 use crate::operation::count_unreadable;
-use crate::tls::{R8, RCX, RDI, RDX, RIP, RSI, RSP, at, object_of, over, passed, place_of, register};
+use crate::tls::{
+    R8, RCX, RDI, RDX, RIP, RSI, RSP, apiward_show, at, beside, object_of, over, passed, place_of, register,
+};
 use crate::{scope, stack, who};
 
 /// `ContentType` of records that carry what the application says (RFC 8446, appendix B.3.1).
 pub const APPLICATION_DATA: u8 = 23;
 /// Records that are made at once (`SSL_MAX_PIPELINES` of OpenSSL).
 const PARTS_MAX: u64 = 32;
+/// Records that a cipher makes at once, at most (`interleave` of OpenSSL's multi-block ciphers).
+const MANY_AT_ONCE: u64 = 8;
 /// A `call` is so long where a record is made.
 const CALL_BYTES: u64 = 5;
 
@@ -103,37 +107,63 @@ pub fn take(ctx: &ProbeContext) {
     // SAFETY: the program's own context.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let taken = site::taken(cookie);
-    let length = if taken == Taken::Parts as u8 {
+    let Lengths { all: length, first } = if taken == Taken::Parts as u8 {
         // SAFETY: the program's own context, a constant place.
         match lengths(count, unsafe { at(ctx.as_ptr(), R8 as usize) }) {
-            Some(length) => length,
+            Some(lengths) => lengths,
             None => {
-                count_unreadable(0);
+                // Nobody knows how much.
+                count_unreadable(1);
                 return;
             }
         }
     } else if taken == Taken::Counted as u8 {
-        count
+        Lengths {
+            all: count,
+            first: count / MANY_AT_ONCE,
+        }
     } else {
-        0
+        Lengths { all: 0, first: 0 }
     };
     let call = moving(thread, TAKING, object, buffer, length, site::library(cookie));
-    leaves(ctx, &call, cgroup);
+    if fails(call.object) {
+        return;
+    }
+    leaves(ctx, &call, cgroup, first);
     if length == 0 {
         return;
     }
     if gate::was_on() {
         let answer = judge(&call, length, ask::WROTE);
         if answer == answer::DENIED {
-            // Nothing of it has left.
+            // No record of it is made yet, or has left.
             apiward_gate_tls_denied(&call, 0);
+            apiward_show(&call);
         }
-        // Of what a dead object writes, the last has been shipped.
-        if answer == answer::DEAD || answer == answer::ENDED {
+        if answer != answer::PASS {
             return;
         }
     }
     passed(&call, length, true);
+}
+
+/// Whether the socket is closed, so that nothing of what is taken will leave: the peer has reset the connection, and a client
+/// tries another. An object whose socket is gone may be another one at its address.
+#[inline(always)]
+fn fails(object: u64) -> bool {
+    let Some(object) = object_of(object) else {
+        return false;
+    };
+    // SAFETY: a live map value; calls on one object are serialised by the application.
+    let object = unsafe { &mut *object };
+    if object.carrier == 0 {
+        return false;
+    }
+    if !is_carrier(object) {
+        object.carrier = 0;
+        return false;
+    }
+    is_ended(object)
 }
 
 #[inline(always)]
@@ -155,55 +185,60 @@ fn moving(thread: u64, op: u8, object: u64, buffer: u64, length: u64, library: u
 }
 
 /// What the thread writes to a socket, from here until the function returns that is called now, is this object's: if its
-/// socket is not known yet, that will tell.
+/// socket is not known, or has been forgotten, that will tell. `first`: bytes of the first record.
 #[inline(always)]
-fn leaves(ctx: &ProbeContext, call: &TlsCall, cgroup: u64) {
+fn leaves(ctx: &ProbeContext, call: &TlsCall, cgroup: u64, first: u64) {
     let Some(place) = TLS_CALLS.get_ptr_mut(place_of(call.thread)) else {
         return;
     };
     // SAFETY: a live map value; see `tls::call_of`.
     let place = unsafe { &mut *place };
-    let own = place.thread == call.thread;
-    let Some(object) = object_of(call.object) else {
-        return;
-    };
-    // SAFETY: a live map value.
-    if unsafe { (*object).carrier } != 0 {
-        // An object within this one was the last: now it is this one that writes.
-        if own && place.op == TAKING {
-            place.op = 0;
-        }
-        return;
-    }
     // SAFETY: the program's own context, constant places.
     let (stack, here) = unsafe { (at(ctx.as_ptr(), RSP), at(ctx.as_ptr(), RIP)) };
-    // Somebody else has the place, or the thread is inside of another call, which a probe will end.
-    if place.op != 0 && place.op != TAKING && (!own || !over(place, stack)) {
-        return;
+    let mut taking = *call;
+    taking.scope_cgroup = cgroup;
+    taking.length = first;
+    taking.stack = stack;
+    taking.moved = here.wrapping_add(CALL_BYTES);
+    if place.op != 0 && place.op != TAKING {
+        if place.thread != call.thread {
+            beside(&taking);
+            return;
+        }
+        if !over(place, stack) {
+            if place.object == call.object {
+                // A handshake, which a probe ends.
+                return;
+            }
+            // TLS within TLS: the inner object shakes hands, and waits.
+            taking.nested = TLS_OUTER_CALLS.insert(&call.thread, &*place, 0).is_ok() as u8;
+        }
+    } else if place.thread == call.thread && place.op == TAKING {
+        taking.nested = place.nested;
     }
-    if !own && place.op != 0 {
-        return;
-    }
-    let nested = if own { place.nested } else { 0 };
-    *place = *call;
-    place.scope_cgroup = cgroup;
-    place.stack = stack;
-    place.moved = here.wrapping_add(CALL_BYTES);
-    place.nested = nested;
+    *place = taking;
 }
 
-/// So many lengths, added up.
+/// Bytes that are taken, and of the first record that is made of them.
+struct Lengths {
+    all: u64,
+    first: u64,
+}
+
+/// As many as there are parts.
 #[inline(always)]
-fn lengths(address: u64, parts: u64) -> Option<u64> {
+fn lengths(address: u64, parts: u64) -> Option<Lengths> {
     let parts = parts as u32 as u64;
-    let (mut length, mut part) = (0u64, 0u64);
+    // SAFETY: the helper checks the address itself.
+    let first = unsafe { bpf_probe_read_user(address as *const u64) }.ok()?;
+    let (mut all, mut part) = (first, 1u64);
     while part < PARTS_MAX && part < parts {
-        // SAFETY: the helper checks the address itself.
-        length =
-            length.wrapping_add(unsafe { bpf_probe_read_user((address + part * 8) as *const u64) }.ok()?);
+        // SAFETY: as above.
+        let next = unsafe { bpf_probe_read_user((address + part * 8) as *const u64) }.ok()?;
+        all = all.wrapping_add(next);
         part += 1;
     }
-    Some(length)
+    Some(Lengths { all, first })
 }
 
 /// Whether what the thread does is anybody's business. What is known of it from a call is not asked again.

@@ -414,12 +414,12 @@ pub extern "C" fn apiward_gate_tls_denied(call: *const TlsCall, how: u32) -> i32
 
 /// The socket is still where it was.
 #[inline(always)]
-fn is_carrier(object: &TlsObject) -> bool {
+pub fn is_carrier(object: &TlsObject) -> bool {
     read::<u64>(object.socket, OFFSETS.sk_cookie()) == Some(object.carrier)
 }
 
 #[inline(always)]
-fn is_ended(object: &TlsObject) -> bool {
+pub fn is_ended(object: &TlsObject) -> bool {
     !is_carrier(object) || read::<u8>(object.socket, OFFSETS.sk_state()) == Some(TCP_CLOSE)
 }
 

@@ -170,10 +170,7 @@ impl Intake {
         let at = KernelTime(header.at);
         self.reached = self.reached.max(at);
         self.forget_ended(at);
-        // A socket is told of between the plaintext that its object has taken and what the thread does next.
-        if !matches!(header.kind, kind::DATA | kind::FLOW_OPEN | kind::TLS_BIND) {
-            self.thread_goes_on(header.tid, out);
-        }
+        self.unsure_due(Some(at), out);
         match header.kind {
             kind::DATA => {
                 let data = Data::read(&mut reader)?;
@@ -188,7 +185,16 @@ impl Intake {
             }
             kind::FLOW_CLOSE => self.close(at, &FlowClose::read(&mut reader)?, out, notice),
             kind::TLS_BIND => self.bind(&header, &TlsBind::read(&mut reader)?, out),
-            kind::TLS_CLOSE => self.tls_close(&header, &TlsClose::read(&mut reader)?, out),
+            kind::TLS_CLOSE => {
+                let close = TlsClose::read(&mut reader)?;
+                let id = FlowId::Tls {
+                    pid: header.pid,
+                    object: close.object,
+                    generation: close.generation,
+                };
+                self.goes_on(&header, id, 0, out);
+                self.tls_close(&header, id, &close, out);
+            }
             kind::MAPPED => {
                 let mapped = Mapped::read(&mut reader)?;
                 let name = reader.take(header.payload_bytes as usize)?;
@@ -522,7 +528,7 @@ impl Intake {
             generation: bind.generation,
         };
         self.object(id, bind.cookie, bind.library, &process, false, out);
-        self.bound(header.pid, bind, out);
+        self.bound(id, bind.cookie, out);
     }
 
     fn see_blind(&mut self, exe: SmolStr, reason: BlindReason, pid: u32, bytes: u64) {
@@ -614,12 +620,7 @@ impl Intake {
         });
     }
 
-    fn tls_close(&mut self, header: &Header, close: &TlsClose, out: &mut dyn FnMut(Captured)) {
-        let id = FlowId::Tls {
-            pid: header.pid,
-            object: close.object,
-            generation: close.generation,
-        };
+    fn tls_close(&mut self, header: &Header, id: FlowId, close: &TlsClose, out: &mut dyn FnMut(Captured)) {
         let Some(object) = self.objects.get_mut(&id) else {
             return;
         };

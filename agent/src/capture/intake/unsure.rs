@@ -8,14 +8,17 @@
 
 use std::collections::VecDeque;
 
-use apiward_common::record::{Data, Header, SENT, TLS, TlsBind};
+use apiward_common::record::{Data, Header, SENT, TLS};
 
 use super::Intake;
 use crate::capture::{Captured, FlowId, KernelTime};
 
-/// Records that wait at once; a record holds 4 KiB at most.
+/// Records that wait at once; each holds [`CHUNK_BYTES_MAX`] at most.
+///
+/// [`CHUNK_BYTES_MAX`]: apiward_common::limits::CHUNK_BYTES_MAX
 const WAITING_MAX: usize = 64;
-/// How long one waits. The socket is used within microseconds, unless the thread is not run.
+/// How long one waits, if there are records to tell the time by; else until the next second. The socket is used within
+/// microseconds, unless the thread is not run.
 const WAIT_NS: u64 = 100_000_000;
 
 /// A record of plaintext that was written.
@@ -26,9 +29,13 @@ struct Unsure {
 }
 
 impl Unsure {
-    /// Written by the same object.
-    fn is_of(&self, pid: u32, object: u64, generation: u32) -> bool {
-        (self.header.pid, self.data.flow, self.data.generation) == (pid, object, generation)
+    /// The object that has written it.
+    fn id(&self) -> FlowId {
+        FlowId::Tls {
+            pid: self.header.pid,
+            object: self.data.flow,
+            generation: self.data.generation,
+        }
     }
 }
 
@@ -47,6 +54,7 @@ impl Waiting {
 
     /// The first that `wanted` takes.
     fn next(&mut self, wanted: impl Fn(&Unsure) -> bool) -> Option<Unsure> {
+        // Almost always there is none.
         let at = self.records.iter().position(wanted)?;
         self.records.remove(at)
     }
@@ -84,25 +92,26 @@ impl Intake {
             }
             return true;
         }
-        if !self.unsure.records.is_empty() {
-            let (tid, pid) = (header.tid, header.pid);
-            let (object, generation) = (data.flow, data.generation);
-            self.go_on(out, |known| {
-                known.header.tid == tid || known.is_of(pid, object, generation)
-            });
-        }
+        self.goes_on(header, id, data.carrier, out);
         false
     }
 
-    /// The thread does something else: what it has written waits no longer.
-    pub(super) fn thread_goes_on(&mut self, tid: u32, out: &mut dyn FnMut(Captured)) {
-        if !self.unsure.records.is_empty() {
-            self.go_on(out, |known| known.header.tid == tid);
-        }
-    }
-
-    fn go_on(&mut self, out: &mut dyn FnMut(Captured), wanted: impl Fn(&Unsure) -> bool) {
-        while let Some(known) = self.unsure.next(&wanted) {
+    /// A record of something that this thread did, or of this object, whose socket (0: none) may be known by it: what it has
+    /// written waits no longer.
+    pub(super) fn goes_on(
+        &mut self,
+        header: &Header,
+        id: FlowId,
+        carrier: u64,
+        out: &mut dyn FnMut(Captured),
+    ) {
+        while let Some(mut known) = self
+            .unsure
+            .next(|known| known.header.tid == header.tid || known.id() == id)
+        {
+            if known.id() == id {
+                known.data.carrier = carrier;
+            }
             self.told(&known, out);
         }
     }
@@ -117,12 +126,9 @@ impl Intake {
     }
 
     /// The socket of an object is told.
-    pub(super) fn bound(&mut self, pid: u32, bind: &TlsBind, out: &mut dyn FnMut(Captured)) {
-        while let Some(mut known) = self
-            .unsure
-            .next(|known| known.is_of(pid, bind.object, bind.generation))
-        {
-            known.data.carrier = bind.cookie;
+    pub(super) fn bound(&mut self, id: FlowId, cookie: u64, out: &mut dyn FnMut(Captured)) {
+        while let Some(mut known) = self.unsure.next(|known| known.id() == id) {
+            known.data.carrier = cookie;
             self.told(&known, out);
         }
     }
@@ -132,5 +138,90 @@ impl Intake {
         while let Some(known) = self.unsure.due(now) {
             self.told(&known, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use apiward_common::record::kind;
+
+    use super::*;
+
+    const OBJECT: u64 = 0x7f00;
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    /// A record of this thread, as the kernel writes it.
+    fn record(kind: u8, at: u64, tid: u32, body: &[u64], payload: &[u8]) -> Vec<u8> {
+        let mut words = vec![u64::from(kind) | (payload.len() as u64) << 32, 0, at];
+        words.extend([7 | u64::from(tid) << 32, 0, 0, 0, 0]);
+        words.extend(body);
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        bytes.chain(payload.iter().copied()).collect()
+    }
+
+    fn moved(at: u64, tid: u32, position: u64, flags: u8, carrier: u64) -> Vec<u8> {
+        let body = [OBJECT, position, 0, 4 | 9 << 32, carrier, u64::from(flags)];
+        record(kind::DATA, at, tid, &body, b"text")
+    }
+
+    fn bind(at: u64, tid: u32) -> Vec<u8> {
+        record(kind::TLS_BIND, at, tid, &[OBJECT, 44, 9 | 1 << 32], b"")
+    }
+
+    fn freed(at: u64, tid: u32) -> Vec<u8> {
+        record(kind::TLS_CLOSE, at, tid, &[OBJECT + u64::from(tid), 4, 4, 9], b"")
+    }
+
+    /// What the next stage is told: of each piece by which socket it went, as far as that is known by then.
+    fn told(records: &[Vec<u8>], end: Option<KernelTime>) -> Vec<String> {
+        let mut intake = Intake::new([]);
+        let (mut told, mut carrier) = (Vec::new(), None);
+        let mut out = |captured| match captured {
+            Captured::Flow(info) => carrier = info.carrier,
+            Captured::Segment(segment) => told.push(format!("{} by {carrier:?}", segment.position)),
+            _ => {}
+        };
+        for record in records {
+            intake.on(record, &mut out, &mut |_| {});
+        }
+        intake.tick(end, &mut out);
+        assert_eq!(intake.stats().records_invalid, 0);
+        told
+    }
+
+    const NOW: Option<KernelTime> = Some(KernelTime(1));
+    const WRITTEN: u8 = TLS | SENT;
+
+    #[test]
+    fn what_is_written_waits_for_its_socket() {
+        let records = [moved(1, 1, 0, WRITTEN, 0), moved(1, 1, 4, WRITTEN, 0), bind(2, 1)];
+        assert_eq!(told(&records, NOW), ["0 by Some(44)", "4 by Some(44)"]);
+        // Other threads do what they do meanwhile.
+        let records = [moved(1, 1, 0, WRITTEN, 0), freed(2, 2), bind(2, 1)];
+        assert_eq!(told(&records, NOW), ["0 by Some(44)"]);
+        // What is read waits for nothing.
+        assert_eq!(told(&[moved(1, 1, 0, TLS, 0)], NOW), ["0 by None"]);
+        assert_eq!(told(&[moved(1, 1, 0, WRITTEN, 44)], NOW), ["0 by Some(44)"]);
+    }
+
+    #[test]
+    fn but_not_for_one_that_never_comes() {
+        let written = moved(1, 1, 0, WRITTEN, 0);
+        assert_eq!(told(std::slice::from_ref(&written), NOW), Vec::<String>::new());
+        let later = Some(KernelTime(SECOND_NS));
+        assert_eq!(told(std::slice::from_ref(&written), later), ["0 by None"]);
+        assert_eq!(told(std::slice::from_ref(&written), None), ["0 by None"]);
+        // Its thread does something else, or another one does something with the object; once is enough to know.
+        let answered = [
+            written.clone(),
+            moved(2, 2, 0, TLS, 0),
+            moved(3, 1, 4, WRITTEN, 0),
+        ];
+        assert_eq!(told(&answered, NOW), ["0 by None", "0 by None", "4 by None"]);
+        assert_eq!(told(&[written, freed(2, 1)], NOW), ["0 by None"]);
+        // There is room for so many.
+        let many: Vec<_> = (0..80).map(|n| moved(1, 1, n * 4, WRITTEN, 0)).collect();
+        let in_order: Vec<_> = (0..80).map(|n| format!("{} by None", n * 4)).collect();
+        assert_eq!(told(&many, NOW), in_order);
     }
 }

@@ -90,7 +90,6 @@ pub struct Call {
     pub pointer: Value,
     /// In the order of the calling convention: rdi, rsi, rdx, rcx, r8, r9.
     pub arguments: [Value; 6],
-    pub state: State,
 }
 
 /// One function's code, decoded in straight lines.
@@ -225,8 +224,13 @@ impl Function {
             destination: self.leaves(instruction)?,
             pointer: state.target(instruction),
             arguments: state.arguments(),
-            state: state.clone(),
         })
+    }
+
+    /// A call, and no jump.
+    pub fn is_call(&self, address: u64) -> bool {
+        self.at(address)
+            .is_some_and(|i| matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall))
     }
 
     /// A call of 5 bytes, behind which it comes back.

@@ -49,7 +49,7 @@ impl Planner<'_> {
             };
             match call.arguments[0] {
                 Value::Entry(Register::RCX) | Value::From(Register::RCX) => {
-                    sites.push(self.copy(&records.function, &call)?);
+                    sites.push(self.copy(&records.function, &call, state)?);
                 }
                 // Parts of the handshake, which the object keeps.
                 Value::From(Register::RDI) => {}
@@ -69,11 +69,11 @@ impl Planner<'_> {
     }
 
     /// The probe at one of them.
-    fn copy(&self, function: &Function, call: &Call) -> Result<Site, Unproven> {
+    fn copy(&self, function: &Function, call: &Call, state: &State) -> Result<Site, Unproven> {
         let unknown = |what| Unproven::Because(format!("at {:#x} it is not known where {what} is", call.at));
-        let ssl = place(&call.state, |value| value == Value::Entry(Register::RDI));
-        let content_type = place(&call.state, |value| is_at_least(value, Register::RSI, 1));
-        let peek = place(&call.state, |value| is_at_least(value, Register::R9, 4));
+        let ssl = place(state, |value| value == Value::Entry(Register::RDI));
+        let content_type = place(state, |value| is_at_least(value, Register::RSI, 1));
+        let peek = place(state, |value| is_at_least(value, Register::R9, 4));
         let delivery = DeliveryCookie {
             ssl: ssl.ok_or_else(|| unknown("the object"))?,
             content_type: content_type.ok_or_else(|| unknown("the type of the record"))?,

@@ -49,6 +49,8 @@ pub(super) struct Records {
     pub function: Function,
     /// What can be reached in it, and what is known there.
     pub reached: Vec<(Instruction, State)>,
+    /// Where the object has what shakes its hands.
+    pub shaking: Value,
     /// A table that leads there, and the slot.
     table: u64,
     slot: Slot,
@@ -128,9 +130,13 @@ impl Planner<'_> {
         if !function.is_followed(&reached) {
             return because("what works with records cannot be followed to its end");
         }
+        let Some(shaking) = self.shaking_field()? else {
+            return because("it is not known what shakes hands");
+        };
         Ok(Records {
             function,
             reached,
+            shaking: Value::Field(shaking),
             table,
             slot,
         })
@@ -272,13 +278,10 @@ impl Planner<'_> {
 
     /// The probes around the handshakes that are made there.
     pub(super) fn handshakes(&self, records: &Records) -> Result<Vec<Site>, Unproven> {
-        let Some(shaking) = self.shaking_field()? else {
-            return because("it is not known what shakes hands");
-        };
         let mut sites = Vec::new();
         for (instruction, state) in &records.reached {
             let call = records.function.call(instruction, state);
-            if let Some(call) = call.filter(|call| call.pointer == Value::Field(shaking)) {
+            if let Some(call) = call.filter(|call| call.pointer == records.shaking) {
                 sites.extend(self.handshake(&records.function, instruction, &call)?);
             }
         }

@@ -2,27 +2,33 @@
 //!
 //! Every write of OpenSSL 1.1.1 to 3.1 ends in one function, `ssl3_write_bytes` in its source (`tables.rs` finds it), which
 //! cuts what it is given into records. A probe where it has one made is passed once for each piece of plaintext, before any
-//! of it leaves; by no write that is called again because it had to wait, and by nothing at its end.
+//! of it leaves. A write that is called again because it had to wait goes on with the record, by another place.
 //!
 //! The proof, by its calls that are given its object, content type and buffer as they came, or that with something added:
 //! - one is also given how much of a record is left to write, as the object says: what was taken before goes on, by a
 //!   function that has no symbol either (`ssl3_write_pending`);
 //! - one, or more, is given lengths in the caller's frame: a record is made (`do_ssl3_write`). What is called hands its own
 //!   buffer on to the function that goes on;
-//! - one may be given another length, by a call of the function that goes on: a cipher has made several records at once.
+//! - one may be given another length, by a call of the function that goes on: a cipher has made several records at once;
+//! - no jump leaves with them as they came, and nothing is written to a BIO.
 //!
 //! OpenSSL 3.2 and newer have records made through a table, by a call that the kernel single-steps: nothing is gained there,
 //! and this proof does not hold.
 
+use std::collections::BTreeMap;
+
 use apiward_common::site::{Op, Taken, TakingCookie};
 use iced_x86::Register;
 
-use super::code::{Call, Destination};
+use super::code::{Call, Destination, stub_slot};
 use super::plan::Told;
-use super::tables::{APPLICATION_DATA, Records, Unproven, because, is_at_least, only};
+use super::tables::{APPLICATION_DATA, Records, STUB_BYTES, Unproven, because, is_at_least, only};
 use super::values::Value;
 use super::{Cost, Planner, Site};
 use crate::kernel::elf::ElfError;
+
+/// Calls that are given plaintext; OpenSSL has three. More would be another kind of program.
+const CALLS_MAX: usize = 16;
 
 impl Planner<'_> {
     /// The probes that see all writes.
@@ -33,31 +39,67 @@ impl Planner<'_> {
             .iter()
             .filter_map(|(instruction, state)| records.function.call(instruction, state));
         let (about, others): (Vec<Call>, Vec<Call>) = calls.partition(is_about_plaintext);
+        if about.len() > CALLS_MAX {
+            return because("it hands plaintext on in too many places");
+        }
         let is_left = |call: &&Call| matches!(call.arguments[3], Value::Field(_));
         let Some(goes_on) = only(about.iter().filter(is_left).map(|call| call.destination)) else {
             return because("it is not known where what was taken goes on");
         };
-        let (mut sites, mut leading) = (Vec::new(), vec![goes_on]);
+        let (mut sites, mut leading) = (Vec::new(), BTreeMap::from([(goes_on, false)]));
         for call in &about {
             let [_, _, buffer, length, ..] = call.arguments;
             let taken = match length {
                 Value::Field(_) => Taken::Nothing,
-                length if length.is_in_frame() && self.leads_on(call, goes_on)? => Taken::Parts,
+                length if length.is_in_frame() && self.makes_records(call, goes_on, &mut leading)? => {
+                    Taken::Parts
+                }
                 _ if call.destination == goes_on && is_buffer(buffer) => Taken::Counted,
                 _ => return because(format!("it is not known what {:#x} does", call.at)),
             };
-            leading.extend((taken == Taken::Parts).then_some(call.destination));
             sites.push(self.taking(&records, call, taken)?);
         }
-        if leading.len() == 1 {
+        if !leading.values().any(|makes_records| *makes_records) {
             return because("it is not known where records are made");
         }
-        if let Some(call) = others.iter().find(|call| leading.contains(&call.destination)) {
-            return because(format!("it is not known what {:#x} is given", call.at));
+        let bios = self.elf.import_slots(|name| name.starts_with("BIO_write"))?;
+        for call in &others {
+            let import = self.import(call.destination)?;
+            // A call may be given less than what registers still hold; a jump hands on what it finds.
+            let is_jump = import.is_none() && !records.function.is_call(call.at);
+            let as_they_came = is_jump && call.arguments[..4] == AS_THEY_CAME;
+            let writes = import.is_some_and(|slot| bios.contains_key(&slot));
+            if leading.contains_key(&call.destination) || as_they_came || writes {
+                return because(format!("it is not known what {:#x} is given", call.at));
+            }
         }
         let mut all = self.handshakes(&records)?;
         all.append(&mut sites);
         Ok(all)
+    }
+
+    /// As of [`Planner::leads_on`], asked once for each destination.
+    fn makes_records(
+        &self,
+        call: &Call,
+        goes_on: Destination,
+        known: &mut BTreeMap<Destination, bool>,
+    ) -> Result<bool, ElfError> {
+        if let Some(known) = known.get(&call.destination) {
+            return Ok(*known);
+        }
+        let leads_on = self.leads_on(call, goes_on)?;
+        known.insert(call.destination, leads_on);
+        Ok(leads_on)
+    }
+
+    /// The slot by which a call leaves for another library.
+    fn import(&self, destination: Destination) -> Result<Option<u64>, ElfError> {
+        Ok(match destination {
+            Destination::Slot(slot) => Some(slot),
+            Destination::Direct(stub) => stub_slot(stub, &self.elf.code(stub, STUB_BYTES)?),
+            Destination::Indirect => None,
+        })
     }
 
     /// Whether what is called hands object, type and buffer on to the function that goes on, by a call or a jump to it.
@@ -112,7 +154,7 @@ fn is_about_plaintext(call: &Call) -> bool {
         && call.arguments[..4] != AS_THEY_CAME
 }
 
-/// What registers hold at a call that is given nothing, right at the beginning.
+/// What registers hold at a call that is given less, right at the beginning.
 const AS_THEY_CAME: [Value; 4] = [
     Value::Entry(Register::RDI),
     Value::Entry(Register::RSI),
