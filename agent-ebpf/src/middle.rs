@@ -4,7 +4,7 @@
 //!
 //! It must not know how the places are found.
 
-use apiward_common::flow::{TAKING, TlsCall};
+use apiward_common::flow::{TAKING, TlsCall, TlsObject};
 use apiward_common::site::{self, Op, ResultIn, Taken};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_probe_read_user;
@@ -12,11 +12,12 @@ use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::programs::ProbeContext;
 
 use crate::gate;
-use crate::gate::tls::{answer, apiward_gate_tls_denied, ask, is_carrier, is_ended, judge};
+use crate::gate::tls::{answer, apiward_gate_tls_denied, ask, is_carrier, is_closed, judge};
 use crate::maps::{TLS_CALLS, TLS_OUTER_CALLS};
 use crate::operation::count_unreadable;
 use crate::tls::{
-    R8, RCX, RDI, RDX, RIP, RSI, RSP, apiward_show, at, beside, object_of, over, passed, place_of, register,
+    R8, RCX, RDI, RDX, RIP, RSI, RSP, apiward_show, at, beside, object_of, over, passed, passed_by, place_of,
+    register,
 };
 use crate::{scope, stack, who};
 
@@ -126,7 +127,12 @@ pub fn take(ctx: &ProbeContext) {
         Lengths { all: 0, first: 0 }
     };
     let call = moving(thread, TAKING, object, buffer, length, site::library(cookie));
-    if fails(call.object) {
+    let Some(object) = object_of(call.object) else {
+        return;
+    };
+    // SAFETY: a live map value; calls on one object are serialised by the application.
+    let object = unsafe { &mut *object };
+    if fails(object) {
         return;
     }
     leaves(ctx, &call, cgroup, first);
@@ -144,18 +150,13 @@ pub fn take(ctx: &ProbeContext) {
             return;
         }
     }
-    passed(&call, length, true);
+    passed_by(object, &call, length, true);
 }
 
 /// Whether the socket is closed, so that nothing of what is taken will leave: the peer has reset the connection, and a client
 /// tries another. An object whose socket is gone may be another one at its address.
 #[inline(always)]
-fn fails(object: u64) -> bool {
-    let Some(object) = object_of(object) else {
-        return false;
-    };
-    // SAFETY: a live map value; calls on one object are serialised by the application.
-    let object = unsafe { &mut *object };
+fn fails(object: &mut TlsObject) -> bool {
     if object.carrier == 0 {
         return false;
     }
@@ -163,7 +164,7 @@ fn fails(object: u64) -> bool {
         object.carrier = 0;
         return false;
     }
-    is_ended(object)
+    is_closed(object)
 }
 
 #[inline(always)]

@@ -571,11 +571,15 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
 /// So many bytes of the call's buffer have gone by.
 #[inline(always)]
 pub fn passed(call: &TlsCall, moved: u64, sent: bool) {
-    let Some(object) = object_of(call.object) else {
-        return;
-    };
-    // SAFETY: a live map value; calls on one object are serialised by the application.
-    let object = unsafe { &mut *object };
+    if let Some(object) = object_of(call.object) {
+        // SAFETY: a live map value; calls on one object are serialised by the application.
+        passed_by(unsafe { &mut *object }, call, moved, sent);
+    }
+}
+
+/// And by this object.
+#[inline(always)]
+pub fn passed_by(object: &mut TlsObject, call: &TlsCall, moved: u64, sent: bool) {
     let position = if sent { object.sent } else { object.received };
     if sent {
         object.sent += moved;

@@ -419,8 +419,14 @@ pub fn is_carrier(object: &TlsObject) -> bool {
 }
 
 #[inline(always)]
-pub fn is_ended(object: &TlsObject) -> bool {
-    !is_carrier(object) || read::<u8>(object.socket, OFFSETS.sk_state()) == Some(TCP_CLOSE)
+fn is_ended(object: &TlsObject) -> bool {
+    !is_carrier(object) || is_closed(object)
+}
+
+/// Its carrier is.
+#[inline(always)]
+pub fn is_closed(object: &TlsObject) -> bool {
+    read::<u8>(object.socket, OFFSETS.sk_state()) == Some(TCP_CLOSE)
 }
 
 /// The object is gone.
