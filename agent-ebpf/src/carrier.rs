@@ -5,10 +5,8 @@
 //! no carrier; none is guessed.
 
 use apiward_common::flow::{Flow, TAKING, TlsCall, TlsObject, judged, tls};
-
 use apiward_common::record::{TlsBind, kind, role};
 use apiward_common::site::Op;
-
 use aya_ebpf::helpers::bpf_probe_read_user;
 
 use crate::emit::{count, emit};
@@ -42,7 +40,8 @@ fn own_bits() -> u16 {
 }
 
 /// A TCP socket was used: if the thread is inside a TLS call, it is what carries the object. `stack`: the thread's
-/// stack pointer; `start`: the first 8 bytes that were moved, if they can be told. One step after another, not one inside the other: the calls of a program share 512 bytes of stack.
+/// stack pointer; `start`: the first 8 bytes that were moved, if they can be told. One step after another, not one inside
+/// the other: the calls of a program share 512 bytes of stack.
 #[inline(always)]
 pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool, start: u64) {
     if apiward_carrier_used(tcp, flow, stack, sent as u32, start) != 0 {
