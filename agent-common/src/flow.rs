@@ -113,11 +113,7 @@ pub struct TlsObject {
     pub dead: u8,
     /// As of [`Flow`].
     pub framed: u8,
-    pub reserved: u8,
-    /// KiB that were taken of one buffer, one record after the other.
-    pub taken_kib: u16,
-    /// Where that ends in user memory: the low bits of its address.
-    pub taken_end: u32,
+    pub reserved: [u8; 7],
 }
 
 /// `TlsObject::judged`: which way its requests go, if it was seen from its beginning.
@@ -160,8 +156,9 @@ pub struct TlsCall {
 }
 
 /// In [`TlsCall::op`]: plaintext was taken, and leaves now; [`TlsCall::length`] is that of its first record, 0 if it goes on.
-/// No probe ends this: it is over with the thread's next use of a socket, or once the address that the call returns to is no
-/// longer where the call has put it. Whoever needs the place may have it.
+/// No probe ends this: it is over with the thread's next use of a socket that is not known as the object's, or once the address
+/// that the call returns to is no longer where the call has put it. Whoever needs the place may have it, if nobody waits
+/// outside.
 pub const TAKING: u8 = 16;
 
 /// Value of the map of withheld flows, by socket cookie.

@@ -53,12 +53,13 @@ pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool, start: u
             about_to_write(call, 0);
         }
     }
-    if let Some(call) = call_of(who::ids(who::task()))
+    let thread = who::ids(who::task());
+    if let Some(call) = call_of(thread)
         && call.op == TAKING
         && !is_on_another_stack(call, stack)
     {
         // By this what was taken has left, or something else has.
-        end(call);
+        end(call, thread);
     }
 }
 
@@ -88,7 +89,7 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     }
     if over(call, stack) {
         if call.op != TAKING {
-            call.op = 0;
+            end(call, thread);
         }
         return None;
     }
@@ -107,8 +108,12 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     if sent && call.op == Op::Handshake as u8 && start as u8 == APPLICATION_DATA {
         return None;
     }
-    if call.op == TAKING && !(sent && is_made_of(call, start, state)) {
-        return None;
+    if call.op == TAKING && object.carrier != tcp.cookie {
+        if !sent || !is_made_of(call, start, state) {
+            return None;
+        }
+        // Nobody has seen where its requests begin.
+        object.judged = judged::NOT;
     }
     // A callback of the application may use another connection while the library shakes hands, reads or writes.
     // Only a new handshake, or the end of its connection, gives an object another one.
@@ -160,7 +165,10 @@ pub extern "C" fn apiward_bound(tcp: *const Tcp, flow: *const Flow) -> i32 {
     // SAFETY: a live map value.
     let object = unsafe { &mut *object };
     object.exempt = flow.exempt;
-    judges(tcp, flow, object, call.op);
+    // What was taken tells a socket that had been forgotten, or of an object whose beginning was not seen.
+    if call.op != TAKING {
+        judges(tcp, flow, object, call.op);
+    }
     let generation = object.generation;
     let (object, library) = (call.object, call.library);
     emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {

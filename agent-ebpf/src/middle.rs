@@ -13,11 +13,11 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::gate;
 use crate::gate::tls::{answer, apiward_gate_tls_denied, ask, is_carrier, is_closed, judge};
-use crate::maps::{TLS_CALLS, TLS_OUTER_CALLS};
+use crate::maps::{TLS_CALLS, TLS_OBJECTS, TLS_OUTER_CALLS};
 use crate::operation::count_unreadable;
 use crate::tls::{
-    R8, RCX, RDI, RDX, RIP, RSI, RSP, apiward_show, at, beside, object_of, over, passed, passed_by, place_of,
-    register,
+    R8, RCX, RDI, RDX, RIP, RSI, RSP, apiward_show, at, beside, is_taken, key, object_of, over, passed,
+    passed_by, place_of, register,
 };
 use crate::{scope, stack, who};
 
@@ -127,15 +127,17 @@ pub fn take(ctx: &ProbeContext) {
         Lengths { all: 0, first: 0 }
     };
     let call = moving(thread, TAKING, object, buffer, length, site::library(cookie));
-    let Some(object) = object_of(call.object) else {
+    let Some(object) = object_now(call.object) else {
         return;
     };
     // SAFETY: a live map value; calls on one object are serialised by the application.
-    let object = unsafe { &mut *object };
-    if fails(object) {
+    let carrier = unsafe { (*object).carrier };
+    // SAFETY: as above.
+    if carrier != 0 && is_closed(unsafe { &*object }) {
+        // Nothing of it will leave: the peer has reset the connection, and a client tries another.
         return;
     }
-    leaves(ctx, &call, cgroup, first);
+    leaves(ctx, &call, cgroup, first, carrier != 0);
     if length == 0 {
         return;
     }
@@ -150,21 +152,24 @@ pub fn take(ctx: &ProbeContext) {
             return;
         }
     }
-    passed_by(object, &call, length, true);
+    // SAFETY: as above; nobody else holds a reference.
+    passed_by(unsafe { &mut *object }, &call, length, true);
 }
 
-/// Whether the socket is closed, so that nothing of what is taken will leave: the peer has reset the connection, and a client
-/// tries another. An object whose socket is gone may be another one at its address.
+/// The object at this address. One whose socket is gone was another, whose end nobody saw: a process that is killed frees
+/// nothing, and its number comes again.
 #[inline(always)]
-fn fails(object: &mut TlsObject) -> bool {
-    if object.carrier == 0 {
-        return false;
+fn object_now(object: u64) -> Option<*mut TlsObject> {
+    let known = object_of(object)?;
+    // SAFETY: a live map value; calls on one object are serialised by the application.
+    let is_gone = unsafe { (*known).carrier != 0 && !is_carrier(&*known) };
+    if !is_gone {
+        return Some(known);
     }
-    if !is_carrier(object) {
-        object.carrier = 0;
-        return false;
-    }
-    is_closed(object)
+    let key = key(object);
+    let _ = TLS_OBJECTS.remove(&key);
+    gate::tls::freed(&key);
+    object_of(object)
 }
 
 #[inline(always)]
@@ -186,9 +191,9 @@ fn moving(thread: u64, op: u8, object: u64, buffer: u64, length: u64, library: u
 }
 
 /// What the thread writes to a socket, from here until the function returns that is called now, is this object's: if its
-/// socket is not known, or has been forgotten, that will tell. `first`: bytes of the first record.
+/// socket is not known, or has been forgotten, that will tell. `first`: bytes of the first record. `is_known`: it is.
 #[inline(always)]
-fn leaves(ctx: &ProbeContext, call: &TlsCall, cgroup: u64, first: u64) {
+fn leaves(ctx: &ProbeContext, call: &TlsCall, cgroup: u64, first: u64, is_known: bool) {
     let Some(place) = TLS_CALLS.get_ptr_mut(place_of(call.thread)) else {
         return;
     };
@@ -201,21 +206,25 @@ fn leaves(ctx: &ProbeContext, call: &TlsCall, cgroup: u64, first: u64) {
     taking.length = first;
     taking.stack = stack;
     taking.moved = here.wrapping_add(CALL_BYTES);
-    if place.op != 0 && place.op != TAKING {
-        if place.thread != call.thread {
+    if place.thread != call.thread {
+        if is_taken(place) {
             beside(&taking);
             return;
         }
+    } else if place.op == TAKING {
+        taking.nested = place.nested;
+    } else if place.op != 0 {
+        if is_known || place.object == call.object {
+            // A handshake, of another object within or beside this one, or its own: a probe ends it.
+            return;
+        }
         if !over(place, stack) {
-            if place.object == call.object {
-                // A handshake, which a probe ends.
+            // TLS within TLS: the inner object shakes hands, and waits.
+            if TLS_OUTER_CALLS.insert(&call.thread, &*place, 0).is_err() {
                 return;
             }
-            // TLS within TLS: the inner object shakes hands, and waits.
-            taking.nested = TLS_OUTER_CALLS.insert(&call.thread, &*place, 0).is_ok() as u8;
+            taking.nested = 1;
         }
-    } else if place.thread == call.thread && place.op == TAKING {
-        taking.nested = place.nested;
     }
     *place = taking;
 }

@@ -4,7 +4,7 @@
 //! It must not know what the plaintext says.
 
 use apiward_common::flow::{TAKING, TlsCall, TlsKey, TlsObject, judged};
-use apiward_common::limits::{CHUNK_BYTES_MAX, PRESSED_BYTES_MAX, TLS_CALLS_MAX};
+use apiward_common::limits::{CHUNK_BYTES_MAX, TLS_CALLS_MAX};
 use apiward_common::record::{Data, SENT, TLS, TlsClose, kind, missing};
 use apiward_common::site::{self, Op, ResultIn};
 use aya_ebpf::EbpfContext;
@@ -284,7 +284,7 @@ fn entered<const REFUSES: bool>(ctx: &ProbeContext) -> Option<TlsCall> {
         nested: 0,
         own_stack: within as u8,
     };
-    if !known && place.op != 0 && place.op != TAKING {
+    if !known && is_taken(place) {
         beside(&call);
         return Some(call);
     }
@@ -316,14 +316,23 @@ pub fn beside(call: &TlsCall) {
     let _ = TLS_CALLS_BESIDE.insert(&call.thread, call, 0);
 }
 
-/// The call is over; whoever waits outside goes on.
+/// Its thread needs the place.
 #[inline(always)]
-pub fn end(call: &mut TlsCall) {
-    let thread = call.thread;
+pub fn is_taken(place: &TlsCall) -> bool {
+    place.op != 0 && (place.op != TAKING || place.nested != 0)
+}
+
+/// The thread's call is over; whoever waits outside goes on.
+#[inline(always)]
+pub fn end(call: &mut TlsCall, thread: u64) {
+    if call.thread != thread {
+        // Somebody else has the place by now.
+        return;
+    }
     call.op = 0;
     if call.nested != 0 {
         if let Some(outer) = TLS_OUTER_CALLS.get_ptr(&thread) {
-            // SAFETY: live map values, which only this thread writes; not by way of the stack, which is short.
+            // SAFETY: live map values, the one of this thread alone; not by way of the stack, which is short.
             unsafe { core::ptr::copy_nonoverlapping(outer, call, 1) };
             let _ = TLS_OUTER_CALLS.remove(&thread);
         }
@@ -452,16 +461,9 @@ fn ship(call: &TlsCall, object: &mut TlsObject, position: u64, moved: u64, sent:
     {
         object.framed = is_preface(start) as u8;
     }
-    let Some(mut budget) = budget(call.object, &mut object.shed, moved, object.framed != 0) else {
+    let Some(budget) = budget(call.object, &mut object.shed, moved, object.framed != 0) else {
         return;
     };
-    if call.op == TAKING {
-        // A write comes a record at a time: what is captured of all of them is what would be of one.
-        let before = taken_before(call, object, moved);
-        if object.framed == 0 && budget > PRESSED_BYTES_MAX {
-            budget = budget.saturating_sub(before);
-        }
-    }
     let mut operation = Operation::new(call.object, object.carrier, TLS | sent, budget);
     operation.position = position;
     operation.other_position = call.library as u64;
@@ -475,21 +477,6 @@ fn ship(call: &TlsCall, object: &mut TlsObject, position: u64, moved: u64, sent:
     operation.ship();
 }
 
-/// Bytes that were taken of the same buffer right before.
-#[inline(always)]
-fn taken_before(call: &TlsCall, object: &mut TlsObject, moved: u64) -> u64 {
-    let goes_on = object.taken_end == call.buffer as u32;
-    let before = if goes_on { object.taken_kib as u64 } else { 0 };
-    let kib = before + (moved >> 10) + (moved & 0x3ff != 0) as u64;
-    object.taken_kib = if kib > u16::MAX as u64 {
-        u16::MAX
-    } else {
-        kib as u16
-    };
-    object.taken_end = call.buffer.wrapping_add(moved) as u32;
-    before << 10
-}
-
 /// The library call is over; `rax` holds what it, or its inner function, returned.
 #[inline(always)]
 pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
@@ -500,14 +487,14 @@ pub fn exit<const REFUSES: bool>(ctx: &impl EbpfContext) {
     }
     let Some(known) = call_of(thread) else { return };
     if known.op == TAKING {
-        end(known);
+        end(known, thread);
     }
     let call = *known;
     // SAFETY: the program's own context.
     if call.op == 0 || op_of(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }) != call.op {
         return;
     }
-    end(known);
+    end(known, thread);
     // SAFETY: the program's own context, a constant place.
     let result = unsafe { at(ctx.as_ptr(), RAX) };
     let sent = writes(call.op) || call.op == Op::Sendfile as u8;
@@ -612,9 +599,7 @@ pub fn object_of(object: u64) -> Option<*mut TlsObject> {
         judged: judged::NOT,
         dead: 0,
         framed: 0,
-        reserved: 0,
-        taken_kib: 0,
-        taken_end: 0,
+        reserved: [0; 7],
     };
     let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
     TLS_OBJECTS.get_ptr_mut(&key)

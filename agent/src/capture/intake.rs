@@ -192,7 +192,7 @@ impl Intake {
                     object: close.object,
                     generation: close.generation,
                 };
-                self.goes_on(&header, id, 0, out);
+                self.goes_on(&header, Some(id), 0, out);
                 self.tls_close(&header, id, &close, out);
             }
             kind::MAPPED => {
@@ -211,6 +211,8 @@ impl Intake {
                 });
             }
             kind::EXEC => {
+                // It was another program that wrote.
+                self.goes_on(&header, None, 0, out);
                 let change = ProcessChange::read(&mut reader)?;
                 let mut exe = path_from_components(reader.take(header.payload_bytes as usize)?);
                 if change.truncated != 0 {

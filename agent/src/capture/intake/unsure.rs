@@ -92,7 +92,7 @@ impl Intake {
             }
             return true;
         }
-        self.goes_on(header, id, data.carrier, out);
+        self.goes_on(header, Some(id), data.carrier, out);
         false
     }
 
@@ -101,15 +101,15 @@ impl Intake {
     pub(super) fn goes_on(
         &mut self,
         header: &Header,
-        id: FlowId,
+        id: Option<FlowId>,
         carrier: u64,
         out: &mut dyn FnMut(Captured),
     ) {
         while let Some(mut known) = self
             .unsure
-            .next(|known| known.header.tid == header.tid || known.id() == id)
+            .next(|known| known.header.tid == header.tid || Some(known.id()) == id)
         {
-            if known.id() == id {
+            if Some(known.id()) == id {
                 known.data.carrier = carrier;
             }
             self.told(&known, out);
@@ -211,6 +211,9 @@ mod tests {
         let later = Some(KernelTime(SECOND_NS));
         assert_eq!(told(std::slice::from_ref(&written), later), ["0 by None"]);
         assert_eq!(told(std::slice::from_ref(&written), None), ["0 by None"]);
+        // Other records tell the time.
+        let tick = freed(2 + WAIT_NS, 2);
+        assert_eq!(told(&[written.clone(), tick], NOW), ["0 by None"]);
         // Its thread does something else, or another one does something with the object; once is enough to know.
         let answered = [
             written.clone(),

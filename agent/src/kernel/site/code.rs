@@ -227,12 +227,6 @@ impl Function {
         })
     }
 
-    /// A call, and no jump.
-    pub fn is_call(&self, address: u64) -> bool {
-        self.at(address)
-            .is_some_and(|i| matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall))
-    }
-
     /// A call of 5 bytes, behind which it comes back.
     pub fn is_plain_call(&self, address: u64) -> bool {
         self.at(address)

@@ -10,7 +10,7 @@
 //! - one, or more, is given lengths in the caller's frame: a record is made (`do_ssl3_write`). What is called hands its own
 //!   buffer on to the function that goes on;
 //! - one may be given another length, by a call of the function that goes on: a cipher has made several records at once;
-//! - no jump leaves with them as they came, and nothing is written to a BIO.
+//! - no jump within the library leaves with them as they came, and it does not write to a BIO of another.
 //!
 //! OpenSSL 3.2 and newer have records made through a table, by a call that the kernel single-steps: nothing is gained there,
 //! and this proof does not hold.
@@ -65,17 +65,33 @@ impl Planner<'_> {
         let bios = self.elf.import_slots(|name| name.starts_with("BIO_write"))?;
         for call in &others {
             let import = self.import(call.destination)?;
-            // A call may be given less than what registers still hold; a jump hands on what it finds.
-            let is_jump = import.is_none() && !records.function.is_call(call.at);
-            let as_they_came = is_jump && call.arguments[..4] == AS_THEY_CAME;
             let writes = import.is_some_and(|slot| bios.contains_key(&slot));
-            if leading.contains_key(&call.destination) || as_they_came || writes {
+            if leading.contains_key(&call.destination) || writes {
                 return because(format!("it is not known what {:#x} is given", call.at));
             }
+        }
+        if let Some(at) = self.passed_on(&records) {
+            return because(format!("it is not known what {at:#x} is given"));
         }
         let mut all = self.handshakes(&records)?;
         all.append(&mut sites);
         Ok(all)
+    }
+
+    /// Where another function goes on with all that this one was given: a jump to its start, the stack as it came. (A call may be
+    /// given less than what registers still hold.)
+    fn passed_on(&self, records: &Records) -> Option<u64> {
+        let found = records.reached.iter().find(|(instruction, state)| {
+            instruction.is_jmp_short_or_near()
+                && self
+                    .starts
+                    .binary_search(&instruction.near_branch_target())
+                    .is_ok()
+                && instruction.near_branch_target() != records.function.start
+                && state.get(Register::RSP) == Value::Frame(Some(0))
+                && state.arguments()[..4] == AS_THEY_CAME
+        });
+        found.map(|(instruction, _)| instruction.ip())
     }
 
     /// As of [`Planner::leads_on`], asked once for each destination.

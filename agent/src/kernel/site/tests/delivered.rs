@@ -90,6 +90,8 @@ fn without_proof_they_are_seen_at_the_inner_function() {
     for (how, why) in [
         ("-DOTHERWISE", "it is not known where what was taken goes on"),
         ("-DNOT_ITS_OWN", "it is not known what"),
+        ("-DJUMPS", "it is not known what"),
+        ("-DWRITES_ITSELF", "it is not known what"),
     ] {
         let (_directory, path) = compiled(&["-O2", how]);
         let plan = plan(&path).unwrap();
