@@ -31,8 +31,9 @@ pub const FRAMED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 pub const FLOWS_MAX: u32 = 32 * 1024;
 /// TLS objects, likewise.
 pub const TLS_OBJECTS_MAX: u32 = 32 * 1024;
-/// Places for threads inside a TLS call, by thread id. A power of two.
-pub const TLS_CALLS_MAX: u32 = 64 * 1024;
+/// Places for threads inside a TLS call, by the low bits of the thread id: as many as there are ids by default on a small host. A
+/// power of two; two threads that share one are told apart.
+pub const TLS_CALLS_MAX: u32 = 32 * 1024;
 /// Threads inside a TLS call whose place is taken, or that are inside two.
 pub const TLS_CALLS_BESIDE_MAX: u32 = 8 * 1024;
 /// Probe sites at which a call can be made to fail.
