@@ -215,7 +215,8 @@ fn library_calls_in_tls() -> Result {
             Ok(accepts(([127, 0, 0, 1], port).into()))
         })?;
         let ids = trace_ids(calls);
-        clients::python(&world, Place::Inside, port, ca, &ids, &["--each"], 200)?;
+        clients::python(&world, Place::Inside, port, ca, &ids, &["--each"], 200)
+            .with_context(|| format!("{way}: the server{}", server.last_words()))?;
         let client = Side {
             direction: "outbound",
             exe: &exe,
