@@ -108,20 +108,21 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     if sent && call.op == Op::Handshake as u8 && start as u8 == APPLICATION_DATA {
         return None;
     }
-    if call.op == TAKING && object.carrier != tcp.cookie {
-        if !sent || !is_made_of(call, start, state) {
-            return None;
-        }
-        // Nobody has seen where its requests begin.
-        object.judged = judged::NOT;
+    let again = object.carrier == tcp.cookie;
+    if call.op == TAKING && !again && !(sent && is_made_of(call, start, state)) {
+        return None;
     }
     // A callback of the application may use another connection while the library shakes hands, reads or writes.
     // Only a new handshake, or the end of its connection, gives an object another one.
-    let other = object.carrier != 0 && object.carrier != tcp.cookie;
+    let other = object.carrier != 0 && !again;
     // SAFETY: only asks whether it is there.
     if other && call.op != Op::Handshake as u8 && unsafe { FLOWS.get(&object.carrier) }.is_some() {
         count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
         return None;
+    }
+    if call.op == TAKING && !again {
+        // Nobody has seen where its requests begin.
+        object.judged = judged::NOT;
     }
     object.carrier = tcp.cookie;
     object.socket = tcp.sk;

@@ -71,6 +71,15 @@ struct Flow {
     ended: bool,
 }
 
+/// The object at an address in the process of a record.
+fn tls_object(header: &Header, object: u64, generation: u32) -> FlowId {
+    FlowId::Tls {
+        pid: header.pid,
+        object,
+        generation,
+    }
+}
+
 /// Turns records into what the next stage understands.
 pub struct Intake {
     processes: Processes,
@@ -187,11 +196,7 @@ impl Intake {
             kind::TLS_BIND => self.bind(&header, &TlsBind::read(&mut reader)?, out),
             kind::TLS_CLOSE => {
                 let close = TlsClose::read(&mut reader)?;
-                let id = FlowId::Tls {
-                    pid: header.pid,
-                    object: close.object,
-                    generation: close.generation,
-                };
+                let id = tls_object(&header, close.object, close.generation);
                 self.goes_on(&header, Some(id), 0, out);
                 self.tls_close(&header, id, &close, out);
             }
@@ -308,11 +313,7 @@ impl Intake {
             return Some(());
         }
         let flow = if data.flags & TLS != 0 {
-            let id = FlowId::Tls {
-                pid: header.pid,
-                object: data.flow,
-                generation: data.generation,
-            };
+            let id = tls_object(header, data.flow, data.generation);
             let has_written = data.flags & SENT != 0;
             self.object(
                 id,
@@ -524,11 +525,7 @@ impl Intake {
 
     fn bind(&mut self, header: &Header, bind: &TlsBind, out: &mut dyn FnMut(Captured)) {
         let process = self.process(header);
-        let id = FlowId::Tls {
-            pid: header.pid,
-            object: bind.object,
-            generation: bind.generation,
-        };
+        let id = tls_object(header, bind.object, bind.generation);
         self.object(id, bind.cookie, bind.library, &process, false, out);
         self.bound(id, bind.cookie, out);
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use apiward_common::record::{Data, Header, SENT, TLS};
 
-use super::Intake;
+use super::{Intake, tls_object};
 use crate::capture::{Captured, FlowId, KernelTime};
 
 /// Records that wait at once; each holds [`CHUNK_BYTES_MAX`] at most.
@@ -31,11 +31,7 @@ struct Unsure {
 impl Unsure {
     /// The object that has written it.
     fn id(&self) -> FlowId {
-        FlowId::Tls {
-            pid: self.header.pid,
-            object: self.data.flow,
-            generation: self.data.generation,
-        }
+        tls_object(&self.header, self.data.flow, self.data.generation)
     }
 }
 
@@ -75,13 +71,9 @@ impl Intake {
         payload: &[u8],
         out: &mut dyn FnMut(Captured),
     ) -> bool {
-        let id = FlowId::Tls {
-            pid: header.pid,
-            object: data.flow,
-            generation: data.generation,
-        };
-        let written = data.flags & (TLS | SENT) == TLS | SENT && data.carrier == 0;
-        if written && !self.objects.get(&id).is_some_and(|known| known.is_blind) {
+        let id = (data.flags & TLS != 0).then(|| tls_object(header, data.flow, data.generation));
+        let is_blind = |id| self.objects.get(&id).is_some_and(|known| known.is_blind);
+        if data.flags & SENT != 0 && data.carrier == 0 && id.is_some_and(|id| !is_blind(id)) {
             let unsure = Unsure {
                 header: *header,
                 data: *data,
@@ -92,7 +84,7 @@ impl Intake {
             }
             return true;
         }
-        self.goes_on(header, Some(id), data.carrier, out);
+        self.goes_on(header, id, data.carrier, out);
         false
     }
 
