@@ -13,7 +13,7 @@ use crate::harness::events::{Side, of_kind, trace_ids, traceparent, with_ids};
 use crate::harness::process::Start;
 use crate::harness::servers::{accepts, free_port};
 use crate::harness::world::program;
-use crate::harness::{Agent, Place, Result, World, servers};
+use crate::harness::{Agent, Place, Result, World, code, servers};
 
 pub const STORIES: &[Story] = &[
     ("processes_of_milliseconds", processes_of_milliseconds),
@@ -142,8 +142,13 @@ fn connections_older_than_the_agent() -> Result {
                 "a request that was being read at the start is missing, and counted nowhere: {losses}"
             );
         }
-        drop((client, app));
+        drop(client);
         let events = agent.end()?;
+        ensure!(
+            code::check_whole(&world)? > 0 || !tls,
+            "the server's library was not looked at"
+        );
+        drop(app);
         let early = with_ids(&events.all, &ids[..1]);
         ensure!(
             early.is_empty(),

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::kernel::closing;
+
 mod canary;
 mod client;
 mod doctor;
@@ -101,11 +103,13 @@ pub fn main() -> ExitCode {
         Command::Prove(args) => prove::run(args),
         Command::Canary(args) => canary::run(args),
     };
-    match result {
+    let code = match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("apiward: {error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    closing::finish();
+    code
 }

@@ -4,6 +4,7 @@
 
 pub mod btf;
 pub mod cgroup;
+pub mod closing;
 pub mod cost;
 pub mod descriptors;
 pub mod egress;

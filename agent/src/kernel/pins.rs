@@ -13,7 +13,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use apiward_common::flow::{Counters, Flow, Withhold};
@@ -26,8 +25,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 
 use super::gate::GateMaps;
 use super::links::{self, CgroupHook};
-use super::probes;
 use super::shelf::Shelf;
+use super::{closing, probes};
 use crate::errors;
 
 /// Maps that the next agent goes on with: what is in force, and what is known of connections.
@@ -362,22 +361,7 @@ pub struct Keeper {
     /// The links of tracepoints, by their programs' names: held here as long as the agent runs.
     tracepoints: Vec<(String, OwnedFd)>,
     /// What takes earlier runs' probes away just now.
-    closing: Closing,
     is_pinned: bool,
-}
-
-/// Threads that close probes. A process that ends waits for them: the kernel gives up on a place in a library whose thread
-/// is killed in the middle, and leaves it there.
-#[derive(Default)]
-struct Closing(Vec<JoinHandle<()>>);
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        for thread in self.0.drain(..) {
-            // One that panicked has closed what it held.
-            let _ = thread.join();
-        }
-    }
 }
 
 impl Keeper {
@@ -389,7 +373,6 @@ impl Keeper {
             maps,
             shelf: Shelf::default(),
             tracepoints: Vec::new(),
-            closing: Closing::default(),
             is_pinned: false,
         }
     }
@@ -487,9 +470,7 @@ impl Keeper {
         removed.links = links;
         if !open.is_empty() {
             // Nobody waits for the kernel now.
-            let thread = std::thread::Builder::new().spawn(move || probes::drop_together(open));
-            self.closing.0.retain(|thread| !thread.is_finished());
-            self.closing.0.extend(thread);
+            closing::beside(move || probes::drop_together(open));
         }
         Ok(removed)
     }

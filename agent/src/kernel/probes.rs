@@ -15,7 +15,7 @@ use super::load::{LoadError, program, take, words};
 use super::shelf::Shelf;
 use super::site::Prefer;
 use super::user_probe::{self, Whose};
-use super::{descriptors, links, registers};
+use super::{closing, descriptors, links, registers};
 
 /// Loads the programs: those that write registers where the kernel lets them. Whether they are there, and whether they
 /// write.
@@ -91,14 +91,14 @@ pub struct ProbeLink {
 const WAITING_MAX: usize = 32;
 
 /// Takes probes away. When it returns no program is attached by them any more; that nothing is left where they were
-/// takes a moment longer, which nobody waits for.
+/// takes a moment longer, which nobody waits for but [`closing::finish`].
 pub fn take_away(probes: Vec<ProbeLink>) {
     for probe in &probes {
         probe.shelf.take(probe.number);
     }
     let (links, events): (Vec<_>, Vec<_>) = probes.into_iter().map(|probe| (probe.link, probe.event)).unzip();
     drop_together(links);
-    drop(std::thread::Builder::new().spawn(move || drop(events)));
+    closing::beside(move || drop(events));
 }
 
 /// The agent ends: as [`take_away`], but for what is kept.

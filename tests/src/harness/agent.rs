@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::events::Events;
 use super::process::Start;
 use super::world::{binary, program};
-use super::{Place, Process, Result, World, until, within};
+use super::{Place, Process, Result, World, code, until, within};
 
 /// Reads how many programs are attached to a cgroup, by bpf(2).
 const ATTACHED: &str = include_str!("../assets/attached.py");
@@ -210,6 +210,10 @@ impl<'a> Agent<'a> {
                 .arg(&self.world.inside.path)
                 .run()?;
             Ok(text.trim() == "0")
+        })?;
+        until("no breakpoint is left in a process that goes on", || {
+            code::check_whole(self.world)?;
+            Ok(true)
         })
     }
 }

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod certificates;
 pub mod cgroup;
 pub mod clients;
+pub mod code;
 pub mod events;
 pub mod policy;
 pub mod process;
