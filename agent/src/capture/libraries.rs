@@ -118,7 +118,7 @@ impl Requests {
 impl Libraries {
     /// Starts the thread, which first probes the system's own libraries and those of `running` processes.
     /// Returns when the system's own are done, and the others too where it takes over.
-    pub fn start(probes: Probes, neighbours: Neighbours, prefer: site::Prefer) -> std::io::Result<Libraries> {
+    pub fn start(probes: Probes, neighbours: Neighbours, ways: site::Ways) -> std::io::Result<Libraries> {
         let Neighbours {
             running,
             in_scope,
@@ -149,7 +149,7 @@ impl Libraries {
                     gone: HashSet::new(),
                     missed,
                     running,
-                    prefer,
+                    ways,
                 };
                 keeper.system();
                 if !takes_over {
@@ -261,7 +261,7 @@ struct Keeper {
     /// Mappings were missed.
     missed: Arc<AtomicBool>,
     running: Box<dyn Fn() -> Vec<u32> + Send>,
-    prefer: site::Prefer,
+    ways: site::Ways,
 }
 
 impl Keeper {
@@ -405,7 +405,7 @@ impl Keeper {
             &PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())),
             path,
         );
-        let plan = match site::plan_named(path, name, self.prefer) {
+        let plan = match site::plan_named(path, name, self.ways) {
             Ok(plan) => plan,
             Err(error) => {
                 make_room(&mut self.refused);

@@ -17,7 +17,8 @@ use crate::kernel::cost::{self, ProbeCosts};
 use crate::kernel::elf::{Elf, ElfError};
 use crate::kernel::mapped::{self, MappedFile};
 use crate::kernel::probe::{self, Answer, Feature, Need};
-use crate::kernel::site::{self, Cost, LibraryPlan, Prefer, UnknownTls};
+use crate::kernel::returns;
+use crate::kernel::site::{self, Cost, LibraryPlan, Prefer, UnknownTls, Ways};
 
 /// Processes named for each library.
 const PROCESSES_SHOWN_MAX: usize = 5;
@@ -118,9 +119,12 @@ fn look() -> Report {
     let refuses = features
         .iter()
         .any(|feature| feature.name == "probe-registers" && matches!(feature.answer, Answer::Yes));
-    let prefer = Prefer::default().where_calls(refuses);
+    let ways = Ways {
+        prefer: Prefer::default().where_calls(refuses),
+        returns: returns::are_survived().is_ok() || !rustix::process::geteuid().is_root(),
+    };
     let files = mapped.files.iter();
-    let libraries: Vec<LibraryReport> = files.filter_map(|file| library(file, prefer)).collect();
+    let libraries: Vec<LibraryReport> = files.filter_map(|file| library(file, ways)).collect();
     let mut other_programs: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for program in probe::other_programs() {
         let name = if program.name.is_empty() {
@@ -209,9 +213,9 @@ fn judge(root: bool, features: &[Feature], libraries: &[LibraryReport]) -> (Verd
 }
 
 /// What is to be said of a file that processes run, if it has TLS code.
-fn library(file: &MappedFile, prefer: Prefer) -> Option<LibraryReport> {
+fn library(file: &MappedFile, ways: Ways) -> Option<LibraryReport> {
     let mut report = match Elf::open(&file.open) {
-        Ok(elf) => match site::plan_preferring(&file.open, prefer) {
+        Ok(elf) => match site::plan_by(&file.open, ways) {
             Ok(plan) => readable(plan),
             Err(site::PlanError::NotTls) => unreadable(site::unknown_tls(&elf).ok()??),
             Err(error) => {

@@ -21,6 +21,7 @@ pub mod pins;
 pub mod probe;
 pub mod probes;
 pub mod registers;
+pub mod returns;
 pub mod ring;
 pub mod run_times;
 pub mod sends;

@@ -10,9 +10,18 @@ use super::user_probe::{self, Whose};
 
 /// Attaches one at the entry of the function at `address`, or where it `returns`.
 pub(super) fn own_uprobe(address: u64, returns: bool) -> io::Result<OwnedFd> {
+    open(address, returns, Whose::ThisProcess)
+}
+
+/// As [`own_uprobe`], at the return, also of children that have not become another program.
+pub(super) fn everybodys_return(address: u64) -> io::Result<OwnedFd> {
+    open(address, true, Whose::Everybody)
+}
+
+fn open(address: u64, returns: bool, whose: Whose) -> io::Result<OwnedFd> {
     let missing = || io::Error::other("the place of a function in this program's file is not known");
     let offset = file_offset(address).ok_or_else(missing)?;
-    user_probe::open(c"/proc/self/exe", offset, returns, Whose::ThisProcess)
+    user_probe::open(c"/proc/self/exe", offset, returns, whose)
 }
 
 /// Where in this program's file the code at `address` is.

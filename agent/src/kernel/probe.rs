@@ -16,7 +16,7 @@ use super::btf::Btf;
 use super::descriptors;
 use super::mappings::Mappings;
 use super::netlink::{DiagError, SockDiag, Sockets};
-use super::registers;
+use super::{registers, returns};
 
 /// What came out of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,6 +229,16 @@ pub fn probe() -> Vec<Feature> {
             }),
             "a request inside TLS that is denied is `contained`, not `prevented`: the application has read it by then",
             "Linux 6.18 or newer, not locked down",
+        ),
+        feature(
+            "probe-returns",
+            Need::Wanted,
+            if_root(&|| match returns::are_survived() {
+                Ok(()) => Answer::Yes,
+                Err(why) => Answer::No(why),
+            }),
+            "nothing is probed at returns: handshakes are not followed, and libraries that need such probes are not read",
+            "Linux 6.14 or newer, or a later release of 6.12 or 6.13",
         ),
         feature(
             "process-in-egress",

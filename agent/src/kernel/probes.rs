@@ -13,9 +13,9 @@ use aya::programs::UProbe;
 
 use super::load::{LoadError, program, take, words};
 use super::shelf::Shelf;
-use super::site::Prefer;
+use super::site::{Prefer, Ways};
 use super::user_probe::{self, Whose};
-use super::{closing, descriptors, links, registers};
+use super::{closing, descriptors, links, registers, returns};
 
 /// Loads the programs: those that write registers where the kernel lets them. Whether they are there, and whether they
 /// write.
@@ -142,9 +142,20 @@ impl Probes {
         self.refuses
     }
 
-    /// What of `wanted` there are programs for.
-    pub fn prefer(&self, wanted: Prefer) -> Prefer {
-        wanted.where_calls(!self.in_the_middle)
+    /// What of `wanted` there are programs for, and how probes may be set.
+    pub fn ways(&self, wanted: Prefer) -> Ways {
+        let returns = returns::are_survived();
+        if let Err(why) = &returns {
+            tracing::warn!("nothing is probed at returns, which leaves calls unseen: {why}");
+        }
+        let wanted = match wanted {
+            Prefer::Functions if returns.is_err() => Prefer::default(),
+            other => other,
+        };
+        Ways {
+            prefer: wanted.where_calls(!self.in_the_middle),
+            returns: returns.is_ok(),
+        }
     }
 
     /// The libraries of all running processes have theirs. What looks like TLS on a connection that is older, and is written

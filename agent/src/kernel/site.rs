@@ -32,7 +32,7 @@ use super::elf::{Elf, ElfError, Symbol};
 use code::{Call, Destination, Function, Trap};
 use exports::{EXPORTS, Export};
 pub use identify::{Family, TlsLibrary, UnknownTls, identify, scan, unknown_tls};
-pub use plan::{Cost, LibraryPlan, PlanError, Prefer, Site, Told};
+pub use plan::{Cost, LibraryPlan, PlanError, Prefer, Site, Told, Ways};
 pub use refusal::refusals;
 use values::{ARGUMENTS, Value};
 
@@ -53,16 +53,16 @@ const CALL_SITES_MAX: usize = 32;
 
 /// The plan for the file at `path`.
 pub fn plan(path: &Path) -> Result<LibraryPlan, PlanError> {
-    plan_preferring(path, Prefer::default())
+    plan_by(path, Prefer::default())
 }
 
 /// The plan for the file at `path`, with a say in how.
-pub fn plan_preferring(path: &Path, prefer: Prefer) -> Result<LibraryPlan, PlanError> {
-    plan_named(path, path, prefer)
+pub fn plan_by(path: &Path, ways: impl Into<Ways>) -> Result<LibraryPlan, PlanError> {
+    plan_named(path, path, ways.into())
 }
 
-/// As [`plan_preferring`], of a file that is held open: `name` is where it lies, with what belongs to it beside it.
-pub fn plan_named(path: &Path, name: &Path, prefer: Prefer) -> Result<LibraryPlan, PlanError> {
+/// As [`plan_by`], of a file that is held open: `name` is where it lies, with what belongs to it beside it.
+pub fn plan_named(path: &Path, name: &Path, ways: Ways) -> Result<LibraryPlan, PlanError> {
     let elf = &Elf::open(path)?;
     let library = identify::identify_at(elf, name)?.ok_or(PlanError::NotTls)?;
     if !elf.is_x86_64() {
@@ -80,7 +80,7 @@ pub fn plan_named(path: &Path, name: &Path, prefer: Prefer) -> Result<LibraryPla
         calls: HashMap::new(),
         covered: Vec::new(),
         in_the_middle: Vec::new(),
-        prefer,
+        ways,
         plan: LibraryPlan {
             library,
             sites: Vec::new(),
@@ -137,7 +137,7 @@ struct Planner<'a> {
     covered: Vec<Op>,
     /// Operations that are seen where plaintext is handed over or taken, whatever function leads there.
     in_the_middle: Vec<Op>,
-    prefer: Prefer,
+    ways: Ways,
     plan: LibraryPlan,
 }
 
@@ -147,7 +147,7 @@ impl Planner<'_> {
             if self.exports_of(op).is_empty() || self.covered.contains(&op) {
                 continue;
             }
-            if self.prefer == Prefer::Delivery && self.is_seen_in_the_middle(op) {
+            if self.ways.prefer == Prefer::Delivery && self.is_seen_in_the_middle(op) {
                 continue;
             }
             match self.inner_sites(op)? {
@@ -241,7 +241,7 @@ impl Planner<'_> {
 
     /// Probes on the inner function of an operation and how they are, or why there are none.
     fn inner_sites(&mut self, op: Op) -> Result<Result<(Vec<Site>, String), String>, ElfError> {
-        if self.prefer == Prefer::Functions {
+        if self.ways.prefer == Prefer::Functions {
             return Ok(Err("they were asked for".to_owned()));
         }
         let Some(inner) = self.inner_function(op)? else {
@@ -253,7 +253,7 @@ impl Planner<'_> {
             return Ok(Err(format!("{name} passes its inner function by")));
         }
         let entry = self.entry_sites(op, inner)?;
-        if self.prefer != Prefer::Calls
+        if self.ways.prefer != Prefer::Calls
             && let Some(sites) = entry
         {
             let how = "entry and return probes on the inner function that all its forms share";
@@ -300,7 +300,8 @@ impl Planner<'_> {
     /// Probes at an emulated instruction of the inner function's entry, where arguments and return address are as
     /// the call left them; `None` if it has none.
     fn entry_sites(&self, op: Op, inner: Inner) -> Result<Option<Vec<Site>>, ElfError> {
-        let Some(function) = self.function_from(inner.vaddr)? else {
+        let function = self.function_from(inner.vaddr)?;
+        let Some(function) = function.filter(|_| self.ways.returns) else {
             return Ok(None);
         };
         let enter = function.cheap_entry(&unchanged());
@@ -483,6 +484,15 @@ impl Planner<'_> {
             let Some(function) = self.exported(export.name)? else {
                 continue;
             };
+            if !self.ways.returns {
+                let text = format!(
+                    "{}: not seen, as a probe at its return could end whoever calls it",
+                    export.name
+                );
+                self.plan.explanations.push(text);
+                self.plan.uncovered.push(export.name.to_owned());
+                continue;
+            }
             let at = function.cheap_entry(&unchanged()).unwrap_or(function.start);
             let Some(enter) = self.site(&function, at, Told::Usual(export.cookie(Kind::Enter))) else {
                 self.plan.uncovered.push(export.name.to_owned());

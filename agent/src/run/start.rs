@@ -140,9 +140,9 @@ fn attach(
     let mappings = mappings_needed
         .then(|| follow_mappings(&mut capabilities))
         .flatten();
-    let sites = probes.prefer(config.capture.tls_probes);
+    let ways = probes.ways(config.capture.tls_probes);
     let neighbours = neighbours(sight.clone(), mappings, adopted.is_some());
-    let libraries = Libraries::start(probes, neighbours, sites)
+    let libraries = Libraries::start(probes, neighbours, ways)
         .context("the thread for TLS libraries cannot be started")?;
     start_exporters(&config, &exports);
     if let Some(listen) = config.metrics {

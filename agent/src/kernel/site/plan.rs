@@ -44,6 +44,23 @@ impl Prefer {
     }
 }
 
+/// How probes may be set on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    pub prefer: Prefer,
+    /// Those at returns harm nobody. Where they do, what has no other is not covered.
+    pub returns: bool,
+}
+
+impl From<Prefer> for Ways {
+    fn from(prefer: Prefer) -> Ways {
+        Ways {
+            prefer,
+            returns: true,
+        }
+    }
+}
+
 /// What a probe at a site costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {

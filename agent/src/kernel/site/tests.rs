@@ -193,11 +193,11 @@ fn library(code: Vec<u8>, labels: &HashMap<&'static str, u64>) -> Vec<u8> {
     file
 }
 
-fn plan_of(file: Vec<u8>, prefer: Prefer) -> LibraryPlan {
+fn plan_of(file: Vec<u8>, ways: impl Into<Ways>) -> LibraryPlan {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("libssl.so.3");
     std::fs::write(&path, file).unwrap();
-    plan_preferring(&path, prefer).unwrap()
+    plan_by(&path, ways).unwrap()
 }
 
 fn shown(plan: &LibraryPlan) -> String {
@@ -235,6 +235,28 @@ fn a_library_gets_probes_at_its_inner_functions() {
 fn or_around_the_calls_of_them() {
     let (code, labels) = openssl_like(|_| {});
     insta::assert_snapshot!(shown(&plan_of(library(code, &labels), Prefer::Calls)));
+}
+
+/// Where a probe at a return could end a process, there is none: calls are looked at around the inner function's, and
+/// what has no other way is not covered.
+#[test]
+fn or_without_any_at_returns() {
+    let (code, labels) = openssl_like(|_| {});
+    let without = |prefer| Ways {
+        prefer,
+        returns: false,
+    };
+    let plan = plan_of(library(code, &labels), without(Prefer::Entry));
+    assert!(plan.sites.iter().all(|site| site.kind() != Kind::Uretprobe));
+    for op in [Op::Read, Op::Write] {
+        let found = kinds(&plan, op);
+        assert!(
+            found.contains(&Kind::Enter) && found.contains(&Kind::Exit),
+            "{op:?}"
+        );
+    }
+    assert_eq!(kinds(&plan, Op::Handshake), []);
+    assert_eq!(plan.uncovered, ["SSL_do_handshake", "SSL_connect", "SSL_accept"]);
 }
 
 fn kinds(plan: &LibraryPlan, op: Op) -> Vec<Kind> {
@@ -477,7 +499,7 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("damaged");
         std::fs::write(&path, file).unwrap();
-        let _ = plan_preferring(&path, if at % 2 == 0 { Prefer::Entry } else { Prefer::Calls });
+        let _ = plan_by(&path, if at % 2 == 0 { Prefer::Entry } else { Prefer::Calls });
     }
 
     /// Any bytes are some code.
@@ -509,14 +531,14 @@ fn the_systems_openssl_is_covered() {
         let Some(path) = on_this_machine(name) else {
             continue;
         };
-        let calls = plan_preferring(&path, Prefer::Calls).unwrap();
+        let calls = plan_by(&path, Prefer::Calls).unwrap();
         assert!(
             kinds(&calls, Op::Write).contains(&Kind::Exit),
             "{}",
             shown(&calls)
         );
         assert_eq!(calls.uncovered, Vec::<String>::new());
-        let plan = plan_preferring(&path, Prefer::Entry).unwrap();
+        let plan = plan_by(&path, Prefer::Entry).unwrap();
         assert_eq!(plan.library.family, Family::OpenSsl);
         assert_eq!(plan.library.soname, name);
         assert!(
@@ -570,7 +592,7 @@ fn a_library_that_is_held_open_has_its_version_from_beside_its_name() {
     };
     let held = std::fs::File::open(&path).unwrap();
     let open = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
-    let plan = plan_named(Path::new(&open), &path, Prefer::default()).unwrap();
+    let plan = plan_named(Path::new(&open), &path, Prefer::default().into()).unwrap();
     assert_eq!(scan(&path).unwrap(), Some(plan.library.clone()));
     assert!(plan.library.version.starts_with("3."), "{:?}", plan.library);
 }

@@ -54,7 +54,7 @@ fn reads_are_seen_at_the_copies_to_the_application() {
         assert!(shaken.iter().all(|kind| matches!(kind, Kind::Enter | Kind::Exit)));
         // Where calls can be made to fail, reads are looked at when they are over.
         let refusing = Prefer::default().where_calls(true);
-        let plan = plan_preferring(&path, refusing).unwrap();
+        let plan = plan_by(&path, refusing).unwrap();
         assert_eq!(kinds(&plan, Op::Read), [Kind::Uretprobe, Kind::Enter]);
         assert_eq!(kinds(&plan, Op::Peek), [Kind::Uretprobe, Kind::Enter]);
     }
@@ -79,7 +79,7 @@ fn writes_are_seen_where_records_are_made() {
             assert!(found.contains(&taken), "{level}: {}", shown(&plan));
         }
         assert_eq!(found.len(), kinds(&plan, Op::Write).len());
-        let plan = plan_preferring(&path, Prefer::default().where_calls(true)).unwrap();
+        let plan = plan_by(&path, Prefer::default().where_calls(true)).unwrap();
         assert_eq!(kinds(&plan, Op::Write), [Kind::Uretprobe, Kind::Enter]);
     }
 }
@@ -123,7 +123,7 @@ proptest! {
         let path = directory.path().join("libssl.so.3");
         std::fs::write(&path, file).unwrap();
         // Where there is a plan without deliveries, there is one.
-        prop_assert!(plan(&path).is_ok() || plan_preferring(&path, Prefer::Entry).is_err());
+        prop_assert!(plan(&path).is_ok() || plan_by(&path, Prefer::Entry).is_err());
     }
 }
 
