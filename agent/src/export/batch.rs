@@ -14,7 +14,7 @@ use super::wire::Told;
 
 /// Memory for a next batch that is kept: for what one look into the ring makes at most, when calls are ordinary. What a
 /// flood took is given back.
-const BYTES_KEPT: usize = 768 << 10;
+const BYTES_KEPT: usize = 384 << 10;
 
 /// Events, one behind the other.
 #[derive(Debug, Default)]

@@ -44,7 +44,7 @@ use turn::{Turn, Waits};
 /// Why a connection is unseen: bytes are missing, by overload or by a way that no hook sees, where requests may have been.
 const GAP: &str = "gap";
 /// Records taken before anything else is looked after.
-const DRAIN_RECORDS_MAX: usize = 1_024;
+const DRAIN_RECORDS_MAX: usize = 512;
 /// Longest sleep without traffic.
 const SLEEP: Duration = Duration::from_millis(500);
 /// How often time is passed on to stages that wait for it.
@@ -58,7 +58,7 @@ const LOSSES: Duration = Duration::from_secs(5);
 const GATHERING: Duration = Duration::from_millis(10);
 const GATHERED_EVENTS_MAX: usize = 128;
 /// Full drains in a row that count as overload, and empty ones that end it.
-const OVERLOAD_DRAINS: u32 = 64;
+const OVERLOAD_DRAINS: u32 = 128;
 
 impl Withholding for EgressMaps {
     fn withhold(&mut self, cookie: u64, from: Option<u32>) -> Result<(), GateError> {

@@ -10,7 +10,7 @@ use crate::policy::Mode;
 /// A pause of a millisecond that lasts longer: others have the processors, and what comes in is not looked at meanwhile.
 const LATE: Duration = Duration::from_millis(20);
 /// Looks into the ring, one after the other, that did not come to its end: a twentieth of it, in small records.
-const FULL_DRAINS: u32 = 4;
+const FULL_DRAINS: u32 = 8;
 /// How long the thread takes its full share before it tries a small one again.
 const FULL_SHARE: Duration = Duration::from_secs(1);
 
