@@ -14,7 +14,9 @@ use crate::gate;
 use crate::maps::{FLOWS, TLS_CALLS};
 use crate::middle::APPLICATION_DATA;
 use crate::sock::{Tcp, apiward_announce, ends};
-use crate::tls::{about_to_write, call_of, end, is_on_another_stack, object_of, over, place_of, writes};
+use crate::tls::{
+    about_to_write, begins_anew, call_of, end, is_on_another_stack, object_of, over, place_of, writes,
+};
 use crate::who;
 
 /// Whether the current thread is inside a library call, as far as a look at its place tells.
@@ -44,7 +46,11 @@ fn own_bits() -> u16 {
 /// the other: the calls of a program share 512 bytes of stack.
 #[inline(always)]
 pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool, start: u64) {
-    if apiward_carrier_used(tcp, flow, stack, sent as u32, start) != 0 {
+    let news = apiward_carrier_used(tcp, flow, stack, sent as u32, start);
+    if news != 0 {
+        if news == ANOTHER {
+            apiward_begins_anew();
+        }
         apiward_announce(tcp, flow);
         if apiward_bound(tcp, flow) != 0
             && let Some(call) = call_of(who::ids(who::task()))
@@ -63,7 +69,11 @@ pub fn carrier_used(tcp: &Tcp, flow: *mut Flow, stack: u64, sent: bool, start: u
     }
 }
 
-/// 1: the socket is news to its object.
+/// What [`apiward_carrier_used`] says: the socket is the first of its object, or another one than before.
+const FIRST: i32 = 1;
+const ANOTHER: i32 = 2;
+
+/// Whether the socket is news to its object; 0 if not.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn apiward_carrier_used(
@@ -75,13 +85,13 @@ pub extern "C" fn apiward_carrier_used(
 ) -> i32 {
     // SAFETY: the verifier holds callers to pointers of these sizes, or null.
     match unsafe { (tcp.as_ref(), flow.as_mut()) } {
-        (Some(tcp), Some(flow)) => is_news(tcp, flow, stack, sent != 0, start).is_some() as i32,
+        (Some(tcp), Some(flow)) => is_news(tcp, flow, stack, sent != 0, start).unwrap_or(0),
         _ => 0,
     }
 }
 
 #[inline(always)]
-fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> Option<()> {
+fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> Option<i32> {
     let thread = who::ids(who::task());
     let call = call_of(thread)?;
     if call.op == 0 {
@@ -130,7 +140,22 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     state.tls = tls::BOUND;
     state.bound_by = own_bits();
     state.announced = 0;
-    Some(())
+    // Of what is about to leave the beginning has been told already.
+    Some(if other && call.op != TAKING {
+        ANOTHER
+    } else {
+        FIRST
+    })
+}
+
+/// The object of the thread's call has been taken for another connection (`SSL_clear`): it is another one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_begins_anew() -> i32 {
+    if let Some(call) = call_of(who::ids(who::task())) {
+        begins_anew(call.object);
+    }
+    0
 }
 
 /// Whether bytes that start like this are what was made of the plaintext: a record that has room for it, or, where the kernel

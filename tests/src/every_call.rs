@@ -10,8 +10,7 @@ use crate::Story;
 use crate::harness::certificates::Authority;
 use crate::harness::clients::{self, Connections};
 use crate::harness::events::{Side, check_side, trace_ids, with_ids};
-use crate::harness::process::Start;
-use crate::harness::servers::{accepts, free_port};
+use crate::harness::servers::Server;
 use crate::harness::world::program;
 use crate::harness::{Agent, Place, Result, World, servers};
 
@@ -195,25 +194,20 @@ fn library_calls_in_tls() -> Result {
     let identity = authority.issue(&world, "server", &[])?;
     let mut agent = Agent::start(&world, |_| {})?;
     agent.wait_library(system_libssl()?)?;
-    let script = world.write("tls_calls.py", include_str!("assets/tls_calls.py"))?;
     let exe = executable("python3")?;
     let ca = Some(authority.ca.as_path());
-    for way in ["implicit", "peek", "small", "forked", "large", "waiting"] {
+    for way in [
+        "implicit", "peek", "small", "forked", "large", "waiting", "cleared",
+    ] {
         // Long answers in such a hurry that bodies would be given up.
         let (calls, body_bytes) = match way {
             "large" | "waiting" => (4, 100_003),
             _ => (CALLS_BY_WAY, 2),
         };
-        let port = free_port()?;
-        let mut server = Start::new(&world, Place::Inside, program("python3")?)
-            .name(way)
-            .arg(&script)
-            .args([port.to_string(), way.to_owned()])
-            .args([&identity.certificate, &identity.key])
-            .spawn()?;
-        server.wait_until("the server listens", || {
-            Ok(accepts(([127, 0, 0, 1], port).into()))
-        })?;
+        let Server {
+            process: mut server,
+            port,
+        } = servers::library_app(&world, Place::Inside, way, &identity)?;
         let ids = trace_ids(calls);
         clients::python(&world, Place::Inside, port, ca, &ids, &["--each"], 200)
             .with_context(|| format!("{way}: the server{}", server.last_words()))?;

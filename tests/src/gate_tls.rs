@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::Story;
 use crate::every_call::system_libssl;
-use crate::harness::certificates::Authority;
+use crate::harness::certificates::{Authority, Identity};
 use crate::harness::events::{text, trace_ids, with_ids};
 use crate::harness::servers::Server;
 use crate::harness::wire::{self, piece, repeated};
@@ -23,6 +23,10 @@ pub const STORIES: &[Story] = &[
         looks_forbidden("outbound")
     }),
     ("tls_the_server_is_never_told", tls_the_server_is_never_told),
+    (
+        "tls_an_object_for_several_connections",
+        tls_an_object_for_several_connections,
+    ),
 ];
 
 const FORBIDDEN: &str = "/fhir/Patient/$export";
@@ -40,6 +44,14 @@ struct Scene<'a> {
 }
 
 fn scene<'a>(world: &'a World, direction: &'static str) -> Result<Scene<'a>> {
+    scene_of(world, direction, servers::telling_app)
+}
+
+fn scene_of<'a>(
+    world: &'a World,
+    direction: &'static str,
+    server: fn(&World, Place, &Identity) -> Result<Server>,
+) -> Result<Scene<'a>> {
     let authority = Authority::new(world)?;
     let identity = authority.issue(world, "server", &[])?;
     let rules = json!([{ "name": "no-export", "match": { "direction": direction, "paths": ["/fhir/{type}/$export"] }, "action": "deny" }]);
@@ -54,7 +66,7 @@ fn scene<'a>(world: &'a World, direction: &'static str) -> Result<Scene<'a>> {
         "inbound" => (Place::Inside, Place::Outside),
         _ => (Place::Outside, Place::Inside),
     };
-    let Server { process, port } = servers::telling_app(world, at, &identity)?;
+    let Server { process, port } = server(world, at, &identity)?;
     let word = text(&agent.status()?["guarantees"][format!("{direction}-tls")]).to_owned();
     let words: &[&str] = match direction {
         "inbound" => &["contained", "prevented"],
@@ -280,5 +292,36 @@ fn tls_the_server_is_never_told() -> Result {
         "nginx was told: {log}"
     );
     drop((nginx, app));
+    scene.end()
+}
+
+/// The library's object of a connection that was denied something is used for the next ones: they are none the worse for it.
+fn tls_an_object_for_several_connections() -> Result {
+    let world = World::new()?;
+    let mut scene = scene_of(&world, "inbound", |world, place, identity| {
+        servers::library_app(world, place, "cleared", identity)
+    })?;
+    let ids = trace_ids(6);
+    let close = "Connection: close\r\n";
+    let (mut forbidden, mut allowed) = (Vec::new(), Vec::new());
+    for pair in ids.chunks(2) {
+        let got = scene.send(&world, &[piece(wire::head("GET", FORBIDDEN, &pair[0], ""))], &[])?;
+        ensure!(got.is_empty(), "of a forbidden call the client got {got:?}");
+        forbidden.push(pair[0].clone());
+        let head = wire::head("GET", "/fhir/Patient/1", &pair[1], close);
+        let got = scene.send(&world, &[piece(head)], &[])?;
+        ensure!(
+            got.starts_with("HTTP/1.1 200 "),
+            "the next connection got {got:?}"
+        );
+        allowed.push(pair[1].clone());
+    }
+    scene.check_stopped(&forbidden)?;
+    for call in scene.agent.events.wait_calls(allowed.len(), &allowed)? {
+        ensure!(
+            call["response"]["status"] == 200 && call["verdict"]["action"] != "deny",
+            "not as any other call: {call:#}"
+        );
+    }
     scene.end()
 }

@@ -62,6 +62,22 @@ pub fn telling_app(world: &World, place: Place, identity: &Identity) -> Result<S
     Ok(Server { process, port })
 }
 
+/// A server that calls the TLS library itself, in this way of its own.
+pub fn library_app(world: &World, place: Place, way: &str, identity: &Identity) -> Result<Server> {
+    let port = free_port()?;
+    let script = world.write("tls_calls.py", include_str!("../assets/tls_calls.py"))?;
+    let mut process = Start::new(world, place, program("python3")?)
+        .name(way)
+        .arg(script)
+        .args([&port.to_string(), way])
+        .args([&identity.certificate, &identity.key])
+        .spawn()?;
+    process.wait_until("the server listens", || {
+        Ok(accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    Ok(Server { process, port })
+}
+
 /// How the application is started.
 pub fn app_command<'a>(
     world: &'a World,
