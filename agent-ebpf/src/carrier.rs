@@ -123,11 +123,14 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
         return None;
     }
     // A callback of the application may use another connection while the library shakes hands, reads or writes.
-    // Only a new handshake, or the end of its connection, gives an object another one.
+    // Only a new handshake on it, or the end of its connection, gives an object another one.
     let other = object.carrier != 0 && !again;
+    let shakes = call.op == Op::Handshake as u8;
     // SAFETY: only asks whether it is there.
-    if other && call.op != Op::Handshake as u8 && unsafe { FLOWS.get(&object.carrier) }.is_some() {
-        count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
+    if other && !(shakes && is_record(start)) && unsafe { FLOWS.get(&object.carrier) }.is_some() {
+        if !shakes {
+            count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
+        }
         return None;
     }
     if call.op == TAKING && !again {
@@ -156,6 +159,12 @@ pub extern "C" fn apiward_begins_anew() -> i32 {
         begins_anew(call.object);
     }
     0
+}
+
+/// Whether bytes that start like this are a record of TLS (RFC 8446, section 5.1).
+#[inline(always)]
+fn is_record(start: u64) -> bool {
+    (20..=24).contains(&(start as u8)) && start >> 8 & 0xff == 3
 }
 
 /// Whether bytes that start like this are what was made of the plaintext: a record that has room for it, or, where the kernel

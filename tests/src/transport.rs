@@ -20,6 +20,10 @@ pub const STORIES: &[Story] = &[
         "tls_that_nobody_reads_has_a_name",
         tls_that_nobody_reads_has_a_name,
     ),
+    (
+        "calls_while_hands_are_shaken_in_tls",
+        calls_while_hands_are_shaken,
+    ),
 ];
 
 /// Its TLS is in memory, so that no library call is tied to the socket: to the agent the socket's bytes are anybody's.
@@ -32,6 +36,33 @@ async def main():
     await reader.read()
     writer.close()
 asyncio.run(main())
+"#;
+
+/// Asks another application, in clear, before it shakes hands: as servers ask for what they staple to their certificates.
+const ASKING: &str = r#"
+import http.client, socket, ssl, sys
+port, application, certificate, key = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+questions = sys.argv[5:]
+def ask(connection, name, context):
+    client = http.client.HTTPConnection("127.0.0.1", application, timeout=20)
+    client.request("GET", "/fhir/Patient/7", headers={"traceparent": questions.pop(0)})
+    client.getresponse().read()
+    client.close()
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(certificate, key)
+context.sni_callback = ask
+listener = socket.create_server(("127.0.0.1", port))
+while True:
+    client, _ = listener.accept()
+    try:
+        with context.wrap_socket(client, server_side=True) as connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(4096) or b"\r\n\r\n"
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+    except OSError:
+        # Somebody only wanted to know whether we listen.
+        pass
 "#;
 
 /// One call by a curl of its own.
@@ -306,6 +337,53 @@ fn tls_that_nobody_reads_has_a_name() -> Result {
                 && one["tls"].to_string().contains("tls 1.")
         }))
     })?;
+    agent.end()?;
+    Ok(())
+}
+
+/// A connection that is used while the library shakes hands on another one stays what it is, and so does that one.
+fn calls_while_hands_are_shaken() -> Result {
+    const CALLS: usize = 8;
+    let world = World::new()?;
+    let authority = Authority::new(&world)?;
+    let identity = authority.issue(&world, "server", &[])?;
+    let mut agent = Agent::start(&world, |_| {})?;
+    agent.wait_library(system_libssl()?)?;
+    let app = servers::app(&world, Place::Inside, None)?;
+    let (calls, questions) = (trace_ids(CALLS), trace_ids(CALLS));
+    let port = servers::free_port()?;
+    let script = world.write("asking.py", ASKING)?;
+    let contexts = questions.iter().map(|id| format!("00-{id}-00f067aa0ba902b7-01"));
+    let mut server = Start::new(&world, Place::Inside, program("python3")?)
+        .name("asking")
+        .arg(script)
+        .args([port, app.port].map(|port| port.to_string()))
+        .args([&identity.certificate, &identity.key])
+        .args(contexts)
+        .spawn()?;
+    server.wait_until("the server listens", || {
+        Ok(servers::accepts(([127, 0, 0, 1], port).into()))
+    })?;
+    let ca = authority.ca.display().to_string();
+    for id in &calls {
+        curl(&world, port, id, &["--cacert", &ca])
+            .with_context(|| format!("the server{}", server.last_words()))?;
+        sides(&mut agent, id)?;
+    }
+    for call in agent.events.wait_calls(2 * CALLS, &questions)? {
+        ensure!(
+            call["tls"].is_null()
+                && call["response"]["status"] == 200
+                && call["remote"]["address"] == "127.0.0.1",
+            "a question is not told as it was asked: {call:#}"
+        );
+    }
+    ensure!(
+        with_ids(&agent.events.all, &questions).len() == 2 * CALLS,
+        "a question was told twice"
+    );
+    agent.check_no_losses()?;
+    drop((server, app));
     agent.end()?;
     Ok(())
 }
