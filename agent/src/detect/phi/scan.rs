@@ -39,7 +39,7 @@ use tables::Tables;
 const HELD_BYTES_MAX: usize = 128;
 /// Values that are held at a time, of all open objects.
 const HELD_LEN_MAX: usize = 1024;
-/// Resources whose type stood behind their data, in one body.
+/// Resources and extensions whose type stood behind their data, in one body.
 const LATE_LEN_MAX: usize = 4096;
 /// A text longer than this is looked at in its beginning.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -87,6 +87,15 @@ struct Frame {
     hl7: Option<Hl7>,
     /// An identifier's type.
     typed: Option<Class>,
+    /// What the extension of FHIR that this is in is about.
+    extension: Option<ClassId>,
+}
+
+/// What stood behind the data that it is about.
+#[derive(Clone, Copy)]
+enum Late {
+    Resource(Resource, Owner),
+    Extension(ClassId),
 }
 
 /// How sure it is that an object is about a person.
@@ -142,9 +151,9 @@ struct Walk {
     ordinal: u32,
     /// The document says at its root that it describes an API.
     describes: bool,
-    /// Resources by the ordinal of their object, where the type came late.
-    late: Vec<(u32, Resource, Owner)>,
-    late_known: Vec<(u32, Resource, Owner)>,
+    /// By the ordinal of the object that it is about.
+    late: Vec<(u32, Late)>,
+    late_known: Vec<(u32, Late)>,
     tables: Tables,
 }
 
@@ -252,7 +261,7 @@ impl Scanner {
         let visited = content.visit(&self.limits, &mut self.walk);
         self.walk.field_ends();
         if !self.walk.late.is_empty() || self.walk.tables.is_late() {
-            // A resource's type, or a table's names, stood behind the data: once more, knowing it.
+            // A resource's type, an extension's URL or a table's names stood behind the data: once more, knowing it.
             self.walk.tables.know_late();
             let mut late = std::mem::take(&mut self.walk.late);
             late.sort_unstable_by_key(|(ordinal, ..)| *ordinal);
@@ -341,6 +350,7 @@ impl Sink for Walk {
         let (mut owner, mut resource) = parent.map_or((Owner::Unknown, Resource::None), |parent| {
             (parent.owner, parent.resource)
         });
+        let mut extension = parent.and_then(|parent| parent.extension);
         let (mut tag, mut hl7) = (None, None);
         if named {
             (owner, resource) = self.whose(name, &key, owner, resource);
@@ -356,8 +366,10 @@ impl Sink for Walk {
         let late = self
             .late_known
             .binary_search_by_key(&self.ordinal, |(ordinal, ..)| *ordinal);
-        if let Some((_, known, whose)) = late.ok().and_then(|at| self.late_known.get(at)) {
-            (resource, owner) = (*known, *whose);
+        match late.ok().and_then(|at| self.late_known.get(at)) {
+            Some((_, Late::Resource(known, whose))) => (resource, owner) = (*known, *whose),
+            Some((_, Late::Extension(class))) => extension = Some(*class),
+            None => {}
         }
         let names_from = self.names.len();
         let name = match named && key.id != 0 {
@@ -393,6 +405,7 @@ impl Sink for Walk {
             tag,
             hl7,
             typed: None,
+            extension,
         });
         self.ordinal = self.ordinal.wrapping_add(1);
         self.table_opens();

@@ -131,6 +131,18 @@ impl Walk {
             self.hit(class as ClassId, owner, Evidence::Structure, 98, name, key, value);
             return;
         }
+        if inside == Element::Extension && key.element == Element::Url {
+            self.extension(at, value);
+            return;
+        }
+        if key.element == Element::ValueText || (key.element == Element::Text && inside == Element::Clinical)
+        {
+            let class = frame.extension.filter(|_| owner != Owner::Definition);
+            if let Some(class) = class.filter(|class| fits(*class, value)) {
+                self.hit(class, owner, Evidence::Structure, 95, name, key, value);
+                return;
+            }
+        }
         match key.element {
             Element::ResourceType => {
                 self.resource_type(at, value);
@@ -182,10 +194,7 @@ impl Walk {
             if iban {
                 class = Class::Iban as ClassId;
             }
-            let fits = match DETECTORS.get(usize::from(class)) {
-                Some(detector) => (detector.fits)(value),
-                None => true,
-            };
+            let fits = fits(class, value);
             let owner = match key.owner {
                 Owner::Unknown => owner,
                 // `contactName` of a patient is around the patient.
@@ -236,9 +245,31 @@ impl Walk {
             && frame.resource != resource
             && self.late.len() < LATE_LEN_MAX
         {
-            self.late.push((frame.ordinal, resource, owner));
+            self.late.push((frame.ordinal, Late::Resource(resource, owner)));
         }
         (frame.resource, frame.owner) = (resource, owner);
+    }
+
+    /// The URL of an extension: its last part is a name as keys are, and says what the extension's value is.
+    fn extension(&mut self, at: usize, url: &[u8]) {
+        let person = matches!(
+            self.frames[at].resource,
+            Resource::Patient | Resource::RelatedPerson | Resource::Practitioner
+        );
+        let name = url
+            .rsplit(|byte| matches!(byte, b'/' | b'#'))
+            .next()
+            .unwrap_or_default();
+        let class = match self.keys.get(name, &self.shown).class {
+            Some((class, Says::It)) if person => class,
+            _ => return,
+        };
+        let frame = &mut self.frames[at];
+        let late = frame.values > 1 || frame.children > 0;
+        if late && frame.extension != Some(class) && self.late.len() < LATE_LEN_MAX {
+            self.late.push((frame.ordinal, Late::Extension(class)));
+        }
+        frame.extension = Some(class);
     }
 
     /// Segments of a path, each below the one before it.
@@ -491,6 +522,13 @@ fn fhir_class(resource: Resource, inside: Element, element: Element) -> Option<C
         (_, E::Sequence) => Class::Genetic,
         _ => return None,
     })
+}
+
+/// Whether a value in a place of a class is one.
+fn fits(class: ClassId, value: &[u8]) -> bool {
+    DETECTORS
+        .get(usize::from(class))
+        .is_none_or(|detector| (detector.fits)(value))
 }
 
 /// Resources about care, whose dates are a patient's.

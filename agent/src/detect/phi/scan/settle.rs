@@ -123,6 +123,11 @@ impl Walk {
             }
             return;
         }
+        if let Some(class) = frame.extension {
+            let key = self.keys.get(b"code", &self.shown);
+            self.hit(class, owner, Evidence::Structure, 95, b"code", key, &code);
+            return;
+        }
         // Categories, body sites, methods and their kin are of the same systems.
         let inner = frame.key.element;
         let wanted = |element| matches!(element, Element::Code | Element::Clinical | Element::Reason);
