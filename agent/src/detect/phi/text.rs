@@ -408,6 +408,9 @@ impl Text {
                 let (start, end) = (runs[first].0, runs[last - 1].1);
                 let near = *near.get_or_insert_with(|| around.context | self.near(text, start));
                 let beside = near & (1 << class) != 0;
+                if !beside && fit == Fit::Named {
+                    continue;
+                }
                 let grouped = lengths.len() > 1;
                 // A plain number of a length that ids have, too, is none by itself.
                 let plain_id =
