@@ -348,8 +348,10 @@ impl Text {
                 return runs[count - 1].1;
             }
         }
-        let glued = left == b'_'
-            || (b".-/:".contains(&left) && start >= 2 && text[start - 2].is_ascii_alphanumeric());
+        let before = start.checked_sub(2).map_or(b' ', |before| text[before]);
+        // `SSN:536228741`: behind a colon it is what the word says, or nothing.
+        let of_word = left == b':' && before.is_ascii_alphabetic();
+        let glued = left == b'_' || (b".-/:".contains(&left) && before.is_ascii_alphanumeric() && !of_word);
         let mut first = 0;
         while first < count {
             let free = if first == 0 {
@@ -358,7 +360,15 @@ impl Text {
                 matches!(between[first], b' ' | b'(')
             };
             let taken = match free {
-                true => self.layouts(text, &runs[..count], &between[..count], first, around, out),
+                true => self.layouts(
+                    text,
+                    &runs[..count],
+                    &between[..count],
+                    first,
+                    around,
+                    of_word && first == 0,
+                    out,
+                ),
                 false => 0,
             };
             first += taken.max(1);
@@ -366,7 +376,12 @@ impl Text {
         end.max(start + 1).max(at)
     }
 
-    /// The best that a number beginning at run `first` can be; how many runs it takes.
+    /// The best that a number beginning at run `first` can be; how many runs it takes. `of_word`: only what a word before it
+    /// says.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a number with all that is known of its place"
+    )]
     fn layouts(
         &self,
         text: &[u8],
@@ -374,6 +389,7 @@ impl Text {
         between: &[u8],
         first: usize,
         around: Around,
+        of_word: bool,
         out: &mut dyn FnMut(Found),
     ) -> usize {
         let mut best: Option<(Found, usize)> = None;
@@ -408,7 +424,7 @@ impl Text {
                 let (start, end) = (runs[first].0, runs[last - 1].1);
                 let near = *near.get_or_insert_with(|| around.context | self.near(text, start));
                 let beside = near & (1 << class) != 0;
-                if !beside && fit == Fit::Named {
+                if !beside && (fit == Fit::Named || of_word) {
                     continue;
                 }
                 let grouped = lengths.len() > 1;
