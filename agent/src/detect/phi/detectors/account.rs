@@ -46,6 +46,7 @@ pub const DETECTOR: Detector = Detector {
     fits: number,
     shape: None,
     examples: &[
+        r#"{"checkingaccountnumber":"4829130017"}"#,
         r#"{"account_number":"4829130017"}"#,
         "Billed to account number 4829130017.",
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPID|1|||||||||||||||||4829130017",

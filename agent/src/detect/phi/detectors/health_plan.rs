@@ -73,6 +73,7 @@ pub const DETECTOR: Detector = Detector {
     fits: number,
     shape: None,
     examples: &[
+        r#"{"memberIds":["XQZ482913001"]}"#,
         r#"{"member_id":"XQZ482913001"}"#,
         r#"{"resourceType":"Coverage","subscriberId":"XQZ482913001"}"#,
         "Insurance policy number: XQZ482913001.",

@@ -48,6 +48,7 @@ pub const DETECTOR: Detector = Detector {
         "henkilotunnus",
         "rodnecislo",
         "identitycard",
+        "traveldocumentnumber",
         "identitycardnumber",
         "nationalidentifier",
         "nationalidentificationnumber",

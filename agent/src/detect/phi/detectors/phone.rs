@@ -34,6 +34,10 @@ pub const DETECTOR: Detector = Detector {
         "dayphone",
         "eveningphone",
         "telefonnummer",
+        "rufnummer",
+        "portable",
+        "telephoneportable",
+        "mobil",
         "telefoonnummer",
         "handynummer",
         "handy",
@@ -106,6 +110,7 @@ pub const DETECTOR: Detector = Detector {
         r#"{"order":"2125550142"}"#,
         r#"{"total":"1234567.89"}"#,
         r#"{"phone":"string"}"#,
+        r#"{"hospitals":[{"name":"General","phone":"217-555-0142"}]}"#,
         r#"{"resourceType":"Organization","telecom":[{"system":"phone","value":"212-555-0142"}]}"#,
     ],
 };

@@ -1,0 +1,85 @@
+//! A name → its words, in the letters of ASCII.
+
+use std::borrow::Cow;
+
+/// Words that are written short, behind others.
+const SHORT: &[(&str, &str)] = &[("nbr", "number"), ("nm", "name"), ("cd", "code")];
+
+/// `patientEmail_Address2` → `patient`, `email`, `address`, `2`.
+pub(in super::super) fn words(raw: &[u8]) -> Vec<String> {
+    let raw = fold(raw);
+    let mut words: Vec<String> = Vec::new();
+    let mut before = 0u8;
+    for (at, &byte) in raw.iter().enumerate() {
+        let after = raw.get(at + 1).copied().unwrap_or(0);
+        let begins = match byte {
+            b'A'..=b'Z' => !before.is_ascii_uppercase() || after.is_ascii_lowercase(),
+            b'0'..=b'9' => !before.is_ascii_digit() && !before.is_ascii_alphabetic(),
+            b'a'..=b'z' | 0x80.. => !before.is_ascii_alphanumeric() && before < 0x80,
+            _ => {
+                before = byte;
+                continue;
+            }
+        };
+        if begins || words.is_empty() {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut()
+            && byte.is_ascii()
+        {
+            word.push(char::from(byte.to_ascii_lowercase()));
+        }
+        before = byte;
+    }
+    words.retain(|word| !word.is_empty());
+    for word in words.iter_mut().skip(1) {
+        if let Some((_, long)) = SHORT.iter().find(|(short, _)| word == short) {
+            (*long).clone_into(word);
+        }
+    }
+    words
+}
+
+/// Letters of Latin as those of ASCII that they come from: `prénom` → `prenom`, `straße` → `strasse`.
+pub(super) fn fold(raw: &[u8]) -> Cow<'_, [u8]> {
+    if raw.is_ascii() {
+        return Cow::Borrowed(raw);
+    }
+    let Ok(text) = std::str::from_utf8(raw) else {
+        return Cow::Borrowed(raw);
+    };
+    let mut folded = String::with_capacity(text.len());
+    for letter in text.chars() {
+        let lower = letter.to_lowercase().next().unwrap_or(letter);
+        let plain = match lower {
+            'à'..='å' | 'ā' | 'ă' | 'ą' => "a",
+            'æ' => "ae",
+            'ç' | 'ć' | 'č' => "c",
+            'ď' | 'đ' | 'ð' => "d",
+            'è'..='ë' | 'ē' | 'ė' | 'ę' | 'ě' => "e",
+            'ğ' | 'ģ' => "g",
+            'ì'..='ï' | 'ī' | 'į' | 'ı' => "i",
+            'ķ' => "k",
+            'ł' | 'ļ' | 'ľ' => "l",
+            'ñ' | 'ń' | 'ň' | 'ņ' => "n",
+            'ò'..='ö' | 'ø' | 'ō' | 'ő' => "o",
+            'œ' => "oe",
+            'ř' => "r",
+            'ß' => "ss",
+            'ś' | 'š' | 'ş' | 'ș' => "s",
+            'ť' | 'ț' => "t",
+            'ù'..='ü' | 'ū' | 'ů' | 'ű' | 'ų' => "u",
+            'ý' | 'ÿ' => "y",
+            'ź' | 'ż' | 'ž' => "z",
+            _ => {
+                folded.push(letter);
+                continue;
+            }
+        };
+        match letter == lower {
+            true => folded.push_str(plain),
+            false => folded.push_str(&plain.to_ascii_uppercase()),
+        }
+    }
+    Cow::Owned(folded.into_bytes())
+}
