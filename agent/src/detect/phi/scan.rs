@@ -24,6 +24,7 @@ use crate::call::{
 
 mod elements;
 mod embedded;
+mod frame;
 mod groups;
 mod pairs;
 mod place;
@@ -31,6 +32,7 @@ mod segment;
 mod settle;
 mod tables;
 
+use frame::{Frame, Held, Late, Personal, Slot};
 use groups::{group_of, personal};
 use segment::Segment;
 use tables::Tables;
@@ -49,78 +51,6 @@ pub struct Scanner {
     limits: ContentLimits,
     schema: Option<Arc<Schema>>,
     walk: Walk,
-}
-
-/// An open container.
-struct Frame {
-    array: bool,
-    element: bool,
-    /// It has a name of its own; items of arrays have their array's.
-    named: bool,
-    key: Key,
-    place: u64,
-    name: Slot,
-    owner: Owner,
-    resource: Resource,
-    ordinal: u32,
-    values: u32,
-    children: u32,
-    /// Its values have the names of a table's columns; lists that may be rows are in it.
-    row: bool,
-    rows: tables::Rows,
-    personal: Personal,
-    held_from: usize,
-    names_from: usize,
-    arena_from: usize,
-    system: Slot,
-    value: Slot,
-    code: Slot,
-    reference: Slot,
-    display: Slot,
-    /// The name that a value beside it has, that value, and what it was told to be by itself.
-    label: Slot,
-    labelled: Slot,
-    labelled_class: Option<ClassId>,
-    /// The class of a DICOM attribute, for what is below it.
-    tag: Option<(Class, Owner)>,
-    /// It is a field of HL7 v2, in XML.
-    hl7: Option<Hl7>,
-    /// An identifier's type.
-    typed: Option<Class>,
-    /// What the extension of FHIR that this is in is about.
-    extension: Option<ClassId>,
-}
-
-/// What stood behind the data that it is about.
-#[derive(Clone, Copy)]
-enum Late {
-    Resource(Resource, Owner),
-    Extension(ClassId),
-}
-
-/// How sure it is that an object is about a person.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Personal {
-    No,
-    /// It has what organizations have, too: a telephone, an address.
-    Contact,
-    Yes,
-}
-
-/// Bytes in the arena; empty: none.
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    start: u32,
-    length: u32,
-}
-
-/// A value that waits for its neighbours.
-struct Held {
-    frame: usize,
-    class: ClassId,
-    key: Key,
-    name: Slot,
-    value: Slot,
 }
 
 struct Walk {
@@ -146,6 +76,8 @@ struct Walk {
     values_seen: u32,
     /// What was told last.
     told: Option<ClassId>,
+    /// The reference to the subject that came last.
+    subject: Vec<u8>,
     /// Values are FHIR's search parameters.
     searching: bool,
     ordinal: u32,
@@ -215,6 +147,7 @@ impl Scanner {
                 embedded_left: 0,
                 values_seen: 0,
                 told: None,
+                subject: Vec::new(),
                 searching: false,
                 ordinal: 0,
                 describes: false,
@@ -352,7 +285,9 @@ impl Sink for Walk {
         });
         let mut extension = parent.and_then(|parent| parent.extension);
         let (mut tag, mut hl7) = (None, None);
+        let mut sure = parent.is_none_or(|parent| parent.sure);
         if named {
+            sure = Walk::is_sure(&key, parent);
             (owner, resource) = self.whose(name, &key, owner, resource);
             if container == Container::Element {
                 (hl7, tag) = Walk::numbered(name, parent.and_then(|parent| parent.hl7));
@@ -369,8 +304,10 @@ impl Sink for Walk {
         match late.ok().and_then(|at| self.late_known.get(at)) {
             Some((_, Late::Resource(known, whose))) => (resource, owner) = (*known, *whose),
             Some((_, Late::Extension(class))) => extension = Some(*class),
+            Some((_, Late::Place(whose))) => owner = *whose,
             None => {}
         }
+        let is_location = owner == Owner::Organization && name.eq_ignore_ascii_case(b"location");
         let names_from = self.names.len();
         let name = match named && key.id != 0 {
             true => keep(&mut self.names, name),
@@ -384,6 +321,7 @@ impl Sink for Walk {
             place,
             name,
             owner,
+            sure,
             resource,
             ordinal: self.ordinal,
             values: 0,
@@ -400,12 +338,15 @@ impl Sink for Walk {
             reference: Slot::default(),
             display: Slot::default(),
             label: Slot::default(),
+            label_is_type: false,
             labelled: Slot::default(),
             labelled_class: None,
             tag,
             hl7,
             typed: None,
             extension,
+            is_location,
+            location: None,
         });
         self.ordinal = self.ordinal.wrapping_add(1);
         self.table_opens();
@@ -425,6 +366,11 @@ impl Sink for Walk {
             if !frame.array && !frame.element {
                 self.held.truncate(frame.held_from);
                 self.arena.truncate(frame.arena_from);
+            }
+            if let Some(parent) = self.frames.last_mut()
+                && frame.is_location
+            {
+                parent.location = Some(frame.ordinal);
             }
             // What makes an address or a contact personal makes its owner so.
             if let Some(parent) = self.frames.last_mut()
@@ -514,7 +460,7 @@ impl Sink for Walk {
         }
         self.told = None;
         self.place(key, name, holder, kind, value);
-        if matches!(key.role, Role::Label | Role::Value) && !own {
+        if matches!(key.role, Role::Label | Role::Value | Role::Type) && !own {
             self.pair(top, key, kind, value);
         }
     }
@@ -537,6 +483,7 @@ impl Walk {
         self.held.clear();
         self.segment = Segment::default();
         self.embedded_left = embedded::EMBEDDED_BYTES_MAX;
+        self.subject.clear();
         self.searching = false;
         self.ordinal = 0;
         self.late.clear();
@@ -651,11 +598,14 @@ impl Walk {
         });
     }
 
-    fn slot(&self, slot: Slot) -> Vec<u8> {
+    fn bytes(&self, slot: Slot) -> &[u8] {
         self.arena
             .get(slot.start as usize..(slot.start + slot.length) as usize)
             .unwrap_or_default()
-            .to_vec()
+    }
+
+    fn slot(&self, slot: Slot) -> Vec<u8> {
+        self.bytes(slot).to_vec()
     }
 }
 

@@ -477,6 +477,7 @@ impl Text {
                 .iter()
                 .all(|(from, to)| super::checks::modulo(&text[*from..*to], 1000) < 256 && to - from <= 3)
             && (around.context | self.near(text, four[0].0)) & bit(Class::Ip) != 0
+            && !super::checks::is_machine_text(&text[four[0].0..four[3].1])
         {
             out(found(Class::Ip, Evidence::Context, 85, four[0].0, four[3].1));
             return 4;

@@ -44,6 +44,8 @@ pub const DETECTOR: Detector = Detector {
     shape: None,
     examples: &[
         r#"{"mrn":"00482913"}"#,
+        r#"{"mrns":["00482913"]}"#,
+        r#"{"type":"MRN","value":"482913"}"#,
         r#"{"resourceType":"Patient","identifier":[{"type":{"coding":[{"code":"MR"}]},"value":"482913"}]}"#,
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPID|1||482913^^^H^MR",
         "Seen today, MRN: 00482913, in good health.",
@@ -51,6 +53,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     counter_examples: &[
         r#"{"mrn":""}"#,
+        r#"{"type":"count","value":"482913"}"#,
         r#"{"recordCount":42}"#,
         "The record has 12 entries.",
     ],

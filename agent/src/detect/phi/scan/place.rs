@@ -81,6 +81,12 @@ impl Walk {
                 Owner::Unknown => owner,
                 // A patient's contact is around the patient.
                 Owner::Person if owner == Owner::Patient && key.element == Element::Contact => owner,
+                // Where somebody is, and where something is.
+                Owner::Organization
+                    if name.eq_ignore_ascii_case(b"location") && parent.is_some_and(Frame::is_person) =>
+                {
+                    owner
+                }
                 named => named,
             },
             (Resource::Organization, Element::Contact) => Owner::Person,
@@ -104,6 +110,18 @@ impl Walk {
             _ => owner,
         };
         (owner, resource)
+    }
+
+    /// Whose the data is, is said by more than a word that things have, too.
+    pub(super) fn is_sure(key: &Key, parent: Option<&Frame>) -> bool {
+        let within = parent.is_none_or(|parent| parent.sure);
+        let of_person = parent.is_some_and(|parent| {
+            parent.resource != Resource::None || parent.owner == Owner::Patient && parent.sure
+        });
+        match key.owner {
+            Owner::Unknown => within,
+            _ => !key.vague || of_person,
+        }
     }
 
     /// What the place says of a value; where it says nothing, the value itself.
@@ -180,6 +198,13 @@ impl Walk {
             }
             return;
         }
+        if self.frames[at].key.patient && resource == Resource::None && name.eq_ignore_ascii_case(b"id") {
+            let class = Class::PatientId as ClassId;
+            if fits(class, value) {
+                self.hit(class, owner, Evidence::Structure, 90, name, key, value);
+                return;
+            }
+        }
         if name == b"gender" || name == b"sex" {
             self.frames[at].personal = Personal::Yes;
         }
@@ -194,7 +219,9 @@ impl Walk {
             if iban {
                 class = Class::Iban as ClassId;
             }
-            let fits = fits(class, value);
+            let fits = fits(class, value) && !self.keys.is_label(value, class);
+            let machine = class == Class::Ip as ClassId && super::super::checks::is_machine_text(value);
+            let says = if machine { Says::Beside } else { says };
             let owner = match key.owner {
                 Owner::Unknown => owner,
                 // `contactName` of a patient is around the patient.
