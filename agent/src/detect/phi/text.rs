@@ -10,8 +10,11 @@ use super::class::{Class, DETECTORS, Fit, Shape};
 use super::keys::ClassId;
 use crate::call::Evidence;
 
+mod behind;
 mod prose;
 
+use behind::said;
+pub(super) use behind::{is_told, value_in};
 use prose::{date_in, emails, gtin, name_in, number_in, street};
 
 /// A word counts for what stands so many bytes behind it.
@@ -143,8 +146,13 @@ impl Text {
         let sorts = text
             .iter()
             .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
+        // What was a number by itself is told once.
+        let mut told = Vec::new();
         if sorts & DIGIT != 0 {
-            self.numbers(text, around, out);
+            self.numbers(text, around, &mut |found| {
+                told.push((found.start, found.end));
+                out(found);
+            });
         }
         if sorts & AT != 0 {
             emails(text, out);
@@ -158,7 +166,7 @@ impl Text {
             && sorts & (UPPER | LOWER) != 0
             && text.len() >= 8
         {
-            self.prose(text, out);
+            self.prose(text, &told, out);
         }
         if !self.own.is_empty() {
             self.own(text, out);
@@ -211,8 +219,8 @@ impl Text {
         }
     }
 
-    /// Words, and the numbers, dates and names behind them.
-    fn prose(&self, text: &[u8], out: &mut dyn FnMut(Found)) {
+    /// Words, and the numbers, dates and names behind them. `told`: where numbers are that were told, in their order.
+    fn prose(&self, text: &[u8], told: &[(usize, usize)], out: &mut dyn FnMut(Found)) {
         const NUMBERS: u64 = bit(Class::Mrn)
             | bit(Class::Account)
             | bit(Class::HealthPlan)
@@ -221,7 +229,9 @@ impl Text {
             | bit(Class::Device)
             | bit(Class::PatientId);
         const DATES: u64 = bit(Class::BirthDate) | bit(Class::DeathDate) | bit(Class::Date);
-        const WANTED: u64 = NUMBERS | DATES | bit(Class::Name) | bit(Class::Address);
+        const PHONES: u64 = bit(Class::Phone) | bit(Class::Fax);
+        const PLACES: u64 = bit(Class::Address) | bit(Class::Ip) | bit(Class::Vehicle);
+        const WANTED: u64 = NUMBERS | DATES | PHONES | PLACES | bit(Class::Name);
         let mut over = 0;
         for found in self.words.find_iter(text) {
             let (start, end) = (found.start(), found.end());
@@ -260,6 +270,12 @@ impl Text {
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
+            } else if mask & (PHONES | PLACES) != 0
+                && let Some((class, from, to)) = said(mask, &text[start..end], window)
+                && !is_told(told, end + from, end + to)
+            {
+                over = end + to;
+                out(self::found(class, Evidence::Context, BESIDE, end + from, over));
             }
         }
     }
@@ -339,7 +355,7 @@ impl Text {
                     Evidence::Pattern
                 };
                 out(found(
-                    Class::Phone,
+                    self.phone_or_fax(text, start),
                     evidence,
                     confidence,
                     start - 1,
@@ -423,7 +439,13 @@ impl Text {
                 }
                 let (start, end) = (runs[first].0, runs[last - 1].1);
                 let near = *near.get_or_insert_with(|| around.context | self.near(text, start));
-                let beside = near & (1 << class) != 0;
+                // A fax has a number like a telephone's.
+                let fax = if *class == Class::Phone as ClassId {
+                    bit(Class::Fax)
+                } else {
+                    0
+                };
+                let beside = near & (1 << class | fax) != 0;
                 if !beside && (fit == Fit::Named || of_word) {
                     continue;
                 }
@@ -463,7 +485,10 @@ impl Text {
                 }
             }
         }
-        if let Some((found, taken)) = best {
+        if let Some((mut found, taken)) = best {
+            if found.class == Class::Phone as ClassId {
+                found.class = self.phone_or_fax(text, found.start) as ClassId;
+            }
             out(found);
             return taken;
         }
@@ -488,14 +513,28 @@ impl Text {
         0
     }
 
+    /// What the last word for either says.
+    fn phone_or_fax(&self, text: &[u8], start: usize) -> Class {
+        let (_, last) = self.words_near(text, start);
+        match last & bit(Class::Fax) != 0 {
+            true => Class::Fax,
+            false => Class::Phone,
+        }
+    }
+
     /// Classes whose words stand shortly before.
     fn near(&self, text: &[u8], start: usize) -> u64 {
+        self.words_near(text, start).0
+    }
+
+    /// Those of all words that stand shortly before, and of the last one for a telephone or a fax.
+    fn words_near(&self, text: &[u8], start: usize) -> (u64, u64) {
         let from = start.saturating_sub(WINDOW_BYTES);
         let window = &text[from..start];
         if window.len() < 2 {
-            return 0;
+            return (0, 0);
         }
-        let mut mask = 0;
+        let (mut mask, mut last) = (0, 0);
         for found in self.words.find_iter(window) {
             let before = (from + found.start()).checked_sub(1).map_or(b' ', |at| text[at]);
             if !is_word(before)
@@ -503,10 +542,19 @@ impl Text {
                     .get(found.end())
                     .is_none_or(|byte| !byte.is_ascii_alphabetic())
             {
-                mask |= self.masks[found.pattern().as_usize()];
+                let of_word = self.masks[found.pattern().as_usize()];
+                mask |= of_word;
+                // `… fax`, and the next line is another.
+                if of_word & (bit(Class::Phone) | bit(Class::Fax)) != 0 {
+                    last = if window.get(found.end()) == Some(&b'\n') {
+                        0
+                    } else {
+                        of_word
+                    };
+                }
             }
         }
-        mask
+        (mask, last)
     }
 
     /// A word of capitals and digits, with what belongs to it; returns where to go on.

@@ -42,10 +42,11 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["account number", "account no", "acct", "account #"],
+    words: &["kontonummer", "account number", "account no", "acct", "account #"],
     fits: number,
     shape: None,
     examples: &[
+        "Kontonummer 4829130017",
         r#"{"checkingaccountnumber":"4829130017"}"#,
         r#"{"account_number":"4829130017"}"#,
         "Billed to account number 4829130017.",

@@ -29,11 +29,20 @@ pub const DETECTOR: Detector = Detector {
     fits: own_fits,
     shape: None,
     examples: &[
+        "Please fax the results to 226.641.5887.",
+        "Fax: 212-555-0142",
+        "Phone 212-555-0143, fax (212) 555-0142.",
+        "Fax: +1-212-555-0142",
         r#"{"fax":"212-555-0143"}"#,
         r#"{"faxnummer":"+49 (0) 4614 800831"}"#,
         r#"{"resourceType":"Patient","telecom":[{"system":"fax","value":"212-555-0143"}]}"#,
     ],
-    counter_examples: &[r#"{"fax":""}"#, r#"{"faxEnabled":true}"#],
+    counter_examples: &[
+        "555-201-0143 fax\n+1 555 201 0142 mobile",
+        "Fax the 12 pages to us.",
+        r#"{"fax":""}"#,
+        r#"{"faxEnabled":true}"#,
+    ],
 };
 
 fn own_fits(value: &[u8]) -> bool {

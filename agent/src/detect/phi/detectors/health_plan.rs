@@ -62,6 +62,7 @@ pub const DETECTOR: Detector = Detector {
     keys_alone: &[],
     keys_beside: &[],
     words: &[
+        "member number",
         "member id",
         "policy number",
         "subscriber id",

@@ -32,7 +32,18 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["vin", "vehicle", "plate"],
+    words: &[
+        "license plate",
+        "licence plate",
+        "number plate",
+        "plate number",
+        "registration plate",
+        "kennzeichen",
+        "kenteken",
+        "vin",
+        "vehicle",
+        "plate",
+    ],
     fits: number,
     shape: Some(Shape {
         digits: &[],
@@ -43,6 +54,9 @@ pub const DETECTOR: Detector = Detector {
         beside: 95,
     }),
     examples: &[
+        "License plate 7XYZ482",
+        "Licence plate number AB95 CDE was recorded.",
+        "Kennzeichen B-MW 1234",
         r#"{"kenteken":"AB-636-C"}"#,
         r#"{"vehicle_registration":"7XYZ482"}"#,
         r#"{"licensePlates":["7XYZ482"]}"#,
@@ -50,7 +64,13 @@ pub const DETECTOR: Detector = Detector {
         "The car 1HGCM82633A004352 was towed.",
         r#"{"license_plate":"7XYZ482"}"#,
     ],
-    counter_examples: &[r#"{"ref":"1HGCM82633A004353"}"#, r#"{"vin":""}"#],
+    counter_examples: &[
+        "vehicle 12345",
+        "A plate of 12 EGGS.",
+        "Plate SERIES 7",
+        r#"{"ref":"1HGCM82633A004353"}"#,
+        r#"{"vin":""}"#,
+    ],
 };
 
 /// Position 9 is the sum of the others, by weight, modulo 11.
