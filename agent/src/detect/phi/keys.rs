@@ -15,6 +15,7 @@ use crate::call::Vocabulary;
 mod words;
 
 pub(super) use words::words;
+use words::{Ends, SHORT};
 
 /// Keys that are remembered; beyond, all are forgotten at once.
 const KEYS_LEN_MAX: usize = 4096;
@@ -129,6 +130,7 @@ pub(super) struct Keys {
 /// The tables, built once.
 pub(super) struct Names {
     exact: HashMap<Box<str>, (ClassId, How)>,
+    ends: Ends,
     context: HashMap<Box<str>, u64>,
 }
 
@@ -420,7 +422,11 @@ impl Names {
             let name: String = words(name.as_bytes()).concat();
             exact.insert(name.into(), (*id, How::Anywhere));
         }
-        Names { exact, context }
+        let mut ends = Ends::default();
+        exact.keys().for_each(|name| ends.add(name.as_bytes()));
+        TAILS.iter().for_each(|tail| ends.add(tail.as_bytes()));
+        SHORT.iter().for_each(|(short, _)| ends.add(short.as_bytes()));
+        Names { exact, ends, context }
     }
 
     /// A value that is a name of its own class: a label where a form's value would be, `{"firstName": "First name"}`.
@@ -640,6 +646,16 @@ impl Keys {
     /// What was remembered may be shown no more, or now.
     pub fn forget(&mut self) {
         self.known.clear();
+    }
+
+    /// A name may be known by its last letters. Most are not.
+    pub fn may_end(&self, name: &[u8]) -> bool {
+        self.names.ends.has(name)
+    }
+
+    /// What a name says that is no key; not remembered.
+    pub fn class_of(&self, name: &[u8]) -> Option<(ClassId, Says)> {
+        self.names.tell(name, |_| false).0.class
     }
 
     /// A value that says what would stand in its place. It is not remembered.

@@ -26,6 +26,7 @@ mod elements;
 mod embedded;
 mod frame;
 mod groups;
+mod labels;
 mod pairs;
 mod place;
 mod segment;
@@ -574,6 +575,7 @@ impl Walk {
         };
         let text = self.text.clone();
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];
+        let mut told = Vec::new();
         text.scan(value, around, &mut |found: Found| {
             let owner = match (
                 owner,
@@ -585,6 +587,7 @@ impl Walk {
                 (Owner::Definition, Some(Group::Credential)) => Owner::Unknown,
                 (owner, _) => owner,
             };
+            told.push((found.start, found.end));
             let value = &value[found.start..found.end];
             self.hit(
                 found.class,
@@ -596,6 +599,9 @@ impl Walk {
                 value,
             );
         });
+        if kind == ValueType::Text && owner != Owner::Definition {
+            self.labels(value, name, key, owner, &mut told);
+        }
     }
 
     fn bytes(&self, slot: Slot) -> &[u8] {

@@ -74,6 +74,7 @@ pub const DETECTOR: Detector = Detector {
     fits: number,
     shape: None,
     examples: &[
+        "Insurance ID: XQZ482913001",
         r#"{"memberIds":["XQZ482913001"]}"#,
         r#"{"member_id":"XQZ482913001"}"#,
         r#"{"resourceType":"Coverage","subscriberId":"XQZ482913001"}"#,

@@ -37,6 +37,7 @@ pub const DETECTOR: Detector = Detector {
     fits: own_fits,
     shape: None,
     examples: &[
+        "patient_id=8812345",
         r#"{"patientennummer":"7330657"}"#,
         r#"{"id_paciente":"3027407"}"#,
         r#"{"patientIds":["8812"]}"#,
@@ -47,6 +48,8 @@ pub const DETECTOR: Detector = Detector {
         r#"{"resourceType":"Patient","id":"8812"}"#,
     ],
     counter_examples: &[
+        "http://h.example/a?patient_idx=8812345",
+        "patient_id=null",
         r#"{"patientView":{"id":"12345"}}"#,
         r#"{"id":"8812"}"#,
         r#"{"resourceType":"ValueSet","id":"8812"}"#,

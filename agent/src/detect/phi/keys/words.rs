@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// Words that are written short, behind others.
-const SHORT: &[(&str, &str)] = &[("nbr", "number"), ("nm", "name"), ("cd", "code")];
+pub(super) const SHORT: &[(&str, &str)] = &[("nbr", "number"), ("nm", "name"), ("cd", "code")];
 
 /// `patientEmail_Address2` → `patient`, `email`, `address`, `2`.
 pub(in super::super) fn words(raw: &[u8]) -> Vec<String> {
@@ -82,4 +82,43 @@ pub(super) fn fold(raw: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(folded.into_bytes())
+}
+
+/// The last three letters of names, as a set: it says quickly that a word is none of them.
+pub(super) struct Ends(Box<[u64; ENDS_BITS / 64]>);
+
+const ENDS_BITS: usize = 1 << 15;
+
+impl Default for Ends {
+    fn default() -> Ends {
+        Ends(Box::new([0; ENDS_BITS / 64]))
+    }
+}
+
+impl Ends {
+    /// Five bits a letter, whatever its case; other bytes have them in common with letters.
+    fn bit(first: u8, second: u8, third: u8) -> usize {
+        [first, second, third]
+            .iter()
+            .fold(0, |bit, byte| bit << 5 | usize::from(byte & 31))
+    }
+
+    pub fn add(&mut self, name: &[u8]) {
+        let mut set = |bit: usize| self.0[bit / 64] |= 1 << (bit % 64);
+        match name {
+            [.., a, b, c] => set(Ends::bit(*a, *b, *c)),
+            // Behind anything.
+            [b, c] => (0..32).for_each(|a| set(Ends::bit(a, *b, *c))),
+            _ => {}
+        }
+    }
+
+    pub fn has(&self, name: &[u8]) -> bool {
+        let bit = match name {
+            [.., a, b, c] => Ends::bit(*a, *b, *c),
+            [b, c] => Ends::bit(0, *b, *c),
+            _ => return false,
+        };
+        self.0[bit / 64] & 1 << (bit % 64) != 0
+    }
 }
