@@ -29,6 +29,7 @@ const AT: u8 = 2;
 const UPPER: u8 = 4;
 const SPACE: u8 = 8;
 const LOWER: u8 = 16;
+const SIGN: u8 = 32;
 
 static SORTS: [u8; 256] = {
     let mut sorts = [0; 256];
@@ -39,7 +40,9 @@ static SORTS: [u8; 256] = {
             b'A'..=b'Z' => UPPER,
             b'a'..=b'z' => LOWER,
             b'@' => AT,
-            b' ' | b'\n' | b'\t' | b'\r' | b':' => SPACE,
+            b' ' | b'\n' | b'\t' | b'\r' => SPACE,
+            b':' => SPACE | SIGN,
+            b'=' | b'#' => SIGN,
             _ => 0,
         };
         byte += 1;
@@ -141,8 +144,8 @@ impl Text {
         })
     }
 
-    /// Tells everything in `text`.
-    pub fn scan(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) {
+    /// Tells everything in `text`. Whether names may stand in it, and values behind them.
+    pub fn scan(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) -> bool {
         let sorts = text
             .iter()
             .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
@@ -171,6 +174,7 @@ impl Text {
         if !self.own.is_empty() {
             self.own(text, out);
         }
+        sorts & SIGN != 0 && sorts & (DIGIT | UPPER) != 0 && sorts & (UPPER | LOWER) != 0
     }
 
     fn secrets(&self, text: &[u8], out: &mut dyn FnMut(Found)) {

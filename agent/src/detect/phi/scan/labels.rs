@@ -22,11 +22,12 @@ impl Walk {
     ) {
         let (mut phrases, mut is_sorted) = (0, false);
         for at in memchr::memchr3_iter(b':', b'=', b'#', text) {
-            if !may_begin(&text[at + 1..]) {
+            let before = last_word(&text[..at]);
+            if !self.keys.may_end(before) || !may_begin(&text[at + 1..]) {
                 continue;
             }
-            let label = label(&text[..at]);
-            if label.len() < 2 || !self.keys.may_end(label) {
+            let label = label(before);
+            if label.len() < 2 {
                 continue;
             }
             let found = match label.contains(&b' ') {
@@ -65,9 +66,19 @@ fn may_begin(rest: &[u8]) -> bool {
     first.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"(+".contains(byte))
 }
 
+/// What a sign stands behind, if its end is one of a word: `chart no.: …`, `ssn = …`. Most signs are in times and links.
+fn last_word(before: &[u8]) -> &[u8] {
+    let before = before.strip_suffix(b" ").unwrap_or(before);
+    let before = before.strip_suffix(b".").unwrap_or(before);
+    match before.last() {
+        Some(last) if last.is_ascii_alphabetic() => before,
+        _ => b"",
+    }
+}
+
 /// The last words before a sign, three at most.
 fn label(before: &[u8]) -> &[u8] {
-    let end = before.trim_ascii_end().len();
+    let end = before.len();
     let from = end.saturating_sub(LABEL_BYTES_MAX);
     let (mut start, mut spaces) = (end, 0);
     while start > from {
@@ -84,7 +95,5 @@ fn label(before: &[u8]) -> &[u8] {
         }
         start -= 1;
     }
-    let label = before[start..end].trim_ascii();
-    // `chart no.: …`
-    label.strip_suffix(b".").unwrap_or(label)
+    before[start..end].trim_ascii()
 }
