@@ -496,8 +496,10 @@ impl Names {
                 Owner::Patient
             } else if of(PERSON) {
                 Owner::Person
-            } else if at < before && of(ORGANIZATION) || words.len() == 1 && found.is_none() && of(PLACES) {
-                // Not where it is part of the name itself: a bank account is a person's.
+            } else if at < before && of(ORGANIZATION) && word != "labs"
+                || words.len() == 1 && found.is_none() && of(PLACES)
+            {
+                // Not where it is part of the name itself: a bank account is a person's; and labs are results.
                 Owner::Organization
             } else {
                 continue;
@@ -561,12 +563,13 @@ impl Names {
 
     fn without_tail(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
         let mut less = words.to_vec();
-        let (mut url, mut description) = (false, false);
+        let (mut url, mut description, mut list) = (false, false, false);
         while let [.., _, last] = less.as_slice()
             && (is_one_of(last, TAILS) || last.bytes().all(|byte| byte.is_ascii_digit()))
         {
             url |= last == "url";
             description |= last == "description";
+            list |= last.ends_with('s');
             less.pop();
         }
         if let Some(last) = less.last_mut() {
@@ -579,9 +582,11 @@ impl Names {
         found.filter(|(id, ..)| {
             let detector = DETECTORS.get(usize::from(*id));
             let is = |of: fn(&Detector) -> bool| detector.is_some_and(|detector| of(detector));
-            // A link to something is not it, nor is what describes it, unless it is about health.
+            // A link to something is not it, nor is what describes it, unless it is about health; a list of codes of places
+            // is of places.
             (!url || is(|detector| matches!(detector.class, Class::Photo | Class::Url)))
                 && (!description || is(|detector| detector.group == Group::Health))
+                && (!list || !is(|detector| detector.class == Class::Address))
         })
     }
 
@@ -597,8 +602,13 @@ impl Names {
         let behind = ["number", "nummer"]
             .into_iter()
             .find_map(|tail| known(word.strip_suffix(tail)?));
+        // What a machine or an organization has is not a person's.
+        let is_of = |at: &usize| {
+            let before = word.get(..*at).unwrap_or_default();
+            !is_one_of(before, ORGANIZATION) && !is_one_of(before, MACHINES)
+        };
         let from = 1..(word.len() + 1).saturating_sub(TOGETHER_MIN);
-        behind.or_else(|| from.filter_map(|at| word.get(at..)).find_map(known))
+        behind.or_else(|| from.filter(is_of).filter_map(|at| word.get(at..)).find_map(known))
     }
 
     /// `emergencycontactname` → `emergency`, `contact`, `name`: words for people at the beginning come off, the longest

@@ -308,7 +308,7 @@ impl Sink for Walk {
             Some((_, Late::Place(whose))) => owner = *whose,
             None => {}
         }
-        let is_location = owner == Owner::Organization && name.eq_ignore_ascii_case(b"location");
+        let is_location = owner == Owner::Organization && place::is_location(name);
         let names_from = self.names.len();
         let name = match named && key.id != 0 {
             true => keep(&mut self.names, name),
@@ -576,7 +576,7 @@ impl Walk {
         let text = self.text.clone();
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];
         let mut told = Vec::new();
-        text.scan(value, around, &mut |found: Found| {
+        let may_have_labels = text.scan(value, around, &mut |found: Found| {
             let owner = match (
                 owner,
                 DETECTORS
@@ -599,7 +599,7 @@ impl Walk {
                 value,
             );
         });
-        if kind == ValueType::Text && owner != Owner::Definition {
+        if may_have_labels && kind == ValueType::Text && owner != Owner::Definition {
             self.labels(value, name, key, owner, &mut told);
         }
     }

@@ -136,6 +136,7 @@ pub const DETECTOR: Detector = Detector {
         "Reach the family under +49 30 901820 today.",
     ],
     counter_examples: &[
+        r#"{"hospitaltelephone":"2175550142"}"#,
         "Please call 1234567 now.",
         "Mobile version 12.3.4567 is out.",
         "Phone calls on 2024-05-02 10 of 20.",

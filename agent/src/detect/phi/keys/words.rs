@@ -122,3 +122,46 @@ impl Ends {
         self.0[bit / 64] & 1 << (bit % 64) != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_apart() {
+        for (name, expected) in [
+            ("patientEmail_Address2", "patient email address2"),
+            ("pr\u{e9}nom", "prenom"),
+            ("STRASSE", "strasse"),
+            ("Stra\u{df}enName", "strassen name"),
+            ("N\u{ba}DeTel\u{c9}fono", "n de tel efono"),
+            ("\u{c9}tatCivil", "etat civil"),
+            ("LastNm", "last name"),
+            ("nm", "nm"),
+            ("zip-cd", "zip code"),
+        ] {
+            assert_eq!(words(name.as_bytes()).join(" "), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_name_is_known() {
+        let mut ends = Ends::default();
+        ["ssn", "nr", "memberid"]
+            .iter()
+            .for_each(|name| ends.add(name.as_bytes()));
+        for (name, has) in [
+            ("SSN", true),
+            ("patient_ssn", true),
+            ("Mobilnr", true),
+            ("nr", true),
+            ("member_Id", false),
+            ("memberId", true),
+            ("status", false),
+            ("n", false),
+            ("", false),
+        ] {
+            assert_eq!(ends.has(name.as_bytes()), has, "{name}");
+        }
+    }
+}

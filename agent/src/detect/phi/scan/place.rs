@@ -82,11 +82,7 @@ impl Walk {
                 // A patient's contact is around the patient.
                 Owner::Person if owner == Owner::Patient && key.element == Element::Contact => owner,
                 // Where somebody is, and where something is.
-                Owner::Organization
-                    if name.eq_ignore_ascii_case(b"location") && parent.is_some_and(Frame::is_person) =>
-                {
-                    owner
-                }
+                Owner::Organization if is_location(name) && parent.is_some_and(Frame::is_person) => owner,
                 named => named,
             },
             (Resource::Organization, Element::Contact) => Owner::Person,
@@ -549,6 +545,11 @@ fn fhir_class(resource: Resource, inside: Element, element: Element) -> Option<C
         (_, E::Sequence) => Class::Genetic,
         _ => return None,
     })
+}
+
+/// Where something is: of somebody it is an address, of an organization its own.
+pub(super) fn is_location(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"location") || name.eq_ignore_ascii_case(b"locations")
 }
 
 /// Whether a value in a place of a class is one.
