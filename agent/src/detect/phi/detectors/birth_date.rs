@@ -60,7 +60,7 @@ pub const DETECTOR: Detector = Detector {
     words: &[
         "birthdate",
         "date of birth",
-        "geb",
+        "geb.",
         "geboortedatum",
         "date de naissance",
         "né le",
@@ -88,6 +88,7 @@ pub const DETECTOR: Detector = Detector {
         r#"{"resourceType":"Patient","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/patient-birthTime","valueDateTime":"1980-02-14T10:00:00Z"}]}"#,
     ],
     counter_examples: &[
+        "GEB 2023-01-01 is out.",
         r#"{"created_at":"2024-01-01"}"#,
         r#"{"dob":"string"}"#,
         r#"{"dob":"45671980"}"#,

@@ -140,6 +140,7 @@ pub const DETECTOR: Detector = Detector {
     fits: own_fits,
     shape: None,
     examples: &[
+        "Emergency contact: Marta Okafor, daughter",
         r#"{"first_name":"Marta","last_name":"Okafor"}"#,
         r#"{"patient":{"name":"Marta Okafor","birthDate":"1980-02-14"}}"#,
         r#"{"name":{"first":"Marta","last":"Okafor"},"city":"Springfield"}"#,
@@ -160,6 +161,8 @@ pub const DETECTOR: Detector = Detector {
         "The patient Mrs. Marta Okafor was seen today.",
     ],
     counter_examples: &[
+        "Emergency contact: Not Provided",
+        "Next of kin: None Given",
         r#"{"name":"status","value":"final"}"#,
         r#"{"filename":"report.pdf","hostname":"db1"}"#,
         r#"{"resourceType":"Organization","name":"General Hospital"}"#,

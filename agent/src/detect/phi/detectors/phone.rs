@@ -119,6 +119,7 @@ pub const DETECTOR: Detector = Detector {
         beside: 85,
     }),
     examples: &[
+        "Handy 0171 1234567",
         "Call me on 0171 6006640 after five.",
         "Phone: 0171 1234567",
         "Tel: 030/1234567",
@@ -136,6 +137,7 @@ pub const DETECTOR: Detector = Detector {
         "Reach the family under +49 30 901820 today.",
     ],
     counter_examples: &[
+        "A handy 12 34 56 78 90 list.",
         r#"{"hospitaltelephone":"2175550142"}"#,
         "Please call 1234567 now.",
         "Mobile version 12.3.4567 is out.",

@@ -1,7 +1,7 @@
 //! What stands behind a word that says what it is: telephone numbers of any country, plates, postal codes, addresses. Each
 //! looks at a window, and at nothing that other text stands before.
 
-use super::super::checks::{date, is_machine, number};
+use super::super::checks::{date, is_machine, is_placeholder, number};
 use super::*;
 
 /// What may stand between a word and what it says.
@@ -157,7 +157,7 @@ fn plate_in(window: &[u8]) -> Option<(usize, usize)> {
 
 /// Five digits, with four more or not, or letters and digits as in Britain.
 fn postal_in(window: &[u8]) -> Option<(usize, usize)> {
-    let (start, _) = begins(window)?;
+    let (start, labelled) = begins(window)?;
     let group = |from: usize| {
         window[from..]
             .iter()
@@ -172,7 +172,11 @@ fn postal_in(window: &[u8]) -> Option<(usize, usize)> {
         if window.get(end) == Some(&b'-') && group(end + 1) == 4 {
             end += 5;
         }
-        return (first.len() == 5 && ends(end)).then_some((start, end));
+        // `zip 12345 files`
+        let counts = !labelled
+            && window.get(end) == Some(&b' ')
+            && window.get(end + 1).is_some_and(u8::is_ascii_lowercase);
+        return (first.len() == 5 && ends(end) && !counts).then_some((start, end));
     }
     let second = window.get(end + 1..end + 4)?;
     let outward = (2..=4).contains(&first.len())
@@ -220,7 +224,7 @@ fn address_in(window: &[u8]) -> Option<(usize, usize)> {
 /// What a word for telephones, machines, vehicles and places says of what is behind it.
 pub(super) fn said(mask: u64, word: &[u8], window: &[u8]) -> Option<(Class, usize, usize)> {
     // Words that are said of other things, too.
-    const WEAK: [&[u8]; 4] = [b"call", b"contact", b"cell", b"mobile"];
+    const WEAK: [&[u8]; 5] = [b"call", b"contact", b"cell", b"mobile", b"handy"];
     let has = |class| mask & bit(class) != 0;
     let weak = WEAK.iter().any(|weak| word.eq_ignore_ascii_case(weak));
     let as_class = |class| move |(from, to)| (class, from, to);
@@ -245,6 +249,12 @@ pub(in super::super) fn is_told(told: &[(usize, usize)], start: usize, end: usiz
     told.get(next).is_some_and(|(from, _)| *from < end)
 }
 
+/// `Not Provided`, `None Given`.
+fn says_none(name: &[u8]) -> bool {
+    let first = name.split(|byte| *byte == b' ').next().unwrap_or_default();
+    is_placeholder(first) || first.eq_ignore_ascii_case(b"not")
+}
+
 /// What a label says of what stands behind it, of which the sign between is the first; `class` is the label's.
 pub(in super::super) fn value_in(window: &[u8], class: Class) -> Option<(usize, usize)> {
     let first = |found: Option<(usize, usize)>| {
@@ -256,7 +266,7 @@ pub(in super::super) fn value_in(window: &[u8], class: Class) -> Option<(usize, 
         Class::Phone | Class::Fax => first(phone_in(window, false)),
         Class::Ip => first(ip_in(window)),
         Class::Vehicle => first(plate_in(window)),
-        Class::Name => first(name_in(window)),
+        Class::Name => first(name_in(window)).filter(|(start, end)| !says_none(&window[*start..*end])),
         Class::Address => first(address_in(window).or_else(|| postal_in(window))),
         Class::Mrn | Class::PatientId | Class::HealthPlan | Class::Licence | Class::Passport => {
             first(number_in(window)).filter(|(start, end)| number(&window[*start..*end]))
