@@ -326,6 +326,13 @@ proptest! {
     }
 
     #[test]
+    fn nothing_behind_a_word_hurts(text in "((phone|call|fax|zip|ip|plate|address|dob|mrn|SSN|patient_id|Insurance ID)[ :=#.<>()/+A-Fa-f0-9\u{e9}-]{0,50}){1,4}") {
+        let mut scanner = scanner();
+        scan(&mut scanner, text.as_bytes(), "text/plain");
+        scan(&mut scanner, serde_json::json!({ "note": text, "type": text, "name": { "first": text } }).to_string().as_bytes(), "application/json");
+    }
+
+    #[test]
     fn nothing_likely_hurts(text in "[\\[\\]{}\":,0-9 @.A-Z()/+-]{0,300}", cut in 0usize..300) {
         let mut scanner = scanner();
         scan(&mut scanner, text.as_bytes(), "application/json");
