@@ -38,6 +38,7 @@ pub const DETECTOR: Detector = Detector {
         r#"{"resourceType":"Patient","telecom":[{"system":"fax","value":"212-555-0143"}]}"#,
     ],
     counter_examples: &[
+        "555-201-0143 fax\n01.89.69.88.79 mobile",
         "555-201-0143 fax\n+1 555 201 0142 mobile",
         "Fax the 12 pages to us.",
         r#"{"fax":""}"#,

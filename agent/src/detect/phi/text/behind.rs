@@ -230,6 +230,9 @@ pub(super) fn said(mask: u64, word: &[u8], window: &[u8]) -> Option<(Class, usiz
     let as_class = |class| move |(from, to)| (class, from, to);
     if has(Class::Phone) {
         phone_in(window, weak).map(as_class(Class::Phone))
+    } else if has(Class::Fax) && window.first() == Some(&b'\n') {
+        // `… fax`, and the next line is another.
+        None
     } else if has(Class::Fax) {
         phone_in(window, false).map(as_class(Class::Fax))
     } else if has(Class::Ip) {
