@@ -127,6 +127,53 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
             .any(|none| value.eq_ignore_ascii_case(none.as_bytes()))
 }
 
+/// What a form says of a field, where a value of it would stand: `can't be blank`, `Please enter a name`.
+pub(super) fn is_message(value: &[u8]) -> bool {
+    const SMALL: &[&[u8]] = &[b"is", b"be", b"has", b"are", b"too", b"not", b"your"];
+    const ASKING: &[&[u8]] = &[
+        b"please",
+        b"enter",
+        b"must",
+        b"should",
+        b"cannot",
+        b"can't",
+        b"required",
+        b"invalid",
+        b"already",
+    ];
+    value.contains(&b' ')
+        && value.split(|byte| *byte == b' ').any(|word| {
+            SMALL.contains(&word) || ASKING.iter().any(|asking| word.eq_ignore_ascii_case(asking))
+        })
+}
+
+/// An address of machines: private, their own, or of no one.
+pub(super) fn is_machine(address: std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(four) => {
+            four.is_private()
+                || four.is_loopback()
+                || four.is_unspecified()
+                || four.is_link_local()
+                || four.is_broadcast()
+                || four.is_multicast()
+        }
+        std::net::IpAddr::V6(six) => {
+            six.is_loopback()
+                || six.is_unspecified()
+                || six.is_unique_local()
+                || six.is_unicast_link_local()
+                || six.is_multicast()
+        }
+    }
+}
+
+/// The same of a text.
+pub(super) fn is_machine_text(value: &[u8]) -> bool {
+    let address = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    address.is_some_and(is_machine)
+}
+
 /// Something is there.
 pub(super) fn any(value: &[u8]) -> bool {
     !value.is_empty() && !is_placeholder(value) && !value.iter().all(|byte| b"*xX- .".contains(byte))

@@ -35,6 +35,8 @@ impl Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     No,
+    /// It has the form, and counts where a word says so.
+    Named,
     /// It has the form.
     Form,
     /// Its check digits are right as well.

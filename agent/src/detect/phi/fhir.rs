@@ -58,8 +58,8 @@ pub(super) enum Element {
     Note,
     Contact,
     Extension,
-    ValueString,
-    ValueDate,
+    /// A primitive that an extension holds.
+    ValueText,
     Reason,
     /// A concept about somebody's health.
     Clinical,
@@ -160,8 +160,7 @@ impl Element {
             b"note" | b"comment" | b"patientInstruction" | b"description" | b"conclusion" | b"title" => Note,
             b"contact" => Contact,
             b"extension" => Extension,
-            b"valueString" => ValueString,
-            b"valueDate" | b"valueDateTime" => ValueDate,
+            b"valueString" | b"valueCode" | b"valueMarkdown" | b"valueDate" | b"valueDateTime" => ValueText,
             b"medicationCodeableConcept"
             | b"vaccineCode"
             | b"productOrService"
@@ -202,9 +201,7 @@ const KNOWN: &[&[u8]] = &[
     b"valueQuantity",
     b"valueReference",
     b"valueAttachment",
-    b"valueDateTime",
     b"valueUri",
-    b"valueCode",
     b"component",
     b"category",
     b"status",

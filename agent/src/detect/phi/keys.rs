@@ -8,9 +8,14 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::class::DETECTORS;
+use super::class::{Class, DETECTORS, Detector, Group};
 use super::fhir::Element;
 use crate::call::Vocabulary;
+
+mod words;
+
+pub(super) use words::words;
+use words::{Ends, SHORT};
 
 /// Keys that are remembered; beyond, all are forgotten at once.
 const KEYS_LEN_MAX: usize = 4096;
@@ -58,6 +63,8 @@ pub(super) enum Role {
     Encoded,
     /// Its values are the names of a table's columns.
     Columns,
+    /// Its value is a name, if that is one of a number of somebody: `{"type": "MRN", "value": …}`.
+    Type,
 }
 
 impl Role {
@@ -82,6 +89,7 @@ impl Role {
             | b"Key" | b"question" => Role::Label,
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
             | b"valueString" | b"answer" | b"#text" | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
+            b"type" | b"Type" | b"kind" | b"idType" | b"id_type" | b"identifierType" => Role::Type,
             b"number" | b"Number" | b"date" | b"Date" => Role::Kind,
             b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
             | b"fields" | b"fieldNames" | b"field_names" | b"rowType" => Role::Columns,
@@ -99,6 +107,10 @@ pub(super) struct Key {
     pub id: u32,
     pub class: Option<(ClassId, Says)>,
     pub owner: Owner,
+    /// The word for its owner is one that things have, too: a subject, a child, a member.
+    pub vague: bool,
+    /// It is `patient` alone: what is in it is one.
+    pub patient: bool,
     pub element: Element,
     /// Classes whose context words are in the name.
     pub context: u64,
@@ -118,6 +130,7 @@ pub(super) struct Keys {
 /// The tables, built once.
 pub(super) struct Names {
     exact: HashMap<Box<str>, (ClassId, How)>,
+    ends: Ends,
     context: HashMap<Box<str>, u64>,
 }
 
@@ -155,6 +168,18 @@ const PATIENT: &[&str] = &[
     "decedent",
     "dependent",
     "claimant",
+];
+/// Those of them that messages, trees and clusters have as well.
+const VAGUE: &[&str] = &[
+    "subject",
+    "subscriber",
+    "member",
+    "holder",
+    "child",
+    "relative",
+    "dependent",
+    "applicant",
+    "resident",
 ];
 const PERSON: &[&str] = &[
     "practitioner",
@@ -238,6 +263,20 @@ const ORGANIZATION: &[&str] = &[
     "practice",
     "bank",
 ];
+/// Places of organizations, where they stand alone: an `officePhone` is a person's.
+const PLACES: &[&str] = &[
+    "office",
+    "headquarters",
+    "warehouse",
+    "restaurant",
+    "hotel",
+    "school",
+    "venue",
+    "airport",
+    "depot",
+    "dealer",
+    "university",
+];
 /// Words that qualify a name without changing what it is.
 const QUALIFIERS: &[&str] = &[
     "home",
@@ -263,6 +302,26 @@ const QUALIFIERS: &[&str] = &[
     "your",
     "the",
     "raw",
+];
+/// Words before `ip`: a machine's.
+const MACHINES: &[&str] = &[
+    "pod",
+    "host",
+    "node",
+    "server",
+    "cluster",
+    "container",
+    "gateway",
+    "internal",
+    "external",
+    "elastic",
+    "balancer",
+    "dns",
+    "nat",
+    "vm",
+    "instance",
+    "service",
+    "upstream",
 ];
 /// Words of keys whose numbers are nobody's.
 const TECHNICAL: &[&str] = &[
@@ -316,8 +375,24 @@ const TECHNICAL: &[&str] = &[
 ];
 /// Words that may stand behind a name.
 const TAILS: &[&str] = &[
-    "number", "numbers", "no", "num", "nr", "value", "text", "str", "id", "code", "field", "input", "raw",
+    "number",
+    "nummer",
+    "no",
+    "num",
+    "nr",
+    "value",
+    "text",
+    "str",
+    "id",
+    "code",
+    "field",
+    "input",
+    "raw",
+    "url",
+    "description",
 ];
+/// Names that are told at the end of a word that is written together have so many letters.
+const TOGETHER_MIN: usize = 9;
 
 /// What every message of SOAP is in.
 const ENVELOPE: [&[u8]; 4] = [b"Envelope", b"Header", b"Body", b"Fault"];
@@ -347,7 +422,30 @@ impl Names {
             let name: String = words(name.as_bytes()).concat();
             exact.insert(name.into(), (*id, How::Anywhere));
         }
-        Names { exact, context }
+        let mut ends = Ends::default();
+        exact.keys().for_each(|name| ends.add(name.as_bytes()));
+        TAILS.iter().for_each(|tail| ends.add(tail.as_bytes()));
+        SHORT.iter().for_each(|(short, _)| ends.add(short.as_bytes()));
+        Names { exact, ends, context }
+    }
+
+    /// A value that is a name of its own class: a label where a form's value would be, `{"firstName": "First name"}`.
+    fn is_label(&self, value: &[u8], class: ClassId) -> bool {
+        let mut buffer = [0; KEY_BYTES_MAX];
+        let folded = words::fold(value);
+        let mut length = 0;
+        for byte in folded.trim_ascii().iter() {
+            match byte {
+                b' ' | b'-' | b'_' | b':' | b'*' => {}
+                _ if byte.is_ascii_alphabetic() && length < buffer.len() => {
+                    buffer[length] = byte.to_ascii_lowercase();
+                    length += 1;
+                }
+                _ => return false,
+            }
+        }
+        let name = std::str::from_utf8(&buffer[..length]).unwrap_or_default();
+        self.exact.get(name).is_some_and(|(id, _)| *id == class)
     }
 
     fn tell(&self, raw: &[u8], literal: impl Fn(&str) -> bool) -> (Key, bool) {
@@ -365,41 +463,49 @@ impl Names {
         }
         // `doctorname`, `emergencycontactphone`: words for people written together with what is theirs.
         let apart = match words.as_slice() {
-            [one] if self.find(&words).is_none() => apart(one),
+            [one] if self.find(&words).is_none() => self.apart(one),
             _ => words.clone(),
         };
-        let found = self.find(&apart).or_else(|| {
-            let mut less = apart.clone();
-            while let [.., _, last] = less.as_slice()
-                && (TAILS.contains(&last.as_str()) || last.bytes().all(|byte| byte.is_ascii_digit()))
-            {
-                less.pop();
-            }
-            if let Some(last) = less.last_mut() {
-                last.truncate(last.trim_end_matches(|c: char| c.is_ascii_digit()).len());
-            }
-            (less != apart).then(|| self.find(&less)).flatten()
-        });
+        let found = self
+            .find(&apart)
+            .or_else(|| self.singular(&apart))
+            .or_else(|| self.without_tail(&apart))
+            .or_else(|| self.together(&words));
+        let parted = words.len() < apart.len();
+        key.patient = matches!(words.as_slice(), [one] if one == "patient" || one == "patients");
         let (found, before) =
             found.map_or((None, apart.len()), |(id, says, first)| (Some((id, says)), first));
+        let of_machine = apart[..before.min(apart.len())]
+            .iter()
+            .any(|word| is_one_of(word, MACHINES));
+        let found = found.map(|(id, says)| match id == Class::Ip as ClassId && of_machine {
+            true => (id, Says::Beside),
+            false => (id, says),
+        });
         key.class = found;
         key.technical = found.is_none() && words.iter().any(|word| TECHNICAL.contains(&&**word));
         for (at, word) in apart.iter().enumerate() {
             key.context |= self.context.get(word.as_str()).copied().unwrap_or_default();
-            let one = word.strip_suffix('s').unwrap_or(word);
-            let of = |people: &[&str]| people.contains(&&**word) || people.contains(&one);
+            let of = |list: &[&str]| is_one_of(word, list);
+            let vague = of(VAGUE);
+            // `children`: a word that begins so is another.
+            if vague && parted && found.is_none() {
+                continue;
+            }
             let owner = if of(PATIENT) {
                 Owner::Patient
             } else if of(PERSON) {
                 Owner::Person
-            } else if at < before && ORGANIZATION.contains(&&**word) {
-                // Not where it is part of the name itself: a bank account is a person's.
+            } else if at < before && of(ORGANIZATION) && word != "labs"
+                || words.len() == 1 && found.is_none() && of(PLACES)
+            {
+                // Not where it is part of the name itself: a bank account is a person's; and labs are results.
                 Owner::Organization
             } else {
                 continue;
             };
             if key.owner == Owner::Unknown {
-                key.owner = owner;
+                (key.owner, key.vague) = (owner, vague);
             }
         }
         let text = std::str::from_utf8(raw).unwrap_or_default();
@@ -433,6 +539,109 @@ impl Names {
         }
         None
     }
+
+    /// `mrns`, `memberIds`: of what identifies. Lists of places, of machines and of what parsers make have names like it.
+    fn singular(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
+        let last = words.last()?.strip_suffix('s')?;
+        let least = if words.len() > 1 { 2 } else { 3 };
+        if last.len() < least {
+            return None;
+        }
+        let mut one = words.to_vec();
+        *one.last_mut()? = last.to_owned();
+        let (id, says, first) = self.find(&one)?;
+        let detector = DETECTORS.get(usize::from(id))?;
+        let lists = match detector.class {
+            Class::Address | Class::Ip | Class::Url => false,
+            Class::BirthDate => true,
+            // A table's are no telephones.
+            Class::Phone => last != "cell",
+            _ => detector.identifies && detector.group != Group::Credential,
+        };
+        (lists && says == Says::It).then_some((id, says, first))
+    }
+
+    fn without_tail(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
+        let mut less = words.to_vec();
+        let (mut url, mut description, mut list) = (false, false, false);
+        while let [.., _, last] = less.as_slice()
+            && (is_one_of(last, TAILS) || last.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            url |= last == "url";
+            description |= last == "description";
+            list |= last.ends_with('s');
+            less.pop();
+        }
+        if let Some(last) = less.last_mut() {
+            last.truncate(last.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+        }
+        if less == words {
+            return None;
+        }
+        let found = self.find(&less).or_else(|| self.singular(&less));
+        found.filter(|(id, ..)| {
+            let detector = DETECTORS.get(usize::from(*id));
+            let is = |of: fn(&Detector) -> bool| detector.is_some_and(|detector| of(detector));
+            // A link to something is not it, nor is what describes it, unless it is about health; a list of codes of places
+            // is of places.
+            (!url || is(|detector| matches!(detector.class, Class::Photo | Class::Url)))
+                && (!description || is(|detector| detector.group == Group::Health))
+                && (!list || !is(|detector| detector.class == Class::Address))
+        })
+    }
+
+    /// `checkingaccountnumber`, `bsnnummer`: a known name with something before or behind it, without a sign between.
+    fn together(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
+        let [word] = words else {
+            return None;
+        };
+        let known = |name: &str| match self.exact.get(name) {
+            Some((id, How::Anywhere)) => Some((*id, Says::It, 0)),
+            _ => None,
+        };
+        let behind = ["number", "nummer"]
+            .into_iter()
+            .find_map(|tail| known(word.strip_suffix(tail)?));
+        // What a machine or an organization has is not a person's.
+        let is_of = |at: &usize| {
+            let before = word.get(..*at).unwrap_or_default();
+            !is_one_of(before, ORGANIZATION) && !is_one_of(before, MACHINES)
+        };
+        let from = 1..(word.len() + 1).saturating_sub(TOGETHER_MIN);
+        behind.or_else(|| from.filter(is_of).filter_map(|at| word.get(at..)).find_map(known))
+    }
+
+    /// `emergencycontactname` → `emergency`, `contact`, `name`: words for people at the beginning come off, the longest
+    /// first, unless a shorter one leaves a known name: `patientssn` is `patient` and `ssn`.
+    fn apart(&self, word: &str) -> Vec<String> {
+        let mut parts = Vec::new();
+        let mut rest = word;
+        while let Some((first, after)) = [PATIENT, PERSON, QUALIFIERS]
+            .into_iter()
+            .flatten()
+            .chain(&["insurance"])
+            .filter(|known| known.len() >= 4)
+            .filter_map(|known| Some((*known, rest.strip_prefix(*known)?)))
+            .filter(|(_, after)| after.len() > 1)
+            .max_by_key(|(known, after)| (self.exact.contains_key(*after), known.len()))
+        {
+            parts.push(first.to_owned());
+            rest = after;
+        }
+        parts.push(rest.to_owned());
+        parts
+    }
+}
+
+/// It is in the list, or its plural is.
+fn is_one_of(word: &str, list: &[&str]) -> bool {
+    let is = |word: &str| list.contains(&word);
+    is(word)
+        || word.strip_suffix('s').is_some_and(is)
+        || word.strip_suffix("es").is_some_and(is)
+        || word
+            .strip_suffix("ies")
+            .is_some_and(|stem| list.iter().any(|known| known.strip_suffix('y') == Some(stem)))
 }
 
 impl Keys {
@@ -447,6 +656,21 @@ impl Keys {
     /// What was remembered may be shown no more, or now.
     pub fn forget(&mut self) {
         self.known.clear();
+    }
+
+    /// A name may be known by its last letters. Most are not.
+    pub fn may_end(&self, name: &[u8]) -> bool {
+        self.names.ends.has(name)
+    }
+
+    /// What a name says that is no key; not remembered.
+    pub fn class_of(&self, name: &[u8]) -> Option<(ClassId, Says)> {
+        self.names.tell(name, |_| false).0.class
+    }
+
+    /// A value that says what would stand in its place. It is not remembered.
+    pub fn is_label(&self, value: &[u8], class: ClassId) -> bool {
+        self.names.is_label(value, class)
     }
 
     /// What a name says; remembered.
@@ -467,53 +691,4 @@ impl Keys {
         }
         key
     }
-}
-
-/// `emergencycontactname` → `emergency`, `contact`, `name`: words for people at the beginning come off.
-fn apart(word: &str) -> Vec<String> {
-    let mut parts = Vec::new();
-    let mut rest = word;
-    while let Some((first, after)) = [PATIENT, PERSON, QUALIFIERS]
-        .into_iter()
-        .flatten()
-        .chain(&["insurance"])
-        .filter(|known| known.len() >= 4)
-        .filter_map(|known| Some((*known, rest.strip_prefix(*known)?)))
-        .filter(|(_, after)| after.len() > 1)
-        .max_by_key(|(known, _)| known.len())
-    {
-        parts.push(first.to_owned());
-        rest = after;
-    }
-    parts.push(rest.to_owned());
-    parts
-}
-
-/// `patientEmail_Address2` → `patient`, `email`, `address`, `2`.
-pub(super) fn words(raw: &[u8]) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    let mut before = 0u8;
-    for (at, &byte) in raw.iter().enumerate() {
-        let after = raw.get(at + 1).copied().unwrap_or(0);
-        let begins = match byte {
-            b'A'..=b'Z' => !before.is_ascii_uppercase() || after.is_ascii_lowercase(),
-            b'0'..=b'9' => !before.is_ascii_digit() && !before.is_ascii_alphabetic(),
-            b'a'..=b'z' | 0x80.. => !before.is_ascii_alphanumeric() && before < 0x80,
-            _ => {
-                before = byte;
-                continue;
-            }
-        };
-        if begins || words.is_empty() {
-            words.push(String::new());
-        }
-        if let Some(word) = words.last_mut()
-            && byte.is_ascii()
-        {
-            word.push(char::from(byte.to_ascii_lowercase()));
-        }
-        before = byte;
-    }
-    words.retain(|word| !word.is_empty());
-    words
 }

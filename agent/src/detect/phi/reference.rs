@@ -81,7 +81,8 @@ Article 9; `health` is about somebody's health; `financial`; `credential`. In po
 `call.request.phi.count` is the number of values of the groups `phi` and `health` in the request.
 
 A name that is a value counts as a key: `{\"name\": \"ssn\", \"value\": …}`, and `{\"ssn\": {\"value\": …}}`.
-Keys are compared without separators and capitals, also behind other words: `patient_SSN` is `ssn`. Own names and
+Keys are compared without separators, capitals and accents, also behind other words: `patient_SSN` is `ssn`. In text the
+words before a colon, `=` or `#` count as a key does: `Insurance ID: …`. Own names and
 patterns are added by `detect.phi.keys` and `detect.phi.patterns`, classes are left out by `detect.phi.off`; see
 [configuration.md](configuration.md).
 

@@ -24,13 +24,16 @@ use crate::call::{
 
 mod elements;
 mod embedded;
+mod frame;
 mod groups;
+mod labels;
 mod pairs;
 mod place;
 mod segment;
 mod settle;
 mod tables;
 
+use frame::{Frame, Held, Late, Personal, Slot};
 use groups::{group_of, personal};
 use segment::Segment;
 use tables::Tables;
@@ -39,7 +42,7 @@ use tables::Tables;
 const HELD_BYTES_MAX: usize = 128;
 /// Values that are held at a time, of all open objects.
 const HELD_LEN_MAX: usize = 1024;
-/// Resources whose type stood behind their data, in one body.
+/// Resources and extensions whose type stood behind their data, in one body.
 const LATE_LEN_MAX: usize = 4096;
 /// A text longer than this is looked at in its beginning.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -49,69 +52,6 @@ pub struct Scanner {
     limits: ContentLimits,
     schema: Option<Arc<Schema>>,
     walk: Walk,
-}
-
-/// An open container.
-struct Frame {
-    array: bool,
-    element: bool,
-    /// It has a name of its own; items of arrays have their array's.
-    named: bool,
-    key: Key,
-    place: u64,
-    name: Slot,
-    owner: Owner,
-    resource: Resource,
-    ordinal: u32,
-    values: u32,
-    children: u32,
-    /// Its values have the names of a table's columns; lists that may be rows are in it.
-    row: bool,
-    rows: tables::Rows,
-    personal: Personal,
-    held_from: usize,
-    names_from: usize,
-    arena_from: usize,
-    system: Slot,
-    value: Slot,
-    code: Slot,
-    reference: Slot,
-    display: Slot,
-    /// The name that a value beside it has, that value, and what it was told to be by itself.
-    label: Slot,
-    labelled: Slot,
-    labelled_class: Option<ClassId>,
-    /// The class of a DICOM attribute, for what is below it.
-    tag: Option<(Class, Owner)>,
-    /// It is a field of HL7 v2, in XML.
-    hl7: Option<Hl7>,
-    /// An identifier's type.
-    typed: Option<Class>,
-}
-
-/// How sure it is that an object is about a person.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Personal {
-    No,
-    /// It has what organizations have, too: a telephone, an address.
-    Contact,
-    Yes,
-}
-
-/// Bytes in the arena; empty: none.
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    start: u32,
-    length: u32,
-}
-
-/// A value that waits for its neighbours.
-struct Held {
-    frame: usize,
-    class: ClassId,
-    key: Key,
-    name: Slot,
-    value: Slot,
 }
 
 struct Walk {
@@ -137,14 +77,16 @@ struct Walk {
     values_seen: u32,
     /// What was told last.
     told: Option<ClassId>,
+    /// The reference to the subject that came last.
+    subject: Vec<u8>,
     /// Values are FHIR's search parameters.
     searching: bool,
     ordinal: u32,
     /// The document says at its root that it describes an API.
     describes: bool,
-    /// Resources by the ordinal of their object, where the type came late.
-    late: Vec<(u32, Resource, Owner)>,
-    late_known: Vec<(u32, Resource, Owner)>,
+    /// By the ordinal of the object that it is about.
+    late: Vec<(u32, Late)>,
+    late_known: Vec<(u32, Late)>,
     tables: Tables,
 }
 
@@ -206,6 +148,7 @@ impl Scanner {
                 embedded_left: 0,
                 values_seen: 0,
                 told: None,
+                subject: Vec::new(),
                 searching: false,
                 ordinal: 0,
                 describes: false,
@@ -252,7 +195,7 @@ impl Scanner {
         let visited = content.visit(&self.limits, &mut self.walk);
         self.walk.field_ends();
         if !self.walk.late.is_empty() || self.walk.tables.is_late() {
-            // A resource's type, or a table's names, stood behind the data: once more, knowing it.
+            // A resource's type, an extension's URL or a table's names stood behind the data: once more, knowing it.
             self.walk.tables.know_late();
             let mut late = std::mem::take(&mut self.walk.late);
             late.sort_unstable_by_key(|(ordinal, ..)| *ordinal);
@@ -341,8 +284,11 @@ impl Sink for Walk {
         let (mut owner, mut resource) = parent.map_or((Owner::Unknown, Resource::None), |parent| {
             (parent.owner, parent.resource)
         });
+        let mut extension = parent.and_then(|parent| parent.extension);
         let (mut tag, mut hl7) = (None, None);
+        let mut sure = parent.is_none_or(|parent| parent.sure);
         if named {
+            sure = Walk::is_sure(&key, parent);
             (owner, resource) = self.whose(name, &key, owner, resource);
             if container == Container::Element {
                 (hl7, tag) = Walk::numbered(name, parent.and_then(|parent| parent.hl7));
@@ -356,9 +302,13 @@ impl Sink for Walk {
         let late = self
             .late_known
             .binary_search_by_key(&self.ordinal, |(ordinal, ..)| *ordinal);
-        if let Some((_, known, whose)) = late.ok().and_then(|at| self.late_known.get(at)) {
-            (resource, owner) = (*known, *whose);
+        match late.ok().and_then(|at| self.late_known.get(at)) {
+            Some((_, Late::Resource(known, whose))) => (resource, owner) = (*known, *whose),
+            Some((_, Late::Extension(class))) => extension = Some(*class),
+            Some((_, Late::Place(whose))) => owner = *whose,
+            None => {}
         }
+        let is_location = owner == Owner::Organization && place::is_location(name);
         let names_from = self.names.len();
         let name = match named && key.id != 0 {
             true => keep(&mut self.names, name),
@@ -372,6 +322,7 @@ impl Sink for Walk {
             place,
             name,
             owner,
+            sure,
             resource,
             ordinal: self.ordinal,
             values: 0,
@@ -388,11 +339,15 @@ impl Sink for Walk {
             reference: Slot::default(),
             display: Slot::default(),
             label: Slot::default(),
+            label_is_type: false,
             labelled: Slot::default(),
             labelled_class: None,
             tag,
             hl7,
             typed: None,
+            extension,
+            is_location,
+            location: None,
         });
         self.ordinal = self.ordinal.wrapping_add(1);
         self.table_opens();
@@ -412,6 +367,11 @@ impl Sink for Walk {
             if !frame.array && !frame.element {
                 self.held.truncate(frame.held_from);
                 self.arena.truncate(frame.arena_from);
+            }
+            if let Some(parent) = self.frames.last_mut()
+                && frame.is_location
+            {
+                parent.location = Some(frame.ordinal);
             }
             // What makes an address or a contact personal makes its owner so.
             if let Some(parent) = self.frames.last_mut()
@@ -501,7 +461,7 @@ impl Sink for Walk {
         }
         self.told = None;
         self.place(key, name, holder, kind, value);
-        if matches!(key.role, Role::Label | Role::Value) && !own {
+        if matches!(key.role, Role::Label | Role::Value | Role::Type) && !own {
             self.pair(top, key, kind, value);
         }
     }
@@ -524,6 +484,7 @@ impl Walk {
         self.held.clear();
         self.segment = Segment::default();
         self.embedded_left = embedded::EMBEDDED_BYTES_MAX;
+        self.subject.clear();
         self.searching = false;
         self.ordinal = 0;
         self.late.clear();
@@ -614,7 +575,8 @@ impl Walk {
         };
         let text = self.text.clone();
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];
-        text.scan(value, around, &mut |found: Found| {
+        let mut told = Vec::new();
+        let may_have_labels = text.scan(value, around, &mut |found: Found| {
             let owner = match (
                 owner,
                 DETECTORS
@@ -625,6 +587,7 @@ impl Walk {
                 (Owner::Definition, Some(Group::Credential)) => Owner::Unknown,
                 (owner, _) => owner,
             };
+            told.push((found.start, found.end));
             let value = &value[found.start..found.end];
             self.hit(
                 found.class,
@@ -636,13 +599,19 @@ impl Walk {
                 value,
             );
         });
+        if may_have_labels && kind == ValueType::Text && owner != Owner::Definition {
+            self.labels(value, name, key, owner, &mut told);
+        }
     }
 
-    fn slot(&self, slot: Slot) -> Vec<u8> {
+    fn bytes(&self, slot: Slot) -> &[u8] {
         self.arena
             .get(slot.start as usize..(slot.start + slot.length) as usize)
             .unwrap_or_default()
-            .to_vec()
+    }
+
+    fn slot(&self, slot: Slot) -> Vec<u8> {
+        self.bytes(slot).to_vec()
     }
 }
 

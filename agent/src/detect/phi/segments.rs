@@ -15,9 +15,28 @@ pub(super) struct Hl7 {
     pub components: &'static [u16],
 }
 
+impl Hl7 {
+    /// A person (XCN): the first component is an id, of a kind that others say.
+    pub fn has_id(&self) -> bool {
+        self.components == XCN_NAME
+    }
+
+    /// The parts of a component that hold it. Mostly the first is the name, the street, the code; a name with a location
+    /// (NDL) has in its first component an id and then the names.
+    pub fn holds_part(&self, component: u16, part: u16) -> bool {
+        match self.components == NDL_NAME && component == 1 {
+            true => matches!(part, 2 | 3),
+            false => part <= 1,
+        }
+    }
+}
+
 const NAME: &[u16] = &[1, 2, 3];
 /// XCN has an id before the name.
 const XCN_NAME: &[u16] = &[2, 3];
+/// NDL has both in its first component; some send an XCN instead. The 0 stands for no component: it keeps this apart
+/// from [`NAME`].
+const NDL_NAME: &[u16] = &[1, 2, 3, 0];
 const XAD: &[u16] = &[1, 2, 3, 5];
 const FIRST: &[u16] = &[1];
 const PHONE: &[u16] = &[1, 4, 7, 12];
@@ -42,44 +61,61 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
         })
     };
     match (segment, field) {
-        (b"PID", 2..=4) => patient(Mrn, FIRST),
+        (b"PID", 2..=4) | (b"PD1", 10) => patient(Mrn, FIRST),
         (b"PID", 5 | 6 | 9) | (b"MRG", 7) => patient(Name, NAME),
         (b"PID", 7) => patient(BirthDate, FIRST),
         (b"PID", 10 | 22) => patient(Ethnicity, FIRST),
         (b"PID", 11) => patient(Address, XAD),
         (b"PID", 13 | 14 | 40) => patient(Phone, PHONE),
         (b"PID", 17) => patient(Religion, FIRST),
-        (b"PID", 18) | (b"MRG", 3 | 5) | (b"PV1", 19 | 50) => patient(Account, FIRST),
+        (b"PID", 18) | (b"MRG", 3 | 5 | 6) | (b"PV1", 5 | 19 | 50) => patient(Account, FIRST),
         (b"PID", 19) => patient(Ssn, FIRST),
         (b"PID", 20) => patient(Licence, FIRST),
         (b"PID", 21) => patient(PatientId, FIRST),
         (b"PID", 23) => patient(Address, FIRST),
         (b"PID", 29) => patient(DeathDate, FIRST),
         (b"MRG", 1 | 2 | 4) => patient(Mrn, FIRST),
-        (b"NK1", 2 | 30) | (b"GT1", 3 | 4 | 45) | (b"IN1", 16) => patient(Name, NAME),
-        (b"NK1", 4 | 32) | (b"GT1", 5) | (b"IN1", 19) => patient(Address, XAD),
-        (b"NK1", 5 | 6 | 31) | (b"GT1", 6 | 7) => patient(Phone, PHONE),
+        (b"NK1", 2 | 26 | 30) | (b"GT1", 3 | 4 | 42 | 45) | (b"IN1", 16) => patient(Name, NAME),
+        // An employer's are the patient's, too (45 CFR 164.514(b)(2)(i)).
+        (b"NK1", 4 | 32) | (b"GT1", 5 | 17) | (b"IN1", 19 | 44) => patient(Address, XAD),
+        (b"NK1", 5 | 6 | 31) | (b"GT1", 6 | 7 | 18 | 46) => patient(Phone, PHONE),
         (b"NK1", 16) | (b"GT1", 8) | (b"IN1", 18) => patient(BirthDate, FIRST),
-        (b"NK1", 33) | (b"GT1", 2) => patient(PatientId, FIRST),
+        (b"NK1", 12 | 33) | (b"GT1", 2 | 19) | (b"IN2", 1) | (b"DB1", 3) => patient(PatientId, FIRST),
         (b"NK1", 37) | (b"GT1", 12) | (b"IN2", 2) => patient(Ssn, FIRST),
         (b"IN1", 36 | 49) | (b"IN2", 6 | 8 | 10 | 26 | 61) => patient(HealthPlan, FIRST),
-        (b"IN2", 40 | 22) => patient(Name, NAME),
-        (b"IN2", 63 | 64) => patient(Phone, PHONE),
+        (b"IN2", 7 | 9 | 40 | 22 | 52) => patient(Name, NAME),
+        (b"IN2", 53 | 63 | 64) => patient(Phone, PHONE),
+        (b"QRD", 8) | (b"URD", 3) => patient(Name, XCN_NAME),
         (b"PV1", 44 | 45) | (b"PV2", 8 | 9) | (b"PR1", 5) | (b"OBR", 7 | 8 | 22) | (b"RXA", 3) => {
             patient(Date, FIRST)
         }
         (b"OBX", 14) | (b"DG1", 5) | (b"ACC", 1) => patient(Date, FIRST),
         (b"PV1", 7..=9 | 17 | 52) | (b"ORC", 10..=12) | (b"OBR", 10 | 16 | 28) => person(Name, XCN_NAME),
-        (b"ROL" | b"PRT", 4 | 5) | (b"PD1", 4) | (b"EVT", 5) | (b"OBX", 16) | (b"TXA", 5 | 9 | 10 | 11) => {
+        (b"ROL" | b"PRT", 4 | 5) | (b"PD1", 4) | (b"EVN", 5) | (b"OBX", 16 | 25) => person(Name, XCN_NAME),
+        (b"TXA", 5 | 9..=11 | 22 | 23) | (b"FT1", 20 | 21 | 24) | (b"PV2", 13) => person(Name, XCN_NAME),
+        // A number of the Drug Enforcement Administration, as a person has it.
+        (b"RXE", 13 | 14) | (b"RXO", 14 | 15) | (b"RXD", 10) | (b"ORC", 19) => person(Name, XCN_NAME),
+        (b"ACC", 7) | (b"ABS", 1 | 5 | 8) | (b"IAM", 18) | (b"IN3", 3 | 8 | 14 | 25) | (b"IN1", 30) => {
             person(Name, XCN_NAME)
         }
-        (b"RXA", 10) | (b"DG1", 16) | (b"PR1", 8 | 11 | 12) | (b"AIP", 3) | (b"SCH", 12 | 16) => {
+        (b"ARQ", 15 | 19) | (b"BPX", 20 | 21) | (b"BTX", 14 | 15) | (b"OVR", 4 | 5) | (b"PDA", 5 | 8) => {
             person(Name, XCN_NAME)
         }
-        (b"OBR", 32..=35) | (b"CTD", 2) | (b"STF", 3) => person(Name, XCN_NAME),
-        (b"ORC", 14) | (b"OBR", 17) | (b"CTD", 5) | (b"STF", 10) => person(Phone, PHONE),
-        (b"DG1", 3 | 4) | (b"PRB", 3) | (b"PV2", 3) | (b"OBR", 31) => patient(Diagnosis, CODE),
-        (b"PR1", 3) => patient(Procedure, CODE),
+        (b"PES", 2) | (b"VAR", 4) | (b"OM7", 20) | (b"CM0", 5 | 9) | (b"CSR", 7 | 8) | (b"FAC", 5 | 9) => {
+            person(Name, XCN_NAME)
+        }
+        (b"RXA", 10) | (b"DG1", 16) | (b"PR1", 8 | 11 | 12) | (b"AIP", 3) | (b"SCH", 12 | 16 | 20) => {
+            person(Name, XCN_NAME)
+        }
+        (b"OBR", 32..=35) => person(Name, NDL_NAME),
+        (b"CTD", 2) | (b"STF", 3) | (b"PRD", 2) | (b"PEO", 19) => person(Name, NAME),
+        (b"IN1", 6) | (b"IN2", 49) | (b"IAM", 14) => person(Name, NAME),
+        (b"ORC", 14) | (b"OBR", 17) | (b"CTD" | b"PRD", 5) | (b"STF", 10) => person(Phone, PHONE),
+        (b"SCH", 13 | 17 | 21) | (b"ARQ", 16 | 20) | (b"ROL", 12) | (b"PEO", 21) => person(Phone, PHONE),
+        (b"PRD" | b"CTD", 3) | (b"ORC", 24) | (b"STF" | b"ROL", 11) | (b"PEO", 20) => person(Address, XAD),
+        (b"SCH", 14 | 18) | (b"ARQ", 17) => person(Address, XAD),
+        (b"DG1", 3 | 4) | (b"PRB", 3) | (b"PV2", 3) | (b"OBR", 31) | (b"FT1", 19) => patient(Diagnosis, CODE),
+        (b"PR1", 3) | (b"FT1", 7 | 25) => patient(Procedure, CODE),
         (b"RXA", 5) | (b"RXE", 2) | (b"RXO", 1) | (b"RXD", 2) | (b"RXG", 4) | (b"RXC", 2) => {
             patient(Medication, CODE)
         }
@@ -87,6 +123,11 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
         (b"OBX", 3) | (b"OBR", 4) => patient(Observation, CODE),
         _ => None,
     }
+}
+
+/// A field of many things, which is what its code system says or nothing: a charge may be a night as well.
+pub(super) fn hl7_by_system(segment: &[u8], field: u16) -> bool {
+    (segment, field) == (b"FT1", 7)
 }
 
 /// Fields that hold text that people wrote.

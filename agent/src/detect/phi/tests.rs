@@ -303,6 +303,11 @@ fn hostile_bodies_cost_no_more_than_others() {
         "GB82 WEST ".repeat(1 << 15),
         "eyJ".repeat(1 << 16),
         "(01)".repeat(1 << 16),
+        "phone 0 1-".repeat(1 << 15),
+        "phone 0171 1234567 ".repeat(1 << 14),
+        "insurance id: 12345 ".repeat(1 << 14),
+        "ssn=219-09-9999#".repeat(1 << 14),
+        r#"{"location":{"zip":"62704","firstName":"Marta"},"extension":[{"#.repeat(1 << 12),
         r#"{"name":"#.repeat(1 << 15),
         r#"{"system":{"value":"#.repeat(1 << 14),
         format!("[{}", r#"{"a":1,"resourceType":"Patient"},"#.repeat(1 << 13)),
@@ -318,6 +323,13 @@ proptest! {
     #[test]
     fn nothing_hurts(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         scan(&mut scanner(), &bytes, "text/plain");
+    }
+
+    #[test]
+    fn nothing_behind_a_word_hurts(text in "((phone|call|fax|zip|ip|plate|address|dob|mrn|SSN|patient_id|Insurance ID)[ :=#.<>()/+A-Fa-f0-9\u{e9}-]{0,50}){1,4}") {
+        let mut scanner = scanner();
+        scan(&mut scanner, text.as_bytes(), "text/plain");
+        scan(&mut scanner, serde_json::json!({ "note": text, "type": text, "name": { "first": text } }).to_string().as_bytes(), "application/json");
     }
 
     #[test]

@@ -10,8 +10,11 @@ use super::class::{Class, DETECTORS, Fit, Shape};
 use super::keys::ClassId;
 use crate::call::Evidence;
 
+mod behind;
 mod prose;
 
+use behind::said;
+pub(super) use behind::{is_told, value_in};
 use prose::{date_in, emails, gtin, name_in, number_in, street};
 
 /// A word counts for what stands so many bytes behind it.
@@ -26,6 +29,7 @@ const AT: u8 = 2;
 const UPPER: u8 = 4;
 const SPACE: u8 = 8;
 const LOWER: u8 = 16;
+const SIGN: u8 = 32;
 
 static SORTS: [u8; 256] = {
     let mut sorts = [0; 256];
@@ -36,7 +40,9 @@ static SORTS: [u8; 256] = {
             b'A'..=b'Z' => UPPER,
             b'a'..=b'z' => LOWER,
             b'@' => AT,
-            b' ' | b'\n' | b'\t' | b'\r' | b':' => SPACE,
+            b' ' | b'\n' | b'\t' | b'\r' => SPACE,
+            b':' => SPACE | SIGN,
+            b'=' | b'#' => SIGN,
             _ => 0,
         };
         byte += 1;
@@ -138,13 +144,18 @@ impl Text {
         })
     }
 
-    /// Tells everything in `text`.
-    pub fn scan(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) {
+    /// Tells everything in `text`. Whether names may stand in it, and values behind them.
+    pub fn scan(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) -> bool {
         let sorts = text
             .iter()
             .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
+        // What was a number by itself is told once.
+        let mut told = Vec::new();
         if sorts & DIGIT != 0 {
-            self.numbers(text, around, out);
+            self.numbers(text, around, &mut |found| {
+                told.push((found.start, found.end));
+                out(found);
+            });
         }
         if sorts & AT != 0 {
             emails(text, out);
@@ -158,11 +169,12 @@ impl Text {
             && sorts & (UPPER | LOWER) != 0
             && text.len() >= 8
         {
-            self.prose(text, out);
+            self.prose(text, &told, out);
         }
         if !self.own.is_empty() {
             self.own(text, out);
         }
+        sorts & SIGN != 0 && sorts & (DIGIT | UPPER) != 0 && sorts & (UPPER | LOWER) != 0
     }
 
     fn secrets(&self, text: &[u8], out: &mut dyn FnMut(Found)) {
@@ -211,8 +223,8 @@ impl Text {
         }
     }
 
-    /// Words, and the numbers, dates and names behind them.
-    fn prose(&self, text: &[u8], out: &mut dyn FnMut(Found)) {
+    /// Words, and the numbers, dates and names behind them. `told`: where numbers are that were told, in their order.
+    fn prose(&self, text: &[u8], told: &[(usize, usize)], out: &mut dyn FnMut(Found)) {
         const NUMBERS: u64 = bit(Class::Mrn)
             | bit(Class::Account)
             | bit(Class::HealthPlan)
@@ -221,7 +233,9 @@ impl Text {
             | bit(Class::Device)
             | bit(Class::PatientId);
         const DATES: u64 = bit(Class::BirthDate) | bit(Class::DeathDate) | bit(Class::Date);
-        const WANTED: u64 = NUMBERS | DATES | bit(Class::Name) | bit(Class::Address);
+        const PHONES: u64 = bit(Class::Phone) | bit(Class::Fax);
+        const PLACES: u64 = bit(Class::Address) | bit(Class::Ip) | bit(Class::Vehicle);
+        const WANTED: u64 = NUMBERS | DATES | PHONES | PLACES | bit(Class::Name);
         let mut over = 0;
         for found in self.words.find_iter(text) {
             let (start, end) = (found.start(), found.end());
@@ -260,6 +274,12 @@ impl Text {
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
+            } else if mask & (PHONES | PLACES) != 0
+                && let Some((class, from, to)) = said(mask, &text[start..end], window)
+                && !is_told(told, end + from, end + to)
+            {
+                over = end + to;
+                out(self::found(class, Evidence::Context, BESIDE, end + from, over));
             }
         }
     }
@@ -339,7 +359,7 @@ impl Text {
                     Evidence::Pattern
                 };
                 out(found(
-                    Class::Phone,
+                    self.phone_or_fax(text, start),
                     evidence,
                     confidence,
                     start - 1,
@@ -348,8 +368,10 @@ impl Text {
                 return runs[count - 1].1;
             }
         }
-        let glued = left == b'_'
-            || (b".-/:".contains(&left) && start >= 2 && text[start - 2].is_ascii_alphanumeric());
+        let before = start.checked_sub(2).map_or(b' ', |before| text[before]);
+        // `SSN:536228741`: behind a colon it is what the word says, or nothing.
+        let of_word = left == b':' && before.is_ascii_alphabetic();
+        let glued = left == b'_' || (b".-/:".contains(&left) && before.is_ascii_alphanumeric() && !of_word);
         let mut first = 0;
         while first < count {
             let free = if first == 0 {
@@ -358,7 +380,15 @@ impl Text {
                 matches!(between[first], b' ' | b'(')
             };
             let taken = match free {
-                true => self.layouts(text, &runs[..count], &between[..count], first, around, out),
+                true => self.layouts(
+                    text,
+                    &runs[..count],
+                    &between[..count],
+                    first,
+                    around,
+                    of_word && first == 0,
+                    out,
+                ),
                 false => 0,
             };
             first += taken.max(1);
@@ -366,7 +396,12 @@ impl Text {
         end.max(start + 1).max(at)
     }
 
-    /// The best that a number beginning at run `first` can be; how many runs it takes.
+    /// The best that a number beginning at run `first` can be; how many runs it takes. `of_word`: only what a word before it
+    /// says.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a number with all that is known of its place"
+    )]
     fn layouts(
         &self,
         text: &[u8],
@@ -374,6 +409,7 @@ impl Text {
         between: &[u8],
         first: usize,
         around: Around,
+        of_word: bool,
         out: &mut dyn FnMut(Found),
     ) -> usize {
         let mut best: Option<(Found, usize)> = None;
@@ -407,7 +443,16 @@ impl Text {
                 }
                 let (start, end) = (runs[first].0, runs[last - 1].1);
                 let near = *near.get_or_insert_with(|| around.context | self.near(text, start));
-                let beside = near & (1 << class) != 0;
+                // A fax has a number like a telephone's.
+                let fax = if *class == Class::Phone as ClassId {
+                    bit(Class::Fax)
+                } else {
+                    0
+                };
+                let beside = near & (1 << class | fax) != 0;
+                if !beside && (fit == Fit::Named || of_word) {
+                    continue;
+                }
                 let grouped = lengths.len() > 1;
                 // A plain number of a length that ids have, too, is none by itself.
                 let plain_id =
@@ -444,7 +489,10 @@ impl Text {
                 }
             }
         }
-        if let Some((found, taken)) = best {
+        if let Some((mut found, taken)) = best {
+            if found.class == Class::Phone as ClassId {
+                found.class = self.phone_or_fax(text, found.start) as ClassId;
+            }
             out(found);
             return taken;
         }
@@ -458,6 +506,7 @@ impl Text {
                 .iter()
                 .all(|(from, to)| super::checks::modulo(&text[*from..*to], 1000) < 256 && to - from <= 3)
             && (around.context | self.near(text, four[0].0)) & bit(Class::Ip) != 0
+            && !super::checks::is_machine_text(&text[four[0].0..four[3].1])
         {
             out(found(Class::Ip, Evidence::Context, 85, four[0].0, four[3].1));
             return 4;
@@ -468,14 +517,28 @@ impl Text {
         0
     }
 
+    /// What the last word for either says.
+    fn phone_or_fax(&self, text: &[u8], start: usize) -> Class {
+        let (_, last) = self.words_near(text, start);
+        match last & bit(Class::Fax) != 0 {
+            true => Class::Fax,
+            false => Class::Phone,
+        }
+    }
+
     /// Classes whose words stand shortly before.
     fn near(&self, text: &[u8], start: usize) -> u64 {
+        self.words_near(text, start).0
+    }
+
+    /// Those of all words that stand shortly before, and of the last one for a telephone or a fax.
+    fn words_near(&self, text: &[u8], start: usize) -> (u64, u64) {
         let from = start.saturating_sub(WINDOW_BYTES);
         let window = &text[from..start];
         if window.len() < 2 {
-            return 0;
+            return (0, 0);
         }
-        let mut mask = 0;
+        let (mut mask, mut last) = (0, 0);
         for found in self.words.find_iter(window) {
             let before = (from + found.start()).checked_sub(1).map_or(b' ', |at| text[at]);
             if !is_word(before)
@@ -483,10 +546,19 @@ impl Text {
                     .get(found.end())
                     .is_none_or(|byte| !byte.is_ascii_alphabetic())
             {
-                mask |= self.masks[found.pattern().as_usize()];
+                let of_word = self.masks[found.pattern().as_usize()];
+                mask |= of_word;
+                // `… fax`, and the next line is another.
+                if of_word & (bit(Class::Phone) | bit(Class::Fax)) != 0 {
+                    last = if window.get(found.end()) == Some(&b'\n') {
+                        0
+                    } else {
+                        of_word
+                    };
+                }
             }
         }
-        mask
+        (mask, last)
     }
 
     /// A word of capitals and digits, with what belongs to it; returns where to go on.

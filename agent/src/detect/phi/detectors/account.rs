@@ -42,10 +42,12 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["account number", "account no", "acct", "account #"],
+    words: &["kontonummer", "account number", "account no", "acct", "account #"],
     fits: number,
     shape: None,
     examples: &[
+        "Kontonummer 4829130017",
+        r#"{"checkingaccountnumber":"4829130017"}"#,
         r#"{"account_number":"4829130017"}"#,
         "Billed to account number 4829130017.",
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPID|1|||||||||||||||||4829130017",

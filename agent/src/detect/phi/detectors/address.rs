@@ -2,7 +2,7 @@
 //!
 //! Source: 45 CFR 164.514(b)(2)(i)(B).
 
-use crate::detect::phi::checks::any;
+use crate::detect::phi::checks::{any, is_message};
 use crate::detect::phi::class::{Class, Detector, Group};
 
 /// The table of it.
@@ -58,6 +58,8 @@ pub const DETECTOR: Detector = Detector {
         "voie",
         "indirizzo",
         "residenza",
+        "residence",
+        "residencecity",
         "codicepostale",
         "endereco",
         "logradouro",
@@ -108,7 +110,7 @@ pub const DETECTOR: Detector = Detector {
         "addresspostalcode",
         "address3",
     ],
-    keys_alone: &["address", "addresses", "city", "town"],
+    keys_alone: &["address", "addresses"],
     keys_beside: &[
         "city",
         "town",
@@ -127,19 +129,51 @@ pub const DETECTOR: Detector = Detector {
         "commune",
         "stadt",
         "localidad",
+        "plaats",
     ],
-    words: &["address", "lives at", "resident of", "resides at", "residing at"],
+    words: &[
+        "zip",
+        "zip code",
+        "postcode",
+        "postal code",
+        "plz",
+        "live at",
+        "address",
+        "lives at",
+        "resident of",
+        "resides at",
+        "residing at",
+    ],
     fits: own_fits,
     shape: None,
     examples: &[
+        "ZIP 62704",
+        "postcode SW1A 2AA",
+        "She lives at 907 Julie Brook Suite 258, Hernandezshire.",
         r#"{"street":"12 Harbour Road","city":"Springfield","zip":"62704"}"#,
         r#"{"resourceType":"Patient","address":[{"line":["12 Harbour Road"],"city":"Springfield"}]}"#,
         "She lives at 12 Harbour Road, Springfield.",
+        r#"{"firstName":"Marta","city":"Springfield"}"#,
+        r#"{"patientCity":"Springfield"}"#,
+        r#"{"stra\u00dfe":"Hauptstr. 12"}"#,
+        r#"{"firstName":"Marta","location":{"zip":"62704"}}"#,
+        r#"{"location":{"zip":"62704"},"firstName":"Marta"}"#,
+        r#"{"resourceType":"Patient","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/patient-birthPlace","valueAddress":{"city":"Springfield"}}]}"#,
     ],
     counter_examples: &[
+        "The zip 12345 of it.",
+        r#"{"zip_codes":["94105","94107"]}"#,
+        "ZIP file 62704 bytes",
+        "zip 12345678",
+        "address 404 Not Found",
         r#"{"ip_address":"unknown","state":"active"}"#,
         r#"{"resourceType":"Organization","address":[{"city":"Springfield"}]}"#,
         r#"{"mac_address":"00:1b:63:84:45:e6"}"#,
+        r#"{"city":"Berlin","lat":52.5}"#,
+        r#"{"hospitals":[{"name":"General","zip":"62704"}],"companies":[{"street":"1 Main St"}],"offices":[{"zip":"62704"}]}"#,
+        r#"{"location":{"zip":"62704"},"name":"Main"}"#,
+        r#"{"labels":{"zip":"Code postal","street":"Rue"}}"#,
+        r#"{"errors":{"street":"Please enter your street"}}"#,
     ],
 };
 
@@ -155,6 +189,7 @@ fn own_fits(value: &[u8]) -> bool {
             .iter()
             .all(|byte| byte.is_ascii_alphabetic() || b"-'.".contains(byte) || *byte >= 0x80);
     any(value)
+        && !is_message(value)
         && (2..=300).contains(&value.len())
         && (spaced || postal || word)
         && memchr::memmem::find(value, b"://").is_none()

@@ -26,7 +26,11 @@ pub const DETECTOR: Detector = Detector {
         alone_grouped: 0,
         beside: 97,
     }),
-    examples: &[r#"{"bsn":"111222333"}"#, "Het BSN is 111222333 volgens de kaart."],
+    examples: &[
+        r#"{"bsnnummer":"111222333"}"#,
+        r#"{"bsn":"111222333"}"#,
+        "Het BSN is 111222333 volgens de kaart.",
+    ],
     counter_examples: &[r#"{"bsn":"111222334"}"#, r#"{"order":"111222333"}"#],
 };
 

@@ -54,11 +54,13 @@ pub const DETECTOR: Detector = Detector {
         beside: 97,
     }),
     examples: &[
+        "Card:4111111111111111 is on file.",
         r#"{"card_number":"4111111111111111"}"#,
         "Paid with 5555 5555 5555 4444 today.",
         r#"{"note":"378282246310005"}"#,
     ],
     counter_examples: &[
+        r#"{"cells":["1234567"]}"#,
         r#"{"card_number":"4111111111111112"}"#,
         r#"{"trace":"1234567890123456"}"#,
         r#"{"cardType":"visa"}"#,

@@ -43,6 +43,7 @@ pub const DETECTOR: Detector = Detector {
     fits: date,
     shape: None,
     examples: &[
+        r#"{"labs":[{"collectionDate":"2024-05-02"}]}"#,
         r#"{"admission_date":"2024-05-02","discharge_date":"2024-05-09"}"#,
         r#"{"resourceType":"Encounter","subject":{"reference":"Patient/1"},"period":{"start":"2024-05-02"}}"#,
         "She was admitted on 2024-05-02.",

@@ -29,6 +29,7 @@ pub const DETECTOR: Detector = Detector {
     examples: &[
         r#"{"dea":"BB1388568"}"#,
         "Prescriber DEA number BB1388568 on file.",
+        "MSH|^~\\&|A|B|C|D|2024||RDE^O11|1|P|2.5\nRXE|||||||||||||BB1388568^SMITH^JOHN",
     ],
     counter_examples: &[r#"{"dea":"BB1388567"}"#, r#"{"passport":"none"}"#],
 };

@@ -27,7 +27,11 @@ pub const DETECTOR: Detector = Detector {
     words: &[],
     fits: own_fits,
     shape: None,
-    examples: &[r#"{"ethnicity":"Hispanic or Latino"}"#],
+    examples: &[
+        r#"{"ethnicity":"Hispanic or Latino"}"#,
+        r#"{"resourceType":"Patient","extension":[{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race","extension":[{"url":"ombCategory","valueCoding":{"system":"urn:oid:2.16.840.1.113883.6.238","code":"2106-3"}}]}]}"#,
+        r#"{"resourceType":"Patient","extension":[{"extension":[{"url":"text","valueString":"White"}],"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"}]}"#,
+    ],
     counter_examples: &[r#"{"race_condition":false}"#],
 };
 

@@ -62,6 +62,7 @@ pub const DETECTOR: Detector = Detector {
     keys_alone: &[],
     keys_beside: &[],
     words: &[
+        "member number",
         "member id",
         "policy number",
         "subscriber id",
@@ -73,6 +74,8 @@ pub const DETECTOR: Detector = Detector {
     fits: number,
     shape: None,
     examples: &[
+        "Insurance ID: XQZ482913001",
+        r#"{"memberIds":["XQZ482913001"]}"#,
         r#"{"member_id":"XQZ482913001"}"#,
         r#"{"resourceType":"Coverage","subscriberId":"XQZ482913001"}"#,
         "Insurance policy number: XQZ482913001.",

@@ -29,18 +29,26 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["ip address", "ip", "from host"],
+    words: &["ip addr", "ipv6", "ipv4", "ip address", "ip", "from host"],
     fits: own_fits,
     shape: None,
     examples: &[
+        "IP: 2001:db8::17",
+        "Logged in from IP address 2001:db8::17 today.",
         r#"{"client_ip":"203.0.113.77"}"#,
         r#"{"ip":"2001:db8::17"}"#,
+        r#"{"email":"m.okafor@mail.example","lastLoginIp":"10.20.30.40"}"#,
         "Logged in from IP address 203.0.113.77 today.",
     ],
     counter_examples: &[
+        "IP: ::1",
+        "The IP rating 67 holds.",
         r#"{"version":"1.2.3.4"}"#,
         r#"{"oid":"1.2.840.113.4"}"#,
         r#"{"ip":"none"}"#,
+        r#"{"status":{"podIP":"203.0.113.9","hostIP":"203.0.113.7"}}"#,
+        r#"{"remote_addr":"127.0.0.1","ip":"0.0.0.0","clientIp":"192.168.3.4"}"#,
+        "The server listens at IP 127.0.0.1 and IP address 0.0.0.0 now.",
     ],
 };
 

@@ -43,6 +43,8 @@ pub const DETECTOR: Detector = Detector {
     keys_alone: &[],
     keys_beside: &[],
     words: &[
+        "license no",
+        "licence no",
         "driver's license",
         "drivers license",
         "driver license",
@@ -52,6 +54,7 @@ pub const DETECTOR: Detector = Detector {
     fits: number,
     shape: None,
     examples: &[
+        "license no. MD12345",
         r#"{"drivers_license":"S99948213"}"#,
         r#"{"resourceType":"Patient","identifier":[{"type":{"coding":[{"code":"DL"}]},"value":"S99948213"}]}"#,
         "Shown: driver's license S99948213.",

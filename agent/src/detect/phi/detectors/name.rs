@@ -2,7 +2,7 @@
 //!
 //! Source: 45 CFR 164.514(b)(2)(i)(A).
 
-use crate::detect::phi::checks::any;
+use crate::detect::phi::checks::{any, is_message};
 use crate::detect::phi::class::{Class, Detector, Group};
 
 /// The table of it.
@@ -16,14 +16,12 @@ pub const DETECTOR: Detector = Detector {
     keys: &[
         "firstname",
         "lastname",
-        "fullname",
         "givenname",
         "familyname",
         "surname",
         "middlename",
         "maidenname",
         "patientname",
-        "displayname",
         "preferredname",
         "legalname",
         "nickname",
@@ -122,28 +120,71 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[
-        "name", "first", "last", "middle", "given", "family", "contact", "nom", "nombre", "nome", "naam",
-        "navn", "namn",
+        "name",
+        "displayname",
+        "fullname",
+        "first",
+        "last",
+        "middle",
+        "given",
+        "family",
+        "contact",
+        "nom",
+        "nombre",
+        "nome",
+        "naam",
+        "navn",
+        "namn",
     ],
     words: &["patient", "name", "mr", "mrs", "ms", "miss", "dr"],
     fits: own_fits,
     shape: None,
     examples: &[
+        "Emergency contact: Marta Okafor, daughter",
         r#"{"first_name":"Marta","last_name":"Okafor"}"#,
         r#"{"patient":{"name":"Marta Okafor","birthDate":"1980-02-14"}}"#,
+        r#"{"name":{"first":"Marta","last":"Okafor"},"city":"Springfield"}"#,
+        r#"{"family":"Okafor","given":"Marta"}"#,
+        r#"{"displayName":"Marta Okafor","email":"m.okafor@mail.example"}"#,
+        r#"{"dependents":[{"name":"Marta Okafor","dob":"2012-02-14"}]}"#,
+        r#"{"patient":{"id":8812,"children":[{"name":"Marta Okafor"}]}}"#,
+        r#"{"prénom":"Marta"}"#,
+        r#"{"firstNames":["Marta","Jun"]}"#,
+        r#"{"LastNm":"Okafor"}"#,
+        r#"{"resourceType":"Patient","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName","valueString":"Haddad"}]}"#,
+        r#"{"resourceType":"Patient","extension":[{"valueString":"Haddad","url":"http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName"}]}"#,
+        "MSH|^~\\&|A|B|C|D|2024||ORU^R01|1|P|2.5\nOBR|1||||||||||||||||||||||||||||||||123&WEBER&OTTO",
+        "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nEVN|A01|2024|||123^WEBER^OTTO",
+        "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nNK1|1|||||||||||||||||||||||||HADDAD^AMARA",
         r#"{"resourceType":"Patient","name":[{"family":"Okafor","given":["Marta"]}]}"#,
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPID|1||123^^^H^MR||OKAFOR^MARTA",
         "The patient Mrs. Marta Okafor was seen today.",
     ],
     counter_examples: &[
+        "Emergency contact: Not Provided",
+        "Next of kin: None Given",
         r#"{"name":"status","value":"final"}"#,
         r#"{"filename":"report.pdf","hostname":"db1"}"#,
         r#"{"resourceType":"Organization","name":"General Hospital"}"#,
         r#"{"name":"Blue Widget","price":12.5}"#,
+        r#"{"firstName":"First name","lastName":"Nachname"}"#,
+        r#"{"errors":{"first_name":["can't be blank"],"last_name":["is too short"]}}"#,
+        r#"{"firstName":"Please enter your first name"}"#,
+        r#"{"columns":{"firstName":"VARCHAR(40)"},"types":{"lastName":"String!"}}"#,
+        r#"{"children":[{"name":"src"},{"name":"Web Assets"}]}"#,
+        r#"{"members":[{"name":"node-1"}]}"#,
+        r#"{"dependents":[{"name":"lodash"}]}"#,
+        r#"{"subject":{"name":"Weekly Report"}}"#,
+        r#"{"NAME":"GENERAL HOSPITAL","PHONE":"4137940000"}"#,
+        r#"{"displayName":"Production Database","type":"vm"}"#,
+        r#"{"fullName":"Blue Widget Deluxe","sku":"AB-12"}"#,
+        r#"{"first":"https://x.example?page=1","last":"https://x.example?page=9"}"#,
+        r#"{"resourceType":"Patient","extension":[{"url":"http://h.example/favourite-colour","valueString":"Blue"}]}"#,
+        r#"{"resourceType":"Observation","extension":[{"url":"http://h.example/device-nickname","valueString":"Old Faithful"}]}"#,
     ],
 };
 
-/// Letters, with what stands in names; not a sentence, not a path.
+/// Letters, with what stands in names; not a sentence, not a path, not a type.
 fn own_fits(value: &[u8]) -> bool {
     let letters = value
         .iter()
@@ -154,5 +195,9 @@ fn own_fits(value: &[u8]) -> bool {
         && value.len() <= 120
         && letters > 0
         && digits <= letters
-        && !value.iter().any(|byte| b"/@<>{}=:_|\\;$%#?&".contains(byte))
+        && !value.iter().any(|byte| b"/@<>{}=:_|\\;$%#?&!".contains(byte))
+        && !value
+            .windows(2)
+            .any(|pair| pair[0] == b'(' && pair[1].is_ascii_digit())
+        && !is_message(value)
 }

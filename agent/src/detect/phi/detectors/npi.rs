@@ -26,8 +26,19 @@ pub const DETECTOR: Detector = Detector {
         alone_grouped: 0,
         beside: 97,
     }),
-    examples: &[r#"{"npi":"1234567893"}"#, "Referred by NPI 1245319599 today."],
-    counter_examples: &[r#"{"npi":"1234567890"}"#, r#"{"order":"1234567893"}"#],
+    examples: &[
+        r#"{"npi":"1234567893"}"#,
+        "Referred by NPI 1245319599 today.",
+        r#"{"npis":["1234567893"]}"#,
+        "NPI:1245319599 is on file.",
+        "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPV1|1|I|||||1245319599^SMITH^JOHN^A^^DR^^^NPI",
+    ],
+    counter_examples: &[
+        r#"{"npi":"1234567890"}"#,
+        r#"{"order":"1234567893"}"#,
+        "See urn:isbn:1245319599 there.",
+        "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPV1|1|I|||||1245319599^SMITH^JOHN^A^^DR^^^HOSP",
+    ],
 };
 
 /// The sum of 80840, which stands before the number.

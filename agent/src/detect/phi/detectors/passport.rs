@@ -48,6 +48,7 @@ pub const DETECTOR: Detector = Detector {
         "henkilotunnus",
         "rodnecislo",
         "identitycard",
+        "traveldocumentnumber",
         "identitycardnumber",
         "nationalidentifier",
         "nationalidentificationnumber",
@@ -58,7 +59,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["passport", "national id"],
+    words: &["reisepass", "passport", "national id"],
     fits: number,
     shape: None,
     examples: &[

@@ -31,6 +31,7 @@ pub const DETECTOR: Detector = Detector {
     fits: own_fits,
     shape: None,
     examples: &[
+        r#"{"avatar_url":"https://cdn.example/p/56224043.jpg"}"#,
         r#"{"patient_photo":"/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgMC"}"#,
         r#"{"resourceType":"Patient","photo":[{"contentType":"image/jpeg","data":"/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgMC"}]}"#,
     ],

@@ -30,9 +30,14 @@ pub const DETECTOR: Detector = Detector {
     fits: code_or_text,
     shape: None,
     examples: &[
+        "MSH|^~\\&|A|B|C|D|2024||DFT^P03|1|P|2.5\nFT1|1||||||99213^Office visit^C4",
         r#"{"cpt_code":"99213"}"#,
         r#"{"resourceType":"Procedure","subject":{"reference":"Patient/1"},"code":{"coding":[{"system":"http://www.ama-assn.org/go/cpt","code":"99213"}]}}"#,
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPR1|1||99213^Visit^C4",
     ],
-    counter_examples: &[r#"{"proc":"nightly"}"#, r#"{"cpt":null}"#],
+    counter_examples: &[
+        "MSH|^~\\&|A|B|C|D|2024||DFT^P03|1|P|2.5\nFT1|1||||||R120^Room, one night^LOCAL",
+        r#"{"proc":"nightly"}"#,
+        r#"{"cpt":null}"#,
+    ],
 };

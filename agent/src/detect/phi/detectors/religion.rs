@@ -27,6 +27,7 @@ pub const DETECTOR: Detector = Detector {
     shape: None,
     examples: &[
         r#"{"religion":"Catholic"}"#,
+        r#"{"resourceType":"Patient","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/patient-religion","valueCodeableConcept":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ReligiousAffiliation","code":"1013"}]}}]}"#,
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPID|1||123^^^H^MR||OKAFOR^MARTA||||||||||||BAP",
     ],
     counter_examples: &[r#"{"religion":null}"#],

@@ -44,6 +44,12 @@ pub const DETECTOR: Detector = Detector {
     examples: &[
         r#"{"ssn":"536-22-8741"}"#,
         r#"{"patient_ssn":536228741}"#,
+        r#"{"ssn":"999-12-1234"}"#,
+        r#"{"patientssn":"536228741"}"#,
+        r#"{"ssns":["536-22-8741"]}"#,
+        "Her SSN:536228741 is on file.",
+        r#"{"ids":[{"type":"SSN","value":"536228741"}]}"#,
+        "SSN: 999-12-1234 is on file.",
         "The number is 536-22-8741 as stated.",
         "Her social security number is 536228741.",
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nPID|1||||||||||||||||||536228741",
@@ -54,6 +60,7 @@ pub const DETECTOR: Detector = Detector {
         r#"{"order":"536228741"}"#,
         r#"{"part":"666-12-3456"}"#,
         r#"{"span":"2021-536-22-8741"}"#,
+        "The part is 999-12-1234 as stated.",
     ],
 };
 
@@ -61,7 +68,8 @@ fn own_fits(value: &[u8]) -> bool {
     digits_of(value).is_some_and(|(digits, length)| check(&digits[..length]) != Fit::No)
 }
 
-/// Area 000, 666 and group or serial 0 are never assigned; from 900 on they are taxpayers' numbers of the same form.
+/// Area 000, 666 and group or serial 0 are never assigned; from 900 on they are taxpayers' numbers of the same form, whose
+/// group is 50 or more. Records that are made up have other groups there, and names beside them.
 fn check(digits: &[u8]) -> Fit {
     let fits = digits.len() == 9
         && &digits[..3] != b"000"
@@ -69,7 +77,10 @@ fn check(digits: &[u8]) -> Fit {
         && &digits[3..5] != b"00"
         && &digits[5..] != b"0000"
         && digits != b"123456789"
-        && !is_dummy(digits)
-        && (digits[0] < b'9' || digits[3] >= b'5');
-    if fits { Fit::Form } else { Fit::No }
+        && !is_dummy(digits);
+    match fits {
+        true if digits[0] == b'9' && digits[3] < b'5' => Fit::Named,
+        true => Fit::Form,
+        false => Fit::No,
+    }
 }

@@ -38,6 +38,7 @@ pub const DETECTOR: Detector = Detector {
         beside: 97,
     }),
     examples: &[
+        "SteuerID:86095742719",
         r#"{"steuer_id":"86095742719"}"#,
         "Die Nummer 86 095 742 719 steht im Bescheid.",
     ],

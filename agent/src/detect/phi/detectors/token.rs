@@ -45,6 +45,7 @@ pub const DETECTOR: Detector = Detector {
         r#"{"header":"Bearer mF_9.B5f-4.1JqM0d8a7"}"#,
     ],
     counter_examples: &[
+        r#"{"tokens":["hello-world"]}"#,
         r#"{"token_type":"bearer"}"#,
         r#"{"token":"eof"}"#,
         r#"{"tokens":4096}"#,

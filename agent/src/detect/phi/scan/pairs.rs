@@ -33,9 +33,18 @@ impl Walk {
                 let label = keep(&mut self.arena, value);
                 let frame = &mut self.frames[at];
                 // `{"name": …, "label": …}`: the first one is it.
-                if frame.label.length == 0 {
-                    frame.label = label;
+                if frame.label.length == 0 || frame.label_is_type {
+                    (frame.label, frame.label_is_type) = (label, false);
                 }
+            }
+            Role::Type
+                if kind == ValueType::Text
+                    && value.len() <= LABEL_BYTES_MAX
+                    && self.frames[at].label.length == 0 =>
+            {
+                let label = keep(&mut self.arena, value);
+                let frame = &mut self.frames[at];
+                (frame.label, frame.label_is_type) = (label, true);
             }
             Role::Value => {
                 let labelled = keep(&mut self.arena, value);
@@ -49,7 +58,7 @@ impl Walk {
     /// The object has both: what its label says of the value. Whether it is such an object.
     pub(super) fn settle_pair(&mut self, at: usize) -> bool {
         let frame = &self.frames[at];
-        let (owner, told) = (frame.owner, frame.labelled_class);
+        let (owner, told, is_type) = (frame.owner, frame.labelled_class, frame.label_is_type);
         if frame.label.length == 0 || frame.labelled.length == 0 {
             return false;
         }
@@ -61,6 +70,9 @@ impl Walk {
         let fits = DETECTORS
             .get(usize::from(class))
             .is_none_or(|detector| (detector.fits)(&value));
+        if is_type && !is_number(class) {
+            return false;
+        }
         // `first`, `name`: only of what looks like one.
         let is = says == Says::It || class == Class::Name as ClassId && settle::looks_like_name(&value);
         if fits && is && told != Some(class) {
@@ -74,6 +86,18 @@ impl Walk {
         }
         true
     }
+}
+
+/// What has a type is mostly no person's: of numbers of people the type says so.
+fn is_number(class: ClassId) -> bool {
+    let detector = DETECTORS.get(usize::from(class));
+    detector.is_some_and(|detector| {
+        let other = matches!(
+            detector.class,
+            Class::Name | Class::Address | Class::Ip | Class::Url | Class::Device | Class::Account
+        );
+        detector.identifies && detector.group != Group::Credential && !other
+    })
 }
 
 /// Of a JSON pointer (RFC 6901) the last name that is none of an item or of a value: `/name/0/family`, `/telecom/0/value`.

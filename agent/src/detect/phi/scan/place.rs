@@ -81,6 +81,8 @@ impl Walk {
                 Owner::Unknown => owner,
                 // A patient's contact is around the patient.
                 Owner::Person if owner == Owner::Patient && key.element == Element::Contact => owner,
+                // Where somebody is, and where something is.
+                Owner::Organization if is_location(name) && parent.is_some_and(Frame::is_person) => owner,
                 named => named,
             },
             (Resource::Organization, Element::Contact) => Owner::Person,
@@ -104,6 +106,18 @@ impl Walk {
             _ => owner,
         };
         (owner, resource)
+    }
+
+    /// Whose the data is, is said by more than a word that things have, too.
+    pub(super) fn is_sure(key: &Key, parent: Option<&Frame>) -> bool {
+        let within = parent.is_none_or(|parent| parent.sure);
+        let of_person = parent.is_some_and(|parent| {
+            parent.resource != Resource::None || parent.owner == Owner::Patient && parent.sure
+        });
+        match key.owner {
+            Owner::Unknown => within,
+            _ => !key.vague || of_person,
+        }
     }
 
     /// What the place says of a value; where it says nothing, the value itself.
@@ -130,6 +144,18 @@ impl Walk {
         {
             self.hit(class as ClassId, owner, Evidence::Structure, 98, name, key, value);
             return;
+        }
+        if inside == Element::Extension && key.element == Element::Url {
+            self.extension(at, value);
+            return;
+        }
+        if key.element == Element::ValueText || (key.element == Element::Text && inside == Element::Clinical)
+        {
+            let class = frame.extension.filter(|_| owner != Owner::Definition);
+            if let Some(class) = class.filter(|class| fits(*class, value)) {
+                self.hit(class, owner, Evidence::Structure, 95, name, key, value);
+                return;
+            }
         }
         match key.element {
             Element::ResourceType => {
@@ -168,6 +194,13 @@ impl Walk {
             }
             return;
         }
+        if self.frames[at].key.patient && resource == Resource::None && name.eq_ignore_ascii_case(b"id") {
+            let class = Class::PatientId as ClassId;
+            if fits(class, value) {
+                self.hit(class, owner, Evidence::Structure, 90, name, key, value);
+                return;
+            }
+        }
         if name == b"gender" || name == b"sex" {
             self.frames[at].personal = Personal::Yes;
         }
@@ -182,10 +215,9 @@ impl Walk {
             if iban {
                 class = Class::Iban as ClassId;
             }
-            let fits = match DETECTORS.get(usize::from(class)) {
-                Some(detector) => (detector.fits)(value),
-                None => true,
-            };
+            let fits = fits(class, value) && !self.keys.is_label(value, class);
+            let machine = class == Class::Ip as ClassId && super::super::checks::is_machine_text(value);
+            let says = if machine { Says::Beside } else { says };
             let owner = match key.owner {
                 Owner::Unknown => owner,
                 // `contactName` of a patient is around the patient.
@@ -236,9 +268,31 @@ impl Walk {
             && frame.resource != resource
             && self.late.len() < LATE_LEN_MAX
         {
-            self.late.push((frame.ordinal, resource, owner));
+            self.late.push((frame.ordinal, Late::Resource(resource, owner)));
         }
         (frame.resource, frame.owner) = (resource, owner);
+    }
+
+    /// The URL of an extension: its last part is a name as keys are, and says what the extension's value is.
+    fn extension(&mut self, at: usize, url: &[u8]) {
+        let person = matches!(
+            self.frames[at].resource,
+            Resource::Patient | Resource::RelatedPerson | Resource::Practitioner
+        );
+        let name = url
+            .rsplit(|byte| matches!(byte, b'/' | b'#'))
+            .next()
+            .unwrap_or_default();
+        let class = match self.keys.get(name, &self.shown).class {
+            Some((class, Says::It)) if person => class,
+            _ => return,
+        };
+        let frame = &mut self.frames[at];
+        let late = frame.values > 1 || frame.children > 0;
+        if late && frame.extension != Some(class) && self.late.len() < LATE_LEN_MAX {
+            self.late.push((frame.ordinal, Late::Extension(class)));
+        }
+        frame.extension = Some(class);
     }
 
     /// Segments of a path, each below the one before it.
@@ -491,6 +545,18 @@ fn fhir_class(resource: Resource, inside: Element, element: Element) -> Option<C
         (_, E::Sequence) => Class::Genetic,
         _ => return None,
     })
+}
+
+/// Where something is: of somebody it is an address, of an organization its own.
+pub(super) fn is_location(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"location") || name.eq_ignore_ascii_case(b"locations")
+}
+
+/// Whether a value in a place of a class is one.
+fn fits(class: ClassId, value: &[u8]) -> bool {
+    DETECTORS
+        .get(usize::from(class))
+        .is_none_or(|detector| (detector.fits)(value))
 }
 
 /// Resources about care, whose dates are a patient's.

@@ -17,12 +17,14 @@ pub(super) struct Segment {
     qualifier: Vec<u8>,
     field: u16,
     repetition: u16,
-    /// Of the field: what it holds, the value that waits, and its components 2, 3 and 5.
+    /// Of the field: what it holds, the value that waits, and its components 2, 3 and 5, or 9 and 13 of a person.
     holds: Option<Hl7>,
     waiting: Vec<u8>,
     second: Vec<u8>,
     third: Vec<u8>,
     fifth: Vec<u8>,
+    authority: Vec<u8>,
+    kind: Vec<u8>,
 }
 
 impl Walk {
@@ -57,10 +59,15 @@ impl Walk {
             2 => self.segment.second = short(),
             3 => self.segment.third = short(),
             5 => self.segment.fifth = short(),
+            9 if at.subcomponent <= 1 && holds.has_id() => self.segment.authority = short(),
+            13 if at.subcomponent <= 1 && holds.has_id() => self.segment.kind = short(),
+            1 if at.subcomponent <= 1 && holds.has_id() => {
+                self.segment.waiting = short();
+                return;
+            }
             _ => {}
         }
-        // A component's parts: the first is the name, the street, the code.
-        if !holds.components.contains(&at.component) || at.subcomponent > 1 {
+        if !holds.components.contains(&at.component) || !holds.holds_part(at.component, at.subcomponent) {
             return;
         }
         let found = match holds.class {
@@ -99,9 +106,23 @@ impl Walk {
             std::mem::take(&mut self.segment.third),
             std::mem::take(&mut self.segment.fifth),
         );
+        let (authority, kind) = (
+            std::mem::take(&mut self.segment.authority),
+            std::mem::take(&mut self.segment.kind),
+        );
         let Some(holds) = self.segment.holds.take().filter(|_| any(&value)) else {
             return;
         };
+        if holds.has_id() {
+            if let Some(class) = person_id(&value, &authority, &kind) {
+                self.segment_hit(class, holds.owner, &value);
+            }
+            return;
+        }
+        let table = fhir::code_table(&third);
+        if table.is_none() && segments::hl7_by_system(self.segment.id.as_bytes(), self.segment.field) {
+            return;
+        }
         let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
         let class = match holds.class {
             Class::Mrn => fhir::identifier_type(&fifth).unwrap_or(Class::Mrn),
@@ -113,7 +134,7 @@ impl Walk {
                 _ => Class::Phone,
             },
             Class::Allergy => Class::Allergy,
-            class => fhir::code_table(&third).unwrap_or(class),
+            class => table.unwrap_or(class),
         };
         self.segment_hit(class, holds.owner, &value);
     }
@@ -208,5 +229,23 @@ impl Walk {
         } else if matches!(at.segment, b"NTE" | b"MSG" | b"K3") {
             self.segment_text(at.field, value);
         }
+    }
+}
+
+/// Whether the id of a person is one that everybody knows: by its check digit, whatever its authority or type calls it.
+fn person_id(value: &[u8], authority: &[u8], kind: &[u8]) -> Option<Class> {
+    let named = |class: &str| {
+        [authority, kind]
+            .iter()
+            .any(|said| said.eq_ignore_ascii_case(class.as_bytes()))
+    };
+    // Ten digits that happen to be right are an NPI unless it is said that they are something else.
+    let said = !authority.is_empty() || !kind.is_empty();
+    match value {
+        _ if (Class::Dea.detector().fits)(value) => Some(Class::Dea),
+        _ if (Class::Npi.detector().fits)(value) && (named("NPI") || !said) => Some(Class::Npi),
+        _ if named("NPI") && value.len() >= 5 => Some(Class::Npi),
+        _ if named("DEA") && value.len() >= 5 => Some(Class::Dea),
+        _ => None,
     }
 }

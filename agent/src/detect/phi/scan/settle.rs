@@ -29,6 +29,13 @@ impl Walk {
         }
         let is_pair = self.settle_pair(at);
         self.held(at, is_pair);
+        let frame = &self.frames[at];
+        if let Some(location) = frame.location
+            && frame.is_person()
+            && self.late.len() < LATE_LEN_MAX
+        {
+            self.late.push((location, Late::Place(frame.owner)));
+        }
     }
 
     fn identifier(&mut self, at: usize) {
@@ -123,6 +130,11 @@ impl Walk {
             }
             return;
         }
+        if let Some(class) = frame.extension {
+            let key = self.keys.get(b"code", &self.shown);
+            self.hit(class, owner, Evidence::Structure, 95, b"code", key, &code);
+            return;
+        }
         // Categories, body sites, methods and their kin are of the same systems.
         let inner = frame.key.element;
         let wanted = |element| matches!(element, Element::Code | Element::Clinical | Element::Reason);
@@ -161,6 +173,8 @@ impl Walk {
             b"Practitioner" | b"PractitionerRole" => Owner::Person,
             b"" => match element {
                 Element::Subject => Owner::Patient,
+                // Of a care team the patient is a member.
+                _ if !self.subject.is_empty() && self.subject == reference => Owner::Patient,
                 Element::Professional => Owner::Person,
                 _ => return,
             },
@@ -169,6 +183,9 @@ impl Walk {
             }
             _ => return,
         };
+        if element == Element::Subject && owner == Owner::Patient {
+            self.subject.clone_from(&reference);
+        }
         if owner == Owner::Patient && !id.is_empty() && !id.starts_with(b"#") {
             let id = id.strip_prefix(b"urn:uuid:").unwrap_or(id);
             let key = self.keys.get(b"reference", &self.shown);
@@ -201,10 +218,22 @@ impl Walk {
     /// Names that say something only beside other personal data.
     fn held(&mut self, at: usize, is_pair: bool) {
         let from = self.frames[at].held_from;
-        let (personal, owner) = (self.frames[at].personal, self.frames[at].owner);
+        let frame = &self.frames[at];
+        let (mut personal, mut owner) = (frame.personal, frame.owner);
         if from == self.held.len() {
             return;
         }
+        // Children and members are people's where there is a person, or where they have what people have.
+        if owner == Owner::Patient && !frame.sure {
+            owner = Owner::Unknown;
+            if self.frames[..at]
+                .iter()
+                .any(|frame| frame.personal == Personal::Yes)
+            {
+                personal = Personal::Yes;
+            }
+        }
+        let is_named = frame.named_as(Class::Name) || self.has_parts(at);
         for held in self.held.split_off(from.min(self.held.len())) {
             if held.frame != at {
                 self.held.push(held);
@@ -217,8 +246,11 @@ impl Walk {
             if is_pair && is_name && key.role == Role::Label {
                 continue;
             }
-            let whole = name == b"name" || name == b"contact";
+            let whole = is_whole(&name);
+            let is_ip = class == Class::Ip as ClassId;
             let is = match (owner, personal) {
+                // `{"name": {"first": …, "last": …}}`
+                _ if is_name && is_named && part_of_name(&name) > 0 && looks_like_name(&value) => true,
                 (Owner::Patient, _) => true,
                 (Owner::Person, _) | (_, Personal::Contact) if is_name && whole => looks_like_person(&value),
                 (Owner::Person, _) => {
@@ -230,10 +262,21 @@ impl Walk {
             };
             if is {
                 self.hit(class, owner, Evidence::Structure, 85, &name, key, &value);
-            } else {
+            } else if !is_ip {
                 self.look(key, &name, Some(at), ValueType::Text, &value);
             }
         }
+    }
+
+    /// It has two parts of a name, which confirm each other.
+    fn has_parts(&self, at: usize) -> bool {
+        let from = self.frames[at].held_from.min(self.held.len());
+        let parts = self.held[from..]
+            .iter()
+            .filter(|held| held.frame == at && held.class == Class::Name as ClassId)
+            .filter(|held| looks_like_name(self.bytes(held.value)))
+            .fold(0u8, |parts, held| parts | part_of_name(self.bytes(held.name)));
+        parts.count_ones() >= 2
     }
 
     /// The object around an object.
@@ -244,6 +287,34 @@ impl Walk {
         }
         Some(at)
     }
+}
+
+/// Names that things have as well as people.
+fn is_whole(name: &[u8]) -> bool {
+    const WHOLE: [&[u8]; 6] = [
+        b"name",
+        b"contact",
+        b"displayname",
+        b"display_name",
+        b"fullname",
+        b"full_name",
+    ];
+    WHOLE.iter().any(|whole| name.eq_ignore_ascii_case(whole))
+}
+
+/// Which part of a name a key says, as one bit; 0: none.
+fn part_of_name(name: &[u8]) -> u8 {
+    const PARTS: [(&[u8], u8); 5] = [
+        (b"first", 1),
+        (b"given", 1),
+        (b"last", 2),
+        (b"family", 2),
+        (b"middle", 4),
+    ];
+    PARTS
+        .iter()
+        .find(|(part, _)| name.eq_ignore_ascii_case(part))
+        .map_or(0, |(_, bit)| *bit)
 }
 
 /// Words of organizations and things.
@@ -294,6 +365,23 @@ const THINGS: &[&str] = &[
     "server",
     "team",
     "project",
+    "hotel",
+    "school",
+    "restaurant",
+    "airport",
+    "international",
+    "office",
+    "database",
+    "cloud",
+    "engine",
+    "platform",
+    "software",
+    "report",
+    "web",
+    "app",
+    "menu",
+    "node",
+    "cluster",
 ];
 
 /// Words within names that begin with no capital.
