@@ -568,7 +568,10 @@ fn host_part<T: Tables>(stream: &mut Stream, look: &mut Look, byte: u8, tables: 
 #[inline(always)]
 fn host_over(stream: &mut Stream) {
     stream.state = if stream.fields == 0 {
-        // The authority of CONNECT.
+        // The authority of CONNECT. Whatever else stands there, some servers take for a path.
+        if stream.has(flag::HOST_UNKNOWN) {
+            stream.ambiguous(Reason::Target);
+        }
         state::QUERY
     } else if stream.has(flag::HOST_UNKNOWN) {
         state::VALUE

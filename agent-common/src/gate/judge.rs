@@ -253,7 +253,9 @@ fn conclude<T: Tables>(
     let switches = stream.has(flag::SWITCHES | flag::CONNECT);
     let before = stream.flags;
     stream.flags = flag::NOT_FIRST | if switches { flag::SWITCHED } else { 0 };
-    if before & flag::BROKEN != 0 {
+    // A CONNECT has no content (RFC 9110 §9.3.6): who takes some for it finds the next request elsewhere.
+    let is_filled = before & flag::CHUNKED != 0 || (before & flag::LENGTH != 0 && stream.skip != 0);
+    if before & flag::BROKEN != 0 || (before & flag::CONNECT != 0 && is_filled) {
         if first_garbled(stream, tables).is_some() {
             // Of a client who says no more, nothing can be misread.
             stream.head_bytes = 0;

@@ -3,7 +3,7 @@
 use super::hash::Hash;
 use super::stream::{Facts, Reason, Scan, Stream, Window, flag, state};
 use super::tables::{EdgeKey, MethodKey, NO_NODE, Tables, method, node};
-use super::words::{self, word};
+use super::words::{self, is_blank, word};
 use super::{FIELDS_MAX, HEAD_BYTES_MAX, PATH_BYTES_MAX, fields, framing, judge, proxy};
 
 /// Goes on through the bytes, a few words at most, or decides. `false`: it needs more bytes, or wants no more (see
@@ -517,9 +517,14 @@ fn query(stream: &mut Stream, look: &mut Look) {
             look.used += 1;
             stream.ambiguous(Reason::Target);
         }
-        _ => {
+        byte => {
             look.used += 1;
             stream.broken(Reason::RequestLine);
+            if is_blank(byte) {
+                // Some split the line here: what follows may be the version.
+                go_odd(stream);
+                stream.hash = byte as u64;
+            }
         }
     }
 }
@@ -673,15 +678,6 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
         stream.flags |= flag::HOST_UNKNOWN | flag::AUTH_UNKNOWN;
         stream.state = state::ENDED;
     }
-}
-
-/// What some parser splits a request line at: Python's, for one, at whatever Unicode has for white space in Latin-1.
-#[inline(always)]
-fn is_blank(byte: u8) -> bool {
-    matches!(
-        byte,
-        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
-    )
 }
 
 /// `HTTP/`, as it lies in the account of an odd line: the first byte highest.

@@ -6,7 +6,7 @@ use super::hash::Hash;
 /// The node behind a name that no rule knows.
 pub const NO_NODE: u32 = u32::MAX;
 
-/// Methods of the IANA registry (and `QUERY`), RFC 9110 §16.1.
+/// Methods of the IANA registry (and `QUERY`), RFC 9110 §16.1, and what node and its like read a version-less line of, too.
 pub const METHODS: &[&str] = &[
     "ACL",
     "BASELINE-CONTROL",
@@ -21,6 +21,7 @@ pub const METHODS: &[&str] = &[
     "LABEL",
     "LINK",
     "LOCK",
+    "M-SEARCH",
     "MERGE",
     "MKACTIVITY",
     "MKCALENDAR",
@@ -28,6 +29,7 @@ pub const METHODS: &[&str] = &[
     "MKREDIRECTREF",
     "MKWORKSPACE",
     "MOVE",
+    "NOTIFY",
     "OPTIONS",
     "ORDERPATCH",
     "PATCH",
@@ -35,16 +37,20 @@ pub const METHODS: &[&str] = &[
     "PRI",
     "PROPFIND",
     "PROPPATCH",
+    "PURGE",
     "PUT",
     "QUERY",
     "REBIND",
     "REPORT",
     "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
     "TRACE",
     "UNBIND",
     "UNCHECKOUT",
     "UNLINK",
     "UNLOCK",
+    "UNSUBSCRIBE",
     "UPDATE",
     "UPDATEREDIRECTREF",
     "VERSION-CONTROL",

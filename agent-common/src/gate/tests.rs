@@ -377,6 +377,14 @@ fn what_can_be_read_in_two_ways_is_ambiguous() {
         ("GET /x\r\n".into(), Reason::RequestLine),
         ("GET\t/x HTTP/1.1\r\n\r\n".into(), Reason::RequestLine),
         ("GET  /x HTTP/1.1\r\n\r\n".into(), Reason::RequestLine),
+        // Split there by some, whatever the method is.
+        ("get /x\tHTTP/1.1\r\n\r\n".into(), Reason::RequestLine),
+        ("FOO /x\x0bHTTP/1.1\r\n\r\n".into(), Reason::RequestLine),
+        // Of no authority some make a path.
+        ("CONNECT h/admin HTTP/1.1\r\n\r\n".into(), Reason::Target),
+        ("CONNECT http://h/admin HTTP/1.1\r\n\r\n".into(), Reason::Target),
+        ("CONNECT h:80/admin HTTP/1.1\r\n\r\n".into(), Reason::Target),
+        ("CONNECT a..b:80 HTTP/1.1\r\n\r\n".into(), Reason::Target),
         ("GET /x HTTP/1.1\n\r\n".into(), Reason::LineEnd),
         (
             "GET /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
@@ -401,6 +409,29 @@ fn what_can_be_read_in_two_ways_is_ambiguous() {
             text.escape_debug()
         );
         assert_eq!(scan.reason, reason as u8, "{}", text.escape_debug());
+    }
+}
+
+/// A CONNECT that has content passes, and what comes behind it is nobody's request for sure.
+#[test]
+fn behind_a_connect_with_content_nothing_is_sure() {
+    let garbled = || {
+        let mut tables = Small::new();
+        tables.generation.garbled = bits(&[0]);
+        tables
+    };
+    for (fields, denied) in [
+        ("Content-Length: 3\r\n\r\nx\r\n", true),
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", true),
+        ("Content-Length: 0\r\n\r\n", false),
+    ] {
+        let text = format!("CONNECT h:80 HTTP/1.1\r\n{fields}GET /y HTTP/1.1\r\n\r\n");
+        let (end, scan) = outcome_by(garbled, text.as_bytes());
+        assert_eq!(
+            (end == state::DENIED, scan.decision == 2),
+            (denied, denied),
+            "{fields:?}"
+        );
     }
 }
 

@@ -82,6 +82,15 @@ pub fn value_ends(word: u64) -> u64 {
     below(word, 0x20) | equal(word, 0x7f)
 }
 
+/// What some parser splits a request line at: Python's, for one, at whatever Unicode has for white space in Latin-1.
+#[inline(always)]
+pub fn is_blank(byte: u8) -> bool {
+    matches!(
+        byte,
+        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
+    )
+}
+
 /// What is neither a letter nor a digit nor a hyphen, exactly.
 #[inline(always)]
 pub fn name_ends(word: u64) -> u64 {

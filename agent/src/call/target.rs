@@ -52,7 +52,8 @@ pub(super) fn parse(target: &Bytes, connect: bool) -> Target {
     if connect {
         return Target {
             authority: Some(target.clone()),
-            ambiguous: target.is_empty() || !target.iter().all(u8::is_ascii_graphic),
+            // Of anything else some servers make a path.
+            ambiguous: !is_authority(target),
             ..Target::default()
         };
     }
@@ -93,6 +94,39 @@ pub(super) fn parse(target: &Bytes, connect: bool) -> Target {
         parsed.path = normalise(path);
     }
     parsed
+}
+
+/// A host and perhaps a port, as CONNECT takes them (RFC 9112 §3.2.3).
+fn is_authority(target: &[u8]) -> bool {
+    let (host, port) = match target.first() {
+        Some(b'[') => match memchr::memchr(b']', target) {
+            Some(end) => (&target[1..end], &target[end + 1..]),
+            None => return false,
+        },
+        _ => target.split_at(memchr::memchr(b':', target).unwrap_or(target.len())),
+    };
+    let is_host = match target.first() {
+        Some(b'[') => host
+            .iter()
+            .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
+        _ => {
+            let mut labels = host
+                .strip_suffix(b".")
+                .unwrap_or(host)
+                .split(|byte| *byte == b'.');
+            labels.all(|label| {
+                !label.is_empty()
+                    && label
+                        .iter()
+                        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            })
+        }
+    };
+    let is_port = |digits: &[u8]| {
+        let text = std::str::from_utf8(digits).unwrap_or("-");
+        digits.is_empty() || (digits.iter().all(u8::is_ascii_digit) && text.parse::<u16>().is_ok())
+    };
+    is_host && !host.is_empty() && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port))
 }
 
 /// Nothing in it can be read in two ways.
@@ -225,5 +259,19 @@ mod tests {
         let connect = parse(&Bytes::from_static(b"vendor:443"), true);
         assert_eq!(connect.authority.as_deref(), Some(&b"vendor:443"[..]));
         assert!(connect.path.is_none() && !connect.ambiguous);
+        for (target, ambiguous) in [
+            ("[::1]:443", false),
+            ("a.b.:80", false),
+            ("", true),
+            ("x/admin", true),
+            ("http://x/admin", true),
+            ("x:80/admin", true),
+            ("a..b:80", true),
+            ("x:65536", true),
+            ("u@x:80", true),
+        ] {
+            let parsed = parse(&Bytes::from_static(target.as_bytes()), true);
+            assert_eq!(parsed.ambiguous, ambiguous, "{target}");
+        }
     }
 }
