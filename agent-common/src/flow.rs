@@ -109,7 +109,7 @@ pub struct TlsObject {
     pub exempt: u8,
     /// [`judged`].
     pub judged: u8,
-    /// The gate has denied a request: not 0 for as long as the object lives.
+    /// The gate has denied a request: not 0 until the object lives no more, or has another connection.
     pub dead: u8,
     /// As of [`Flow`].
     pub framed: u8,

@@ -127,11 +127,15 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     let other = object.carrier != 0 && !again;
     let shakes = call.op == Op::Handshake as u8;
     // SAFETY: only asks whether it is there.
-    if other && !(shakes && is_record(start)) && unsafe { FLOWS.get(&object.carrier) }.is_some() {
-        if !shakes {
+    if other && !(shakes && is_record(start)) {
+        let lives = unsafe { FLOWS.get(&object.carrier) }.is_some();
+        if lives && !shakes {
             count(|c| unsafe { &raw mut (*c).other_carriers }, 1);
         }
-        return None;
+        // Of what was taken it is known that this is it.
+        if lives || (call.op != TAKING && !is_record(start)) {
+            return None;
+        }
     }
     if call.op == TAKING && !again {
         // Nobody has seen where its requests begin.

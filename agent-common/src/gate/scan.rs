@@ -513,15 +513,16 @@ fn query(stream: &mut Stream, look: &mut Look) {
             stream.ambiguous(Reason::Target);
         }
         b'\r' | b'\n' => go_odd(stream),
-        0x80.. => {
-            look.used += 1;
-            stream.ambiguous(Reason::Target);
-        }
         byte => {
             look.used += 1;
-            stream.broken(Reason::RequestLine);
-            if is_blank(byte) {
-                // Some split the line here: what follows may be the version.
+            if byte < 0x80 {
+                stream.broken(Reason::RequestLine);
+            } else {
+                stream.ambiguous(Reason::Target);
+            }
+            // Some split the line here: what follows may be the version. Of a method that is known the line is judged without
+            // one, and bytes beyond ASCII stand in targets, too.
+            if is_blank(byte) && (byte < 0x80 || !stream.has(flag::REGISTERED)) {
                 go_odd(stream);
                 stream.hash = byte as u64;
             }

@@ -380,6 +380,7 @@ fn what_can_be_read_in_two_ways_is_ambiguous() {
         // Split there by some, whatever the method is.
         ("get /x\tHTTP/1.1\r\n\r\n".into(), Reason::RequestLine),
         ("FOO /x\x0bHTTP/1.1\r\n\r\n".into(), Reason::RequestLine),
+        ("FOO /x\u{a0}HTTP/1.1\r\n\r\n".into(), Reason::Target),
         // Of no authority some make a path.
         ("CONNECT h/admin HTTP/1.1\r\n\r\n".into(), Reason::Target),
         ("CONNECT http://h/admin HTTP/1.1\r\n\r\n".into(), Reason::Target),

@@ -360,7 +360,6 @@ pub struct Keeper {
     shelf: Shelf,
     /// The links of tracepoints, by their programs' names: held here as long as the agent runs.
     tracepoints: Vec<(String, OwnedFd)>,
-    /// What takes earlier runs' probes away just now.
     is_pinned: bool,
 }
 

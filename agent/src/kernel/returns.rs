@@ -89,6 +89,9 @@ fn put_on_filter(refused: u32) -> bool {
 
 /// Runs `work` in a child, and says how that ended: its status, or -1 by a signal.
 fn in_a_child(work: fn() -> i32) -> io::Result<i32> {
+    // Whoever is told to ignore its children's ends never hears of them. The agent has no other children.
+    // SAFETY: the default's own value.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // SAFETY: the child of a process with threads may do nothing but system calls; `work` makes such alone, and it ends
     // without what a process does at its end.
     match unsafe { libc::fork() } {
