@@ -126,8 +126,8 @@ fn is_news(tcp: &Tcp, state: &mut Flow, stack: u64, sent: bool, start: u64) -> O
     // Only a new handshake on it, or the end of its connection, gives an object another one.
     let other = object.carrier != 0 && !again;
     let shakes = call.op == Op::Handshake as u8;
-    // SAFETY: only asks whether it is there.
     if other && !(shakes && is_record(start)) {
+        // SAFETY: only asks whether it is there.
         let lives = unsafe { FLOWS.get(&object.carrier) }.is_some();
         if lives && !shakes {
             count(|c| unsafe { &raw mut (*c).other_carriers }, 1);

@@ -42,6 +42,7 @@ pub use tables::{
     Charge, EdgeKey, Generation, METHODS, Method, MethodKey, NO_NODE, Node, PeerKey, Rate, RateKey, Tables,
     Workload, WorkloadKey, method, node,
 };
+pub use words::is_blank;
 
 /// Generations of tables that are kept at once: the one in force, and those before it for heads that began under them.
 /// A head that outlives all of them is left to the agent.

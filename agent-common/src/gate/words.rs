@@ -82,7 +82,8 @@ pub fn value_ends(word: u64) -> u64 {
     below(word, 0x20) | equal(word, 0x7f)
 }
 
-/// What some parser splits a request line at: Python's, for one, at whatever Unicode has for white space in Latin-1.
+/// What some parser splits a request line at: RFC 9112 §3 allows several, and Python's take whatever Unicode has for white
+/// space in Latin-1.
 #[inline(always)]
 pub fn is_blank(byte: u8) -> bool {
     matches!(

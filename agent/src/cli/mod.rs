@@ -90,6 +90,7 @@ pub struct AgentArgs {
 /// Runs the command line and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let _closing = closing::WaitsAtEnd;
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Watch(args) => watch::run(args),
@@ -103,13 +104,11 @@ pub fn main() -> ExitCode {
         Command::Prove(args) => prove::run(args),
         Command::Canary(args) => canary::run(args),
     };
-    let code = match result {
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("apiward: {error:#}");
             ExitCode::FAILURE
         }
-    };
-    closing::finish();
-    code
+    }
 }

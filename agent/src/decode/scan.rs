@@ -2,13 +2,8 @@
 
 use apiward_common::gate::METHODS;
 
-/// What some server splits a request line at: RFC 9112 §3 allows several, and Python's take what Unicode calls a space.
-pub fn is_blank(byte: u8) -> bool {
-    matches!(
-        byte,
-        b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
-    )
-}
+/// The gate and the agent split a line at the same places.
+pub use apiward_common::gate::is_blank;
 
 /// `tchar`: what a method or a field name may be made of.
 pub fn is_tchar(byte: u8) -> bool {

@@ -19,11 +19,15 @@ pub(super) fn beside(close: impl FnOnce() + Send + 'static) {
     threads.push(thread);
 }
 
-/// Waits until all is closed: the last that a process does which has attached probes.
-pub fn finish() {
-    let threads = std::mem::take(&mut *THREADS.lock().unwrap_or_else(PoisonError::into_inner));
-    for thread in threads {
-        // One that panicked has closed what it held.
-        let _ = thread.join();
+/// Waits at its end, also after a panic, until all is closed: the first value of a process that attaches probes.
+pub struct WaitsAtEnd;
+
+impl Drop for WaitsAtEnd {
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut *THREADS.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // One that panicked has closed what it held.
+            let _ = thread.join();
+        }
     }
 }

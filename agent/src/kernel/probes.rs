@@ -91,7 +91,7 @@ pub struct ProbeLink {
 const WAITING_MAX: usize = 32;
 
 /// Takes probes away. When it returns no program is attached by them any more; that nothing is left where they were
-/// takes a moment longer, which nobody waits for but [`closing::finish`].
+/// takes a moment longer, which nobody waits for but [`closing::WaitsAtEnd`].
 pub fn take_away(probes: Vec<ProbeLink>) {
     for probe in &probes {
         probe.shelf.take(probe.number);
