@@ -23,6 +23,7 @@ pub const UNRESOLVABLE_SELECTOR: ErrorId = "AW1103";
 pub const BAD_EXPRESSION: ErrorId = "AW1104";
 pub const TOO_MANY_RULES: ErrorId = "AW1105";
 pub const NO_POLICY_FILE: ErrorId = "AW1106";
+pub const EMPTIED_FILE: ErrorId = "AW1107";
 pub const UNREACHABLE_RULE: ErrorId = "AW1201";
 pub const WEAK_GUARANTEE: ErrorId = "AW1202";
 pub const REQUIRE_UNMET: ErrorId = "AW1203";
@@ -76,6 +77,7 @@ pub const ALL: &[(ErrorId, &str)] = &[
     (BAD_EXPRESSION, "An expression does not compile"),
     (TOO_MANY_RULES, "Too many rules"),
     (NO_POLICY_FILE, "No policy file was found"),
+    (EMPTIED_FILE, "A policy file has lost its contents"),
     (UNREACHABLE_RULE, "Warning: a rule can never apply"),
     (WEAK_GUARANTEE, "Warning: a denied write may have taken effect"),
     (REQUIRE_UNMET, "Warning: the required guarantee cannot be given"),

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::Story;
 use crate::gate_edges::enforcing;
+use crate::harness::events::of_kind;
 use crate::harness::process::Start;
 use crate::harness::world::program;
-use crate::harness::{Place, Result, World, servers};
+use crate::harness::{Agent, Place, Result, World, policy, servers};
 
 pub const STORIES: &[Story] = &[
     (
@@ -21,6 +22,10 @@ pub const STORIES: &[Story] = &[
     (
         "an_answered_client_does_not_keep_its_server",
         an_answered_client_does_not_keep_its_server,
+    ),
+    (
+        "a_head_that_outlives_its_policies",
+        a_head_that_outlives_its_policies,
     ),
 ];
 
@@ -171,5 +176,71 @@ fn an_answered_client_does_not_keep_its_server() -> Result {
     }
     drop(server);
     agent.end()?;
+    Ok(())
+}
+
+/// A client that waits within a head until the policies have been changed more often than tables are kept. Nobody can tell any
+/// more which rules the head meets, so it does not get through; who begins after them is judged by what is in force.
+fn a_head_that_outlives_its_policies() -> Result {
+    const CHANGES: usize = 5;
+    let world = World::new()?;
+    let rules = |number: usize| {
+        json!([
+            { "name": format!("no-admin-{number}"), "match": { "direction": "inbound", "paths": ["/admin/**"] }, "action": "deny" },
+        ])
+    };
+    let file = policy::file(&world, "tests", &rules(0))?;
+    let mut agent = Agent::start(&world, |config| {
+        config["mode"] = json!("enforce");
+        config["policies"] = json!([file]);
+    })?;
+    let server = servers::app(&world, Place::Inside, None)?;
+    let forbidden = "GET /admin/x HTTP/1.1\r\nHost: x\r\n\r\n";
+    let allowed = HONEST;
+    let mut connections = Vec::new();
+    for text in [forbidden, allowed] {
+        for cut in [3, 12] {
+            let mut connection = TcpStream::connect(("127.0.0.1", server.port))?;
+            connection.set_nodelay(true)?;
+            connection.set_read_timeout(Some(LIMIT))?;
+            connection.write_all(&text.as_bytes()[..cut])?;
+            connections.push((connection, &text[cut..]));
+        }
+    }
+    for number in 1..=CHANGES {
+        policy::file(&world, "tests", &rules(number))?;
+        agent.reload();
+        let is_taken = |audit: &&&Value| audit["what"] == "policy" && audit["accepted"] == true;
+        agent.events.wait("the policies are changed", |all| {
+            of_kind(all, "audit").iter().filter(is_taken).count() == number
+        })?;
+    }
+    for (connection, rest) in &mut connections {
+        connection.write_all(rest.as_bytes())?;
+        let mut got = String::new();
+        connection.read_to_string(&mut got)?;
+        ensure!(got.starts_with("HTTP/1.1 403"), "{rest:?} came through: {got:?}");
+    }
+    let got = call(server.port, &[HONEST.as_bytes()], false)?;
+    ensure!(
+        got.starts_with("HTTP/1.1 200"),
+        "an honest call behind them: {got:?}"
+    );
+    let got = call(server.port, &[forbidden.as_bytes()], false)?;
+    ensure!(
+        got.starts_with("HTTP/1.1 403"),
+        "a forbidden one behind them: {got:?}"
+    );
+    drop(server);
+    let events = agent.end()?;
+    let denied = |event: &&Value| event["call"]["verdict"]["action"] == "deny";
+    let told: Vec<_> = events.all.iter().filter(denied).collect();
+    ensure!(
+        told.len() == connections.len() + 1
+            && told
+                .iter()
+                .all(|event| event["call"]["verdict"]["guarantee"] == "prevented"),
+        "not each is told once as prevented: {told:#?}"
+    );
     Ok(())
 }

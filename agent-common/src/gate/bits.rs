@@ -41,6 +41,16 @@ impl Bits {
     }
 
     #[inline(always)]
+    pub fn without(&self, other: &Bits) -> Bits {
+        Bits([
+            self.0[0] & !other.0[0],
+            self.0[1] & !other.0[1],
+            self.0[2] & !other.0[2],
+            self.0[3] & !other.0[3],
+        ])
+    }
+
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         (self.0[0] | self.0[1] | self.0[2] | self.0[3]) == 0
     }

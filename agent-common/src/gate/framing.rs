@@ -32,7 +32,7 @@ pub(super) fn step<T: Tables>(
         if matches!(byte, b'\r' | b'\n') {
             look.used = 1;
         } else {
-            judge::garbled(stream, scan, facts, tables);
+            judge::lost(stream, scan, stream.reason, facts, tables);
         }
         return 0;
     }
@@ -83,7 +83,7 @@ pub(super) fn step<T: Tables>(
         CHUNK_LINE_BYTES_MAX
     };
     if !valid || stream.head_bytes > max {
-        judge::lost(stream, scan, Reason::Chunks as u8, tables);
+        judge::lost(stream, scan, Reason::Chunks as u8, facts, tables);
     }
     0
 }

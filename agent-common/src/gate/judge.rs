@@ -141,13 +141,7 @@ fn check_framing(stream: &mut Stream) {
 #[inline(always)]
 pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) -> bool {
     let Some(generation) = tables.generation(stream.generation) else {
-        // Its tables are gone, or there are none.
-        let decision = if stream.has(flag::LIVE) {
-            Decision::Leave
-        } else {
-            Decision::Pass
-        };
-        return conclude(stream, scan, decision, 0, tables);
+        return outlived(stream, scan, facts, tables);
     };
     if !stream.candidates.meets(&generation.matters) {
         return conclude(stream, scan, Decision::Pass, 0, tables);
@@ -191,6 +185,33 @@ pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Fact
         Decision::Pass
     };
     conclude(stream, scan, decision, rule, tables)
+}
+
+/// The head is older than all tables that are kept, or there never were any. Which rules it would have met nobody can tell
+/// any more, and it must not get past all of them by taking its time: denied by the first denial in force now that may
+/// be meant and that the gate decides, whatever the policy says of ambiguous heads.
+#[inline(always)]
+fn outlived<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) -> bool {
+    if !stream.has(flag::LIVE) {
+        return conclude(stream, scan, Decision::Pass, 0, tables);
+    }
+    let number = tables.active();
+    let Some(generation) = tables.generation(number) else {
+        return conclude(stream, scan, Decision::Leave, 0, tables);
+    };
+    concern(stream, facts, generation, number, tables);
+    stream.generation = number;
+    let decided_here = generation
+        .stops
+        .without(&generation.leaves)
+        .without(&generation.rated);
+    match first_of(stream, generation, &decided_here) {
+        Some(rule) => {
+            stream.ambiguous(Reason::Outlived);
+            conclude(stream, scan, Decision::Deny, rule, tables)
+        }
+        None => conclude(stream, scan, Decision::Leave, 0, tables),
+    }
 }
 
 /// Whether the rule applies cannot be told here.
@@ -256,7 +277,10 @@ fn conclude<T: Tables>(
     // A CONNECT has no content (RFC 9110 §9.3.6): who takes some for it finds the next request elsewhere.
     let is_filled = before & flag::CHUNKED != 0 || (before & flag::LENGTH != 0 && stream.skip != 0);
     if before & flag::BROKEN != 0 || (before & flag::CONNECT != 0 && is_filled) {
-        if first_garbled(stream, tables).is_some() {
+        if tables
+            .generation(stream.generation)
+            .is_some_and(|generation| first_garbled(stream, generation).is_some())
+        {
             // Of a client who says no more, nothing can be misread.
             stream.head_bytes = 0;
             stream.state = state::GARBLED;
@@ -281,15 +305,20 @@ fn conclude<T: Tables>(
 }
 
 /// Nobody knows any more where the next message begins, because of what came: two parsers may read it differently. Denied by
-/// rules that have to be able to prevent, and by those of policies that deny what is ambiguous.
+/// rules that have to be able to prevent, and by those of policies that deny what is ambiguous: those in force now, as for
+/// any head that begins here.
 #[inline(always)]
-pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, tables: &T) {
+pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, facts: &Facts, tables: &T) {
     stream.state = state::LOST;
     scan.lost += 1;
     scan.reason = reason;
-    if let Some(rule) = first_garbled(stream, tables) {
+    let Some(generation) = in_force(stream, facts, tables) else {
+        return;
+    };
+    if let Some(rule) = first_garbled(stream, generation) {
         scan.decision = Decision::Deny as u8;
         scan.rule = rule;
+        stream.generation = generation.number;
         stream.flags |= flag::AMBIGUOUS;
         stream.state = state::DENIED;
         // Whatever it is, it is the one that is denied.
@@ -297,39 +326,49 @@ pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, 
     }
 }
 
-/// Bytes behind a message whose end nobody can tell: judged by what is in force now, as any head is by what it begins under.
+/// What stands here is no request.
 #[inline(always)]
-pub(super) fn garbled<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
-    let number = tables.active();
-    if stream.base_generation != number
-        && let Some(generation) = tables.generation(number)
-    {
-        concern(stream, facts, generation, number, tables);
+pub(super) fn not_http<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
+    if stream.has(flag::NOT_FIRST) && !stream.has(flag::SWITCHED) {
+        lost(stream, scan, Reason::Garbage as u8, facts, tables);
+    } else {
+        stream.state = state::OPAQUE;
     }
-    lost(stream, scan, stream.reason, tables);
 }
 
 /// The rule that denies a connection of which nobody has followed the messages so far, as one that was forgotten for
 /// want of room: the first that has to be able to prevent.
 #[inline(always)]
 pub fn strict<T: Tables>(stream: &mut Stream, facts: &Facts, tables: &T) -> Option<u32> {
+    let generation = in_force(stream, facts, tables)?;
+    let rule = first_of(stream, generation, &generation.strict)?;
+    stream.generation = generation.number;
+    Some(rule)
+}
+
+/// The tables in force; what of them concerns the connection is in [`Stream::base`] then.
+#[inline(always)]
+fn in_force<'t, T: Tables>(stream: &mut Stream, facts: &Facts, tables: &'t T) -> Option<&'t Generation> {
     let number = tables.active();
     let generation = tables.generation(number)?;
-    concern(stream, facts, generation, number, tables);
-    first_strict(stream, tables)
+    if stream.base_generation != number {
+        concern(stream, facts, generation, number, tables);
+    }
+    Some(generation)
 }
 
 #[inline(always)]
-fn first_strict<T: Tables>(stream: &Stream, tables: &T) -> Option<u32> {
-    let generation = tables.generation(stream.base_generation)?;
-    stream.base.and(&generation.strict).first()
+fn first_garbled(stream: &Stream, generation: &Generation) -> Option<u32> {
+    first_of(stream, generation, &generation.strict.or(&generation.garbled))
 }
 
+/// The first of the rules `among` those that concern the connection, by the same tables.
 #[inline(always)]
-fn first_garbled<T: Tables>(stream: &Stream, tables: &T) -> Option<u32> {
-    let generation = tables.generation(stream.base_generation)?;
-    stream
-        .base
-        .and(&generation.strict.or(&generation.garbled))
-        .first()
+fn first_of(stream: &Stream, generation: &Generation, among: &Bits) -> Option<u32> {
+    let mut rules = stream.base.and(among);
+    if stream.base_generation == 0 {
+        // Nobody has said which workload it is.
+        rules.keep(&generation.any_workload);
+    }
+    rules.first()
 }

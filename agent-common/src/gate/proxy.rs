@@ -1,8 +1,9 @@
 //! The PROXY protocol's header, versions 1 and 2: what a load balancer may put before the first request. It is passed over,
 //! so that the requests behind it are judged; whom it names is for the agent. And what begins an HTTP/2 connection.
 
-use super::scan::{Look, min, not_http, strange};
-use super::stream::{Reason, Scan, Stream, flag, state};
+use super::judge;
+use super::scan::{Look, min, strange};
+use super::stream::{Facts, Reason, Scan, Stream, flag, state};
 use super::tables::Tables;
 use super::words::{self, word};
 
@@ -10,7 +11,13 @@ use super::words::{self, word};
 const LINE_BYTES_MAX: u32 = 107;
 
 #[inline(always)]
-pub(super) fn step<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables: &T) {
+pub(super) fn step<T: Tables>(
+    stream: &mut Stream,
+    scan: &mut Scan,
+    look: &mut Look,
+    facts: &Facts,
+    tables: &T,
+) {
     if stream.state == state::PROXY_LINE {
         line(stream, look);
         return;
@@ -55,7 +62,7 @@ pub(super) fn step<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut L
             } else {
                 // Its first line may be over.
                 let ends = words::first(words::line_feeds(text)) < 8;
-                strange(stream, scan, if ends { b'\n' } else { 0 }, tables);
+                strange(stream, scan, if ends { b'\n' } else { 0 }, facts, tables);
                 // In the account of an odd line.
                 stream.hash = text.swap_bytes();
             }
@@ -72,7 +79,7 @@ pub(super) fn step<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut L
         // PROXY_HEAD
         _ => {
             if (text as u8) >> 4 != 2 {
-                not_http(stream, scan, tables);
+                judge::not_http(stream, scan, facts, tables);
                 return;
             }
             over(stream);

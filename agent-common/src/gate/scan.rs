@@ -58,7 +58,7 @@ pub fn step<W: Window, T: Tables>(
     {
         if stream.state == state::ODD && !stream.has(flag::REGISTERED) {
             // Nothing has spoken for a request.
-            not_http(stream, scan, tables);
+            judge::not_http(stream, scan, facts, tables);
             return !stream.is_over();
         }
         stream.broken(Reason::HeadLong);
@@ -162,13 +162,13 @@ fn first_line<W: Window, T: Tables>(
         }
     }
     if stream.state == state::METHOD {
-        method(stream, scan, look, tables);
+        method(stream, scan, look, facts, tables);
         if stream.state != state::TARGET || !look.advance(stream, window) {
             return;
         }
     }
     if stream.state == state::TARGET {
-        target(stream, scan, look, tables);
+        target(stream, scan, look, facts, tables);
         if stream.state != state::PATH || !look.advance(stream, window) {
             return;
         }
@@ -209,27 +209,17 @@ fn first_line<W: Window, T: Tables>(
         | state::PROXY_LINE
         | state::PROXY_SIGNATURE
         | state::PROXY_HEAD
-        | state::PREFACE => proxy::step(stream, scan, look, tables),
-        _ => odd(stream, scan, look, tables),
-    }
-}
-
-/// What stands here is no request.
-#[inline(always)]
-pub(super) fn not_http<T: Tables>(stream: &mut Stream, scan: &mut Scan, tables: &T) {
-    if stream.has(flag::NOT_FIRST) && !stream.has(flag::SWITCHED) {
-        judge::lost(stream, scan, Reason::Garbage as u8, tables);
-    } else {
-        stream.state = state::OPAQUE;
+        | state::PREFACE => proxy::step(stream, scan, look, facts, tables),
+        _ => odd(stream, scan, look, facts, tables),
     }
 }
 
 /// A first line that does not begin like a request: some servers take any bytes for a method, so its end tells.
 #[inline(always)]
-pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8, tables: &T) {
+pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8, facts: &Facts, tables: &T) {
     let may_be_first = !stream.has(flag::NOT_FIRST) || stream.has(flag::SWITCHED);
     if !may_be_first || byte == b'\n' {
-        not_http(stream, scan, tables);
+        judge::not_http(stream, scan, facts, tables);
     } else {
         stream.flags |= flag::HOST_UNKNOWN;
         go_odd(stream);
@@ -237,7 +227,7 @@ pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8,
 }
 
 #[inline(always)]
-fn method<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables: &T) {
+fn method<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, facts: &Facts, tables: &T) {
     let mark = words::name_ends(look.word);
     let plain = look.plain(mark);
     let mut used = min(plain, stream.room());
@@ -256,12 +246,19 @@ fn method<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tabl
     if stream.pending_bytes == 8 {
         flush(stream, tables);
     } else if used == plain && ended {
-        method_ended(stream, scan, look, byte, tables);
+        method_ended(stream, scan, look, byte, facts, tables);
     }
 }
 
 #[inline(always)]
-fn method_ended<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, byte: u8, tables: &T) {
+fn method_ended<T: Tables>(
+    stream: &mut Stream,
+    scan: &mut Scan,
+    look: &mut Look,
+    byte: u8,
+    facts: &Facts,
+    tables: &T,
+) {
     let small = stream.has(flag::SMALL);
     stream.flags &= !flag::SMALL;
     if !stream.has(flag::BEGUN) && !small {
@@ -315,13 +312,13 @@ fn method_ended<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look
         stream.broken(Reason::RequestLine);
         go_odd(stream);
     } else {
-        strange(stream, scan, byte, tables);
+        strange(stream, scan, byte, facts, tables);
     }
 }
 
 /// The target's first byte tells its form (RFC 9112 §3.2).
 #[inline(always)]
-fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables: &T) {
+fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, facts: &Facts, tables: &T) {
     let byte = look.byte(0);
     if stream.has(flag::CONNECT) && byte > b' ' {
         if byte == b'/' {
@@ -357,7 +354,7 @@ fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tabl
         stream.broken(Reason::RequestLine);
         go_odd(stream);
     } else {
-        strange(stream, scan, byte, tables);
+        strange(stream, scan, byte, facts, tables);
     }
 }
 
@@ -635,7 +632,7 @@ fn first_lf(stream: &mut Stream, look: &mut Look) {
 
 /// A request line with something else in it than method, target and version: whether it is one is told by its end.
 #[inline(always)]
-fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables: &T) {
+fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, facts: &Facts, tables: &T) {
     let byte = look.byte(0);
     look.used = 1;
     if byte != b'\n' {
@@ -668,7 +665,7 @@ fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, tables:
         return;
     }
     if !valid && !known {
-        not_http(stream, scan, tables);
+        judge::not_http(stream, scan, facts, tables);
         return;
     }
     stream.broken(Reason::RequestLine);

@@ -142,6 +142,8 @@ pub enum Reason {
     Chunks = 10,
     /// Where a request should begin there is none.
     Garbage = 11,
+    /// It took longer than the tables were kept that it began under.
+    Outlived = 12,
 }
 
 impl Decision {

@@ -59,7 +59,7 @@ pub const METHODS: &[&str] = &[
 /// What the gate asks while it scans. In the kernel: maps; on the host: ordinary collections.
 ///
 /// Whatever belongs to a generation carries its number in the key, so that a head is judged by the tables that it began
-/// under. An entry that is missing because its generation is gone matches no rule.
+/// under. A generation whose number is gone is gone as a whole, between two looks at it.
 pub trait Tables {
     /// The number of the generation in force; 0: none.
     fn active(&self) -> u32;

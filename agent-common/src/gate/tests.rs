@@ -8,6 +8,7 @@ use std::{format, vec};
 use super::segments::{BACKLOG_NS, GateFlow, PLANS_MAX, Plan, on_segment, scanned};
 use super::*;
 
+mod generations;
 mod odd;
 mod wire;
 
@@ -102,10 +103,10 @@ impl Small {
 
 impl Tables for Small {
     fn active(&self) -> u32 {
-        7
+        self.generation.number
     }
     fn generation(&self, number: u32) -> Option<&Generation> {
-        (number == 7).then_some(&self.generation)
+        (number == self.generation.number).then_some(&self.generation)
     }
     fn edge(&self, key: &EdgeKey) -> Option<u32> {
         self.edges.get(key).copied()
@@ -664,17 +665,6 @@ fn bodies_pass_in_any_order_and_what_follows_is_judged() {
     let next = wire.rcv_nxt;
     assert!(!wire.offer(next, b"defghijGET /admin HTTP/1.1\r\n\r\n"));
     assert_eq!(wire.flow.denied_at, next + 7);
-}
-
-#[test]
-fn a_forgotten_connection_is_denied_by_what_has_to_prevent() {
-    let mut tables = Small::new();
-    let facts = Facts::default();
-    assert_eq!(strict(&mut Stream::default(), &facts, &tables), None);
-    tables.generation.strict = bits(&[1]);
-    assert_eq!(strict(&mut Stream::default(), &facts, &tables), Some(1));
-    tables.generation.inbound = bits(&[0]);
-    assert_eq!(strict(&mut Stream::default(), &facts, &tables), None);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use apiward_common::owner::{Identity, Owner, Port};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::load::{LoadError, take};
 
@@ -257,9 +258,17 @@ impl GateMaps {
             .map_err(failed("GATE_GENERATIONS"))
     }
 
-    /// What is left of an older generation. Removing what is not there is no failure.
+    /// What is left of an older generation. Removing what is not there is no failure. It loses its number first, by which it
+    /// is found, and the rest once no program goes by it any more: none that has begun reads half of two.
     fn clear(&mut self, slot: u32) {
-        let _ = self.generations.set(slot, Generation::default(), 0);
+        if let Ok(known) = self.generations.get(&slot, 0)
+            && known.number != 0
+        {
+            let _ = self.generations.set(slot, Generation { number: 0, ..known }, 0);
+            // Waits until every program that runs has ended. Refused where CPUs run without ticks; then what is left is
+            // the chance that one is overtaken within its microseconds.
+            let _ = membarrier(MembarrierCommand::Global);
+        }
         let written = std::mem::take(&mut self.slots[slot as usize]);
         for key in &written.edges {
             let _ = self.edges.remove(key);

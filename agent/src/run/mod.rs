@@ -606,7 +606,7 @@ impl Agent {
 
     /// Back to the configured files, whatever is in force.
     fn reload(&mut self, mut asked: Asked) {
-        let texts = policies::texts(&self.config);
+        let texts = policies::texts_again(&self.config, &self.policies);
         if let Ok(texts) = &texts {
             let texts: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
             asked = asked.wanting(PolicySet::digest_of(&texts));

@@ -16,7 +16,10 @@ pub fn document(name: &str, rules: &Value) -> Value {
     })
 }
 
-/// Writes it to a file.
+/// Writes it to a file, at once: an agent that reads it meanwhile has it whole, or the one before.
 pub fn file(world: &World, name: &str, rules: &Value) -> Result<PathBuf> {
-    world.write(&format!("{name}.yaml"), format!("{:#}\n", document(name, rules)))
+    let path = world.path(&format!("{name}.yaml"));
+    let written = world.write(&format!("{name}.new"), format!("{:#}\n", document(name, rules)))?;
+    std::fs::rename(written, &path)?;
+    Ok(path)
 }
