@@ -85,6 +85,8 @@ fn what_only_some_servers_take_for_a_request() -> Result {
         ("GET /admin/x HTTP/1.1\r\r\nHost: x\r\n\r\n".into(), false),
         (format!("{long} /admin/x HTTP/1.1\r\nHost: x\r\n\r\n"), false),
         (format!("\0{hidden}"), false),
+        (format!("x\r\n{hidden}"), false),
+        (format!("\u{16}\u{3}\u{1}\n\n{long}\n{hidden}"), false),
         (
             format!("{chunked}5;{long}{long}{long}\r\nhello\r\n 0\r\n\r\n{hidden}"),
             false,
@@ -113,6 +115,7 @@ fn what_only_some_servers_take_for_a_request() -> Result {
         "\u{b}MSH|^~\\&|A|B\r\u{1c}\r",
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}",
         "PING",
+        "EHLO a\r\nQUIT\r\nGET",
         "GET",
     ] {
         let got = call(port, &[text.as_bytes()], true)?;

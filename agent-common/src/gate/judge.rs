@@ -1,10 +1,10 @@
 //! From what a head has shown to what becomes of it: the first rule that it fits, in order.
 
-use super::RATED_MAX;
 use super::bits::Bits;
 use super::framing;
 use super::stream::{Decision, Facts, Reason, Scan, Stream, direction, flag, state};
 use super::tables::{Charge, Generation, NO_NODE, PeerKey, RateKey, Tables, auth};
+use super::{GARBAGE_BYTES_MAX, RATED_MAX};
 
 /// A head begins: which tables judge it, and which rules may apply to this connection at all.
 #[inline(always)]
@@ -16,10 +16,14 @@ pub(super) fn begin<T: Tables>(stream: &mut Stream, facts: &Facts, tables: &T) {
     stream.skip = 0;
     stream.head_bytes = 0;
     stream.path_bytes = 0;
-    stream.fields = 0;
     stream.auth = auth::NONE;
     stream.reason = 0;
     stream.rated = 0;
+    if stream.is_behind_garbage() {
+        stream.broken(Reason::Garbage);
+    } else {
+        stream.fields = 0;
+    }
     stream.node = NO_NODE;
     stream.host_node = NO_NODE;
     stream.candidates = Bits::NONE;
@@ -324,6 +328,21 @@ pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, 
         // Whatever it is, it is the one that is denied.
         stream.heads = stream.heads.wrapping_add(1);
     }
+}
+
+/// A line that is no request has ended. Some servers pass it over and take what follows for the first request, so a few such
+/// lines may stand before one, which is ambiguous then.
+#[inline(always)]
+pub(super) fn no_request<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
+    let garbage = stream.fields as u32 + stream.head_bytes + 1;
+    if stream.has(flag::NOT_FIRST) || garbage > GARBAGE_BYTES_MAX {
+        not_http(stream, scan, facts, tables);
+        return;
+    }
+    stream.fields = garbage as u16;
+    stream.flags = (stream.flags & flag::PREFIXED) | flag::SWITCHED;
+    stream.fresh();
+    stream.state = state::BOUNDARY;
 }
 
 /// What stands here is no request.

@@ -23,6 +23,7 @@ mod fields;
 mod framing;
 mod hash;
 mod judge;
+mod odd;
 mod proxy;
 mod scan;
 pub mod segments;
@@ -57,6 +58,9 @@ pub const HEAD_BYTES_MAX: u32 = 16 * 1024;
 pub const PATH_BYTES_MAX: u16 = 4096;
 /// Header fields beyond this many make a head ambiguous, as they do for the agent.
 pub const FIELDS_MAX: u16 = 256;
+/// Bytes of lines that are no requests before the first one; behind more of them it is another protocol. Few, because of
+/// what is looked at no more than one segment is on its way at once.
+pub const GARBAGE_BYTES_MAX: u32 = 4 * 1024;
 /// Bytes of one chunk-size line with its extensions.
 pub const CHUNK_LINE_BYTES_MAX: u32 = 4096;
 /// Rules with a rate that one head may be charged to; with more, it is left to the agent.

@@ -1,14 +1,18 @@
 //! The PROXY protocol's header, versions 1 and 2: what a load balancer may put before the first request. It is passed over,
 //! so that the requests behind it are judged; whom it names is for the agent. And what begins an HTTP/2 connection.
 
-use super::judge;
-use super::scan::{Look, min, strange};
+use super::odd::strange;
+use super::scan::{Look, min};
 use super::stream::{Facts, Reason, Scan, Stream, flag, state};
 use super::tables::Tables;
-use super::words::{self, word};
+use super::words::{is_client_hello, word};
+use super::{GARBAGE_BYTES_MAX, judge};
 
 /// Longest header of version 1, with its CRLF.
 const LINE_BYTES_MAX: u32 = 107;
+
+/// The first byte of a TLS record that carries a handshake: looked at where version 2's signature is, for its length too.
+pub(super) const TLS: u8 = 0x16;
 
 #[inline(always)]
 pub(super) fn step<T: Tables>(
@@ -60,9 +64,12 @@ pub(super) fn step<T: Tables>(
             if text == word(b"\0\r\nQUIT\n") {
                 stream.state = state::PROXY_HEAD;
             } else {
-                // Its first line may be over.
-                let ends = words::first(words::line_feeds(text)) < 8;
-                strange(stream, scan, if ends { b'\n' } else { 0 }, facts, tables);
+                if is_client_hello(text) {
+                    // Lines within it are none.
+                    stream.fields = GARBAGE_BYTES_MAX as u16;
+                }
+                // Its first line may be over, and the next one has begun: to the gate they are one.
+                strange(stream, scan, 0, facts, tables);
                 // In the account of an odd line.
                 stream.hash = text.swap_bytes();
             }

@@ -4,7 +4,7 @@ use super::hash::Hash;
 use super::stream::{Facts, Reason, Scan, Stream, Window, flag, state};
 use super::tables::{EdgeKey, MethodKey, NO_NODE, Tables, method, node};
 use super::words::{self, is_blank, word};
-use super::{FIELDS_MAX, HEAD_BYTES_MAX, PATH_BYTES_MAX, fields, framing, judge, proxy};
+use super::{FIELDS_MAX, HEAD_BYTES_MAX, PATH_BYTES_MAX, fields, framing, judge, odd, proxy};
 
 /// Goes on through the bytes, a few words at most, or decides. `false`: it needs more bytes, or wants no more (see
 /// [`Stream::is_over`]).
@@ -157,7 +157,7 @@ fn first_line<W: Window, T: Tables>(
         if is_blank(look.byte(0)) {
             // Some servers pass blanks over too.
             stream.flags |= flag::HOST_UNKNOWN;
-            go_odd(stream);
+            odd::begin(stream);
             stream.flags &= !flag::INKED;
         }
     }
@@ -210,19 +210,7 @@ fn first_line<W: Window, T: Tables>(
         | state::PROXY_SIGNATURE
         | state::PROXY_HEAD
         | state::PREFACE => proxy::step(stream, scan, look, facts, tables),
-        _ => odd(stream, scan, look, facts, tables),
-    }
-}
-
-/// A first line that does not begin like a request: some servers take any bytes for a method, so its end tells.
-#[inline(always)]
-pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8, facts: &Facts, tables: &T) {
-    let may_be_first = !stream.has(flag::NOT_FIRST) || stream.has(flag::SWITCHED);
-    if !may_be_first || byte == b'\n' {
-        judge::not_http(stream, scan, facts, tables);
-    } else {
-        stream.flags |= flag::HOST_UNKNOWN;
-        go_odd(stream);
+        _ => odd::step(stream, scan, look, facts, tables),
     }
 }
 
@@ -304,15 +292,15 @@ fn method_ended<T: Tables>(
     look.used += 1;
     if byte == b' ' && !empty {
         stream.state = state::TARGET;
-    } else if byte == 0 && empty && !stream.has(flag::NOT_FIRST | flag::PREFIXED) {
+    } else if matches!(byte, 0 | proxy::TLS) && empty && !stream.has(flag::NOT_FIRST | flag::PREFIXED) {
         look.used -= 1;
         stream.state = state::PROXY_SIGNATURE;
     } else if is_blank(byte) && stream.has(flag::REGISTERED) {
         stream.flags |= flag::HOST_UNKNOWN;
         stream.broken(Reason::RequestLine);
-        go_odd(stream);
+        odd::begin(stream);
     } else {
-        strange(stream, scan, byte, facts, tables);
+        odd::strange(stream, scan, byte, facts, tables);
     }
 }
 
@@ -352,9 +340,9 @@ fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, fact
     } else if stream.has(flag::REGISTERED) && byte != b'\r' && byte != b'\n' {
         stream.flags |= flag::HOST_UNKNOWN;
         stream.broken(Reason::RequestLine);
-        go_odd(stream);
+        odd::begin(stream);
     } else {
-        strange(stream, scan, byte, facts, tables);
+        odd::strange(stream, scan, byte, facts, tables);
     }
 }
 
@@ -509,7 +497,7 @@ fn query(stream: &mut Stream, look: &mut Look) {
             look.used += 1;
             stream.ambiguous(Reason::Target);
         }
-        b'\r' | b'\n' => go_odd(stream),
+        b'\r' | b'\n' => odd::begin(stream),
         byte => {
             look.used += 1;
             if byte < 0x80 {
@@ -520,7 +508,7 @@ fn query(stream: &mut Stream, look: &mut Look) {
             // Some split the line here: what follows may be the version. Of a method that is known the line is judged without
             // one, and bytes beyond ASCII stand in targets, too.
             if is_blank(byte) && (byte < 0x80 || !stream.has(flag::REGISTERED)) {
-                go_odd(stream);
+                odd::begin(stream);
                 stream.hash = byte as u64;
             }
         }
@@ -535,7 +523,7 @@ fn version(stream: &mut Stream, look: &mut Look) {
     stream.gather(look.word, used);
     if stream.pending_bytes < 8 {
         if plain < look.bytes {
-            version_is_odd(stream);
+            odd::version(stream);
         }
         return;
     }
@@ -550,49 +538,8 @@ fn version(stream: &mut Stream, look: &mut Look) {
         stream.fresh();
         stream.state = state::PREFACE;
     } else {
-        version_is_odd(stream);
+        odd::version(stream);
     }
-}
-
-/// What has been gathered behind the space goes into the account of an odd line.
-#[inline(always)]
-fn version_is_odd(stream: &mut Stream) {
-    let (text, bytes) = (stream.pending, stream.pending_bytes as u32);
-    go_odd(stream);
-    // Of ` HTTP/1.1` the account is full by eight bytes; of less, all goes through it.
-    stream.skip = b' ' as u64;
-    stream.hash = text.swap_bytes();
-    if bytes < 8 {
-        stream.skip = 0;
-        stream.hash = (b' ' as u64) << (bytes * 8);
-        if bytes > 0 {
-            stream.hash |= text.swap_bytes() >> (64 - bytes * 8);
-        }
-    }
-    if bytes >= 5 && matches!(text & 0xff_ffff_ffff, HTTP | HTTP_SMALL) {
-        stream.flags |= flag::VERSIONED;
-        let mut numbers = text >> 40;
-        let mut only = true;
-        for _ in 0..3 {
-            let byte = numbers as u8;
-            only &= byte == 0 || byte == b'.' || byte.is_ascii_digit();
-            numbers >>= 8;
-        }
-        if only && text & 0xff_ffff_ffff == HTTP {
-            stream.flags |= flag::ENDS;
-        }
-    }
-}
-
-const HTTP: u64 = word(b"HTTP/");
-const HTTP_SMALL: u64 = word(b"http/");
-
-#[inline(always)]
-fn go_odd(stream: &mut Stream) {
-    stream.state = state::ODD;
-    stream.flags |= flag::INKED;
-    stream.hash = 0;
-    stream.skip = 0;
 }
 
 #[inline(always)]
@@ -612,7 +559,7 @@ fn first_cr(stream: &mut Stream, look: &mut Look) {
         stream.fresh();
         stream.state = state::LINE;
     } else {
-        version_is_odd(stream);
+        odd::version(stream);
     }
 }
 
@@ -624,63 +571,11 @@ fn first_lf(stream: &mut Stream, look: &mut Look) {
         stream.state = state::LINE;
         return;
     }
-    version_is_odd(stream);
+    odd::version(stream);
     // With the carriage return that has passed.
     stream.skip = (stream.skip << 8) | (stream.hash >> 56);
     stream.hash = (stream.hash << 8) | b'\r' as u64;
 }
-
-/// A request line with something else in it than method, target and version: whether it is one is told by its end.
-#[inline(always)]
-fn odd<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, facts: &Facts, tables: &T) {
-    let byte = look.byte(0);
-    look.used = 1;
-    if byte != b'\n' {
-        stream.skip = ((stream.skip << 8) | (stream.hash >> 56)) & 0xffff;
-        stream.hash = (stream.hash << 8) | byte as u64;
-        let last = stream.hash & 0xff_ffff_ffff;
-        if (last == BEFORE_VERSION || last == BEFORE_VERSION_SMALL) && is_blank((stream.hash >> 40) as u8) {
-            // Who takes small letters answers the line at once.
-            stream.flags |= flag::VERSIONED | if last == BEFORE_VERSION { flag::ENDS } else { 0 };
-        } else if !is_blank(byte) && byte != b'.' && !byte.is_ascii_digit() {
-            stream.flags &= !flag::ENDS;
-        }
-        if !is_blank(byte) {
-            stream.flags |= flag::INKED;
-        }
-        return;
-    }
-    if stream.hash as u8 != b'\r' {
-        stream.broken(Reason::LineEnd);
-    }
-    let valid = stream.has(flag::ENDS);
-    let known = stream.has(flag::REGISTERED) && stream.has(flag::VERSIONED | flag::SLASH);
-    let empty = !stream.has(flag::INKED | flag::REGISTERED);
-    stream.skip = 0;
-    stream.hash = 0;
-    stream.fresh();
-    if empty {
-        // Passed over by those who pass blanks over.
-        stream.state = state::BOUNDARY;
-        return;
-    }
-    if !valid && !known {
-        judge::not_http(stream, scan, facts, tables);
-        return;
-    }
-    stream.broken(Reason::RequestLine);
-    if valid {
-        stream.state = state::LINE;
-    } else {
-        // A server may answer such a line at once.
-        stream.flags |= flag::HOST_UNKNOWN | flag::AUTH_UNKNOWN;
-        stream.state = state::ENDED;
-    }
-}
-
-/// `HTTP/`, as it lies in the account of an odd line: the first byte highest.
-const BEFORE_VERSION: u64 = word(b"HTTP/").swap_bytes() >> 24;
-const BEFORE_VERSION_SMALL: u64 = word(b"http/").swap_bytes() >> 24;
 
 /// Counts a field.
 #[inline(always)]

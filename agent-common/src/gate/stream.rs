@@ -237,7 +237,7 @@ pub mod state {
 pub mod flag {
     /// A head came before on this connection.
     pub const NOT_FIRST: u32 = 1;
-    /// The head before may have handed the connection to another protocol.
+    /// The head before may have handed the connection to another protocol; without [`NOT_FIRST`], what came before was none.
     pub const SWITCHED: u32 = 1 << 1;
     /// This one may.
     pub const SWITCHES: u32 = 1 << 2;
@@ -320,6 +320,12 @@ impl Stream {
     #[inline(always)]
     pub fn wants_bytes(&self) -> bool {
         self.state != state::ENDED && self.state != state::PICK
+    }
+
+    /// Nothing but lines that are no requests came before. Their bytes are in `fields`.
+    #[inline(always)]
+    pub(super) fn is_behind_garbage(&self) -> bool {
+        self.flags & (flag::NOT_FIRST | flag::SWITCHED) == flag::SWITCHED
     }
 
     /// Inside a head, and what has come of it is no other protocol's.

@@ -449,14 +449,14 @@ fn a_balancers_header_is_passed_over_once() {
         ("\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", state::DENIED),
         ("PROXY TCP4 1 HTTP/1.1\r\n", state::DENIED),
         ("PROXY UNKNOWN\rx\r\n", state::DENIED),
-        ("\0\r\nQUIX\n\x20\0\0\0", state::OPAQUE),
+        ("\0\r\nQUIX\n\x20\0\0\0", state::DENIED),
         // A request all the same; rule 0 denies what is ambiguous.
         ("PROXY TCP4 HTTP/1.1\r\n\r\n", state::DENIED),
         ("PROXY Txxxxxxxx HTTP/1.1\r\n\r\n", state::DENIED),
         ("PROXY UNKNOWN HTTP/1.1\r\n\r\n", state::DENIED),
         (
             "PROXY TCP6 ::1 ::1 1 2\r\nPROXY TCP6 ::1 ::1 1 2\r\n",
-            state::OPAQUE,
+            state::DENIED,
         ),
     ] {
         let (found, scan) = outcome(format!("{prefix}{bad}").as_bytes());
@@ -471,7 +471,7 @@ fn other_protocols_are_left_alone() {
     for text in [
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\n",
         "\u{b}MSH|^~\\&|\n",
-        "\0\0\0\u{8}\u{4}\n\u{16}/ HTTP/1.1\r\n",
+        "\0\0\0\u{8}\u{4}\n\u{16}/ FROB/1.1\r\n",
         "*1\r\n$4\r\nPING\r\n",
         "GET key\r\n",
         "OPTIONS sip:a@b SIP/2.0\r\n",
@@ -482,6 +482,9 @@ fn other_protocols_are_left_alone() {
         "AVERYLONGWORDTHATISNOMETHODATALLBUTGOESON / FROB/1.1\r\n",
     ] {
         let (end, scan) = outcome(text.as_bytes());
+        let is_left = end == state::OPAQUE || end == state::BOUNDARY;
+        assert_eq!((is_left, scan.decision), (true, 0), "{text:?}");
+        let (end, scan) = once(&Small::new(), text.repeat(500).as_bytes());
         assert_eq!((end, scan.decision), (state::OPAQUE, 0), "{text:?}");
     }
     let (end, scan) = outcome(b"GET / HTTP/1.1\r\n\r\n\x16\x03\x01");

@@ -43,8 +43,8 @@ pub fn is_none(mark: u64) -> bool {
 }
 
 #[inline(always)]
-pub fn line_feeds(word: u64) -> u64 {
-    equal(word, b'\n')
+pub fn line_or_slash(word: u64) -> u64 {
+    equal(word, b'\n') | equal(word, b'/')
 }
 
 /// The lowest `count` bytes, of 0 to 8.
@@ -90,6 +90,19 @@ pub fn is_blank(byte: u8) -> bool {
         byte,
         b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1f | 0x85 | 0xa0
     )
+}
+
+/// The first bytes of a TLS record that begins with a ClientHello: its length and the message's fit (RFC 8446 §4, §5.1).
+#[inline(always)]
+pub fn is_client_hello(word: u64) -> bool {
+    let byte = |at: u32| (word >> (8 * at)) as u8;
+    let length = (byte(3) as u32) << 8 | byte(4) as u32;
+    word as u16 == 0x0316
+        && byte(2) <= 4
+        && byte(5) == 1
+        && byte(6) == 0
+        && length >= 4
+        && byte(7) as u32 == length.wrapping_sub(4) >> 8
 }
 
 /// What is neither a letter nor a digit nor a hyphen, exactly.

@@ -8,6 +8,7 @@
 mod requests;
 mod responses;
 mod stopped;
+mod strange;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use self::strange::Strange;
 use super::known::KnownRequests;
 use super::messages::Messages;
 use super::open::{Answer, Open};
@@ -98,6 +100,8 @@ enum Side {
         late: bool,
     },
     Http(Decoder),
+    /// It began like nothing known, and the other side has said nothing yet.
+    Strange(Box<Strange>),
     Other,
 }
 
@@ -364,10 +368,20 @@ impl Conversation {
         if matches!(piece.what, What::Gap { reason, .. } if reason.is_loss()) {
             self.tell_unread(&piece.process, UnreadWhy::Gap, cx);
         }
+        if self.is_strange(direction) {
+            return self.strange_piece(piece, cx);
+        }
+        let answers_strange = self.is_strange(opposite(direction));
         let Some((role, piece)) = self.decide(piece, None, cx) else {
+            // Of both sides nothing is known.
+            if answers_strange && !self.over && self.is_strange(direction) {
+                self.leave(cx);
+            }
             return;
         };
         match role {
+            Role::Responses if answers_strange => self.answers_something_strange(piece, cx),
+            Role::Requests if answers_strange => self.leave(cx),
             Role::Requests => {
                 self.requests = Some(direction);
                 self.request_piece(piece, cx);
@@ -475,11 +489,17 @@ impl Conversation {
             }
             Sniffed::More | Sniffed::Mllp | Sniffed::Other => {
                 cx.stats.bytes_skipped += bytes.len() as u64;
+                if expected == Some(Role::Requests) && !self.flow.joined_late {
+                    // It is answered in HTTP, so it may hide a request.
+                    lane.side = Side::Http(Decoder::new(Role::Requests, true));
+                    return Some((Role::Requests, piece));
+                }
                 if expected.is_some() || self.flow.joined_late {
                     *late = true;
+                } else if let Some(strange) = Strange::new(piece) {
+                    lane.side = Side::Strange(strange);
                 } else {
-                    cx.stats.flows_other += 1;
-                    self.abandon();
+                    self.leave(cx);
                 }
                 return None;
             }

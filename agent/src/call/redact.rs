@@ -453,7 +453,8 @@ pub(super) fn is_ambiguous(anomaly: Anomaly) -> bool {
     anomaly.is_framing()
         || matches!(
             anomaly,
-            Anomaly::BareCarriageReturn
+            Anomaly::Garbage
+                | Anomaly::BareCarriageReturn
                 | Anomaly::InvalidHeaderName
                 | Anomaly::InvalidHeaderValue
                 | Anomaly::InvalidMethod

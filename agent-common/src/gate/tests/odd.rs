@@ -135,3 +135,49 @@ fn a_head_that_the_connections_end_cuts_off_counts_as_whole() {
         assert_eq!(stream.state == state::DENIED, denied, "{text:?} {scan:?}");
     }
 }
+
+#[test]
+fn a_request_behind_lines_that_are_none_is_ambiguous() {
+    let many = "x\r\n".repeat(100);
+    for garbage in [
+        "x\r\n",
+        "x\n",
+        "\0\0\n",
+        "\0\0\0\0\n123456\r\n",
+        "\u{16}\u{3}\u{1}\r\n",
+        "a b c\r\n\r\nd\n",
+        "GET\r\n",
+        "\u{feff}\r\n",
+        &many,
+    ] {
+        for (request, rule) in [
+            ("GET /admin HTTP/1.1", 0),
+            ("GET /x HTTP/1.1", 0),
+            ("DELETE /x HTTP/1.1", 0),
+        ] {
+            let text = format!("{garbage}{request}\r\nHost: a\r\n\r\n");
+            let (end, scan) = outcome(text.as_bytes());
+            assert_eq!(
+                (end, scan.decision, scan.rule, scan.ambiguous),
+                (state::DENIED, 2, rule, 1),
+                "{garbage:.9?}"
+            );
+        }
+    }
+    // A handshake of TLS, and more than a few lines.
+    let padding = "x\r\n".repeat(1_400);
+    for garbage in ["\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}xx\n", &padding] {
+        let text = format!("{garbage}GET /admin HTTP/1.1\r\n\r\n");
+        let (end, scan) = once(&Small::new(), text.as_bytes());
+        assert_eq!((end, scan.decision), (state::OPAQUE, 0), "{garbage:.9?}");
+    }
+    // Whatever a program says in lines of its own is no request.
+    for text in [
+        "x\r\nGET key\r\n",
+        "stats\r\nget /key\r\n",
+        "x\r\nFROB / FTP/1.1\r\n",
+    ] {
+        let (end, scan) = outcome(text.as_bytes());
+        assert_eq!((end, scan.decision), (state::BOUNDARY, 0), "{text:?}");
+    }
+}

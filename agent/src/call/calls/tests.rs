@@ -18,6 +18,7 @@ mod late;
 mod mllp;
 mod repeated;
 mod stopped;
+mod strange;
 mod tls;
 mod tunnels;
 mod websocket;

@@ -107,7 +107,7 @@ impl Conversation {
                 *buffer = Vec::new();
             }
             Side::Http(decoder) => decoder.lose_step(),
-            Side::Other => {}
+            Side::Strange(_) | Side::Other => {}
         }
     }
 

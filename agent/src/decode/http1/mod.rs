@@ -110,6 +110,15 @@ impl Decoder {
         }
     }
 
+    /// For requests; what came before the first was none.
+    pub fn behind_garbage() -> Self {
+        Decoder {
+            garbage_seen: true,
+            hides: true,
+            ..Self::new(Role::Requests, true)
+        }
+    }
+
     /// Which half it decodes.
     pub fn role(&self) -> Role {
         self.role
