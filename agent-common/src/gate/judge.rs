@@ -330,17 +330,17 @@ pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, 
     }
 }
 
-/// A line that is no request has ended. Some servers pass it over and take what follows for the first request, so a few such
-/// lines may stand before one, which is ambiguous then.
+/// A line that is no request has ended, where another protocol may begin. Some servers pass it over and take what follows for
+/// a request, or have declined to switch, so a few such lines may stand before one, which is ambiguous then.
 #[inline(always)]
 pub(super) fn no_request<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
     let garbage = stream.fields as u32 + stream.head_bytes + 1;
-    if stream.has(flag::NOT_FIRST) || garbage > GARBAGE_BYTES_MAX {
+    if garbage > GARBAGE_BYTES_MAX {
         not_http(stream, scan, facts, tables);
         return;
     }
     stream.fields = garbage as u16;
-    stream.flags = (stream.flags & flag::PREFIXED) | flag::SWITCHED;
+    stream.flags = flag::PREFIXED | flag::SWITCHED;
     stream.fresh();
     stream.state = state::BOUNDARY;
 }
@@ -348,10 +348,10 @@ pub(super) fn no_request<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts:
 /// What stands here is no request.
 #[inline(always)]
 pub(super) fn not_http<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
-    if stream.has(flag::NOT_FIRST) && !stream.has(flag::SWITCHED) {
-        lost(stream, scan, Reason::Garbage as u8, facts, tables);
-    } else {
+    if stream.may_be_another_protocol() {
         stream.state = state::OPAQUE;
+    } else {
+        lost(stream, scan, Reason::Garbage as u8, facts, tables);
     }
 }
 

@@ -10,8 +10,7 @@ use super::words::{self, is_blank, word};
 /// A first line that does not begin like a request: some servers take any bytes for a method, so its end tells.
 #[inline(always)]
 pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8, facts: &Facts, tables: &T) {
-    let may_be_first = !stream.has(flag::NOT_FIRST) || stream.has(flag::SWITCHED);
-    if !may_be_first {
+    if !stream.may_be_another_protocol() {
         judge::not_http(stream, scan, facts, tables);
     } else if byte == b'\n' {
         judge::no_request(stream, scan, facts, tables);

@@ -292,7 +292,10 @@ fn method_ended<T: Tables>(
     look.used += 1;
     if byte == b' ' && !empty {
         stream.state = state::TARGET;
-    } else if matches!(byte, 0 | proxy::TLS) && empty && !stream.has(flag::NOT_FIRST | flag::PREFIXED) {
+    } else if empty
+        && (byte == 0 && !stream.has(flag::NOT_FIRST | flag::PREFIXED)
+            || byte == proxy::TLS && stream.may_be_another_protocol())
+    {
         look.used -= 1;
         stream.state = state::PROXY_SIGNATURE;
     } else if is_blank(byte) && stream.has(flag::REGISTERED) {

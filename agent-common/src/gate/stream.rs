@@ -322,7 +322,13 @@ impl Stream {
         self.state != state::ENDED && self.state != state::PICK
     }
 
-    /// Nothing but lines that are no requests came before. Their bytes are in `fields`.
+    /// No request came before, or the last one may have switched.
+    #[inline(always)]
+    pub(super) fn may_be_another_protocol(&self) -> bool {
+        !self.has(flag::NOT_FIRST) || self.has(flag::SWITCHED)
+    }
+
+    /// Nothing but lines that are no requests came before, or since a switch. Their bytes are in `fields`.
     #[inline(always)]
     pub(super) fn is_behind_garbage(&self) -> bool {
         self.flags & (flag::NOT_FIRST | flag::SWITCHED) == flag::SWITCHED

@@ -489,10 +489,18 @@ fn other_protocols_are_left_alone() {
     }
     let (end, scan) = outcome(b"GET / HTTP/1.1\r\n\r\n\x16\x03\x01");
     assert_eq!((end, scan.lost), (state::LOST, 1));
-    let (end, _) = outcome(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81\x05hello\n");
-    assert_eq!(end, state::OPAQUE);
-    let (end, _) = outcome(b"CONNECT a:443 HTTP/1.1\r\n\r\n\x16\x03\x01\n");
-    assert_eq!(end, state::OPAQUE);
+    let (end, _) = outcome(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81\x05hello\n\x81\x03abc\n");
+    assert_eq!(end, state::BOUNDARY);
+    let hello = b"CONNECT a:443 HTTP/1.1\r\n\r\n\x16\x03\x01\0\x30\x01\0\0\x2cxx\n";
+    assert_eq!(outcome(hello).0, state::OPAQUE);
+    for switch in [
+        "GET / HTTP/1.1\r\nUpgrade: foo\r\n\r\n",
+        "CONNECT a:443 HTTP/1.1\r\n\r\n",
+    ] {
+        let text = format!("{switch}x\r\nGET /x HTTP/1.1\r\n\r\n");
+        let (end, scan) = outcome(text.as_bytes());
+        assert_eq!((end, scan.ambiguous), (state::DENIED, 1));
+    }
     let (end, _) = outcome(b"CONNECT a:443 HTTP/1.1\r\n\r\nGET /admin HTTP/1.1\r\n\r\n");
     assert_eq!(end, state::DENIED);
     for chunks in [
