@@ -213,7 +213,7 @@ fn a_head_that_outlives_its_policies() -> Result {
     for number in 1..=CHANGES {
         policy::file(&world, "tests", &rules(number))?;
         agent.reload();
-        let is_taken = |audit: &&&Value| audit["what"] == "policy" && audit["accepted"] == true;
+        let is_taken = |audit: &&&Value| audit["what"] == "policy" && audit["who"] == "signal";
         agent.events.wait("the policies are changed", |all| {
             of_kind(all, "audit").iter().filter(is_taken).count() == number
         })?;

@@ -195,8 +195,12 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>, outlived: bool) -
         );
         early.extend(ids(&outcome["early"]));
         never.extend(ids(&outcome["never"]));
-        told.extend(missing);
-        let silent = ids(&outcome["silent"]);
+        let mut silent = ids(&outcome["silent"]);
+        if !missing.is_empty() {
+            // Denied itself, it may have ended the connection before a denied one behind it was whole.
+            silent.extend(ids(&outcome["denied"]));
+            told.extend(missing);
+        }
         told.extend(
             ids(&outcome["denied"])
                 .into_iter()

@@ -192,19 +192,20 @@ pub(super) fn pick<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Fact
 }
 
 /// The head is older than all tables that are kept, or there never were any. Which rules it would have met nobody can tell
-/// any more, and it must not get past all of them by taking its time: denied by the first denial in force now that may
-/// be meant and that the gate decides, whatever the policy says of ambiguous heads.
+/// any more, and it must not get past all of them by taking its time: denied by the first denial in force now that is for the
+/// connection and that the gate decides, whatever the policy says of ambiguous heads.
 #[inline(always)]
 fn outlived<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) -> bool {
-    if !stream.has(flag::LIVE) {
+    let was_live = stream.has(flag::LIVE);
+    let Some(generation) = in_force(stream, facts, tables) else {
+        let decision = if was_live { Decision::Leave } else { Decision::Pass };
+        return conclude(stream, scan, decision, 0, tables);
+    };
+    // What the message's end is, and what follows it, is judged by these.
+    stream.generation = generation.number;
+    if !was_live {
         return conclude(stream, scan, Decision::Pass, 0, tables);
     }
-    let number = tables.active();
-    let Some(generation) = tables.generation(number) else {
-        return conclude(stream, scan, Decision::Leave, 0, tables);
-    };
-    concern(stream, facts, generation, number, tables);
-    stream.generation = number;
     let decided_here = generation
         .stops
         .without(&generation.leaves)
@@ -334,6 +335,7 @@ pub(super) fn lost<T: Tables>(stream: &mut Stream, scan: &mut Scan, reason: u8, 
 /// a request, or have declined to switch, so a few such lines may stand before one, which is ambiguous then.
 #[inline(always)]
 pub(super) fn no_request<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
+    // With its line feed, which is what this step is at.
     let garbage = stream.fields as u32 + stream.head_bytes + 1;
     if garbage > GARBAGE_BYTES_MAX {
         not_http(stream, scan, facts, tables);
@@ -363,6 +365,21 @@ pub fn strict<T: Tables>(stream: &mut Stream, facts: &Facts, tables: &T) -> Opti
     let rule = first_of(stream, generation, &generation.strict)?;
     stream.generation = generation.number;
     Some(rule)
+}
+
+/// The method is nothing that is known, so any may be meant.
+#[inline(always)]
+pub(super) fn any_method<T: Tables>(stream: &mut Stream, tables: &T) {
+    let Some(generation) = tables.generation(stream.generation) else {
+        return;
+    };
+    stream.candidates = stream.base;
+    if stream.base.meets(&generation.matters) {
+        stream.flags |= flag::LIVE;
+    }
+    if stream.base.meets(&generation.by_auth) {
+        stream.flags |= flag::ASKS_AUTH;
+    }
 }
 
 /// The tables in force; what of them concerns the connection is in [`Stream::base`] then.

@@ -46,7 +46,7 @@ pub use tables::{
 pub use words::is_blank;
 
 /// Generations of tables that are kept at once: the one in force, and those before it for heads that began under them.
-/// A head that outlives all of them is denied where a denial is in force that it may be meant by.
+/// A head that outlives all of them is denied by the first denial in force that is for its connection.
 pub const SLOTS: u32 = 4;
 /// States of the automata of one generation.
 pub const NODES_MAX: u32 = 8 * 1024;

@@ -9,15 +9,13 @@ use super::words::{self, is_blank, word};
 
 /// A first line that does not begin like a request: some servers take any bytes for a method, so its end tells.
 #[inline(always)]
-pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, byte: u8, facts: &Facts, tables: &T) {
+pub(super) fn strange<T: Tables>(stream: &mut Stream, scan: &mut Scan, facts: &Facts, tables: &T) {
     if !stream.may_be_another_protocol() {
         judge::not_http(stream, scan, facts, tables);
-    } else if byte == b'\n' {
-        judge::no_request(stream, scan, facts, tables);
-    } else {
-        stream.flags |= flag::HOST_UNKNOWN;
-        begin(stream);
+        return;
     }
+    stream.flags |= flag::HOST_UNKNOWN;
+    begin(stream);
 }
 
 /// What has been gathered behind the space goes into the account of an odd line.
@@ -99,7 +97,13 @@ pub(super) fn step<T: Tables>(
         stream.broken(Reason::LineEnd);
     }
     let valid = stream.has(flag::ENDS);
-    let known = stream.has(flag::REGISTERED) && stream.has(flag::VERSIONED | flag::SLASH);
+    // Behind lines that are none, a word and a path may be any protocol's.
+    let tells = if stream.is_behind_garbage() {
+        flag::VERSIONED
+    } else {
+        flag::VERSIONED | flag::SLASH
+    };
+    let known = stream.has(flag::REGISTERED) && stream.has(tells);
     let empty = !stream.has(flag::INKED | flag::REGISTERED);
     stream.skip = 0;
     stream.hash = 0;
@@ -112,6 +116,9 @@ pub(super) fn step<T: Tables>(
     if !valid && !known {
         judge::no_request(stream, scan, facts, tables);
         return;
+    }
+    if !stream.has(flag::REGISTERED) {
+        judge::any_method(stream, tables);
     }
     stream.broken(Reason::RequestLine);
     if valid {

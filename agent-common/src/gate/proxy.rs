@@ -1,12 +1,12 @@
 //! The PROXY protocol's header, versions 1 and 2: what a load balancer may put before the first request. It is passed over,
 //! so that the requests behind it are judged; whom it names is for the agent. And what begins an HTTP/2 connection.
 
+use super::GARBAGE_BYTES_MAX;
 use super::odd::strange;
 use super::scan::{Look, min};
 use super::stream::{Facts, Reason, Scan, Stream, flag, state};
 use super::tables::Tables;
 use super::words::{is_client_hello, word};
-use super::{GARBAGE_BYTES_MAX, judge};
 
 /// Longest header of version 1, with its CRLF.
 const LINE_BYTES_MAX: u32 = 107;
@@ -69,7 +69,7 @@ pub(super) fn step<T: Tables>(
                     stream.fields = GARBAGE_BYTES_MAX as u16;
                 }
                 // Its first line may be over, and the next one has begun: to the gate they are one.
-                strange(stream, scan, 0, facts, tables);
+                strange(stream, scan, facts, tables);
                 // In the account of an odd line.
                 stream.hash = text.swap_bytes();
             }
@@ -86,7 +86,7 @@ pub(super) fn step<T: Tables>(
         // PROXY_HEAD
         _ => {
             if (text as u8) >> 4 != 2 {
-                judge::not_http(stream, scan, facts, tables);
+                strange(stream, scan, facts, tables);
                 return;
             }
             over(stream);

@@ -56,7 +56,8 @@ pub fn step<W: Window, T: Tables>(
         && stream.state <= state::HEAD_LAST
         && stream.state != state::BOUNDARY
     {
-        if stream.state == state::ODD && !stream.has(flag::REGISTERED) {
+        let is_unknown = stream.state == state::ODD && !stream.has(flag::REGISTERED);
+        if is_unknown || (stream.is_behind_garbage() && !stream.is_request_so_far()) {
             // Nothing has spoken for a request.
             judge::not_http(stream, scan, facts, tables);
             return !stream.is_over();
@@ -303,7 +304,8 @@ fn method_ended<T: Tables>(
         stream.broken(Reason::RequestLine);
         odd::begin(stream);
     } else {
-        odd::strange(stream, scan, byte, facts, tables);
+        look.used -= 1;
+        odd::strange(stream, scan, facts, tables);
     }
 }
 
@@ -312,6 +314,7 @@ fn method_ended<T: Tables>(
 fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, facts: &Facts, tables: &T) {
     let byte = look.byte(0);
     if stream.has(flag::CONNECT) && byte > b' ' {
+        stream.fields = 0;
         if byte == b'/' {
             // No authority (RFC 9112 §3.2.3): some servers take it for a path.
             stream.flags |= flag::SLASH;
@@ -345,7 +348,7 @@ fn target<T: Tables>(stream: &mut Stream, scan: &mut Scan, look: &mut Look, fact
         stream.broken(Reason::RequestLine);
         odd::begin(stream);
     } else {
-        odd::strange(stream, scan, byte, facts, tables);
+        odd::strange(stream, scan, facts, tables);
     }
 }
 

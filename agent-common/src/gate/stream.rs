@@ -36,6 +36,7 @@ pub struct Stream {
     /// Heads so far.
     pub heads: u32,
     pub path_bytes: u16,
+    /// Fields so far; before the first line of a request bytes of lines that are none ([`super::GARBAGE_BYTES_MAX`]).
     pub fields: u16,
     /// [`state`].
     pub state: u8,
@@ -279,7 +280,7 @@ pub mod flag {
     pub const CLOSED: u32 = 1 << 27;
     /// A small letter in the method.
     pub const SMALL: u32 = 1 << 28;
-    /// The connection began with a PROXY protocol header.
+    /// The connection began with a PROXY protocol header, or with what makes one too late.
     pub const PREFIXED: u32 = 1 << 29;
     /// The method is the word that one begins with.
     pub const PROXY: u32 = 1 << 30;

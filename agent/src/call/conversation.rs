@@ -296,6 +296,7 @@ impl Conversation {
     }
 
     pub(super) fn end(&mut self, at: KernelTime, how: Ended, cx: &mut Context<'_>) {
+        self.end_strange(cx);
         self.release_responses(cx);
         self.drop_waiting_responses(cx);
         for role in [Role::Requests, Role::Responses] {
@@ -373,9 +374,10 @@ impl Conversation {
         }
         let answers_strange = self.is_strange(opposite(direction));
         let Some((role, piece)) = self.decide(piece, None, cx) else {
-            // Of both sides nothing is known.
-            if answers_strange && !self.over && self.is_strange(direction) {
-                self.leave(cx);
+            match answers_strange && self.is_strange(direction) {
+                // Of both sides nothing is known.
+                true => self.leave(cx),
+                false => self.read_full(direction, cx),
             }
             return;
         };
@@ -488,18 +490,16 @@ impl Conversation {
                 return None;
             }
             Sniffed::More | Sniffed::Mllp | Sniffed::Other => {
-                cx.stats.bytes_skipped += bytes.len() as u64;
                 if expected == Some(Role::Requests) && !self.flow.joined_late {
                     // It is answered in HTTP, so it may hide a request.
                     lane.side = Side::Http(Decoder::new(Role::Requests, true));
                     return Some((Role::Requests, piece));
                 }
                 if expected.is_some() || self.flow.joined_late {
+                    cx.stats.bytes_skipped += bytes.len() as u64;
                     *late = true;
-                } else if let Some(strange) = Strange::new(piece) {
-                    lane.side = Side::Strange(strange);
                 } else {
-                    self.leave(cx);
+                    lane.side = Side::Strange(Strange::new(piece));
                 }
                 return None;
             }

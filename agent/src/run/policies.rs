@@ -32,7 +32,7 @@ pub fn texts_again(config: &Config, in_force: &PolicySet) -> Result<Vec<(String,
                 file: name.as_str().into(),
                 place: None,
                 what: format!("the file is empty; {} in force came from it", plural(lost, "policy", "policies")),
-                instead: "if it is being written, reload when it is whole; to end its policies, remove it or leave a comment in it".into(),
+                instead: "if it is being written, reload when it is whole; to end its policies, leave a comment in it".into(),
             })
         })
         .collect();

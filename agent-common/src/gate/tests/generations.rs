@@ -55,7 +55,13 @@ fn a_head_does_not_get_past_its_rules_by_taking_its_time() {
         tables.generation.inbound = bits(&[2]);
         assert_eq!(denied_by(text, before, &tables), None, "{before}");
     }
+    // What follows a message whose end nobody can tell, also where the head concerned no rule.
+    let text = "GET /x HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nabcd";
+    let mut tables = later(&[1]);
+    tables.generation.garbled = bits(&[1]);
+    assert_eq!(denied_by(text, 30, &tables), Some(1));
     // The one before is over.
+    let text = "GET /admin HTTP/1.1\r\nHost: a\r\n\r\n";
     let two = format!("GET /x HTTP/1.1\r\n\r\n{text}");
     assert_eq!(denied_by(&two, 19, &later(&[1])), None);
 }

@@ -164,6 +164,23 @@ fn a_request_behind_lines_that_are_none_is_ambiguous() {
             );
         }
     }
+    // What the rule asks for is asked for there too.
+    let by_method = || {
+        let mut tables = Small::new();
+        tables.generation.stops = bits(&[1]);
+        tables.generation.matters = bits(&[1]);
+        tables.generation.ambiguous_deny = Bits::NONE;
+        tables
+    };
+    for (text, denied) in [
+        ("x\r\nDELETE /x HTTP/1.1\r\n\r\n", true),
+        ("\0\nDELETE /x HTTP/1.1\r\n\r\n", true),
+        ("\0DELETE /x HTTP/1.1\r\n\r\n", true),
+        ("x\r\nGET /x HTTP/1.1\r\n\r\n", false),
+    ] {
+        let (end, _) = outcome_by(by_method, text.as_bytes());
+        assert_eq!(end == state::DENIED, denied, "{text:?}");
+    }
     // A handshake of TLS, and more than a few lines.
     let padding = "x\r\n".repeat(1_400);
     for garbage in ["\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}xx\n", &padding] {
@@ -180,4 +197,6 @@ fn a_request_behind_lines_that_are_none_is_ambiguous() {
         let (end, scan) = outcome(text.as_bytes());
         assert_eq!((end, scan.decision), (state::BOUNDARY, 0), "{text:?}");
     }
+    let long = format!("$20000\r\n{}\r\n", "f".repeat(20_000));
+    assert_eq!(once(&Small::new(), long.as_bytes()).0, state::OPAQUE);
 }

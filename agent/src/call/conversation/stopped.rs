@@ -30,7 +30,11 @@ impl Conversation {
             let begins_here = |open: &&mut Box<Open>| open.position as u32 == stopped.position as u32;
             match self.open.iter_mut().find(begins_here) {
                 Some(open) => open.call.stopped = Some(stopped.decision),
-                None => self.decided = Some(Box::new(stopped)),
+                None => {
+                    let direction = stopped.direction;
+                    self.decided = Some(Box::new(stopped));
+                    self.read_strange(direction, cx);
+                }
             }
             return;
         }

@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{Context, Conversation, Side, UnreadWhy, length_of, opposite};
+use crate::capture::Direction;
 use crate::decode::{Decoder, Role};
 use crate::flow::{Piece, What};
 
@@ -17,31 +18,44 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024;
 pub(super) struct Strange {
     /// From the last line on that has begun, or from the request on.
     kept: Piece,
-    /// A request has been found.
-    found: bool,
     looked_through: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// What is kept begins with a line.
+    Looking,
+    /// It begins within one.
+    WithinLine,
+    /// It begins with a request.
+    Found,
+    /// Too much has come, or bytes are missing: nothing is kept.
+    GivenUp,
 }
 
 impl Strange {
-    pub(super) fn new(kept: Piece) -> Option<Box<Strange>> {
+    pub(super) fn new(kept: Piece) -> Box<Strange> {
         let mut strange = Box::new(Strange {
             looked_through: length_of(&kept),
             kept,
-            found: false,
+            state: State::Looking,
         });
-        strange.look().then_some(strange)
+        strange.look();
+        strange
     }
 
-    /// Takes more of the same side. `false`: there is no use in it any more.
-    fn take(&mut self, piece: Piece) -> bool {
+    /// Takes more of the same side.
+    fn take(&mut self, piece: Piece) {
         let What::Chunk(more) = &piece.what else {
-            return false;
+            if self.state != State::Found {
+                self.give_up();
+            }
+            return;
         };
         self.looked_through += more.len();
-        let room = REQUEST_BYTES_MAX.saturating_sub(length_of(&self.kept));
-        if self.found && more.len() > room {
-            // Its answer is late, and nobody keeps that much.
-            return false;
+        if self.state == State::GivenUp {
+            return;
         }
         let mut kept = BytesMut::from(self.bytes());
         kept.extend_from_slice(more);
@@ -50,7 +64,14 @@ impl Strange {
             what: What::Chunk(kept.freeze()),
             ..piece
         };
-        self.found || self.look()
+        if self.state != State::Found {
+            self.look();
+        }
+    }
+
+    /// A request so long that it is read before there is an answer.
+    fn is_full(&self) -> bool {
+        self.state == State::Found && self.bytes().len() > REQUEST_BYTES_MAX
     }
 
     fn bytes(&self) -> &[u8] {
@@ -61,68 +82,103 @@ impl Strange {
     }
 
     /// Looks for a line that begins a request, and forgets what is before it, or before the last line.
-    fn look(&mut self) -> bool {
-        if self.looked_through > LOOKED_THROUGH_BYTES_MAX {
-            return false;
-        }
+    fn look(&mut self) {
         let bytes = self.bytes();
-        let begins = |at: &usize| Role::Requests.begins(&bytes[*at..]);
-        let found = memchr::memchr_iter(b'\n', bytes)
-            .map(|end| end + 1)
-            .chain([0])
-            .find(begins);
+        let first = (self.state == State::Looking).then_some(0);
+        let found = first
+            .into_iter()
+            .chain(memchr::memchr_iter(b'\n', bytes).map(|end| end + 1))
+            .find(|at| Role::Requests.begins(&bytes[*at..]));
         let last = memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1);
-        let from = match found {
-            Some(at) => at,
-            None if bytes.len() - last > LINE_BYTES_MAX => bytes.len(),
-            None => last,
+        let (from, state) = match found {
+            Some(at) => (at, State::Found),
+            None if self.looked_through > LOOKED_THROUGH_BYTES_MAX => return self.give_up(),
+            None if bytes.len() - last > LINE_BYTES_MAX => (bytes.len(), State::WithinLine),
+            None if last == 0 => (0, self.state),
+            None => (last, State::Looking),
         };
         let kept = Bytes::copy_from_slice(&bytes[from..]);
-        self.found = found.is_some();
         self.kept.position += from as u64;
         self.kept.what = What::Chunk(kept);
-        true
+        self.state = state;
+    }
+
+    fn give_up(&mut self) {
+        self.kept.what = What::Chunk(Bytes::new());
+        self.state = State::GivenUp;
     }
 }
 
 impl Conversation {
+    pub(super) fn is_strange(&self, direction: Direction) -> bool {
+        let lane = match direction {
+            Direction::Received => &self.received,
+            Direction::Sent => &self.sent,
+        };
+        matches!(lane.side, Side::Strange(_))
+    }
+
     /// More of the side that began strangely.
     pub(super) fn strange_piece(&mut self, piece: Piece, cx: &mut Context<'_>) {
-        if let Side::Strange(strange) = &mut self.lane_mut(piece.direction).side
-            && !strange.take(piece)
-        {
-            self.leave(cx);
+        let direction = piece.direction;
+        if let Side::Strange(strange) = &mut self.lane_mut(direction).side {
+            strange.take(piece);
+        }
+        self.read_full(direction, cx);
+    }
+
+    /// Reads what is too much to be kept until there is an answer.
+    pub(super) fn read_full(&mut self, direction: Direction, cx: &mut Context<'_>) {
+        if matches!(&self.lane_mut(direction).side, Side::Strange(strange) if strange.is_full()) {
+            self.read_strange(direction, cx);
+        }
+    }
+
+    /// Reads the request that was found, if there is one.
+    pub(super) fn read_strange(&mut self, direction: Direction, cx: &mut Context<'_>) {
+        let lane = self.lane_mut(direction);
+        if !matches!(&lane.side, Side::Strange(strange) if strange.state == State::Found) {
+            return;
+        }
+        let decoder = Side::Http(Decoder::behind_garbage());
+        if let Side::Strange(strange) = std::mem::replace(&mut lane.side, decoder) {
+            self.requests = Some(direction);
+            self.request_piece(strange.kept, cx);
         }
     }
 
     /// The other side answers in HTTP: what came before is a request, or hides one.
     pub(super) fn answers_something_strange(&mut self, answer: Piece, cx: &mut Context<'_>) {
         let requests = opposite(answer.direction);
+        self.read_strange(requests, cx);
         let lane = self.lane_mut(requests);
-        let Side::Strange(strange) = std::mem::replace(&mut lane.side, Side::Other) else {
-            return;
-        };
-        lane.side = Side::Http(match strange.found {
-            true => Decoder::behind_garbage(),
-            false => Decoder::new(Role::Requests, false),
-        });
-        self.requests = Some(requests);
-        match strange.found {
-            true => self.request_piece(strange.kept, cx),
-            false => {
-                self.requests_are_lost(cx);
-                self.tell_unread(&strange.kept.process, UnreadWhy::Gap, cx);
-            }
+        if let Side::Strange(strange) = &lane.side {
+            let process = strange.kept.process.clone();
+            lane.side = Side::Http(Decoder::new(Role::Requests, false));
+            self.requests = Some(requests);
+            self.requests_are_lost(cx);
+            self.tell_unread(&process, UnreadWhy::Gap, cx);
         }
         self.response_piece(answer, cx);
     }
 
-    pub(super) fn is_strange(&mut self, direction: crate::capture::Direction) -> bool {
-        matches!(self.lane_mut(direction).side, Side::Strange(_))
+    /// The conversation ends before the other side has said anything.
+    pub(super) fn end_strange(&mut self, cx: &mut Context<'_>) {
+        for direction in [Direction::Received, Direction::Sent] {
+            self.read_strange(direction, cx);
+            if self.is_strange(direction) {
+                self.leave(cx);
+            }
+        }
     }
 
     /// It is another protocol.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>) {
+        for lane in [&self.received, &self.sent] {
+            if let Side::Strange(strange) = &lane.side {
+                cx.stats.bytes_skipped += strange.looked_through as u64;
+            }
+        }
         cx.stats.flows_other += 1;
         self.abandon();
     }

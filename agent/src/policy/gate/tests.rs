@@ -53,6 +53,22 @@ fn get(path: &str, fields: &str) -> String {
 }
 
 #[test]
+fn a_host_is_asked_for_behind_lines_that_are_none() {
+    let (_, _, local) = tables("rules:\n- { name: a, match: { hosts: [evil.example] }, action: deny }\n");
+    for garbage in ["", "\u{1}\n", "x\r\n"] {
+        for (host, decision) in [("evil.example", Decision::Deny), ("good.example", Decision::Pass)] {
+            for head in [
+                format!("CONNECT {host}:443 HTTP/1.1\r\n\r\n"),
+                get("/x", &format!("Host: {host}\r\n")),
+            ] {
+                let text = format!("{garbage}{head}");
+                assert_eq!(verdict(&local, "10.0.0.1", &text).0, decision, "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn hosts_are_told_with_port_dot_and_case() {
     let (_, _, local) = tables(
         "rules:\n- { name: a, match: { hosts: [api.example.org] }, action: deny }\n\
