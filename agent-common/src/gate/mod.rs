@@ -58,9 +58,10 @@ pub const HEAD_BYTES_MAX: u32 = 16 * 1024;
 pub const PATH_BYTES_MAX: u16 = 4096;
 /// Header fields beyond this many make a head ambiguous, as they do for the agent.
 pub const FIELDS_MAX: u16 = 256;
-/// Bytes of lines that are no requests before the first one; behind more of them it is another protocol. Few, because of
-/// what is looked at no more than one segment is on its way at once.
-pub const GARBAGE_BYTES_MAX: u32 = 4 * 1024;
+/// Bytes of lines that are no requests before the first one; behind more of them it is another protocol. Few: as long as
+/// something is looked at, a segment that comes before the socket has taken the last one is dropped, and comes again 200 ms
+/// later. What is binary has a line feed in every 256 bytes or so, and is over with its first segment then.
+pub const GARBAGE_BYTES_MAX: u32 = 256;
 /// Bytes of one chunk-size line with its extensions.
 pub const CHUNK_LINE_BYTES_MAX: u32 = 4096;
 /// Rules with a rate that one head may be charged to; with more, it is left to the agent.
