@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Context, Conversation, Side, UnreadWhy, length_of, opposite};
 use crate::capture::Direction;
-use crate::decode::{Decoder, Role};
+use crate::decode::{Decoder, Role, Sniffed};
 use crate::flow::{Piece, What};
 
 /// Bytes that are looked through for a request before the other side has said anything.
@@ -85,10 +85,15 @@ impl Strange {
     fn look(&mut self) {
         let bytes = self.bytes();
         let first = (self.state == State::Looking).then_some(0);
+        // The very first line may be a request that began strangely, and whose end has come by now.
+        let is_first = |at: usize| at == 0 && bytes.len() == self.looked_through;
         let found = first
             .into_iter()
             .chain(memchr::memchr_iter(b'\n', bytes).map(|end| end + 1))
-            .find(|at| Role::Requests.begins(&bytes[*at..]));
+            .find(|at| {
+                let rest = &bytes[*at..];
+                Role::Requests.begins(rest) || (is_first(*at) && Sniffed::of(rest) == Sniffed::Requests)
+            });
         let last = memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1);
         let (from, state) = match found {
             Some(at) => (at, State::Found),

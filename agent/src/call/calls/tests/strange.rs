@@ -96,3 +96,25 @@ fn what_is_not_answered_in_http_is_another_protocol() {
         assert_eq!(scene.calls.take_unread().len(), 0);
     }
 }
+
+#[test]
+fn a_request_that_begins_strangely_is_told_however_it_is_split() {
+    for before in [" ", "\0", "\u{feff}"] {
+        let stream = format!("{before}{GET}");
+        let mut told = Vec::new();
+        for split in 1..stream.len() - 1 {
+            let mut scene = Scene::server();
+            if stream.is_char_boundary(split) {
+                scene
+                    .received(&stream[..split])
+                    .received(&stream[split..])
+                    .sent(OK);
+                told.push(scene.close(false));
+            }
+        }
+        assert!(
+            told.iter().all(|told| told.contains("/fhir/Patient/{id} -> 200")),
+            "{before:?}: {told:#?}"
+        );
+    }
+}
