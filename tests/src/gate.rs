@@ -23,7 +23,7 @@ pub const STORIES: &[Story] = &[
 
 const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\n";
 
-fn enforcing<'a>(world: &'a World, rules: &Value) -> Result<Agent<'a>> {
+pub fn enforcing<'a>(world: &'a World, rules: &Value) -> Result<Agent<'a>> {
     let file = policy::file(world, "tests", rules)?;
     Agent::start(world, |config| {
         config["mode"] = json!("enforce");

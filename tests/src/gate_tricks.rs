@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use crate::Story;
 use crate::gate_edges::enforcing;
 use crate::harness::events::of_kind;
 use crate::harness::process::Start;
 use crate::harness::world::program;
-use crate::harness::{Agent, Place, Result, World, policy, servers};
+use crate::harness::{Place, Result, World, policy, servers};
+use crate::{Story, gate};
 
 pub const STORIES: &[Story] = &[
     (
@@ -192,16 +192,11 @@ fn a_head_that_outlives_its_policies() -> Result {
             { "name": format!("no-admin-{number}"), "match": { "direction": "inbound", "paths": ["/admin/**"] }, "action": "deny" },
         ])
     };
-    let file = policy::file(&world, "tests", &rules(0))?;
-    let mut agent = Agent::start(&world, |config| {
-        config["mode"] = json!("enforce");
-        config["policies"] = json!([file]);
-    })?;
+    let mut agent = gate::enforcing(&world, &rules(0))?;
     let server = servers::app(&world, Place::Inside, None)?;
     let forbidden = "GET /admin/x HTTP/1.1\r\nHost: x\r\n\r\n";
-    let allowed = HONEST;
     let mut connections = Vec::new();
-    for text in [forbidden, allowed] {
+    for text in [forbidden, HONEST] {
         for cut in [3, 12] {
             let mut connection = TcpStream::connect(("127.0.0.1", server.port))?;
             connection.set_nodelay(true)?;

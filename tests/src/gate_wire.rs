@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::Story;
 use crate::harness::clients::{self, Connections};
 use crate::harness::events::{of_kind, text, trace_ids, with_ids};
 use crate::harness::process::Start;
@@ -17,6 +16,7 @@ use crate::harness::veth::{End, PEER, SERVER, Veth};
 use crate::harness::wire::{self, piece, repeated};
 use crate::harness::world::program;
 use crate::harness::{Agent, Place, Process, Result, World, policy, servers, within};
+use crate::{Story, gate};
 
 pub const STORIES: &[Story] = &[
     ("hostile_peers", || hostile_peers(false)),
@@ -57,11 +57,7 @@ fn rules(more: bool) -> Value {
 }
 
 fn enforcing(world: &World) -> Result<Agent<'_>> {
-    let file = policy::file(world, "tests", &rules(false))?;
-    Agent::start(world, |config| {
-        config["mode"] = json!("enforce");
-        config["policies"] = json!([file]);
-    })
+    gate::enforcing(world, &rules(false))
 }
 
 /// An application that writes down what it gets, on the server's side of the cable.
@@ -168,6 +164,7 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>, outlived: bool) -
         bail!("the application got denied heads: {leaked:?} of {tricks:#?}, told as {told:#?}");
     }
     let (mut told, mut early, mut never) = (Vec::new(), HashSet::new(), Vec::new());
+    let (mut asked, mut came) = (0, 0);
     for outcome in &outcomes {
         let trick = text(&outcome["trick"]);
         ensure!(
@@ -193,6 +190,8 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>, outlived: bool) -
             "{trick}: {answers} of {} calls were answered",
             allowed.len()
         );
+        asked += allowed.len();
+        came += allowed.len() - missing.len();
         early.extend(ids(&outcome["early"]));
         never.extend(ids(&outcome["never"]));
         let mut silent = ids(&outcome["silent"]);
@@ -207,6 +206,11 @@ fn check(said: &str, witness: &Witness, agent: &mut Agent<'_>, outlived: bool) -
                 .filter(|id| !silent.contains(id)),
         );
     }
+    // Only few heads take that long.
+    ensure!(
+        2 * came > asked,
+        "{came} of {asked} allowed calls came to the application"
+    );
     let calls = agent.events.wait_calls(told.len(), &told)?;
     let distinct: HashSet<&str> = calls
         .iter()

@@ -190,6 +190,10 @@ fn a_request_behind_lines_that_are_none_is_ambiguous() {
     }
     // Whatever a program says in lines of its own is no request.
     for text in [
+        "xx\n",
+        "FOO \n",
+        "GET \n",
+        "*2\r\n$3\r\nGET\r\n$10\r\nGET /api/x\r\n",
         "x\r\nGET key\r\n",
         "stats\r\nget /key\r\n",
         "x\r\nFROB / FTP/1.1\r\n",

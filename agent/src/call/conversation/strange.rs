@@ -48,10 +48,7 @@ impl Strange {
     /// Takes more of the same side.
     fn take(&mut self, piece: Piece) {
         let What::Chunk(more) = &piece.what else {
-            if self.state != State::Found {
-                self.give_up();
-            }
-            return;
+            return self.give_up();
         };
         self.looked_through += more.len();
         if self.state == State::GivenUp {
@@ -126,8 +123,13 @@ impl Conversation {
     /// More of the side that began strangely.
     pub(super) fn strange_piece(&mut self, piece: Piece, cx: &mut Context<'_>) {
         let direction = piece.direction;
-        if let Side::Strange(strange) = &mut self.lane_mut(direction).side {
-            strange.take(piece);
+        if matches!(piece.what, What::Gap { .. }) {
+            // Whoever reads the request accounts for what is missing of it.
+            self.read_strange(direction, cx);
+        }
+        match &mut self.lane_mut(direction).side {
+            Side::Strange(strange) => strange.take(piece),
+            _ => return self.request_piece(piece, cx),
         }
         self.read_full(direction, cx);
     }

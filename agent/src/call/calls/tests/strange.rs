@@ -67,6 +67,20 @@ fn a_request_is_not_lost_for_its_length_or_its_end() {
 }
 
 #[test]
+fn what_is_missing_behind_a_request_that_waits_is_missing() {
+    let mut scene = Scene::server();
+    scene
+        .received("x\r\nPOST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+        .lose(Direction::Received, "def")
+        .received("ghi")
+        .sent(OK);
+    assert_eq!(
+        scene.close(false),
+        "POST /api [6/9 cut] -> 200 [2/2] answered loss !garbage"
+    );
+}
+
+#[test]
 fn an_answer_to_what_nobody_can_read_is_told() {
     let too_much = "x\r\n".repeat(6_000);
     for asked in ["x\r\n", &too_much, &format!("{too_much}{GET}")] {
