@@ -12,9 +12,12 @@ use prost::Message;
 use super::Event;
 use super::wire::Told;
 
-/// Memory for a next batch that is kept: for what one look into the ring makes at most, when calls are ordinary. What a
-/// flood took is given back.
+/// Memory for a next batch that is kept: for a full one, and the events behind it that come with one record. What a flood
+/// took is given back.
 const BYTES_KEPT: usize = 384 << 10;
+
+/// What makes a batch full: so much is still in a processor's cache when it is written.
+const BYTES_FULL: usize = 256 << 10;
 
 /// Events, one behind the other.
 #[derive(Debug, Default)]
@@ -81,9 +84,13 @@ fn known(word: &str) -> &'static str {
 impl Batch {
     /// An empty batch; `with_lines`: somebody writes JSON lines.
     pub(super) fn new(with_lines: bool) -> Self {
+        // At once, so that it is not copied while it grows. What is never used is never taken.
+        let memory = |wanted: bool| Vec::with_capacity(if wanted { BYTES_KEPT } else { 0 });
         Batch {
+            protobuf: memory(true),
+            lines: memory(with_lines),
             with_lines,
-            ..Batch::default()
+            marks: Vec::new(),
         }
     }
 
@@ -122,6 +129,11 @@ impl Batch {
     /// How many events it holds.
     pub fn len(&self) -> usize {
         self.marks.len()
+    }
+
+    /// Whether it is to be handed on before more is written.
+    pub fn is_full(&self) -> bool {
+        self.protobuf.len().max(self.lines.len()) >= BYTES_FULL
     }
 
     /// Whether it holds none.
@@ -213,5 +225,30 @@ mod tests {
         batch.push(&wire::agent_state("started", ""));
         assert_eq!(batch.lines(1).map(|(piece, _)| piece.len()).sum::<usize>(), 0);
         assert_eq!(batch.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_full_batch_keeps_its_memory_and_a_flood_does_not() {
+        let mut batch = Batch::new(true);
+        let fill = |batch: &mut Batch, until: &dyn Fn(&Batch) -> bool| {
+            while !until(batch) {
+                batch.push(&wire::agent_state("started", "a detail of some length"));
+            }
+        };
+        let memory = |batch: &Batch| (batch.protobuf.as_ptr(), batch.lines.as_ptr());
+        let first = memory(&batch);
+        fill(&mut batch, &|batch| batch.is_full());
+        assert!(
+            batch.lines.len() < BYTES_KEPT && memory(&batch) == first,
+            "it grew before it was full"
+        );
+        batch.clear();
+        assert!(
+            !batch.is_full() && memory(&batch) == first,
+            "its memory was given back"
+        );
+        fill(&mut batch, &|batch| batch.lines.len() > 4 * BYTES_KEPT);
+        batch.clear();
+        assert!(batch.lines.capacity() <= BYTES_KEPT);
     }
 }

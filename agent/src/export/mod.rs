@@ -290,6 +290,18 @@ impl Exports {
         self.hand_on(batch);
     }
 
+    /// Hands on what a batch has if it is full.
+    pub fn hand_on_full(&self, batch: &mut Batch) {
+        if batch.is_full() {
+            self.take_over(batch);
+        }
+    }
+
+    /// Hands on what a batch has, and leaves an empty one.
+    pub fn take_over(&self, batch: &mut Batch) {
+        self.hand_on(std::mem::replace(batch, self.batch()));
+    }
+
     /// Hands a batch on. Never waits: what does not fit is counted, and reported as a loss.
     pub fn hand_on(&self, batch: Batch) {
         let count = batch.len();

@@ -296,6 +296,7 @@ impl Agent {
             maps,
             gate,
             drops,
+            exports,
             ..
         } = self;
         let (mut unseen, mut ended) = (Vec::new(), Vec::new());
@@ -338,6 +339,7 @@ impl Agent {
                     }
                 }
             });
+            exports.hand_on_full(&mut pipeline.judge.events);
         });
         // Before the ends: a short connection may have begun and ended in this batch.
         for call::Unread { flow, process, why } in self.pipeline.calls.take_unread() {
@@ -438,8 +440,7 @@ impl Agent {
             && judge.events.len() < GATHERED_EVENTS_MAX
             && self.told_at.elapsed() < GATHERING;
         if !gathers {
-            let events = std::mem::replace(&mut judge.events, self.exports.batch());
-            self.exports.hand_on(events);
+            self.exports.take_over(&mut judge.events);
             self.told_at = Instant::now();
         }
     }

@@ -281,8 +281,20 @@ fn a_call_in_parts_is_the_whole_call() {
         tls.certificate_expired = !tls.certificate_expired;
     }
     let verdict = deny();
+    // More connections, each with something of its own, than there are places: each is found again or written again.
+    let many: Vec<ApiCall> = (0..1000)
+        .map(|at| {
+            let mut one = first.clone();
+            let flow = Arc::make_mut(&mut one.flow);
+            if let Some(tls) = &mut flow.tls {
+                tls.library = format!("libssl-{at}").into();
+            }
+            one
+        })
+        .collect();
     let mut told = Told::default();
-    for call in [&first, &second, &first, &clear, &expired, &first, &second] {
+    let few = [&first, &second, &first, &clear, &expired, &first, &second];
+    for call in few.into_iter().chain(&many).chain(&many) {
         let whole = super::call(&clock, call, &[], &verdict, None);
         told.call(&clock, call, &[], &verdict, None);
         let mut bytes = Vec::new();

@@ -27,16 +27,18 @@ mod field {
     pub const CALL_TLS: u32 = 6;
 }
 
-/// Processes and connections whose parts are kept; a power of two.
-const PARTS: usize = 64;
+/// Places for the parts of processes, and for those of connections: 128 times the two that were used last. Some 1 KiB each,
+/// once there are so many.
+const SETS: usize = 128;
+const WAYS: usize = 2;
 
 /// The call that was told last: the next one takes its memory.
 #[derive(Debug, Default)]
 pub struct Told {
     /// Without its process and TLS.
     event: v1::Event,
-    processes: Vec<Option<(Arc<Process>, Part)>>,
-    connections: Vec<Option<(Connection, Part)>>,
+    processes: Kept<Arc<Process>>,
+    connections: Kept<Connection>,
     /// Where the parts of the call at hand are.
     process: Option<usize>,
     tls: Option<usize>,
@@ -75,9 +77,35 @@ impl Connection {
     }
 }
 
-/// The part that is kept there.
-fn part_at<T>(parts: &[Option<(T, Part)>], place: Option<usize>) -> Option<&Part> {
-    parts.get(place?)?.as_ref().map(|(_, part)| part)
+/// Parts, by what they are told from.
+#[derive(Debug)]
+struct Kept<T>(Vec<Option<(T, Part)>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Kept(Vec::new())
+    }
+}
+
+impl<T> Kept<T> {
+    /// Where the part of what `is` is; what is not kept is written by `write`, in place of what was not used for longer.
+    fn find(&mut self, place: usize, is: impl Fn(&T) -> bool, write: impl FnOnce() -> (T, Part)) -> usize {
+        self.0.resize_with(SETS * WAYS, || None);
+        let first = place % SETS * WAYS;
+        let set = &mut self.0[first..first + WAYS];
+        let known = set
+            .iter()
+            .position(|slot| matches!(slot, Some((known, _)) if is(known)));
+        set[..=known.unwrap_or(WAYS - 1)].rotate_right(1);
+        if known.is_none() {
+            set[0] = Some(write());
+        }
+        first
+    }
+
+    fn at(&self, place: Option<usize>) -> Option<&Part> {
+        self.0.get(place?)?.as_ref().map(|(_, part)| part)
+    }
 }
 
 impl Told {
@@ -101,23 +129,18 @@ impl Told {
     }
 
     fn find_process(&mut self, of: &Arc<Process>) -> usize {
-        let at = place(of);
-        self.processes.resize_with(PARTS, || None);
-        let slot = &mut self.processes[at];
-        if !matches!(slot, Some((known, _)) if Arc::ptr_eq(known, of)) {
+        let is = |known: &Arc<Process>| Arc::ptr_eq(known, of);
+        self.processes.find(place(of), is, || {
             let told = process(of);
             let mut part = Part::of(field::CALL_PROCESS, &told);
             json::process(&told, &mut part.json);
-            *slot = Some((of.clone(), part));
-        }
-        at
+            (of.clone(), part)
+        })
     }
 
     fn find_tls(&mut self, call: &ApiCall) -> usize {
-        let at = place(&call.flow);
-        self.connections.resize_with(PARTS, || None);
-        let slot = &mut self.connections[at];
-        if !matches!(slot, Some((known, _)) if known.is(call)) {
+        let is = |known: &Connection| known.is(call);
+        self.connections.find(place(&call.flow), is, || {
             let told = tls_of(call).unwrap_or_default();
             let mut part = Part::of(field::CALL_TLS, &told);
             json::tls(&told, &mut part.json);
@@ -125,16 +148,12 @@ impl Told {
                 flow: call.flow.clone(),
                 tls: call.tls.clone(),
             };
-            *slot = Some((known, part));
-        }
-        at
+            (known, part)
+        })
     }
 
     fn parts(&self) -> [Option<&Part>; 2] {
-        [
-            part_at(&self.processes, self.process),
-            part_at(&self.connections, self.tls),
-        ]
+        [self.processes.at(self.process), self.connections.at(self.tls)]
     }
 
     /// Appends it as protobuf. The call is measured by itself: `Message::encode` of an event measures what is nested once
@@ -184,5 +203,5 @@ impl Part {
 
 /// Where something shared is kept, by where it is in memory: as long as it is kept nothing else is there.
 fn place<T>(of: &Arc<T>) -> usize {
-    (Arc::as_ptr(of).addr() / size_of::<T>()) % PARTS
+    Arc::as_ptr(of).addr() / size_of::<T>()
 }
