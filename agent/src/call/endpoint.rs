@@ -45,8 +45,12 @@ pub enum Shape {
 impl Shape {
     /// Of a path segment without matrix parameters.
     pub fn of(segment: &str) -> Shape {
+        // With three numbers it is a release of something, not an API's: `/tags/v4.9.4`.
         if is_version(segment) {
-            return Shape::Version;
+            return match segment.bytes().filter(|byte| *byte == b'.').count() {
+                0 | 1 => Shape::Version,
+                _ => Shape::Code,
+            };
         }
         if is_vocabulary(segment) {
             return Shape::Known;
@@ -363,6 +367,7 @@ mod tests {
             ("-4.5", Shape::Number),
             ("v1", Shape::Version),
             ("v2.1", Shape::Version),
+            ("v4.9.4", Shape::Code),
             ("patients", Shape::Known),
             ("findByStatus", Shape::Known),
             ("$everything", Shape::Known),

@@ -66,6 +66,16 @@ impl Learnable {
         }
     }
 
+    /// Capitals with underscores between them, as settings and secrets are called: `DATABASE_URL`.
+    pub fn is_constant(word: &str) -> bool {
+        let bytes = word.as_bytes();
+        let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+            return false;
+        };
+        let of_it = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_';
+        first.is_ascii_uppercase() && *last != b'_' && bytes.contains(&b'_') && bytes.iter().all(of_it)
+    }
+
     /// `show.json`: `show`.
     pub fn without_ending(word: &str) -> &str {
         match word.rsplit_once('.') {

@@ -39,9 +39,10 @@ use crate::detect::Finding;
 /// What a call proves about its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
-    /// Something answered: 1xx to 3xx.
+    /// Something answered: 1xx to 3xx, but for what sends elsewhere.
     Success,
-    /// Something may be there: refused, wrong arguments, a fault, or the answer was not seen.
+    /// Something may be there: refused, wrong arguments, a fault. Or sent elsewhere: to a login or to HTTPS, as many servers
+    /// do whatever they are asked for.
     Weak,
     /// Nothing is there: 404, 405, 410, 501; or nobody answered.
     None,
@@ -50,11 +51,20 @@ enum Proof {
 impl Proof {
     fn of(call: &ApiCall) -> Proof {
         match call.response.as_ref().map(|response| response.status) {
+            Some(301 | 302 | 303 | 307 | 308) => Proof::Weak,
             Some(100..=399) => Proof::Success,
             Some(404 | 405 | 410 | 501) => Proof::None,
             Some(_) => Proof::Weak,
             None if call.state == CallState::Switched => Proof::Success,
             None => Proof::None,
+        }
+    }
+
+    /// The call was one that this server takes, wherever its answer sends.
+    fn is_taken(call: &ApiCall) -> bool {
+        match &call.response {
+            Some(response) => (100..400).contains(&response.status),
+            None => call.state == CallState::Switched,
         }
     }
 }

@@ -147,7 +147,7 @@ pub(super) fn note(
     for data in &call.data {
         facts.found(data);
     }
-    if is_unmatched || Proof::of(call) != Proof::Success {
+    if is_unmatched || !Proof::is_taken(call) {
         return;
     }
     for part in call

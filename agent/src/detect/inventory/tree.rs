@@ -209,7 +209,7 @@ impl Tree {
             }
             fhir |= segment.eq_ignore_ascii_case("fhir");
             let resource = fhir && (Fhir::is_type(before) || before == "_history");
-            let read = Segment::read(segment, resource);
+            let read = self.read(place, segment, resource);
             before = segment;
             if self.hashed > 0 && read.shape == Shape::Word {
                 self.recall(place, &read.text, hash_of);
@@ -254,8 +254,8 @@ impl Tree {
                 let parent = trail[index];
                 let child = trail[index + 1];
                 let node = self.node(child);
-                // Only what is new, or a word whose looks may just have changed, can tip the scales.
-                let news = made > 0 || (!node.is_value && node.seen.is_power_of_two());
+                // Only what is new, or what may just have come to look otherwise, can tip the scales.
+                let news = made > 0 || node.seen.is_power_of_two();
                 if news && self.fold(parent, merges) {
                     // The trail is no longer where it was.
                     return self.find(path, fhir);
@@ -276,12 +276,25 @@ impl Tree {
             fhir |= segment.eq_ignore_ascii_case("fhir");
             let resource = fhir && (Fhir::is_type(before) || before == "_history");
             before = segment;
-            match self.follow(place, &Segment::read(segment, resource)) {
+            match self.follow(place, &self.read(place, segment, resource)) {
                 Some(next) => place = next,
                 None => return Found::Unmatched,
             }
         }
         Found::At(place)
+    }
+
+    /// What a segment is there.
+    fn read<'a>(&self, place: Place, segment: &'a str, resource: bool) -> Segment<'a> {
+        let read = Segment::read(segment, resource);
+        match read.shape == Shape::Number && self.is_version_at(place, segment) {
+            true => Segment {
+                shape: Shape::Version,
+                text: SmolStr::new(segment),
+                ..read
+            },
+            false => read,
+        }
     }
 
     /// The place of a segment, if there is one.

@@ -154,3 +154,121 @@ fn a_days_work_is_one_endpoint_an_operation() {
         ])
     );
 }
+
+#[test]
+fn values_that_are_called_like_words_of_apis() {
+    let mut inventory = inventory();
+    for _ in 0..4 {
+        // No value is beside them that looks like one.
+        for realm in ["acme", "staging", "patients", "default"] {
+            for below in ["users", "groups", "roles", "sessions"] {
+                see(
+                    &mut inventory,
+                    "GET",
+                    &format!("/admin/tenants/{realm}/{below}"),
+                    200,
+                );
+            }
+        }
+        // Some are beside them.
+        for repository in ["a1b2c3d4e5f6", "0f9e8d7c6b5a", "web", "reports"] {
+            for below in ["events", "jobs", "files", "labels"] {
+                let path = format!("/accounts/{repository}/{below}");
+                see(&mut inventory, "GET", &path, 200);
+            }
+        }
+        // Collections behind a value, with what all collections have.
+        for collection in ["items", "notes", "visits", "files"] {
+            for below in ["search", "export", "labels", "users", "history"] {
+                see(
+                    &mut inventory,
+                    "GET",
+                    &format!("/orders/17/{collection}/{below}"),
+                    200,
+                );
+            }
+        }
+    }
+    let mut expected: BTreeSet<String> = ["users", "groups", "roles", "sessions"]
+        .iter()
+        .map(|below| format!("GET /admin/tenants/{{id}}/{below}"))
+        .collect();
+    expected
+        .extend(["events", "jobs", "files", "labels"].map(|below| format!("GET /accounts/{{id}}/{below}")));
+    for collection in ["items", "notes", "visits", "files"] {
+        expected.extend(
+            ["search", "export", "labels", "users", "history"]
+                .map(|below| format!("GET /orders/{{id}}/{collection}/{below}")),
+        );
+    }
+    assert_eq!(shown(&inventory), expected);
+}
+
+#[test]
+fn settings_and_releases_are_values() {
+    let mut inventory = inventory();
+    for (path, names) in [
+        ("/orders/17/secrets/", ["NPM_TOKEN", "DATABASE_URL", "S3_KEY"]),
+        ("/orders/17/tags/", ["v4.9.4", "v2.10.3", "v0.2.2"]),
+    ] {
+        for name in names {
+            see(&mut inventory, "GET", &format!("{path}{name}"), 200);
+        }
+    }
+    assert_eq!(
+        shown(&inventory),
+        set(&["GET /orders/{id}/secrets/{id}", "GET /orders/{id}/tags/{id}"])
+    );
+}
+
+#[test]
+fn versions_without_a_letter_stay_apart_and_numbers_do_not() {
+    let mut inventory = inventory();
+    for number in 0..3 {
+        for version in ["2", "3"] {
+            let path = format!("/rest/api/{version}/orders/{}", 1000 + number);
+            see(&mut inventory, "GET", &path, 200);
+        }
+        for version in ["1.0", "2.0"] {
+            see(&mut inventory, "GET", &format!("/{version}/orders"), 200);
+        }
+    }
+    assert_eq!(
+        shown(&inventory),
+        set(&[
+            "GET /1.0/orders",
+            "GET /2.0/orders",
+            "GET /rest/api/2/orders/{id}",
+            "GET /rest/api/3/orders/{id}",
+        ])
+    );
+    // As many as no API has versions, or beside what is none.
+    for numbers in [
+        &["1", "2", "3", "4", "5", "6", "7"][..],
+        &["7", "12", "4711", "4712"],
+    ] {
+        let mut inventory = super::inventory();
+        for number in numbers {
+            see(&mut inventory, "GET", &format!("/api/{number}/notes"), 200);
+        }
+        for number in numbers {
+            see(&mut inventory, "GET", &format!("/api/{number}/notes"), 200);
+        }
+        assert_eq!(shown(&inventory), set(&["GET /api/{id}/notes"]), "{numbers:?}");
+    }
+}
+
+#[test]
+fn who_sends_everybody_elsewhere_has_few_endpoints() {
+    let mut inventory = inventory();
+    for number in 0..5_000 {
+        see(
+            &mut inventory,
+            "GET",
+            &format!("/frob{number}x/blip{number}"),
+            301,
+        );
+    }
+    see(&mut inventory, "GET", "/authorize", 302);
+    assert!(inventory.stats().endpoints < 200, "{:?}", inventory.stats());
+}

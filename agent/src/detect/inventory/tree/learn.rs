@@ -3,7 +3,7 @@
 //! Each word is judged by its signs (`signs`), and what is more likely a value than not, by far, is taken for one. What is
 //! folded once stays folded, and a word is judged each time something new is seen; so the first calls do not suffice for
 //! what many would, and where values are proven, less suffices. Words that have the same words below them as the values
-//! beside them are values whatever they are called: `acme/orders`, `zenith/orders`.
+//! beside them, or as most other words, are values whatever they are called: `acme/orders`, `web/orders`.
 //!
 //! It must not know what is counted at an endpoint.
 
@@ -69,6 +69,7 @@ impl Tree {
         let word = node.text.as_str();
         match () {
             () if place == ROOT || (!node.is_value && Learnable::is_base(word)) => Kind::Base,
+            () if !node.is_value && is_bare_version(word) => Kind::Base,
             // A version by its date or its number alone: `/2015-03-31/functions`, `/1.0/orders`.
             () if node.is_value && self.is_version(place) => Kind::Base,
             () if node.is_value || is_oneself(word) => Kind::Value,
@@ -76,6 +77,26 @@ impl Tree {
             () if Learnable::is_plural(word) => Kind::Plural,
             () => Kind::Other,
         }
+    }
+
+    /// A number right behind a base is a version, as long as they are few: `/rest/api/2`, `/2.0/repositories`. It is a word
+    /// then.
+    pub(super) fn is_version_at(&self, place: Place, text: &str) -> bool {
+        if !is_bare_version(text) || self.kind(place) != Kind::Base {
+            return false;
+        }
+        let node = self.node(place);
+        let versions = || node.words.keys().filter(|word| is_bare_version(word));
+        !self.has_numbers(place)
+            && (node.words.contains_key(text) || versions().count() < VERSIONS_MAX as usize)
+    }
+
+    /// Numbers at a place are values.
+    fn has_numbers(&self, place: Place) -> bool {
+        let value = self.node(place).value.map(|value| self.node(value));
+        value.is_some_and(|value| {
+            value.shapes & (1 << shape_index(Shape::Number)) != 0 && value.values.count_ones() > 1
+        })
     }
 
     /// Dates and numbers at the root, and few of them.
@@ -121,6 +142,13 @@ impl Tree {
             let several = if kind == Kind::Value { PROVEN_VALUES } else { 2 };
             self.like_values(kind, value, is_mixed_with(several), &judgement.words, &mut values);
         }
+        if matches!(kind, Kind::Value | Kind::Persons | Kind::Plural) {
+            self.twins(&judgement.words, &mut values);
+        }
+        if matches!(kind, Kind::Persons | Kind::Plural) {
+            let constants = judgement.words.iter().map(|word| word.place);
+            values.extend(constants.filter(|word| self.node(*word).looks.constant));
+        }
         if kind == Kind::Persons {
             self.persons(&judgement.words, &mut values);
         }
@@ -136,10 +164,15 @@ impl Tree {
                 .filter(|word| word.soft && word.odds > ODDS_BESIDE_VALUES);
             values.extend(beside.map(|word| word.place));
         }
+        let has_numbers = self.has_numbers(place);
         values.retain(|word| {
             let word = self.node(*word);
-            !is_oneself(&word.text) && !word.looks.service
+            !is_oneself(&word.text) && !word.looks.service && !is_bare_version(&word.text)
         });
+        if has_numbers {
+            let words = judgement.words.iter().map(|word| word.place);
+            values.extend(words.filter(|word| is_bare_version(&self.node(*word).text)));
+        }
         // Where services are called by names that only they have, the others are services, too.
         let is_service = |word: &&Judged| self.node(word.place).looks.service;
         if judgement.words.iter().filter(is_service).count() * 2 >= judgement.words.len() {
@@ -200,7 +233,8 @@ impl Tree {
             let known = node.is_known;
             let below = self.below_values(node, value).filter(|_| kind != Kind::Base);
             // However often it was called: one caller may use one value for all that he does.
-            if !known && (is_same(node, value) || below.is_some_and(|(one, other)| is_same(one, other))) {
+            let same = is_same(node, value) && (!known || kind != Kind::Base);
+            if same || (!known && below.is_some_and(|(one, other)| is_same(one, other))) {
                 values.insert(word.place);
                 continue;
             }
@@ -249,6 +283,45 @@ impl Tree {
         }
         if collections.len() >= ALIKE_COLLECTIONS {
             values.extend(collections);
+        }
+    }
+
+    /// Words with the same words below them as others here, if half of the words are so: values whatever they are called.
+    /// At a base, and below a word of no kind, an API has collections that are as much alike.
+    fn twins(&self, words: &[Judged], values: &mut HashSet<Place>) {
+        // What comes in versions, or says what is done, stands below many things.
+        let tells =
+            |text: &str, node: &Node| node.hits > 0 && !node.looks.action && !Learnable::is_version(text);
+        let below = |word: &Node, is: &dyn Fn(&str) -> bool| {
+            let below = word.words.iter();
+            below
+                .filter(|(text, place)| tells(text, self.node(**place)) && is(text))
+                .count()
+        };
+        let candidates: Vec<(Place, &Node, usize)> = words
+            .iter()
+            .map(|word| (word.place, self.node(word.place)))
+            .filter(|(_, word)| {
+                let collection = word.is_known && word.looks.plural;
+                !collection && !word.looks.action && !Learnable::is_version(&word.text)
+            })
+            .map(|(place, word)| (place, word, below(word, &|_| true)))
+            .filter(|(.., count)| *count >= SAME_BELOW)
+            .collect();
+        let are_twins = |(place, word, count): &(Place, &Node, usize), other: &(Place, &Node, usize)| {
+            let has = |text: &str| {
+                let same = other.1.words.get(text);
+                same.is_some_and(|same| tells(text, self.node(*same)))
+            };
+            let shared = || below(word, &has);
+            *place != other.0 && enough_shared(shared(), (*count).min(other.2))
+        };
+        let twins = candidates
+            .iter()
+            .filter(|one| candidates.iter().any(|other| are_twins(one, other)))
+            .map(|one| one.0);
+        if twins.clone().count() * 2 >= words.len() {
+            values.extend(twins);
         }
     }
 
@@ -331,8 +404,18 @@ fn shared(one: &Node, other: &Node) -> usize {
 
 /// So many, and so great a part of the one's, that both are the same thing, whatever it is called.
 fn is_same(one: &Node, other: &Node) -> bool {
-    let shared = shared(one, other);
-    shared >= SAME_BELOW && shared * 3 >= one.words.len() * 2
+    enough_shared(shared(one, other), one.words.len())
+}
+
+fn enough_shared(shared: usize, of: usize) -> bool {
+    shared >= SAME_BELOW && shared * 3 >= of * 2
+}
+
+/// A version without its letter: `2`, `1.0`, `2.1.3`.
+fn is_bare_version(word: &str) -> bool {
+    let mut parts = word.split('.');
+    let number = |part: &str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    parts.clone().count() <= 3 && parts.all(number)
 }
 
 /// Who calls, by another name than his own.

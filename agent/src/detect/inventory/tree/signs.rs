@@ -115,6 +115,8 @@ pub(super) struct Looks {
     pub made: bool,
     /// Only services are called like this.
     pub service: bool,
+    /// `DATABASE_URL`: a name of a setting.
+    pub constant: bool,
 }
 
 impl Looks {
@@ -137,6 +139,7 @@ impl Looks {
             person: Learnable::is_name(word),
             made: Commonness::is_made(word),
             service: Learnable::is_service(word),
+            constant: Learnable::is_constant(word),
         }
     }
 }
