@@ -512,6 +512,14 @@ pub(super) fn identifier_system(system: &[u8]) -> Option<Class> {
 
 /// What codes of a system are about; `None`: not about health, or it depends on the resource.
 pub(super) fn code_system(system: &[u8], resource: Resource) -> Option<Class> {
+    match (code_system_alone(system, resource), resource) {
+        // Who is allergic to a drug does not take it.
+        (Some(Class::Medication), Resource::Allergy) => Some(Class::Allergy),
+        (class, _) => class,
+    }
+}
+
+fn code_system_alone(system: &[u8], resource: Resource) -> Option<Class> {
     let has = |part: &[u8]| memchr::memmem::find(system, part).is_some();
     if has(b"snomed.info/sct") || system.ends_with(b"2.16.840.1.113883.6.96") {
         return match resource {

@@ -12,10 +12,12 @@ use super::class::{Class, DETECTORS, Detector, Group};
 use super::fhir::Element;
 use crate::call::Vocabulary;
 
+mod lists;
 mod words;
 
+use lists::{MACHINES, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, TAILS, TECHNICAL, VAGUE};
 pub(super) use words::words;
-use words::{Ends, SHORT};
+use words::{Ends, SHORT, long};
 
 /// Keys that are remembered; beyond, all are forgotten at once.
 const KEYS_LEN_MAX: usize = 4096;
@@ -141,256 +143,6 @@ enum How {
     Beside,
 }
 
-/// Words for people before a name, or above it.
-const PATIENT: &[&str] = &[
-    "patient",
-    "patients",
-    "subject",
-    "beneficiary",
-    "subscriber",
-    "insured",
-    "member",
-    "guarantor",
-    "guardian",
-    "nextofkin",
-    "kin",
-    "mother",
-    "father",
-    "spouse",
-    "child",
-    "relative",
-    "patienten",
-    "holder",
-    "policyholder",
-    "applicant",
-    "resident",
-    "newborn",
-    "decedent",
-    "dependent",
-    "claimant",
-];
-/// Those of them that messages, trees and clusters have as well.
-const VAGUE: &[&str] = &[
-    "subject",
-    "subscriber",
-    "member",
-    "holder",
-    "child",
-    "relative",
-    "dependent",
-    "applicant",
-    "resident",
-];
-const PERSON: &[&str] = &[
-    "practitioner",
-    "provider",
-    "physician",
-    "doctor",
-    "nurse",
-    "clinician",
-    "prescriber",
-    "staff",
-    "employee",
-    "user",
-    "author",
-    "surgeon",
-    "attending",
-    "referring",
-    "performer",
-    "operator",
-    "admin",
-    "manager",
-    "owner",
-    "assignee",
-    "reporter",
-    "driver",
-    "technician",
-    "pharmacist",
-    "sender",
-    "recipient",
-    "customer",
-    "contact",
-    "person",
-    "people",
-    "client",
-    "student",
-    "cardholder",
-    "account",
-    "buyer",
-    "guest",
-    "profile",
-    "participant",
-    "emergency",
-    "primary",
-    "contributor",
-    "maintainer",
-    "committer",
-    "editor",
-    "creator",
-    "reviewer",
-    "approver",
-    "agent",
-    "seller",
-    "passenger",
-    "artist",
-];
-const ORGANIZATION: &[&str] = &[
-    "organization",
-    "organisation",
-    "company",
-    "hospital",
-    "clinic",
-    "pharmacy",
-    "facility",
-    "vendor",
-    "insurer",
-    "payer",
-    "payor",
-    "merchant",
-    "publisher",
-    "department",
-    "laboratory",
-    "lab",
-    "branch",
-    "store",
-    "location",
-    "employer",
-    "manufacturer",
-    "supplier",
-    "ward",
-    "site",
-    "institution",
-    "practice",
-    "bank",
-];
-/// Places of organizations, where they stand alone: an `officePhone` is a person's.
-const PLACES: &[&str] = &[
-    "office",
-    "headquarters",
-    "warehouse",
-    "restaurant",
-    "hotel",
-    "school",
-    "venue",
-    "airport",
-    "depot",
-    "dealer",
-    "university",
-];
-/// Words that qualify a name without changing what it is.
-const QUALIFIERS: &[&str] = &[
-    "home",
-    "work",
-    "billing",
-    "shipping",
-    "primary",
-    "secondary",
-    "current",
-    "previous",
-    "new",
-    "old",
-    "permanent",
-    "legal",
-    "full",
-    "residential",
-    "mailing",
-    "temp",
-    "temporary",
-    "main",
-    "alternate",
-    "my",
-    "your",
-    "the",
-    "raw",
-];
-/// Words before `ip`: a machine's.
-const MACHINES: &[&str] = &[
-    "pod",
-    "host",
-    "node",
-    "server",
-    "cluster",
-    "container",
-    "gateway",
-    "internal",
-    "external",
-    "elastic",
-    "balancer",
-    "dns",
-    "nat",
-    "vm",
-    "instance",
-    "service",
-    "upstream",
-];
-/// Words of keys whose numbers are nobody's.
-const TECHNICAL: &[&str] = &[
-    "version",
-    "timestamp",
-    "time",
-    "hash",
-    "checksum",
-    "digest",
-    "sha",
-    "sha256",
-    "md5",
-    "etag",
-    "trace",
-    "span",
-    "request",
-    "correlation",
-    "size",
-    "bytes",
-    "count",
-    "total",
-    "amount",
-    "price",
-    "offset",
-    "length",
-    "build",
-    "oid",
-    "uuid",
-    "guid",
-    "commit",
-    "revision",
-    "sku",
-    "isbn",
-    "ean",
-    "upc",
-    "seq",
-    "sequence",
-    "duration",
-    "latitude",
-    "longitude",
-    "lat",
-    "lng",
-    "lon",
-    "nonce",
-    "signature",
-    "fullurl",
-    "schema",
-    "format",
-    "pattern",
-    "regex",
-];
-/// Words that may stand behind a name.
-const TAILS: &[&str] = &[
-    "number",
-    "nummer",
-    "no",
-    "num",
-    "nr",
-    "value",
-    "text",
-    "str",
-    "id",
-    "code",
-    "field",
-    "input",
-    "raw",
-    "url",
-    "description",
-];
 /// Names that are told at the end of a word that is written together have so many letters.
 const TOGETHER_MIN: usize = 9;
 
@@ -449,6 +201,14 @@ impl Names {
     }
 
     fn tell(&self, raw: &[u8], literal: impl Fn(&str) -> bool) -> (Key, bool) {
+        if let Some((above, own)) = nested(raw) {
+            let (mut key, shown) = self.tell(own, literal);
+            if key.owner == Owner::Unknown {
+                let above = words(&above[..above.len().min(KEY_BYTES_MAX)]);
+                key.owner = above.iter().find_map(|word| owner_of(word)).unwrap_or_default();
+            }
+            return (key, shown);
+        }
         let mut key = Key {
             element: Element::of(raw),
             ..Key::default()
@@ -466,11 +226,14 @@ impl Names {
             [one] if self.find(&words).is_none() => self.apart(one),
             _ => words.clone(),
         };
-        let found = self
-            .find(&apart)
-            .or_else(|| self.singular(&apart))
-            .or_else(|| self.without_tail(&apart))
-            .or_else(|| self.together(&words));
+        let search = |words: &[String]| {
+            self.find(words)
+                .or_else(|| self.singular(words))
+                .or_else(|| self.without_tail(words))
+        };
+        let found = search(&apart)
+            .or_else(|| self.together(&words))
+            .or_else(|| search(&long(&apart)?));
         let parted = words.len() < apart.len();
         key.patient = matches!(words.as_slice(), [one] if one == "patient" || one == "patients");
         let (found, before) =
@@ -492,10 +255,8 @@ impl Names {
             if vague && parted && found.is_none() {
                 continue;
             }
-            let owner = if of(PATIENT) {
-                Owner::Patient
-            } else if of(PERSON) {
-                Owner::Person
+            let owner = if let Some(owner) = owner_of(word) {
+                owner
             } else if at < before && of(ORGANIZATION) && word != "labs"
                 || words.len() == 1 && found.is_none() && of(PLACES)
             {
@@ -507,6 +268,13 @@ impl Names {
             if key.owner == Owner::Unknown {
                 (key.owner, key.vague) = (owner, vague);
             }
+        }
+        // `providerOrganization`: what is named last.
+        if found.is_none()
+            && words.len() > 1
+            && apart.last().is_some_and(|word| is_one_of(word, ORGANIZATION))
+        {
+            (key.owner, key.vague) = (Owner::Organization, false);
         }
         let text = std::str::from_utf8(raw).unwrap_or_default();
         let shown = key.element != Element::Other
@@ -633,6 +401,28 @@ impl Names {
     }
 }
 
+/// `insurances[0][holder]` → `insurances[0]`, `holder`: a form's name for what is in something.
+fn nested(raw: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = raw;
+    loop {
+        let open = memchr::memrchr(b'[', rest.strip_suffix(b"]")?)?;
+        let (above, own) = (&rest[..open], &rest[open + 1..rest.len() - 1]);
+        if own.iter().any(|byte| !byte.is_ascii_digit()) {
+            return (!above.is_empty()).then_some((above, own));
+        }
+        rest = above;
+    }
+}
+
+/// A word for people.
+fn owner_of(word: &str) -> Option<Owner> {
+    match () {
+        () if is_one_of(word, PATIENT) => Some(Owner::Patient),
+        () if is_one_of(word, PERSON) => Some(Owner::Person),
+        () => None,
+    }
+}
+
 /// It is in the list, or its plural is.
 fn is_one_of(word: &str, list: &[&str]) -> bool {
     let is = |word: &str| list.contains(&word);
@@ -690,5 +480,35 @@ impl Keys {
             self.known.insert(raw.into(), key);
         }
         key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forms_name_is_what_stands_last() {
+        let told = |name: &str| {
+            let (key, _) = Names::new(&[]).tell(name.as_bytes(), |_| false);
+            (key.class.map(|(class, _)| class), key.owner)
+        };
+        for (name, class, owner) in [
+            ("patients[0][ssn]", Some(Class::Ssn), Owner::Patient),
+            ("patients[0][phones][1]", Some(Class::Phone), Owner::Patient),
+            ("a[b][c]", None, Owner::Unknown),
+            ("[0]", None, Owner::Unknown),
+            ("ssn[]", Some(Class::Ssn), Owner::Unknown),
+            ("]", None, Owner::Unknown),
+            (
+                "patients[0][insurances][0][relationships][0][insurancepolicyholderssn]",
+                Some(Class::Ssn),
+                Owner::Patient,
+            ),
+            ("providerOrganization", None, Owner::Organization),
+        ] {
+            let expected = (class.map(|class| class as ClassId), owner);
+            assert_eq!(told(name), expected, "{name}");
+        }
     }
 }

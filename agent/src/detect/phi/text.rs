@@ -455,11 +455,11 @@ impl Text {
                 }
                 let grouped = lengths.len() > 1;
                 // A plain number of a length that ids have, too, is none by itself.
-                let plain_id =
-                    !grouped && (around.number || around.technical || matches!(length, 13 | 14 | 19));
+                let plain_id = around.number || around.technical || matches!(length, 13 | 14 | 19);
                 let confidence = match (beside, grouped) {
                     (true, _) => shape.beside,
-                    (false, true) => shape.alone_grouped,
+                    (false, true) if !around.technical => shape.alone_grouped,
+                    (false, true) => 0,
                     (false, false) if plain_id => 0,
                     (false, false) => shape.alone,
                 };

@@ -161,6 +161,7 @@ pub const DETECTOR: Detector = Detector {
         r#"{"resourceType":"Patient","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/patient-birthPlace","valueAddress":{"city":"Springfield"}}]}"#,
     ],
     counter_examples: &[
+        r#"{"patientRole":{"providerOrganization":{"addr":{"streetAddressLine":"17 Elm Street","city":"Boston"}}}}"#,
         "The zip 12345 of it.",
         r#"{"zip_codes":["94105","94107"]}"#,
         "ZIP file 62704 bytes",

@@ -20,6 +20,7 @@ pub const DETECTOR: Detector = Detector {
     fits: code_or_text,
     shape: None,
     examples: &[
+        r#"{"resourceType":"AllergyIntolerance","patient":{"reference":"Patient/1"},"code":{"coding":[{"system":"http://www.nlm.nih.gov/research/umls/rxnorm","code":"7980"}]}}"#,
         r#"{"allergies":["Penicillin"]}"#,
         r#"{"resourceType":"AllergyIntolerance","patient":{"reference":"Patient/1"},"code":{"coding":[{"system":"http://snomed.info/sct","code":"91936005"}]}}"#,
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\nAL1|1|DA|1605^Acetaminophen",

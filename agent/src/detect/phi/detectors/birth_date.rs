@@ -76,6 +76,8 @@ pub const DETECTOR: Detector = Detector {
     fits: own_fits,
     shape: None,
     examples: &[
+        r#"{"person":{"birthDtTm":"1980-02-14T00:00:00Z"}}"#,
+        r#"{"pat_dob_dt":"1980-02-14"}"#,
         "Birthdate: 1980-02-14",
         "geb. 14.02.1980",
         r#"{"dob":"1980-02-14"}"#,

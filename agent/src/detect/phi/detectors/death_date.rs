@@ -15,6 +15,7 @@ pub const DETECTOR: Detector = Detector {
     identifies: false,
     keys: &[
         "deathdate",
+        "deathtime",
         "dateofdeath",
         "deceaseddate",
         "deceaseddatetime",

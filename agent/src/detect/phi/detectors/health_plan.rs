@@ -74,6 +74,8 @@ pub const DETECTOR: Detector = Detector {
     fits: number,
     shape: None,
     examples: &[
+        r#"{"mbr_id":"W48291377"}"#,
+        r#"{"medicaid_no":"48291377"}"#,
         "Insurance ID: XQZ482913001",
         r#"{"memberIds":["XQZ482913001"]}"#,
         r#"{"member_id":"XQZ482913001"}"#,

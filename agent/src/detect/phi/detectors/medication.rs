@@ -53,5 +53,9 @@ pub const DETECTOR: Detector = Detector {
         r#"{"resourceType":"MedicationRequest","subject":{"reference":"Patient/1"},"medicationCodeableConcept":{"coding":[{"system":"http://www.nlm.nih.gov/research/umls/rxnorm","code":"860975"}]}}"#,
         r#"{"medication":"Metformin 500 mg"}"#,
     ],
-    counter_examples: &[r#"{"medication":null}"#, r#"{"media":"image"}"#],
+    counter_examples: &[
+        r#"{"resourceType":"AllergyIntolerance","patient":{"reference":"Patient/1"},"code":{"coding":[{"system":"http://www.nlm.nih.gov/research/umls/rxnorm","code":"7980"}]}}"#,
+        r#"{"medication":null}"#,
+        r#"{"media":"image"}"#,
+    ],
 };

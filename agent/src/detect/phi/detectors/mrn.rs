@@ -52,6 +52,8 @@ pub const DETECTOR: Detector = Detector {
     fits: number,
     shape: None,
     examples: &[
+        r#"{"MRN__c":"00482913"}"#,
+        r#"{"hospitalNo":"482913"}"#,
         "Seen, chart no. 482913 today.",
         r#"{"mrn":"00482913"}"#,
         r#"{"mrns":["00482913"]}"#,

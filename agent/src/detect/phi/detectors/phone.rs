@@ -137,6 +137,8 @@ pub const DETECTOR: Detector = Detector {
         "Reach the family under +49 30 901820 today.",
     ],
     counter_examples: &[
+        r#"{"requestId":"622-749-2446"}"#,
+        r#"{"partNumber":"622-749-2446"}"#,
         "A handy 12 34 56 78 90 list.",
         r#"{"hospitaltelephone":"2175550142"}"#,
         "Please call 1234567 now.",

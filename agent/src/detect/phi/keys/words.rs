@@ -5,9 +5,48 @@ use std::borrow::Cow;
 /// Words that are written short, behind others.
 pub(super) const SHORT: &[(&str, &str)] = &[("nbr", "number"), ("nm", "name"), ("cd", "code")];
 
+/// Words that are written short in tables and messages; what they stand for is tried where a name is not known as it is.
+const ABBREVIATED: &[(&str, &str)] = &[
+    ("acct", "account"),
+    ("addr", "address"),
+    ("appt", "appointment"),
+    ("bene", "beneficiary"),
+    ("dgns", "diagnosis"),
+    ("disch", "discharge"),
+    ("dt", "date"),
+    ("dte", "date"),
+    ("dttm", "datetime"),
+    ("grp", "group"),
+    ("hosp", "hospital"),
+    ("ins", "insurance"),
+    ("lic", "license"),
+    ("ln", "line"),
+    ("mbr", "member"),
+    ("no", "number"),
+    ("nr", "number"),
+    ("num", "number"),
+    ("pat", "patient"),
+    ("phn", "phone"),
+    ("pol", "policy"),
+    ("pt", "patient"),
+    ("svc", "service"),
+    ("tm", "time"),
+];
+
+/// The words that short ones stand for; `None`: there are none.
+pub(super) fn long(words: &[String]) -> Option<Vec<String>> {
+    let of = |word: &String| {
+        let found = ABBREVIATED.iter().find(|(short, _)| word == short);
+        found.map_or_else(|| word.clone(), |(_, long)| (*long).to_owned())
+    };
+    let long: Vec<String> = words.iter().map(of).collect();
+    (long != words).then_some(long)
+}
+
 /// `patientEmail_Address2` → `patient`, `email`, `address`, `2`.
 pub(in super::super) fn words(raw: &[u8]) -> Vec<String> {
-    let raw = fold(raw);
+    // Salesforce's mark of a field of one's own.
+    let raw = fold(raw.strip_suffix(b"__c").unwrap_or(raw));
     let mut words: Vec<String> = Vec::new();
     let mut before = 0u8;
     for (at, &byte) in raw.iter().enumerate() {
@@ -139,6 +178,7 @@ mod tests {
             ("LastNm", "last name"),
             ("nm", "nm"),
             ("zip-cd", "zip code"),
+            ("Member_ID__c", "member id"),
         ] {
             assert_eq!(words(name.as_bytes()).join(" "), expected, "{name}");
         }

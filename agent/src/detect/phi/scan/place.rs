@@ -1,5 +1,7 @@
 //! Where a value stands: its path in words that may be shown, and what that place says of it.
 
+use std::borrow::Cow;
+
 use smol_str::SmolStr;
 
 use super::*;
@@ -310,7 +312,8 @@ impl Walk {
                 continue;
             }
             place.push_str("{id}");
-            self.path_segment(&place, before, above, segment.as_bytes());
+            let plain: Cow<'_, [u8]> = percent_encoding::percent_decode_str(segment).into();
+            self.path_segment(&place, before, above, &plain);
             (before, above) = (Key::default(), b"");
         }
     }
