@@ -234,7 +234,7 @@ impl Inventory {
         if !is_unmatched && entry.recognised == Recognised::default() {
             entry.recognised = Recognised::of(call);
         }
-        if !is_unmatched && proof == Proof::Success {
+        if !is_unmatched && Proof::is_taken(call) {
             self.told_last = Some(number);
         }
         if let Some(third) = &call.third_party {

@@ -287,7 +287,13 @@ impl Tree {
     /// What a segment is there.
     fn read<'a>(&self, place: Place, segment: &'a str, resource: bool) -> Segment<'a> {
         let read = Segment::read(segment, resource);
-        match read.shape == Shape::Number && self.is_version_at(place, segment) {
+        let is_version = match read.shape {
+            Shape::Number => self.is_version_at(place, segment),
+            // `/api/v1.0.0/orders`; elsewhere it is a release of something.
+            Shape::Code => Learnable::is_version(segment) && self.kind(place) == learn::Kind::Base,
+            _ => false,
+        };
+        match is_version {
             true => Segment {
                 shape: Shape::Version,
                 text: SmolStr::new(segment),

@@ -15,7 +15,9 @@ use crate::call::Vocabulary;
 mod lists;
 mod words;
 
-use lists::{MACHINES, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, TAILS, TECHNICAL, VAGUE};
+use lists::{
+    INSTITUTIONS, MACHINES, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, SURE, TAILS, TECHNICAL, VAGUE,
+};
 pub(super) use words::words;
 use words::{Ends, SHORT, long};
 
@@ -200,13 +202,18 @@ impl Names {
         self.exact.get(name).is_some_and(|(id, _)| *id == class)
     }
 
-    fn tell(&self, raw: &[u8], literal: impl Fn(&str) -> bool) -> (Key, bool) {
+    fn tell(&self, raw: &[u8], literal: &dyn Fn(&str) -> bool) -> (Key, bool) {
         if let Some((above, own)) = nested(raw) {
             let (mut key, shown) = self.tell(own, literal);
             if key.owner == Owner::Unknown {
                 let above = words(&above[..above.len().min(KEY_BYTES_MAX)]);
                 key.owner = above.iter().find_map(|word| owner_of(word)).unwrap_or_default();
             }
+            // It is shown whole, or not at all.
+            let mut around = above
+                .split(|byte| matches!(byte, b'[' | b']'))
+                .filter(|part| part.iter().any(|byte| !byte.is_ascii_digit()));
+            let shown = shown && raw.len() <= KEY_BYTES_MAX && around.all(|part| self.tell(part, literal).1);
             return (key, shown);
         }
         let mut key = Key {
@@ -231,9 +238,11 @@ impl Names {
                 .or_else(|| self.singular(words))
                 .or_else(|| self.without_tail(words))
         };
-        let found = search(&apart)
-            .or_else(|| self.together(&words))
-            .or_else(|| search(&long(&apart)?));
+        let found = search(&apart).or_else(|| self.together(&words)).or_else(|| {
+            let (id, says, first) = search(&long(&apart)?)?;
+            let sure = apart.iter().any(|word| is_one_of(word, SURE));
+            Some((id, if sure { says } else { Says::Beside }, first))
+        });
         let parted = words.len() < apart.len();
         key.patient = matches!(words.as_slice(), [one] if one == "patient" || one == "patients");
         let (found, before) =
@@ -272,7 +281,7 @@ impl Names {
         // `providerOrganization`: what is named last.
         if found.is_none()
             && words.len() > 1
-            && apart.last().is_some_and(|word| is_one_of(word, ORGANIZATION))
+            && apart.last().is_some_and(|word| is_one_of(word, INSTITUTIONS))
         {
             (key.owner, key.vague) = (Owner::Organization, false);
         }
@@ -455,7 +464,7 @@ impl Keys {
 
     /// What a name says that is no key; not remembered.
     pub fn class_of(&self, name: &[u8]) -> Option<(ClassId, Says)> {
-        self.names.tell(name, |_| false).0.class
+        self.names.tell(name, &|_| false).0.class
     }
 
     /// A value that says what would stand in its place. It is not remembered.
@@ -468,7 +477,7 @@ impl Keys {
         if let Some(key) = self.known.get(raw) {
             return *key;
         }
-        let (mut key, shown) = self.names.tell(raw, |text| literals.contains(text));
+        let (mut key, shown) = self.names.tell(raw, &|text| literals.contains(text));
         if shown {
             key.id = self.next;
             self.next = self.next.wrapping_add(1).max(1);
@@ -489,8 +498,9 @@ mod tests {
 
     #[test]
     fn a_forms_name_is_what_stands_last() {
+        let names = Names::new(&[]);
         let told = |name: &str| {
-            let (key, _) = Names::new(&[]).tell(name.as_bytes(), |_| false);
+            let (key, _) = names.tell(name.as_bytes(), &|_| false);
             (key.class.map(|(class, _)| class), key.owner)
         };
         for (name, class, owner) in [
@@ -509,6 +519,28 @@ mod tests {
         ] {
             let expected = (class.map(|class| class as ClassId), owner);
             assert_eq!(told(name), expected, "{name}");
+        }
+        // What is around a known name is shown only if it is known, too.
+        let shown = |name: &str| names.tell(name.as_bytes(), &|_| false).1;
+        assert!(shown("patients[0][ssn]"));
+        assert!(!shown("answers[jane.doe@mail.example][ssn]"));
+        assert!(!shown(&format!("{}[ssn]", "patients[0]".repeat(20))));
+    }
+
+    #[test]
+    fn short_words_say_less_than_long_ones() {
+        let names = Names::new(&[]);
+        for (name, expected) in [
+            ("mbr_id", Some(Says::It)),
+            ("medicaid_no", Some(Says::It)),
+            ("pat_id", Some(Says::Beside)),
+            ("grp_num", Some(Says::Beside)),
+            ("svc_dt", Some(Says::Beside)),
+            ("ln", None),
+            ("no_of_members", None),
+        ] {
+            let (key, _) = names.tell(name.as_bytes(), &|_| false);
+            assert_eq!(key.class.map(|(_, says)| says), expected, "{name}");
         }
     }
 }

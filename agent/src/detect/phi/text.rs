@@ -458,8 +458,8 @@ impl Text {
                 let plain_id = around.number || around.technical || matches!(length, 13 | 14 | 19);
                 let confidence = match (beside, grouped) {
                     (true, _) => shape.beside,
-                    (false, true) if !around.technical => shape.alone_grouped,
-                    (false, true) => 0,
+                    (false, true) if around.technical && fit != Fit::Checked => 0,
+                    (false, true) => shape.alone_grouped,
                     (false, false) if plain_id => 0,
                     (false, false) => shape.alone,
                 };

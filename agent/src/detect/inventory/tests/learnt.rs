@@ -242,6 +242,16 @@ fn versions_without_a_letter_stay_apart_and_numbers_do_not() {
             "GET /rest/api/3/orders/{id}",
         ])
     );
+    see(&mut inventory, "GET", "/rest/api/v1.0.0/orders/42", 200);
+    see(&mut inventory, "GET", "/rest/api/2/3/4", 200);
+    assert!(
+        shown(&inventory).is_superset(&set(&[
+            "GET /rest/api/v1.0.0/orders/{id}",
+            "GET /rest/api/2/{id}/{id}"
+        ])),
+        "{:?}",
+        shown(&inventory)
+    );
     // As many as no API has versions, or beside what is none.
     for numbers in [
         &["1", "2", "3", "4", "5", "6", "7"][..],

@@ -31,6 +31,8 @@ const FOLDING_WORDS: usize = 2;
 const FOLDING_ONE_BY_ONE: usize = 6;
 /// So many words below a word and below the values beside it make them the same.
 const SAME_BELOW: usize = 3;
+/// So many words at a place are compared with each other.
+const TWINS_MAX: usize = 64;
 /// Words beside values of many shapes, with values below them as these have.
 const ALIKE_COLLECTIONS: usize = 3;
 /// Words that no API has, right below persons.
@@ -82,10 +84,11 @@ impl Tree {
     /// A number right behind a base is a version, as long as they are few: `/rest/api/2`, `/2.0/repositories`. It is a word
     /// then.
     pub(super) fn is_version_at(&self, place: Place, text: &str) -> bool {
-        if !is_bare_version(text) || self.kind(place) != Kind::Base {
+        let node = self.node(place);
+        // Behind a version stands no other.
+        if !is_bare_version(text) || self.kind(place) != Kind::Base || is_bare_version(&node.text) {
             return false;
         }
-        let node = self.node(place);
         let versions = || node.words.keys().filter(|word| is_bare_version(word));
         !self.has_numbers(place)
             && (node.words.contains_key(text) || versions().count() < VERSIONS_MAX as usize)
@@ -95,7 +98,8 @@ impl Tree {
     fn has_numbers(&self, place: Place) -> bool {
         let value = self.node(place).value.map(|value| self.node(value));
         value.is_some_and(|value| {
-            value.shapes & (1 << shape_index(Shape::Number)) != 0 && value.values.count_ones() > 1
+            let numbers = value.shapes & (1 << shape_index(Shape::Number)) != 0;
+            numbers && value.values.count_ones() > 1 && value.hits > 1
         })
     }
 
@@ -307,6 +311,7 @@ impl Tree {
             })
             .map(|(place, word)| (place, word, below(word, &|_| true)))
             .filter(|(.., count)| *count >= SAME_BELOW)
+            .take(TWINS_MAX)
             .collect();
         let are_twins = |(place, word, count): &(Place, &Node, usize), other: &(Place, &Node, usize)| {
             let has = |text: &str| {
@@ -316,11 +321,12 @@ impl Tree {
             let shared = || below(word, &has);
             *place != other.0 && enough_shared(shared(), (*count).min(other.2))
         };
-        let twins = candidates
+        let twins: Vec<Place> = candidates
             .iter()
             .filter(|one| candidates.iter().any(|other| are_twins(one, other)))
-            .map(|one| one.0);
-        if twins.clone().count() * 2 >= words.len() {
+            .map(|one| one.0)
+            .collect();
+        if twins.len() * 2 >= words.len().min(TWINS_MAX) {
             values.extend(twins);
         }
     }

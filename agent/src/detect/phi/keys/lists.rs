@@ -256,3 +256,40 @@ pub(super) const TAILS: &[&str] = &[
     "url",
     "description",
 ];
+/// Organizations that a name ends in where it is about them: `providerOrganization`; a `patientLocation` is the patient's.
+pub(super) const INSTITUTIONS: &[&str] = &[
+    "organization",
+    "organisation",
+    "company",
+    "hospital",
+    "clinic",
+    "pharmacy",
+    "facility",
+    "institution",
+    "insurer",
+    "payer",
+    "laboratory",
+];
+/// Words that say it although others are written short: `grp_num` is of any group, `mbr_id` of a member.
+pub(super) const SURE: &[&str] = &[
+    "admission",
+    "admit",
+    "bene",
+    "birth",
+    "bday",
+    "death",
+    "deceased",
+    "dgns",
+    "disch",
+    "discharge",
+    "dob",
+    "hosp",
+    "hospital",
+    "insurance",
+    "mbr",
+    "medicaid",
+    "medicare",
+    "member",
+    "patient",
+    "subscriber",
+];

@@ -39,6 +39,9 @@ pub(super) fn long(words: &[String]) -> Option<Vec<String>> {
         let found = ABBREVIATED.iter().find(|(short, _)| word == short);
         found.map_or_else(|| word.clone(), |(_, long)| (*long).to_owned())
     };
+    if words.len() < 2 {
+        return None;
+    }
     let long: Vec<String> = words.iter().map(of).collect();
     (long != words).then_some(long)
 }
