@@ -25,6 +25,8 @@ use words::{Ends, SHORT, long};
 const KEYS_LEN_MAX: usize = 4096;
 /// A longer key is no name that anybody gave.
 const KEY_BYTES_MAX: usize = 64;
+/// A longer number between brackets is no index in a list, but may be somebody's.
+const INDEX_DIGITS_MAX: usize = 4;
 
 /// Index of a class: a detector's place, or behind them a class of the configuration.
 pub(super) type ClassId = u8;
@@ -210,9 +212,9 @@ impl Names {
                 key.owner = above.iter().find_map(|word| owner_of(word)).unwrap_or_default();
             }
             // It is shown whole, or not at all.
-            let mut around = above
-                .split(|byte| matches!(byte, b'[' | b']'))
-                .filter(|part| part.iter().any(|byte| !byte.is_ascii_digit()));
+            let mut around = above.split(|byte| matches!(byte, b'[' | b']')).filter(|part| {
+                part.len() > INDEX_DIGITS_MAX || part.iter().any(|byte| !byte.is_ascii_digit())
+            });
             let shown = shown && raw.len() <= KEY_BYTES_MAX && around.all(|part| self.tell(part, literal).1);
             return (key, shown);
         }
@@ -266,7 +268,7 @@ impl Names {
             }
             let owner = if let Some(owner) = owner_of(word) {
                 owner
-            } else if at < before && of(ORGANIZATION) && word != "labs"
+            } else if at < before && is_organization(word) && word != "labs"
                 || words.len() == 1 && found.is_none() && of(PLACES)
             {
                 // Not where it is part of the name itself: a bank account is a person's; and labs are results.
@@ -382,7 +384,7 @@ impl Names {
         // What a machine or an organization has is not a person's.
         let is_of = |at: &usize| {
             let before = word.get(..*at).unwrap_or_default();
-            !is_one_of(before, ORGANIZATION) && !is_one_of(before, MACHINES)
+            !is_organization(before) && !is_one_of(before, MACHINES)
         };
         let from = 1..(word.len() + 1).saturating_sub(TOGETHER_MIN);
         behind.or_else(|| from.filter(is_of).filter_map(|at| word.get(at..)).find_map(known))
@@ -421,6 +423,10 @@ fn nested(raw: &[u8]) -> Option<(&[u8], &[u8])> {
         }
         rest = above;
     }
+}
+
+fn is_organization(word: &str) -> bool {
+    is_one_of(word, INSTITUTIONS) || is_one_of(word, ORGANIZATION)
 }
 
 /// A word for people.
@@ -523,6 +529,7 @@ mod tests {
         // What is around a known name is shown only if it is known, too.
         let shown = |name: &str| names.tell(name.as_bytes(), &|_| false).1;
         assert!(shown("patients[0][ssn]"));
+        assert!(!shown("patients[00482913][ssn]"));
         assert!(!shown("answers[jane.doe@mail.example][ssn]"));
         assert!(!shown(&format!("{}[ssn]", "patients[0]".repeat(20))));
     }

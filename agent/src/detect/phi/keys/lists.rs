@@ -93,22 +93,13 @@ pub(super) const PERSON: &[&str] = &[
     "passenger",
     "artist",
 ];
+/// Other words for organizations, and for what they and their data are at.
 pub(super) const ORGANIZATION: &[&str] = &[
-    "organization",
-    "organisation",
-    "company",
-    "hospital",
-    "clinic",
-    "pharmacy",
-    "facility",
     "vendor",
-    "insurer",
-    "payer",
     "payor",
     "merchant",
     "publisher",
     "department",
-    "laboratory",
     "lab",
     "branch",
     "store",
@@ -118,7 +109,6 @@ pub(super) const ORGANIZATION: &[&str] = &[
     "supplier",
     "ward",
     "site",
-    "institution",
     "practice",
     "bank",
 ];
