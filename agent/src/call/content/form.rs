@@ -1,9 +1,12 @@
 //! `application/x-www-form-urlencoded` and query strings (WHATWG URL, section 5.1).
 
-use super::{Container, Sink, ValueType, Visit};
+use super::nested::Nested;
+use super::{Container, Sink, Visit};
 
-pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
+/// `dots`: names with them are of a structure, as those with brackets are.
+pub(super) fn visit<S: Sink>(bytes: &[u8], dots: bool, visit: &mut Visit<'_, S>) {
     visit.open(b"", Container::Object);
+    let mut nested = Nested::new(dots);
     for pair in bytes.split(|byte| *byte == b'&') {
         if pair.is_empty() {
             continue;
@@ -16,8 +19,9 @@ pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
             None => (pair, &pair[..0]),
         };
         let (name, value) = (decode(name), decode(value));
-        visit.value(&name, ValueType::Text, &value);
+        nested.value(&name, &value, visit);
     }
+    nested.end(visit);
     visit.close();
 }
 

@@ -15,6 +15,7 @@ mod graphql;
 mod hl7v2;
 mod json;
 mod multipart;
+mod nested;
 mod protobuf;
 mod schema;
 mod sniff;
@@ -214,7 +215,7 @@ impl Format {
             values: limits.values_max,
             nesting: 0,
         };
-        form::visit(query, &mut visit);
+        form::visit(query, false, &mut visit);
     }
 }
 
@@ -229,7 +230,7 @@ impl<S: Sink> Visit<'_, S> {
         match format {
             Format::Json => json::visit(&utf8, self),
             Format::Xml => xml::visit(&utf8, self),
-            Format::Form => form::visit(&utf8, self),
+            Format::Form => form::visit(&utf8, true, self),
             Format::Csv => csv::visit(&utf8, self),
             Format::Hl7v2 => hl7v2::visit(&utf8, self),
             Format::X12 => x12::visit(&utf8, self),

@@ -2,7 +2,8 @@
 //! its own, opened under its name.
 
 use super::charset::parameter;
-use super::{Container, Sink, ValueType, Visit, sniff};
+use super::nested::Nested;
+use super::{Container, Sink, Visit, sniff};
 use crate::call::grpc::Base64;
 
 /// Longest head of a part.
@@ -18,14 +19,16 @@ pub(super) fn visit<S: Sink>(content_type: &[u8], bytes: &[u8], visit: &mut Visi
         None => return,
     };
     visit.open(b"", Container::Object);
+    let mut nested = Nested::new(true);
     while !rest.starts_with(b"--") && !visit.is_over() {
         let end = delimiter.find(rest).unwrap_or(rest.len());
-        part(&rest[..end], visit);
+        part(&rest[..end], &mut nested, visit);
         if end == rest.len() {
             break;
         }
         rest = &rest[end + boundary.len()..];
     }
+    nested.end(visit);
     visit.close();
 }
 
@@ -39,7 +42,7 @@ fn boundary(content_type: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What is between two delimiters: CRLF, head, empty line, content, CRLF.
-fn part<S: Sink>(part: &[u8], visit: &mut Visit<'_, S>) {
+fn part<S: Sink>(part: &[u8], nested: &mut Nested, visit: &mut Visit<'_, S>) {
     let part = part
         .strip_prefix(b"\r\n")
         .or_else(|| part.strip_prefix(b"\n"))
@@ -81,9 +84,10 @@ fn part<S: Sink>(part: &[u8], visit: &mut Visit<'_, S>) {
     };
     // A form's field is a value by its name; anything with a type is looked into.
     if content_type.is_empty() && sniff::format(b"text/plain", content) == super::Format::Text {
-        visit.value(name, ValueType::Text, content);
+        nested.value(name, content, visit);
         return;
     }
+    let name = nested.within(name, visit);
     visit.open(name, Container::Object);
     visit.content(content_type, content);
     visit.close();

@@ -76,6 +76,7 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
             Format::Xml if subtype != b"html" => Format::Xml,
             _ => Format::Text,
         },
+        (_, b"javascript" | b"x-javascript") if is_jsonp(start) => Format::Json,
         (b"text", b"javascript" | b"css") | (b"application", b"javascript" | b"wasm") => Format::Binary,
         _ => return None,
     })
@@ -99,6 +100,16 @@ fn sniffed(start: &[u8]) -> Format {
         _ if is_form(start) => Format::Form,
         _ => Format::Text,
     }
+}
+
+/// JSON as the argument of a function that the client named: `/**/done({`.
+fn is_jsonp(start: &[u8]) -> bool {
+    let start = start.strip_prefix(b"/**/").unwrap_or(start);
+    let is = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_$.".contains(byte);
+    let name = start.iter().take_while(is).count();
+    let argument = start.get(name..).and_then(|rest| rest.strip_prefix(b"("));
+    name > 0
+        && argument.is_some_and(|argument| matches!(argument.trim_ascii_start().first(), Some(b'{' | b'[')))
 }
 
 /// A page, whatever it is sent as.

@@ -145,10 +145,59 @@ fn packets_of_socket_io_are_json() {
 }
 
 #[test]
+fn names_of_fields_say_what_they_are_in() {
+    let form =
+        b"p[0][ssn]=1&p[0][dob]=2&p[1][ssn]=3&p[1][phones][]=4&p[1][phones][]=5&z=6&p[2].a.b=7&q[12345][x]=8&a.b.c=9&a.b.d=10&1.2=11";
+    let expected = [
+        ".p./ssn=1",
+        ".p./dob=2",
+        ".p./ssn=3",
+        ".p..phones/=4",
+        ".p..phones/=5",
+        "/z=6",
+        ".p..a/b=7",
+        ".q.12345/x=8",
+        ".a.b/c=9",
+        ".a.b/d=10",
+        "/1.2=11",
+    ];
+    assert_eq!(lines("application/x-www-form-urlencoded", form), expected);
+    let parts: String = [("p[0][ssn]", "1"), ("p[0][dob]", "2"), ("z", "3")]
+        .iter()
+        .map(|(name, value)| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        })
+        .collect();
+    assert_eq!(
+        lines(
+            "multipart/form-data; boundary=x",
+            format!("{parts}--x--\r\n").as_bytes()
+        ),
+        [".p./ssn=1", ".p./dob=2", "/z=3"]
+    );
+    // None of a structure.
+    for name in ["[0]", "a]", "a[b", "a[b]c", "a[b].", "a[0]..b", "a.b@c", "a."] {
+        assert_eq!(
+            lines(
+                "application/x-www-form-urlencoded",
+                format!("z=0&{name}=1").as_bytes()
+            )[1..],
+            [format!("/{name}=1")],
+            "{name}"
+        );
+    }
+    let deep = format!("a{}=1", "[b]".repeat(16));
+    assert_eq!(
+        lines("application/x-www-form-urlencoded", deep.as_bytes()),
+        [format!("/{deep}")]
+    );
+}
+
+#[test]
 fn forms_multipart_and_csv() {
     assert_eq!(
         lines("application/x-www-form-urlencoded", b"a=1+2&b%5B%5D=%41%zz&c"),
-        ["/a=1 2", "/b[]=A%zz", "/c="]
+        ["/a=1 2", ".b/=A%zz", "/c="]
     );
     let body = b"--x\r\nContent-Disposition: form-data; name=\"ssn\"\r\n\r\n536-22-8741\r\n--x\r\n\
         Content-Disposition: form-data; name=\"f\"; filename=\"a.json\"\r\nContent-Type: application/json\r\n\r\n{\"k\":2}\r\n--x--\r\n";
@@ -213,6 +262,8 @@ fn formats_are_told() {
         ("image/png", "{}", Format::Binary),
         ("", "\0\u{1}\u{2}\u{3}", Format::Binary),
         ("", "a,b,c\n1,2,3\n", Format::Csv),
+        ("text/javascript", "cb.done( [1]);", Format::Json),
+        ("application/javascript", "export default 1", Format::Binary),
     ] {
         assert_eq!(
             see(content_type, bytes.as_bytes()).0,

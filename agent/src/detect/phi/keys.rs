@@ -16,7 +16,8 @@ mod lists;
 mod words;
 
 use lists::{
-    INSTITUTIONS, MACHINES, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, SURE, TAILS, TECHNICAL, VAGUE,
+    INSTITUTIONS, MACHINES, NAMED, NAMED_BESIDE, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, SURE,
+    TAILS, TECHNICAL, VAGUE,
 };
 pub(super) use words::words;
 use words::{Ends, SHORT, long};
@@ -25,8 +26,6 @@ use words::{Ends, SHORT, long};
 const KEYS_LEN_MAX: usize = 4096;
 /// A longer key is no name that anybody gave.
 const KEY_BYTES_MAX: usize = 64;
-/// A longer number between brackets is no index in a list, but may be somebody's.
-const INDEX_DIGITS_MAX: usize = 4;
 
 /// Index of a class: a detector's place, or behind them a class of the configuration.
 pub(super) type ClassId = u8;
@@ -71,6 +70,8 @@ pub(super) enum Role {
     Columns,
     /// Its value is a name, if that is one of a number of somebody: `{"type": "MRN", "value": …}`.
     Type,
+    /// Its value belongs to a type beside it: `{"type": "MRN", "id": …}`.
+    Number,
 }
 
 impl Role {
@@ -95,17 +96,27 @@ impl Role {
             | b"Key" | b"question" => Role::Label,
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
             | b"valueString" | b"answer" | b"#text" | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
-            b"type" | b"Type" | b"kind" | b"idType" | b"id_type" | b"identifierType" => Role::Type,
-            b"number" | b"Number" | b"date" | b"Date" => Role::Kind,
+            b"type" | b"Type" | b"kind" | b"__typename" => Role::Type,
+            b"id" | b"ID" | b"Id" | b"identifier" | b"Identifier" | b"alias" | b"Alias" => Role::Number,
+            b"number" | b"Number" | b"date" | b"Date" | b"formatted" => Role::Kind,
             b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
             | b"fields" | b"fieldNames" | b"field_names" | b"rowType" => Role::Columns,
-            _ => match words.last() {
-                Some(last) if ENCODED.contains(&last.as_str()) => Role::Encoded,
+            _ => match words {
+                // `aliasType`, `identityDocumentType`: of what names somebody.
+                [.., what, last] if NUMBERED.contains(&what.as_str()) => match last.as_str() {
+                    "type" => Role::Type,
+                    "value" | "number" | "no" => Role::Number,
+                    _ => Role::Other,
+                },
+                [.., last] if ENCODED.contains(&last.as_str()) => Role::Encoded,
                 _ => Role::Other,
             },
         }
     }
 }
+
+/// What has a type and a value, and is somebody's.
+const NUMBERED: &[&str] = &["id", "identifier", "identification", "alias", "document", "doc"];
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Key {
@@ -117,7 +128,11 @@ pub(super) struct Key {
     pub vague: bool,
     /// It is `patient` alone: what is in it is one.
     pub patient: bool,
+    /// It is of identifiers, whatever they are: `patientIdentifiers`, `aliases`.
+    pub ids: bool,
     pub element: Element,
+    /// It ends in a word for people: a text there that looks like one is somebody's name.
+    pub names: Option<Says>,
     /// Classes whose context words are in the name.
     pub context: u64,
     /// What it is beside others.
@@ -205,19 +220,6 @@ impl Names {
     }
 
     fn tell(&self, raw: &[u8], literal: &dyn Fn(&str) -> bool) -> (Key, bool) {
-        if let Some((above, own)) = nested(raw) {
-            let (mut key, shown) = self.tell(own, literal);
-            if key.owner == Owner::Unknown {
-                let above = words(&above[..above.len().min(KEY_BYTES_MAX)]);
-                key.owner = above.iter().find_map(|word| owner_of(word)).unwrap_or_default();
-            }
-            // It is shown whole, or not at all.
-            let mut around = above.split(|byte| matches!(byte, b'[' | b']')).filter(|part| {
-                part.len() > INDEX_DIGITS_MAX || part.iter().any(|byte| !byte.is_ascii_digit())
-            });
-            let shown = shown && raw.len() <= KEY_BYTES_MAX && around.all(|part| self.tell(part, literal).1);
-            return (key, shown);
-        }
         let mut key = Key {
             element: Element::of(raw),
             ..Key::default()
@@ -257,6 +259,14 @@ impl Names {
             false => (id, says),
         });
         key.class = found;
+        key.ids = words
+            .last()
+            .is_some_and(|last| is_one_of(last, &["id", "identifier", "alias"]));
+        key.names = match apart.last().filter(|_| found.is_none()) {
+            Some(last) if NAMED.contains(&last.as_str()) => Some(Says::It),
+            Some(last) if NAMED_BESIDE.contains(&last.as_str()) => Some(Says::Beside),
+            _ => None,
+        };
         key.technical = found.is_none() && words.iter().any(|word| TECHNICAL.contains(&&**word));
         for (at, word) in apart.iter().enumerate() {
             key.context |= self.context.get(word.as_str()).copied().unwrap_or_default();
@@ -412,19 +422,6 @@ impl Names {
     }
 }
 
-/// `insurances[0][holder]` → `insurances[0]`, `holder`: a form's name for what is in something.
-fn nested(raw: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut rest = raw;
-    loop {
-        let open = memchr::memrchr(b'[', rest.strip_suffix(b"]")?)?;
-        let (above, own) = (&rest[..open], &rest[open + 1..rest.len() - 1]);
-        if own.iter().any(|byte| !byte.is_ascii_digit()) {
-            return (!above.is_empty()).then_some((above, own));
-        }
-        rest = above;
-    }
-}
-
 fn is_organization(word: &str) -> bool {
     is_one_of(word, INSTITUTIONS) || is_one_of(word, ORGANIZATION)
 }
@@ -501,38 +498,6 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_forms_name_is_what_stands_last() {
-        let names = Names::new(&[]);
-        let told = |name: &str| {
-            let (key, _) = names.tell(name.as_bytes(), &|_| false);
-            (key.class.map(|(class, _)| class), key.owner)
-        };
-        for (name, class, owner) in [
-            ("patients[0][ssn]", Some(Class::Ssn), Owner::Patient),
-            ("patients[0][phones][1]", Some(Class::Phone), Owner::Patient),
-            ("a[b][c]", None, Owner::Unknown),
-            ("[0]", None, Owner::Unknown),
-            ("ssn[]", Some(Class::Ssn), Owner::Unknown),
-            ("]", None, Owner::Unknown),
-            (
-                "patients[0][insurances][0][relationships][0][insurancepolicyholderssn]",
-                Some(Class::Ssn),
-                Owner::Patient,
-            ),
-            ("providerOrganization", None, Owner::Organization),
-        ] {
-            let expected = (class.map(|class| class as ClassId), owner);
-            assert_eq!(told(name), expected, "{name}");
-        }
-        // What is around a known name is shown only if it is known, too.
-        let shown = |name: &str| names.tell(name.as_bytes(), &|_| false).1;
-        assert!(shown("patients[0][ssn]"));
-        assert!(!shown("patients[00482913][ssn]"));
-        assert!(!shown("answers[jane.doe@mail.example][ssn]"));
-        assert!(!shown(&format!("{}[ssn]", "patients[0]".repeat(20))));
-    }
 
     #[test]
     fn short_words_say_less_than_long_ones() {

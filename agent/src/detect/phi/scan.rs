@@ -341,6 +341,9 @@ impl Sink for Walk {
             label: Slot::default(),
             label_is_type: false,
             labelled: Slot::default(),
+            labelled_key: Key::default(),
+            labelled_name: Slot::default(),
+            labelled_is_number: false,
             labelled_class: None,
             tag,
             hl7,
@@ -361,12 +364,18 @@ impl Sink for Walk {
         if !self.frames[frame].array {
             self.settle(frame);
         }
+        let typed = self.type_within(frame);
         if let Some(frame) = self.frames.pop() {
             self.names.truncate(frame.names_from);
-            // What is in an array or an element may wait for the object around it.
-            if !frame.array && !frame.element {
+            // What is in an array or an element, or is the value of a name, may wait for the object around it.
+            let at = self.frames.len();
+            let waiting = self.held.get(frame.held_from..).unwrap_or_default();
+            if !frame.array && !frame.element && waiting.iter().all(|held| held.frame >= at) {
                 self.held.truncate(frame.held_from);
                 self.arena.truncate(frame.arena_from);
+            }
+            if !typed.is_empty() {
+                self.type_of(self.frames.len().saturating_sub(1), &typed);
             }
             if let Some(parent) = self.frames.last_mut()
                 && frame.is_location
@@ -450,9 +459,21 @@ impl Sink for Walk {
             && let Some(around) = around
             && self.stands_for(around)
         {
-            let key = self.frames[around].key;
+            let frame = &self.frames[around];
             let holder = around.checked_sub(1).and_then(|above| self.holder(above));
-            self.place(key, b"", holder.or(Some(around)), kind, value);
+            // `{"emails": [{"value": …}]}`: an item has no name that would be told for it.
+            let is_item = !frame.named && frame.key.class.is_some_and(|(_, says)| says == Says::It);
+            let (key, name) = match is_item {
+                true => (
+                    Key {
+                        id: key.id,
+                        ..frame.key
+                    },
+                    name,
+                ),
+                false => (frame.key, b"".as_slice()),
+            };
+            self.place(key, name, holder.or(Some(around)), kind, value);
             return;
         }
         let name = if own { b"".as_slice() } else { name };
@@ -461,8 +482,10 @@ impl Sink for Walk {
         }
         self.told = None;
         self.place(key, name, holder, kind, value);
-        if matches!(key.role, Role::Label | Role::Value | Role::Type) && !own {
-            self.pair(top, key, kind, value);
+        if own && element {
+            self.pair_of_element(top, key, kind, value);
+        } else if !own {
+            self.pair(top, key, name, kind, value);
         }
     }
 
@@ -571,7 +594,7 @@ impl Walk {
         let around = Around {
             context: key.context,
             technical: key.technical,
-            number: kind == ValueType::Number,
+            number: kind == ValueType::Number || key.ids,
         };
         let text = self.text.clone();
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];

@@ -2,6 +2,7 @@
 
 mod formats;
 mod labelled;
+mod neighbours;
 
 use std::path::Path;
 

@@ -13,8 +13,8 @@ use crate::call::Evidence;
 mod behind;
 mod prose;
 
-use behind::said;
-pub(super) use behind::{is_told, value_in};
+use behind::{is_called, said};
+pub(super) use behind::{is_told, says_none, value_in};
 use prose::{date_in, emails, gtin, name_in, number_in, street};
 
 /// A word counts for what stands so many bytes behind it.
@@ -74,7 +74,7 @@ pub(super) struct Around {
     pub context: u64,
     /// Its key says that its numbers are nobody's.
     pub technical: bool,
-    /// It is a JSON number.
+    /// It is a JSON number, or one of a record.
     pub number: bool,
 }
 
@@ -249,6 +249,7 @@ impl Text {
             let class = |mask: u64| mask.trailing_zeros() as ClassId;
             if mask & DATES != 0
                 && let Some((from, to)) = date_in(window)
+                && !self.says_date(&window[..from], DATES)
             {
                 over = end + to;
                 out(self::found_id(
@@ -282,6 +283,14 @@ impl Text {
                 out(self::found(class, Evidence::Context, BESIDE, end + from, over));
             }
         }
+    }
+
+    /// Another word for dates stands there, nearer to what is behind: `Discharge of M. Okafor, DOB 02/14/1980`.
+    fn says_date(&self, between: &[u8], dates: u64) -> bool {
+        self.words.find_iter(between).any(|found| {
+            let of_date = self.masks[found.pattern().as_usize()] & dates != 0;
+            of_date && found.start() > 0 && !is_word(between[found.start() - 1])
+        })
     }
 
     fn numbers(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) {
@@ -469,7 +478,13 @@ impl Text {
                 // Parts, lots and positions are written like it: within a text it needs its word, or the area in parentheses.
                 let lone = start == 0 && end == text.len();
                 let area = start > 0 && text[start - 1] == b'(' && text.get(runs[first].1) == Some(&b')');
-                if *class == Class::Phone as ClassId && !beside && !lone && !area {
+                let named = around.context & bit(Class::Phone) != 0;
+                let alone = if grouped {
+                    !beside && !lone && !area
+                } else {
+                    !named && !is_called(&text[start.saturating_sub(WINDOW_BYTES)..start])
+                };
+                if *class == Class::Phone as ClassId && alone {
                     continue;
                 }
                 let evidence = match (fit, beside) {

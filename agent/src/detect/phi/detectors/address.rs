@@ -109,6 +109,7 @@ pub const DETECTOR: Detector = Detector {
         "addresszip",
         "addresspostalcode",
         "address3",
+        "luogonascita",
     ],
     keys_alone: &["address", "addresses"],
     keys_beside: &[
@@ -130,6 +131,15 @@ pub const DETECTOR: Detector = Detector {
         "stadt",
         "localidad",
         "plaats",
+        "miasto",
+        "cityvillage",
+        "locality",
+        "postort",
+        "ligne1",
+        "cap",
+        "cp",
+        "postnr",
+        "psc",
     ],
     words: &[
         "zip",

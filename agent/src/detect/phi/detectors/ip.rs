@@ -29,7 +29,16 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["ip addr", "ipv6", "ipv4", "ip address", "ip", "from host"],
+    words: &[
+        "ip addr",
+        "ipv6",
+        "ipv4",
+        "ip address",
+        "ip",
+        "from host",
+        "logged in from",
+        "login from",
+    ],
     fits: own_fits,
     shape: None,
     examples: &[

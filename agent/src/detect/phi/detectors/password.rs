@@ -51,9 +51,21 @@ pub const DETECTOR: Detector = Detector {
         r#"{"password":""}"#,
         r#"{"password_reset":true}"#,
         r#"{"passwordPolicy":{"min":8}}"#,
+        r#"{"errors":{"password":"Mot de passe trop court"},"login":{"password":"Forgot your password?"}}"#,
     ],
 };
 
+/// Not what a form says of one: `Password must be at least 8 characters`, `Mot de passe trop court`.
 fn own_fits(value: &[u8]) -> bool {
-    any(value) && value.len() <= 256
+    any(value) && value.len() <= 256 && !(value.contains(&b' ') && speaks_of_it(value))
+}
+
+fn speaks_of_it(value: &[u8]) -> bool {
+    let letters: Vec<u8> = value
+        .iter()
+        .filter(|byte| byte.is_ascii_alphabetic())
+        .map(u8::to_ascii_lowercase)
+        .collect();
+    let mut names = DETECTOR.keys.iter().filter(|name| name.len() >= 7);
+    names.any(|name| memchr::memmem::find(&letters, name.as_bytes()).is_some())
 }

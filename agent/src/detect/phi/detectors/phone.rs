@@ -86,6 +86,8 @@ pub const DETECTOR: Detector = Detector {
         "phonesecondary",
         "smsnumber",
         "whatsappnumber",
+        "numertelefonu",
+        "telefonkomorkowy",
     ],
     keys_alone: &[],
     keys_beside: &[],

@@ -24,6 +24,7 @@ pub const DETECTOR: Detector = Detector {
         "profilepicture",
         "photourl",
         "mugshot",
+        "profileimage",
     ],
     keys_alone: &["picture", "avatar"],
     keys_beside: &[],

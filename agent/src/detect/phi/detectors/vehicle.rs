@@ -29,9 +29,11 @@ pub const DETECTOR: Detector = Detector {
         "immatriculation",
         "vehicleregistration",
         "registrationplate",
+        "regplate",
+        "vrm",
     ],
     keys_alone: &[],
-    keys_beside: &[],
+    keys_beside: &["plate"],
     words: &[
         "license plate",
         "licence plate",

@@ -27,6 +27,10 @@ pub(super) const PATIENT: &[&str] = &[
     "decedent",
     "dependent",
     "claimant",
+    "patientin",
+    "patiente",
+    "paciente",
+    "paziente",
 ];
 /// Those of them that messages, trees and clusters have as well.
 pub(super) const VAGUE: &[&str] = &[
@@ -92,6 +96,11 @@ pub(super) const PERSON: &[&str] = &[
     "seller",
     "passenger",
     "artist",
+    "arzt",
+    "hausarzt",
+    "medecin",
+    "medico",
+    "huisarts",
 ];
 /// Other words for organizations, and for what they and their data are at.
 pub(super) const ORGANIZATION: &[&str] = &[
@@ -171,6 +180,8 @@ pub(super) const MACHINES: &[&str] = &[
     "instance",
     "service",
     "upstream",
+    "private",
+    "public",
 ];
 /// Words of keys whose numbers are nobody's.
 pub(super) const TECHNICAL: &[&str] = &[
@@ -245,6 +256,8 @@ pub(super) const TAILS: &[&str] = &[
     "raw",
     "url",
     "description",
+    "en",
+    "kana",
 ];
 /// Organizations that a name ends in where it is about them: `providerOrganization`; a `patientLocation` is the patient's.
 pub(super) const INSTITUTIONS: &[&str] = &[
@@ -282,4 +295,73 @@ pub(super) const SURE: &[&str] = &[
     "member",
     "patient",
     "subscriber",
+];
+/// Words at a name's end that a person's name may stand behind, without a word for it: `attendingPhysician`.
+pub(super) const NAMED: &[&str] = &[
+    "patient",
+    "physician",
+    "doctor",
+    "surgeon",
+    "nurse",
+    "midwife",
+    "clinician",
+    "prescriber",
+    "practitioner",
+    "pharmacist",
+    "therapist",
+    "dentist",
+    "radiologist",
+    "pathologist",
+    "anesthesiologist",
+    "anaesthetist",
+    "pcp",
+    "caregiver",
+    "beneficiary",
+    "insured",
+    "policyholder",
+    "guarantor",
+    "guardian",
+    "mother",
+    "father",
+    "spouse",
+    "decedent",
+    "claimant",
+    "kin",
+    "arzt",
+    "hausarzt",
+    "medecin",
+    "medico",
+    "huisarts",
+    "patientin",
+    "patiente",
+    "paciente",
+    "paziente",
+];
+/// The same of words that things have as well: beside other personal data.
+pub(super) const NAMED_BESIDE: &[&str] = &[
+    "provider",
+    "author",
+    "user",
+    "owner",
+    "customer",
+    "manager",
+    "subscriber",
+    "member",
+    "holder",
+    "client",
+    "employee",
+    "student",
+    "assignee",
+    "reporter",
+    "driver",
+    "sender",
+    "recipient",
+    "attending",
+    "performer",
+    "technician",
+    "applicant",
+    "dependent",
+    "giver",
+    "md",
+    "by",
 ];

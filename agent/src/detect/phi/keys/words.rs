@@ -51,11 +51,14 @@ pub(in super::super) fn words(raw: &[u8]) -> Vec<String> {
     // Salesforce's mark of a field of one's own.
     let raw = fold(raw.strip_suffix(b"__c").unwrap_or(raw));
     let mut words: Vec<String> = Vec::new();
+    // `memberIDs`: of a word in capitals.
+    let is_plural =
+        |at: usize| raw.get(at + 1) == Some(&b's') && !raw.get(at + 2).is_some_and(u8::is_ascii_lowercase);
     let mut before = 0u8;
     for (at, &byte) in raw.iter().enumerate() {
         let after = raw.get(at + 1).copied().unwrap_or(0);
         let begins = match byte {
-            b'A'..=b'Z' => !before.is_ascii_uppercase() || after.is_ascii_lowercase(),
+            b'A'..=b'Z' => !before.is_ascii_uppercase() || after.is_ascii_lowercase() && !is_plural(at),
             b'0'..=b'9' => !before.is_ascii_digit() && !before.is_ascii_alphabetic(),
             b'a'..=b'z' | 0x80.. => !before.is_ascii_alphanumeric() && before < 0x80,
             _ => {
@@ -181,6 +184,9 @@ mod tests {
             ("LastNm", "last name"),
             ("nm", "nm"),
             ("zip-cd", "zip code"),
+            ("PatientIDs", "patient ids"),
+            ("URLsOfIDs", "urls of ids"),
+            ("isDstOn", "is dst on"),
             ("Member_ID__c", "member id"),
         ] {
             assert_eq!(words(name.as_bytes()).join(" "), expected, "{name}");

@@ -82,7 +82,9 @@ fn content<'v>(
     let within = |value: &'v [u8]| Cow::Borrowed(value);
     match value.first()? {
         b'{' | b'[' if is_json(value) => return Some((JSON, within(value))),
-        b'<' if value.starts_with(b"<?xml") => return Some((b"application/xml", within(value))),
+        b'<' if value.starts_with(b"<?xml") || is_xml(value) => {
+            return Some((b"application/xml", within(value)));
+        }
         b'M' if value.starts_with(b"MSH")
             && value.get(3) == value.get(8)
             && value.len() > ENVELOPE_BYTES_MIN =>
@@ -108,6 +110,31 @@ fn content<'v>(
         return Some((b"", Cow::Owned(text(value, left)?)));
     }
     None
+}
+
+/// A document to its last byte, and no text with marks of how it looks.
+fn is_xml(value: &[u8]) -> bool {
+    /// Elements of HTML that texts begin with; those of pages and tables are longer than what documents are named.
+    const MARKS: &[&[u8]] = &[
+        b"html", b"body", b"head", b"div", b"span", b"p", b"b", b"i", b"u", b"a", b"br", b"hr", b"em",
+        b"strong", b"ul", b"ol", b"li", b"table", b"img", b"svg", b"pre", b"code", b"font", b"center",
+        b"section", b"article", b"small", b"style", b"script", b"form", b"input", b"button", b"label",
+    ];
+    let name = &value[1..];
+    let length = name
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || b"_:-.".contains(byte))
+        .count();
+    let name = &name[..length];
+    let is_mark = MARKS.iter().any(|mark| name.eq_ignore_ascii_case(mark))
+        || matches!(name, [b'h' | b'H', b'1'..=b'6']);
+    let ends = value
+        .trim_ascii_end()
+        .strip_suffix(b">")
+        .and_then(|rest| rest.strip_suffix(name));
+    name.first().is_some_and(u8::is_ascii_alphabetic)
+        && !is_mark
+        && ends.is_some_and(|rest| rest.ends_with(b"</"))
 }
 
 /// An object, or a list of them, to its last byte.

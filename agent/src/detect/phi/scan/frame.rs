@@ -34,6 +34,10 @@ pub(super) struct Frame {
     pub label: Slot,
     pub label_is_type: bool,
     pub labelled: Slot,
+    pub labelled_key: Key,
+    pub labelled_name: Slot,
+    /// Only a type says what it is: it may be a record's number.
+    pub labelled_is_number: bool,
     pub labelled_class: Option<ClassId>,
     /// The class of a DICOM attribute, for what is below it.
     pub tag: Option<(Class, Owner)>,

@@ -23,7 +23,8 @@ impl Walk {
         let (mut phrases, mut is_sorted) = (0, false);
         for at in memchr::memchr3_iter(b':', b'=', b'#', text) {
             let before = last_word(&text[..at]);
-            if !self.keys.may_end(before) || !may_begin(&text[at + 1..]) {
+            let is_known = text[at] == b'#' || self.keys.may_end(before);
+            if !is_known || !may_begin(&text[at + 1..]) {
                 continue;
             }
             let label = label(before);
@@ -38,6 +39,14 @@ impl Walk {
                 }
                 true => None,
             };
+            // `Chart # 482913`
+            let found = found.or_else(|| {
+                let is_sign = text[at] == b'#' && phrases < PHRASES_MAX;
+                phrases += usize::from(is_sign);
+                is_sign
+                    .then(|| self.keys.class_of(&[label, b" number"].concat()))
+                    .flatten()
+            });
             let Some((id, Says::It)) = found else {
                 continue;
             };

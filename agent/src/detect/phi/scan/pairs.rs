@@ -2,6 +2,7 @@
 //!
 //! Forms, headers in logs and parameters come so. A label says what a key of its name would; FHIR has names of its own for it.
 
+use super::place::fits;
 use super::*;
 
 /// A longer one is a question, not a name.
@@ -19,17 +20,18 @@ impl Walk {
     /// The object's own name says what its value is.
     pub(super) fn stands_for(&self, at: usize) -> bool {
         let frame = &self.frames[at];
-        frame.named && frame.resource == Resource::None && frame.key.class.is_some() && self.has_pairs(at)
+        frame.resource == Resource::None && frame.key.class.is_some() && self.has_pairs(at)
     }
 
     /// Remembers a name or its value until the object ends.
-    pub(super) fn pair(&mut self, at: usize, key: Key, kind: ValueType, value: &[u8]) {
-        if !self.has_pairs(at) || value.len() > HELD_BYTES_MAX {
+    pub(super) fn pair(&mut self, at: usize, key: Key, name: &[u8], kind: ValueType, value: &[u8]) {
+        if value.len() > HELD_BYTES_MAX || !self.has_pairs(at) {
             return;
         }
         let told = self.told;
+        let is_name = kind == ValueType::Text && value.len() <= LABEL_BYTES_MAX;
         match key.role {
-            Role::Label if kind == ValueType::Text && value.len() <= LABEL_BYTES_MAX => {
+            Role::Label if is_name => {
                 let label = keep(&mut self.arena, value);
                 let frame = &mut self.frames[at];
                 // `{"name": …, "label": …}`: the first one is it.
@@ -37,21 +39,67 @@ impl Walk {
                     (frame.label, frame.label_is_type) = (label, false);
                 }
             }
-            Role::Type
-                if kind == ValueType::Text
-                    && value.len() <= LABEL_BYTES_MAX
-                    && self.frames[at].label.length == 0 =>
-            {
-                let label = keep(&mut self.arena, value);
-                let frame = &mut self.frames[at];
-                (frame.label, frame.label_is_type) = (label, true);
-            }
-            Role::Value => {
-                let labelled = keep(&mut self.arena, value);
+            Role::Type if is_name => self.type_of(at, value),
+            Role::Value | Role::Number | Role::Kind => {
+                let is_number = key.role != Role::Value;
+                if is_number && self.frames[at].labelled.length > 0 {
+                    return;
+                }
+                let (labelled, name) = (keep(&mut self.arena, value), keep(&mut self.arena, name));
                 let frame = &mut self.frames[at];
                 (frame.labelled, frame.labelled_class) = (labelled, told);
+                (frame.labelled_name, frame.labelled_key) = (name, key);
+                frame.labelled_is_number = is_number;
             }
             _ => {}
+        }
+    }
+
+    /// The same of an element's text: `<ID>…</ID><Type>MRN</Type>`, `<ID Type="MRN">…</ID>`.
+    pub(super) fn pair_of_element(&mut self, at: usize, key: Key, kind: ValueType, value: &[u8]) {
+        let frame = &self.frames[at];
+        if frame.label_is_type {
+            let number = Key {
+                role: Role::Number,
+                ..key
+            };
+            return self.pair(at, number, b"", kind, value);
+        }
+        let (from, length) = (frame.name.start as usize, frame.name.length as usize);
+        let name = self.names.get(from..from + length).unwrap_or_default().to_vec();
+        if let Some(around) = at.checked_sub(1).filter(|_| key.role != Role::Other) {
+            self.pair(around, key, &name, kind, value);
+        }
+    }
+
+    /// What an object says that is the type of the object around it: `{"idType": {"display": "MRN"}, "id": …}`.
+    pub(super) fn type_within(&self, at: usize) -> Vec<u8> {
+        let frame = &self.frames[at];
+        if frame.array || !frame.named || frame.key.role != Role::Type {
+            return Vec::new();
+        }
+        let said = [frame.display, frame.label, frame.code];
+        let said = said
+            .iter()
+            .find(|slot| slot.length > 0 && slot.length as usize <= LABEL_BYTES_MAX);
+        said.map_or_else(Vec::new, |slot| self.slot(*slot))
+    }
+
+    /// An object's type. A patient's makes it one: `{"type": "patients", "id": …, "attributes": …}`.
+    pub(super) fn type_of(&mut self, at: usize, value: &[u8]) {
+        if self.frames.get(at).is_none_or(|frame| frame.label.length > 0) || !self.has_pairs(at) {
+            return;
+        }
+        let label = keep(&mut self.arena, value);
+        let is_patient = self.keys.get(value, &self.shown).patient;
+        let frame = &mut self.frames[at];
+        (frame.label, frame.label_is_type) = (label, true);
+        if is_patient && frame.owner == Owner::Unknown {
+            // Menus and events have the word, too: what is in it has to be personal.
+            (frame.owner, frame.sure) = (Owner::Patient, false);
+            if (frame.values > 1 || frame.children > 0) && self.late.len() < LATE_LEN_MAX {
+                self.late.push((frame.ordinal, Late::Place(Owner::Patient)));
+            }
         }
     }
 
@@ -59,33 +107,90 @@ impl Walk {
     pub(super) fn settle_pair(&mut self, at: usize) -> bool {
         let frame = &self.frames[at];
         let (owner, told, is_type) = (frame.owner, frame.labelled_class, frame.label_is_type);
-        if frame.label.length == 0 || frame.labelled.length == 0 {
+        if frame.labelled.length == 0 {
             return false;
         }
-        let (label, value) = (self.slot(frame.label), self.slot(frame.labelled));
+        let value = self.slot(frame.labelled);
+        if frame.labelled_is_number {
+            return self.settle_number(at, &value);
+        }
+        if frame.label.length == 0 {
+            return false;
+        }
+        let label = self.slot(frame.label);
         let key = self.keys.get(last_name(&label), &self.shown);
         let Some((class, says)) = key.class else {
             return false;
         };
-        let fits = DETECTORS
-            .get(usize::from(class))
-            .is_none_or(|detector| (detector.fits)(&value));
         if is_type && !is_number(class) {
             return false;
         }
         // `first`, `name`: only of what looks like one.
         let is = says == Says::It || class == Class::Name as ClassId && settle::looks_like_name(&value);
-        if fits && is && told != Some(class) {
+        if fits(class, &value) && is && told != Some(class) {
             let owner = if key.owner == Owner::Unknown {
                 owner
             } else {
                 key.owner
             };
-            let key = self.keys.get(b"value", &self.shown);
-            self.hit(class, owner, Evidence::Structure, 90, b"value", key, &value);
+            self.pair_hit(at, class, owner, &value);
         }
         true
     }
+
+    /// `{"type": "MRN", "id": …}`, `{"PatientIDs": [{"ID": …}]}`: by its type, or by what the list is of.
+    fn settle_number(&mut self, at: usize, value: &[u8]) -> bool {
+        let frame = &self.frames[at];
+        let (owner, told, personal) = (frame.owner, frame.labelled_class, frame.personal);
+        let is_alone = frame.values <= 2 && frame.children == 0;
+        let of_list = frame
+            .key
+            .class
+            .filter(|(class, says)| *says == Says::It && names_somebody(*class));
+        let of_ids = of_list.is_some() || frame.key.ids;
+        let label = match frame.label_is_type {
+            true => self.slot(frame.label),
+            false => Vec::new(),
+        };
+        let key = self.keys.get(&label, &self.shown);
+        let by_type = key
+            .class
+            .filter(|(class, says)| *says == Says::It && is_number(*class));
+        let by_code = || {
+            fhir::identifier_type(&label)
+                .filter(|_| of_ids)
+                .map(|class| class as ClassId)
+        };
+        // Its record is a patient's.
+        let by_record = || {
+            let is = key.patient && (personal > Personal::No || is_alone);
+            is.then_some(Class::PatientId as ClassId)
+        };
+        let class = by_type
+            .map(|(class, _)| class)
+            .or_else(by_code)
+            .or_else(by_record)
+            .or_else(|| of_list.map(|(class, _)| class));
+        match class {
+            Some(class) if told != Some(class) && fits(class, value) => {
+                self.pair_hit(at, class, owner, value);
+                true
+            }
+            found => found.is_some(),
+        }
+    }
+
+    fn pair_hit(&mut self, at: usize, class: ClassId, owner: Owner, value: &[u8]) {
+        let key = self.frames[at].labelled_key;
+        let name = self.slot(self.frames[at].labelled_name);
+        self.hit(class, owner, Evidence::Structure, 90, &name, key, value);
+    }
+}
+
+/// Numbers of people, without those that they are reached by.
+fn names_somebody(class: ClassId) -> bool {
+    let contact = [Class::Phone, Class::Fax, Class::Email].map(|class| class as ClassId);
+    is_number(class) && !contact.contains(&class)
 }
 
 /// What has a type is mostly no person's: of numbers of people the type says so.

@@ -4,24 +4,27 @@ use std::borrow::Cow;
 
 use smol_str::SmolStr;
 
+use super::super::text::says_none;
+use super::settle::looks_like_person;
 use super::*;
 
-/// `$.entry[].resource.name[].family`, `?birthdate`, `authorization`.
+/// `$.entry[].resource.name[].family`, `?birthdate`, `?patients[].ssn`, `authorization`.
 pub(super) fn render(frames: &[Frame], names: &[u8], part: Part, name: Option<&[u8]>) -> SmolStr {
     let mut path = String::with_capacity(64);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match part {
         Part::RequestHeaders | Part::ResponseHeaders => return SmolStr::new(text(name.unwrap_or_default())),
-        Part::RequestQuery => {
-            path.push('?');
-            path.push_str(&text(name.unwrap_or_default()));
-            return SmolStr::new(path);
-        }
+        Part::RequestQuery => path.push('?'),
         _ => path.push('$'),
     }
+    let dot = |path: &mut String| {
+        if path != "?" {
+            path.push('.');
+        }
+    };
     for frame in frames {
         if frame.named {
-            path.push('.');
+            dot(&mut path);
             match frame.name.length {
                 0 => path.push_str("{key}"),
                 _ => {
@@ -38,7 +41,7 @@ pub(super) fn render(frames: &[Frame], names: &[u8], part: Part, name: Option<&[
         }
     }
     if let Some(name) = name {
-        path.push('.');
+        dot(&mut path);
         path.push_str(&text(name));
     }
     SmolStr::new(path)
@@ -212,12 +215,31 @@ impl Walk {
                 || matches!(resource, Resource::Bundle)
                 || key.element == Element::Other
         });
+        let of_object = self.frames[at].key.class;
+        if let Some((class, Says::It)) = of_object
+            && resource == Resource::None
+            && !name.is_empty()
+            && is_of_health(class)
+            && says_what(name)
+            && fits(class, value)
+            && !value.contains(&b'_')
+        {
+            self.hit(class, owner, Evidence::Structure, 85, name, key, value);
+            return;
+        }
         if let Some((mut class, says)) = by_key {
             let iban = class == Class::Account as ClassId && (Class::Iban.detector().fits)(value);
             if iban {
                 class = Class::Iban as ClassId;
             }
-            let fits = fits(class, value) && !self.keys.is_label(value, class);
+            // What was measured, or reckoned: a reader of tables makes whole numbers end in `.0`.
+            let measured = kind == ValueType::Number
+                && value.contains(&b'.')
+                && !value.ends_with(b".0")
+                && DETECTORS
+                    .get(usize::from(class))
+                    .is_some_and(|detector| detector.identifies);
+            let fits = !measured && fits(class, value) && !self.keys.is_label(value, class);
             let machine = class == Class::Ip as ClassId && super::super::checks::is_machine_text(value);
             let says = if machine { Says::Beside } else { says };
             let owner = match key.owner {
@@ -230,28 +252,70 @@ impl Walk {
                 self.hit(class, owner, Evidence::Structure, 95, name, key, value);
                 return;
             }
-            if fits && self.held.len() < HELD_LEN_MAX && value.len() <= HELD_BYTES_MAX {
-                // The text of an element, an item of an array: what has the name is closed when it is told.
-                let closed = self.frames.get(at + 1).filter(|_| name.is_empty());
-                let name = match closed.map(|frame| frame.name) {
-                    Some(slot) => {
-                        let (start, end) = (slot.start as usize, (slot.start + slot.length) as usize);
-                        keep(&mut self.arena, self.names.get(start..end).unwrap_or_default())
-                    }
-                    None => keep(&mut self.arena, name),
-                };
-                let value = keep(&mut self.arena, value);
-                self.held.push(Held {
-                    frame: at,
-                    class,
-                    key,
-                    name,
-                    value,
-                });
+            if fits && self.hold(at, class, key, name, value) {
                 return;
             }
         }
+        if kind == ValueType::Text && self.named_person(at, key, name, value) {
+            return;
+        }
         self.look(key, name, holder, kind, value);
+    }
+
+    /// Lets a value wait for its neighbours; whether there is room.
+    fn hold(&mut self, at: usize, class: ClassId, key: Key, name: &[u8], value: &[u8]) -> bool {
+        if self.held.len() >= HELD_LEN_MAX || value.len() > HELD_BYTES_MAX {
+            return false;
+        }
+        // The text of an element, an item of an array: what has the name is closed when it is told.
+        let closed = self.frames.get(at + 1).filter(|_| name.is_empty());
+        let name = match closed.map(|frame| frame.name) {
+            Some(slot) => {
+                let (start, end) = (slot.start as usize, (slot.start + slot.length) as usize);
+                keep(&mut self.arena, self.names.get(start..end).unwrap_or_default())
+            }
+            None => keep(&mut self.arena, name),
+        };
+        let value = keep(&mut self.arena, value);
+        self.held.push(Held {
+            frame: at,
+            class,
+            key,
+            name,
+            value,
+        });
+        true
+    }
+
+    /// `{"attendingPhysician": "Marta Okafor"}`, `{"patient": "482913"}`: who somebody is, where an object of theirs could be.
+    fn named_person(&mut self, at: usize, key: Key, name: &[u8], value: &[u8]) -> bool {
+        let frame = &self.frames[at];
+        let (owner, resource) = (frame.owner, frame.resource);
+        let Some(says) = key
+            .names
+            .filter(|_| matches!(resource, Resource::None | Resource::Bundle))
+        else {
+            return false;
+        };
+        let owner = if key.owner == Owner::Unknown {
+            owner
+        } else {
+            key.owner
+        };
+        if key.patient && super::super::checks::number(value) {
+            let class = Class::PatientId as ClassId;
+            self.hit(class, owner, Evidence::Structure, 85, name, key, value);
+            return true;
+        }
+        let class = Class::Name as ClassId;
+        if !fits(class, value) || !looks_like_person(value) || says_none(value) {
+            return false;
+        }
+        match says {
+            Says::It => self.hit(class, owner, Evidence::Structure, 85, name, key, value),
+            Says::Beside => return self.hold(at, class, key, name, value),
+        }
+        true
     }
 
     fn resource_type(&mut self, at: usize, value: &[u8]) {
@@ -556,10 +620,40 @@ pub(super) fn is_location(name: &[u8]) -> bool {
 }
 
 /// Whether a value in a place of a class is one.
-fn fits(class: ClassId, value: &[u8]) -> bool {
+pub(super) fn fits(class: ClassId, value: &[u8]) -> bool {
     DETECTORS
         .get(usize::from(class))
         .is_none_or(|detector| (detector.fits)(value))
+}
+
+/// A class of an object's name that the object's own names and codes say more of: `{"medication": {"name": …}}`.
+fn is_of_health(class: ClassId) -> bool {
+    const CLASSES: [Class; 9] = [
+        Class::Diagnosis,
+        Class::Procedure,
+        Class::Medication,
+        Class::Allergy,
+        Class::Ethnicity,
+        Class::Religion,
+        Class::PoliticalOpinion,
+        Class::SexualOrientation,
+        Class::Genetic,
+    ];
+    CLASSES.iter().any(|known| *known as ClassId == class)
+}
+
+/// Names of what an object is called, and of its code.
+fn says_what(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 7] = [
+        b"name",
+        b"displayname",
+        b"display",
+        b"description",
+        b"text",
+        b"code",
+        b"substance",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Resources about care, whose dates are a patient's.

@@ -246,7 +246,8 @@ impl Walk {
             if is_pair && is_name && key.role == Role::Label {
                 continue;
             }
-            let whole = is_whole(&name);
+            // `provider`, `author`: a word for people, and no name of a name.
+            let whole = is_whole(&name) || key.class.is_none();
             let is_ip = class == Class::Ip as ClassId;
             let is = match (owner, personal) {
                 // `{"name": {"first": …, "last": …}}`

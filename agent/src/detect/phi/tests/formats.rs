@@ -5,7 +5,7 @@ use base64::Engine as _;
 use super::*;
 
 /// Classes and locations.
-fn told(body: &str, content_type: &str) -> Vec<String> {
+pub(super) fn told(body: &str, content_type: &str) -> Vec<String> {
     let data = scan(&mut scanner(), body.as_bytes(), content_type);
     let mut told: Vec<String> = data
         .iter()
@@ -255,6 +255,61 @@ fn a_patient_in_a_bundle_has_an_id() {
         told(body, "application/fhir+json"),
         ["phi patient-id $.entry[].resource.id"]
     );
+}
+
+#[test]
+fn documents_within_strings_and_calls() {
+    let json = r#"{"patient":{"ssn":"219-09-9999","city":"Springfield"}}"#;
+    let expected = ["phi address $.patient.city", "phi ssn $.patient.ssn"];
+    assert_eq!(
+        told(&format!("/**/app.done({json});"), "application/javascript"),
+        expected
+    );
+    assert_eq!(
+        told("export default function () {}", "text/javascript"),
+        Vec::<String>::new()
+    );
+    let xml = "<patient><ssn>219-09-9999</ssn><city>Springfield</city></patient>";
+    assert_eq!(
+        told(&format!(r#"{{"document":"{xml}"}}"#), ""),
+        [
+            "phi address $.document.patient.city",
+            "phi ssn $.document.patient.ssn"
+        ]
+    );
+    // A text with marks is one text, and a word in it says what another is.
+    assert_eq!(
+        told(r#"{"note":"<p>MRN <b>00482913</b></p>"}"#, ""),
+        ["phi mrn $.note"]
+    );
+}
+
+#[test]
+fn labels_and_dates_in_prose() {
+    for (text, expected) in [
+        ("First name: Marta\nLast name: Okafor\n", "name"),
+        ("level=info first_name=Marta last_name=Okafor", "name"),
+        ("Discharge summary for M. Okafor, DOB 02/14/1980", "birth-date"),
+        ("Chart # 00482913", "mrn"),
+        ("SS# 219099999", "ssn"),
+        ("Policy # XQR482913001", "health-plan"),
+        ("Please call 2125550142.", "phone"),
+        ("Call me at 2125550142.", "phone"),
+        ("Her phone is 2125550142.", "phone"),
+    ] {
+        let found = told(text, "text/plain");
+        assert_eq!(found, [format!("phi {expected} $")], "{text}");
+    }
+    for text in [
+        "First name: Required",
+        "Issue #482913 and page#482913",
+        "call to handler 3456789012 failed",
+        "m0{path=\"/patient/phone\"} 4415350992 1743301793853",
+        r#"{"vin":12.1,"pan":45}"#,
+        r#"{"id":"4111111111111111"}"#,
+    ] {
+        assert_eq!(told(text, "text/plain"), Vec::<String>::new(), "{text}");
+    }
 }
 
 #[test]

@@ -221,10 +221,26 @@ fn address_in(window: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
+/// Words for telephones that are said of other things, too.
+const WEAK: [&[u8]; 5] = [b"call", b"contact", b"cell", b"mobile", b"handy"];
+
+/// Ten digits may be anything: what stands before them says that they are a telephone's, or says it right before.
+pub(super) fn is_called(before: &[u8]) -> bool {
+    const SURE: [&str; 6] = ["phone", "tel", "t\u{e9}l", "reach", "number", "fax"];
+    let from = memchr::memrchr(b'}', before).map_or(0, |at| at + 1);
+    let before = before[from..].to_ascii_lowercase();
+    let sure = SURE
+        .iter()
+        .any(|word| memchr::memmem::find(&before, word.as_bytes()).is_some());
+    let words = before.split(|byte| !byte.is_ascii_alphabetic());
+    let mut words = words.rev().filter(|word| !word.is_empty());
+    sure || words
+        .find(|word| !BETWEEN.contains(word))
+        .is_some_and(|word| WEAK.contains(&word))
+}
+
 /// What a word for telephones, machines, vehicles and places says of what is behind it.
 pub(super) fn said(mask: u64, word: &[u8], window: &[u8]) -> Option<(Class, usize, usize)> {
-    // Words that are said of other things, too.
-    const WEAK: [&[u8]; 5] = [b"call", b"contact", b"cell", b"mobile", b"handy"];
     let has = |class| mask & bit(class) != 0;
     let weak = WEAK.iter().any(|weak| word.eq_ignore_ascii_case(weak));
     let as_class = |class| move |(from, to)| (class, from, to);
@@ -253,9 +269,23 @@ pub(in super::super) fn is_told(told: &[(usize, usize)], start: usize, end: usiz
 }
 
 /// `Not Provided`, `None Given`.
-fn says_none(name: &[u8]) -> bool {
+pub(in super::super) fn says_none(name: &[u8]) -> bool {
     let first = name.split(|byte| *byte == b' ').next().unwrap_or_default();
     is_placeholder(first) || first.eq_ignore_ascii_case(b"not")
+}
+
+/// `First name: Marta`, `first_name=Marta`: a word with a capital, and nothing behind it in its line or its list.
+fn one_name_in(window: &[u8]) -> Option<(usize, usize)> {
+    let start = window.iter().position(|byte| !b" :=\"'".contains(byte))?;
+    let is = |byte: &&u8| byte.is_ascii_alphabetic() || b"'-".contains(byte) || **byte >= 0x80;
+    let end = start + window[start..].iter().take_while(is).count();
+    let capital = window[start].is_ascii_uppercase() || window[start] >= 0xc3;
+    let ends = match window.get(end) {
+        None | Some(b'\n' | b'\r' | b',' | b';' | b'"' | b'\'' | b'|') => true,
+        Some(b' ') => window.first() == Some(&b'='),
+        Some(_) => false,
+    };
+    (capital && ends && end - start >= 2).then_some((start, end))
 }
 
 /// What a label says of what stands behind it, of which the sign between is the first; `class` is the label's.
@@ -269,7 +299,8 @@ pub(in super::super) fn value_in(window: &[u8], class: Class) -> Option<(usize, 
         Class::Phone | Class::Fax => first(phone_in(window, false)),
         Class::Ip => first(ip_in(window)),
         Class::Vehicle => first(plate_in(window)),
-        Class::Name => first(name_in(window)).filter(|(start, end)| !says_none(&window[*start..*end])),
+        Class::Name => first(name_in(window).or_else(|| one_name_in(window)))
+            .filter(|(start, end)| !says_none(&window[*start..*end])),
         Class::Address => first(address_in(window).or_else(|| postal_in(window))),
         Class::Mrn | Class::PatientId | Class::HealthPlan | Class::Licence | Class::Passport => {
             first(number_in(window)).filter(|(start, end)| number(&window[*start..*end]))
