@@ -22,8 +22,14 @@ pub(super) const HANDSHAKE_INVALID: &str = "tls-handshake-invalid";
 
 /// Parts of names of cipher suites that protect nothing any more, or nobody (RFC 9325 §4.1, §4.2).
 const WEAK: &[&str] = &[
-    "_NULL", "_EXPORT", "_RC4_", "_DES_", "_DES40_", "_3DES_", "_anon_", "_RC2_", "_MD5",
+    "NULL", "EXPORT", "RC4", "DES", "DES40", "3DES", "anon", "RC2", "MD5",
 ];
+
+fn is_weak(cipher: &str) -> bool {
+    cipher
+        .split('_')
+        .any(|part| WEAK.contains(&part) || part.starts_with("EXPORT"))
+}
 
 /// Says what only holds at the time of the call. `at_ns`: wall clock.
 pub(super) fn mark(call: &mut ApiCall, at_ns: u64) {
@@ -76,7 +82,7 @@ pub(super) fn detect(call: &ApiCall, findings: &mut Vec<Finding>) {
             ),
         );
     }
-    if WEAK.iter().any(|part| facts.cipher.contains(part)) {
+    if is_weak(&facts.cipher) {
         find(
             TLS_CIPHER_WEAK,
             Severity::Medium,

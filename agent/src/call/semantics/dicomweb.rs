@@ -45,10 +45,19 @@ pub(super) fn tell(phase: Phase, call: &mut ApiCall, redactor: &Redactor) {
     {
         return;
     }
+    if !is_near(call) {
+        return;
+    }
     let told = operation(phase, call, redactor);
     if let Some(told) = told {
         call.operation = Some(Box::new(told));
     }
+}
+
+/// Cheap: nothing of DICOMweb is in a head without one of these.
+fn is_near(call: &ApiCall) -> bool {
+    let path = call.raw.path.as_deref().unwrap_or_default();
+    !call.raw.query.is_empty() || LEVELS.iter().any(|level| contains(path.as_bytes(), level))
 }
 
 /// `application/dicom`, and not its JSON or XML.

@@ -111,7 +111,8 @@ fn sets(interchange: &Interchange) -> SmolStr {
 
 fn read(body: &[u8]) -> Option<Interchange> {
     let front = &body[..body.len().min(FRONT_BYTES)];
-    let start = memchr::memmem::find_iter(front, b"ISA")
+    let start = memchr::memchr_iter(b'I', front)
+        .filter(|at| front[*at..].starts_with(b"ISA"))
         .find(|at| (*at == 0 || !front[at - 1].is_ascii_alphanumeric()) && is_header(&body[*at..]))?;
     let body = &body[start..];
     let (element, terminator) = (body[3], body[ISA_BYTES - 1]);

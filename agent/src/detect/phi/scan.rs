@@ -75,6 +75,8 @@ struct Walk {
     embedded_left: usize,
     /// Values so far, to tell whether there were any.
     values_seen: u32,
+    /// Words before a `#` that were looked up.
+    signs: u16,
     /// What was told last.
     told: Option<ClassId>,
     /// The reference to the subject that came last.
@@ -147,6 +149,7 @@ impl Scanner {
                 embedded_levels: 0,
                 embedded_left: 0,
                 values_seen: 0,
+                signs: 0,
                 told: None,
                 subject: Vec::new(),
                 searching: false,
@@ -507,6 +510,7 @@ impl Walk {
         self.held.clear();
         self.segment = Segment::default();
         self.embedded_left = embedded::EMBEDDED_BYTES_MAX;
+        self.signs = 0;
         self.subject.clear();
         self.searching = false;
         self.ordinal = 0;

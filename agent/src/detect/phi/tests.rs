@@ -311,12 +311,19 @@ fn hostile_bodies_cost_no_more_than_others() {
         r#"{"location":{"zip":"62704","firstName":"Marta"},"extension":[{"#.repeat(1 << 12),
         r#"{"name":"#.repeat(1 << 15),
         r#"{"system":{"value":"#.repeat(1 << 14),
+        "ab#1 ".repeat(1 << 15),
+        r#"{"type":"patients","id":"4829","x":["#.repeat(1 << 12),
+        r#"{"idType":{"display":"MRN","id":"#.repeat(1 << 13),
+        format!("a=1&{}", "p[0][q][1].r.s=4829&p[0][t]=1&".repeat(1 << 13)),
+        format!("a=1&{}=1", "p[0].".repeat(1 << 16)),
+        format!("cb({{\"x\":\"{}\"}})", "<a></a>".repeat(1 << 14)),
         format!("[{}", r#"{"a":1,"resourceType":"Patient"},"#.repeat(1 << 13)),
     ];
     // The clock is not asked: a quadratic one would not come to its end.
     for body in bodies {
         scan(&mut scanner, body.as_bytes(), "application/json");
         scan(&mut scanner, body.as_bytes(), "text/plain");
+        scan(&mut scanner, body.as_bytes(), "application/x-www-form-urlencoded");
     }
 }
 

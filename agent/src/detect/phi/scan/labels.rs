@@ -9,6 +9,8 @@ const LABEL_BYTES_MAX: usize = 40;
 const BEHIND_BYTES_MAX: usize = 48;
 /// Labels of several words that are looked up in one text: they are seldom the same, and nothing is remembered of them.
 const PHRASES_MAX: usize = 64;
+/// The same of words before a `#`, in one body: any word may stand there.
+const SIGNS_MAX: u16 = 1024;
 
 impl Walk {
     /// `told`: what was found so far, in no order.
@@ -41,8 +43,8 @@ impl Walk {
             };
             // `Chart # 482913`
             let found = found.or_else(|| {
-                let is_sign = text[at] == b'#' && phrases < PHRASES_MAX;
-                phrases += usize::from(is_sign);
+                let is_sign = text[at] == b'#' && self.signs < SIGNS_MAX;
+                self.signs += u16::from(is_sign);
                 is_sign
                     .then(|| self.keys.class_of(&[label, b" number"].concat()))
                     .flatten()
