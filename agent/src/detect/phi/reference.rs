@@ -81,6 +81,10 @@ Article 9; `health` is about somebody's health; `financial`; `credential`. In po
 `call.request.phi.count` is the number of values of the groups `phi` and `health` in the request.
 
 A name that is a value counts as a key: `{\"name\": \"ssn\", \"value\": …}`, and `{\"ssn\": {\"value\": …}}`.
+So does the type beside a number: `{\"type\": \"MRN\", \"id\": …}`, `{\"PatientIDs\": [{\"ID\": …, \"IDType\": \"MR\"}]}`
+(codes of HL7 table 0203), `{\"type\": \"patients\", \"id\": …}`. A name of a form's field that leads into a structure
+(`patients[0][ssn]`, `patients[0].ssn`) is read as JSON would be, and is at `$.patients[].ssn`. Behind a word for people
+(`attendingPhysician`) what looks like a name is one.
 Keys are compared without separators, capitals and accents, also behind other words: `patient_SSN` is `ssn`. In text the
 words before a colon, `=` or `#` count as a key does: `Insurance ID: …`. Own names and
 patterns are added by `detect.phi.keys` and `detect.phi.patterns`, classes are left out by `detect.phi.off`; see

@@ -84,7 +84,7 @@ struct Walk {
     /// Values are FHIR's search parameters.
     searching: bool,
     ordinal: u32,
-    /// The document says at its root that it describes an API.
+    /// The document says at its root that it describes an API, or data.
     describes: bool,
     /// By the ordinal of the object that it is about.
     late: Vec<(u32, Late)>,

@@ -356,12 +356,16 @@ fn a_description_of_an_api_holds_examples() {
     let document = br#"{"openapi":"3.1.0","info":{"contact":{"name":"Marta Okafor"}},
         "components":{"examples":{"a":{"value":{"patient":{"firstName":"Marta","ssn":"536-22-8741"}}}}}}"#;
     assert!(scan(&mut scanner, document, "application/json").is_empty());
+    let schema = br#"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object",
+        "properties":{"email":{"type":"string","examples":["marta@mail.example"]}}}"#;
+    assert!(scan(&mut scanner, schema, "application/json").is_empty());
     // Only at the root, only with a version, and only where a description has them.
     for body in [
         r#"{"openapi":"3.1.0","firstName":"Marta"}"#,
         r#"{"openapi":"3.1.0","info":{"title":"x"},"paths":{},"data":[{"firstName":"Marta"}]}"#,
         r#"{"data":{"openapi":"3.1.0","firstName":"Marta"}}"#,
         r#"{"openapi":"yes","firstName":"Marta"}"#,
+        r#"{"$schema":"https://h.example/json-schema.org","properties":{"firstName":"Marta"}}"#,
     ] {
         assert!(
             !scan(&mut scanner, body.as_bytes(), "application/json").is_empty(),

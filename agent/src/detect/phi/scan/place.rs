@@ -565,7 +565,7 @@ fn is_quiet(name: &[u8]) -> bool {
     }
 }
 
-/// What OpenAPI 2 and 3 and AsyncAPI have at their root.
+/// What OpenAPI 2 and 3, AsyncAPI and JSON Schema have at their root.
 fn is_part_of_description(name: &[u8]) -> bool {
     matches!(
         name,
@@ -579,16 +579,21 @@ fn is_part_of_description(name: &[u8]) -> bool {
             | b"responses"
             | b"tags"
             | b"channels"
+            | b"properties"
+            | b"patternProperties"
+            | b"$defs"
+            | b"examples"
             | b"operations"
     )
 }
 
-/// The document says that it describes an API: its version stands at the root.
+/// The document says that it describes an API, or what data is like: its version stands at the root.
 fn is_description(name: &[u8], value: &[u8]) -> bool {
-    matches!(name, b"openapi" | b"swagger" | b"asyncapi")
+    let is_api = matches!(name, b"openapi" | b"swagger" | b"asyncapi")
         && value.len() <= 8
         && value.first().is_some_and(u8::is_ascii_digit)
-        && value.get(1) == Some(&b'.')
+        && value.get(1) == Some(&b'.');
+    is_api || name == b"$schema" && memchr::memmem::find(value, b"//json-schema.org/").is_some()
 }
 
 /// What an element of FHIR's data types and resources holds.
