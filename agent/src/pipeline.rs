@@ -198,6 +198,10 @@ fn pass<G: FlowGate>(
             *now = *at;
             None
         }
+        Captured::Knocked { flow, process } => {
+            judge.enforcement.on_knocked(flow, process);
+            None
+        }
         Captured::Flow(_) => None,
     };
     let at = *now;

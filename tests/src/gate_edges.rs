@@ -24,6 +24,7 @@ pub const STORIES: &[Story] = &[
         "a_denied_request_that_is_never_read",
         a_denied_request_that_is_never_read,
     ),
+    ("a_listener_that_waits_for_bytes", a_listener_that_waits_for_bytes),
 ];
 
 const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\n";
@@ -306,6 +307,60 @@ fn a_denied_request_that_is_never_read() -> Result {
         with_ids(&agent.events.all, &denied).len() == 1,
         "it was told twice"
     );
+    drop(server);
+    agent.end()?;
+    Ok(())
+}
+
+/// As Apache's are (`AcceptFilter`): it takes a connection in when there are bytes, and the gate lets no forbidden ones come.
+fn a_listener_that_waits_for_bytes() -> Result {
+    const SERVER: &str = "import socket, sys, threading\n\
+        listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n\
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)\n\
+        answer = b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok'\n\
+        def serve(connection):\n    with connection:\n        try:\n            \
+        print(connection.recv(65536).split(b'\\r\\n')[0], flush=True)\n            connection.sendall(answer)\n        \
+        except OSError as error:\n            print(type(error).__name__, flush=True)\n\
+        while True:\n    threading.Thread(target=serve, args=(listener.accept()[0],)).start()\n";
+    let world = World::new()?;
+    let rules = json!([{
+        "name": "no-export",
+        "match": { "direction": "inbound", "paths": ["/fhir/{type}/$export"] },
+        "action": "deny",
+    }]);
+    let mut agent = enforcing(&world, &rules)?;
+    let port = servers::free_port()?;
+    let script = world.write("deferring.py", SERVER)?;
+    let mut server = Start::new(&world, Place::Inside, program("python3")?)
+        .name("deferring")
+        .arg("-I")
+        .arg(&script)
+        .arg(port.to_string())
+        .spawn()?;
+    server.wait_until("it listens", || {
+        Ok(servers::accepts(std::net::SocketAddr::from((
+            [127, 0, 0, 1],
+            port,
+        ))))
+    })?;
+    let ids = trace_ids(6);
+    for (number, id) in ids.iter().enumerate() {
+        let allowed = number % 3 == 2;
+        let target = if allowed { "/fhir/Patient/1" } else { EXPORT };
+        let pieces = [piece(wire::head("GET", target, id, "Connection: close\r\n"))];
+        let got = wire::command(&world, Place::Outside, port, None, &pieces, &[])?.run()?;
+        let expected = if allowed { "HTTP/1.1 200" } else { REFUSED };
+        ensure!(got.starts_with(expected), "call {number}: the client got {got:?}");
+    }
+    for call in agent.events.wait_calls(ids.len(), &ids)? {
+        let denied = call["verdict"]["action"] == "deny";
+        ensure!(
+            !denied || call["verdict"]["guarantee"] == "prevented",
+            "denied, and not prevented: {call:#}"
+        );
+    }
+    let got = std::fs::read_to_string(world.path("deferring.log"))?;
+    ensure!(!got.contains("export"), "the application got {got}");
     drop(server);
     agent.end()?;
     Ok(())

@@ -256,6 +256,12 @@ pub enum Captured {
         at: KernelTime,
         flow: FlowId,
     },
+    /// A request was stopped before its connection was established, and waits for that. The flow's number is its listener's,
+    /// marked with [`NO_SOCKET`](apiward_common::record::NO_SOCKET).
+    Knocked {
+        flow: Arc<FlowInfo>,
+        process: Arc<Process>,
+    },
     /// No more segments of this flow will come, but those that [`FlowEnd::unread`] speaks of, and after a reset those of
     /// calls that were still returning.
     Closed {

@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{Egress, FlowGate, GateError};
 use crate::call::CallId;
 use crate::capture::{FlowInfo, KernelTime, Process};
-use crate::kernel::netlink::{DiagError, Namespaces};
+use crate::kernel::netlink::{DiagError, Namespaces, Sockets};
 
 mod answer;
 
@@ -75,6 +75,14 @@ impl<W: Withholding> FlowGate for Actions<W> {
             return Err(GateError::Gone);
         }
         self.holders.answer(process, socket.inode, cookie, event.0)
+    }
+
+    fn hurry(&mut self, flow: &FlowInfo, process: &Process, listener: u64) -> Result<(), GateError> {
+        let diag = self.namespaces.get(flow.netns).map_err(from_diag)?;
+        let listeners = diag.dump(Sockets::Listeners, false).map_err(from_diag)?;
+        let known = listeners.iter().find(|entry| entry.cookie == listener);
+        let inode = known.ok_or(GateError::Gone)?.inode;
+        self.holders.hurry(process, inode, listener)
     }
 
     fn accepted(&mut self, flow: &FlowInfo) -> Option<u32> {

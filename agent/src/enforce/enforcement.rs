@@ -4,10 +4,13 @@
 
 use std::time::Duration;
 
+use apiward_common::record::NO_SOCKET;
+use hashbrown::HashSet;
+
 use super::answers::{Answers, Step};
 use super::{Answer, Do, Done, Egress, Enforcer, FlowGate, GateError, Limits, Outcome, Stats};
 use crate::call::{ApiCall, CallId, Phase};
-use crate::capture::{Decision, FlowEnd, FlowId, FlowInfo, Hook, KernelTime};
+use crate::capture::{Decision, FlowEnd, FlowId, FlowInfo, Hook, KernelTime, Process};
 use crate::policy::{Action, Verdict};
 
 /// Carries verdicts out.
@@ -15,7 +18,12 @@ pub struct Enforcement<G> {
     enforcer: Enforcer,
     answers: Answers,
     gate: G,
+    /// Those that wait for nothing any more, by their cookies.
+    listeners: HashSet<u64>,
 }
+
+/// Listeners that are remembered.
+const LISTENERS_MAX: usize = 1_024;
 
 impl<G: FlowGate> Enforcement<G> {
     /// With the hands to use.
@@ -24,6 +32,7 @@ impl<G: FlowGate> Enforcement<G> {
             enforcer: Enforcer::new(limits),
             answers: Answers::default(),
             gate,
+            listeners: HashSet::new(),
         }
     }
 
@@ -79,6 +88,19 @@ impl<G: FlowGate> Enforcement<G> {
     pub fn on_parted(&mut self, at: KernelTime, flow: FlowId) {
         let steps = self.answers.on_parted(at, flow);
         self.take(at, steps);
+    }
+
+    /// A request was stopped while its connection was being made: a listener that waits for the client's first bytes, which
+    /// the gate drops, would wait for long. It is made not to, once.
+    pub fn on_knocked(&mut self, flow: &FlowInfo, process: &Process) {
+        let FlowId::Socket(listener) = flow.id else { return };
+        if self.listeners.len() >= LISTENERS_MAX {
+            self.listeners.clear();
+        }
+        if self.listeners.insert(listener) {
+            // Where it cannot be done, the handshake ends by its own timeouts, and the outcome says so.
+            let _ = self.gate.hurry(flow, process, listener & !NO_SOCKET);
+        }
     }
 
     /// A flow has ended.

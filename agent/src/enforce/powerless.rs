@@ -29,6 +29,10 @@ impl FlowGate for Powerless {
         Err(GateError::Gone)
     }
 
+    fn hurry(&mut self, _: &FlowInfo, _: &Process, _: u64) -> Result<(), GateError> {
+        Err(GateError::Gone)
+    }
+
     fn accepted(&mut self, _: &FlowInfo) -> Option<u32> {
         None
     }

@@ -213,7 +213,7 @@ impl Flows {
             // Who reads it goes by positions himself: it has few records, which come in order.
             Captured::Handshake(handshake) => out(Item::Handshake(handshake)),
             Captured::Stopped(stopped) => out(Item::Stopped(stopped)),
-            Captured::Parted { .. } => {}
+            Captured::Parted { .. } | Captured::Knocked { .. } => {}
             Captured::Lost { at, records } => {
                 self.lost_at = Some(at);
                 self.stats.records_lost += records;

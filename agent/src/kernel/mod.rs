@@ -11,6 +11,7 @@ pub mod egress;
 pub mod elf;
 pub mod gate;
 pub mod links;
+pub mod listener;
 pub mod load;
 pub mod mapped;
 pub mod mappings;

@@ -467,10 +467,15 @@ def fast_open_and_more_before_the_handshake_ends(calls):
 @trick
 def accepted_late(calls):
     connection = calls.connect(port=arguments.defer)
-    connection.write(calls.bad(early=True), limit=1)
+    # The listener waits for bytes, until a denial has waited for it.
+    early, accepted_late.waits = accepted_late.waits, False
+    connection.write(calls.bad(early=early), limit=1)
     connection = calls.connect(port=arguments.defer)
     connection.write(calls.good(), limit=6)
     connection.wait(answers=1)
+
+
+accepted_late.waits = True
 
 
 @trick

@@ -9,7 +9,7 @@ use apiward_common::record::{self, role, stopped};
 use super::{Flow, Intake, address};
 use crate::capture::stopped::{Told, has_socket};
 use crate::capture::{
-    Captured, Decision, Direction, FlowId, FlowInfo, Hook, KernelTime, SocketRole, Stopped,
+    Captured, Decision, Direction, FlowId, FlowInfo, Hook, KernelTime, Process, SocketRole, Stopped,
 };
 
 impl Intake {
@@ -38,6 +38,10 @@ impl Intake {
         };
         if !has_socket(record) {
             // Most handshakes end all the same, by a segment of the client's that has no payload.
+            out(Captured::Knocked {
+                flow: Arc::new(flow_of_stopped(record)?),
+                process: self.process_of_record(record),
+            });
             return match self.early.hold(told) {
                 Some(oldest) => self.tell_stopped(oldest, out),
                 None => Some(()),
@@ -58,6 +62,16 @@ impl Intake {
         }
     }
 
+    fn process_of_record(&mut self, record: &record::Stopped) -> Arc<Process> {
+        self.process_of(&Owner {
+            cgroup: record.cgroup,
+            pid: record.pid,
+            uid: record.uid,
+            comm: record.comm,
+            ..Owner::default()
+        })
+    }
+
     fn tell_stopped(&mut self, told: Told, out: &mut dyn FnMut(Captured)) -> Option<()> {
         let Told {
             at,
@@ -67,13 +81,7 @@ impl Intake {
         } = told;
         let record = &record;
         let hook = Hook::from_number(record.hook)?;
-        let mut process = self.process_of(&Owner {
-            cgroup: record.cgroup,
-            pid: record.pid,
-            uid: record.uid,
-            comm: record.comm,
-            ..Owner::default()
-        });
+        let mut process = self.process_of_record(record);
         let flow = match record.object {
             0 => match self.flows.get(&record.cookie) {
                 Some(known) => {

@@ -16,11 +16,11 @@ mod lists;
 mod words;
 
 use lists::{
-    INSTITUTIONS, MACHINES, NAMED, NAMED_BESIDE, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, SURE,
-    TAILS, TECHNICAL, VAGUE,
+    INSTITUTIONS, MACHINES, NAMED, NAMED_BESIDE, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, SEVERAL,
+    SURE, TAILS, TECHNICAL, VAGUE,
 };
 pub(super) use words::words;
-use words::{Ends, SHORT, long};
+use words::{Ends, SHORT, long, of_other_script};
 
 /// Keys that are remembered; beyond, all are forgotten at once.
 const KEYS_LEN_MAX: usize = 4096;
@@ -91,14 +91,15 @@ impl Role {
             "message",
         ];
         match name {
-            b"name" | b"key" | b"path" | b"field" | b"fieldName" | b"field_name" | b"label"
-            | b"attribute" | b"property" | b"parameter" | b"param" | b"column" | b"variable" | b"Name"
-            | b"Key" | b"question" => Role::Label,
+            b"name" | b"key" | b"path" | b"field" | b"fieldName" | b"field_name" | b"label" | b"tabLabel"
+            | b"fieldLabel" | b"prompt" | b"attribute" | b"property" | b"parameter" | b"param"
+            | b"column" | b"variable" | b"Name" | b"Key" | b"question" => Role::Label,
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
-            | b"valueString" | b"answer" | b"#text" | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
+            | b"valueString" | b"fieldValue" | b"field_value" | b"answer" | b"#text" | b"$t" | b"@value"
+            | b"S" | b"N" => Role::Value,
             b"type" | b"Type" | b"kind" | b"__typename" => Role::Type,
             b"id" | b"ID" | b"Id" | b"identifier" | b"Identifier" | b"alias" | b"Alias" => Role::Number,
-            b"number" | b"Number" | b"date" | b"Date" | b"formatted" => Role::Kind,
+            b"number" | b"Number" | b"date" | b"Date" | b"formatted" | b"year" => Role::Kind,
             b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
             | b"fields" | b"fieldNames" | b"field_names" | b"rowType" => Role::Columns,
             _ => match words {
@@ -131,6 +132,8 @@ pub(super) struct Key {
     /// It is of identifiers, whatever they are: `patientIdentifiers`, `aliases`.
     pub ids: bool,
     pub element: Element,
+    /// A name behind a word for those who may be no people.
+    pub whole: bool,
     /// It ends in a word for people: a text there that looks like one is somebody's name.
     pub names: Option<Says>,
     /// Classes whose context words are in the name.
@@ -229,6 +232,10 @@ impl Names {
         }
         let words = words(raw);
         key.role = Role::of(raw, &words);
+        if let Some((id, _)) = of_other_script(raw).and_then(|name| self.exact.get(name.as_str())) {
+            key.class = Some((*id, Says::It));
+            return (key, true);
+        }
         if words.is_empty() {
             return (key, false);
         }
@@ -258,6 +265,18 @@ impl Names {
             true => (id, Says::Beside),
             false => (id, says),
         });
+        // A procedure of a database, the cell of a network.
+        let found = found.filter(
+            |(id, _)| match DETECTORS.get(usize::from(*id)).map(|known| known.class) {
+                Some(Class::Procedure) => words.first().is_none_or(|first| first != "stored"),
+                Some(Class::Phone) => words.last().is_none_or(|last| last != "id"),
+                _ => true,
+            },
+        );
+        // `ownerName`, `accountName`: of a tenant, a company, a ledger as well.
+        let of_several = words.len() > 1 && words.iter().any(|word| SEVERAL.contains(&word.as_str()));
+        key.whole = of_several && found.is_some_and(|(id, _)| id == Class::Name as ClassId);
+        let found = found.map(|(id, says)| (id, if key.whole { Says::Beside } else { says }));
         key.class = found;
         key.ids = words
             .last()
@@ -274,6 +293,10 @@ impl Names {
             let vague = of(VAGUE);
             // `children`: a word that begins so is another.
             if vague && parted && found.is_none() {
+                continue;
+            }
+            // An `accountName` is a ledger's, or a tenant's.
+            if key.whole && word == "account" {
                 continue;
             }
             let owner = if let Some(owner) = owner_of(word) {

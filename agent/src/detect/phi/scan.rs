@@ -463,7 +463,10 @@ impl Sink for Walk {
             && self.stands_for(around)
         {
             let frame = &self.frames[around];
-            let holder = around.checked_sub(1).and_then(|above| self.holder(above));
+            let holder = match frame.element {
+                true => self.holder(around),
+                false => around.checked_sub(1).and_then(|above| self.holder(above)),
+            };
             // `{"emails": [{"value": …}]}`: an item has no name that would be told for it.
             let is_item = !frame.named && frame.key.class.is_some_and(|(_, says)| says == Says::It);
             let (key, name) = match is_item {

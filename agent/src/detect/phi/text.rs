@@ -12,10 +12,11 @@ use crate::call::Evidence;
 
 mod behind;
 mod prose;
+mod words;
 
 use behind::{is_called, said};
 pub(super) use behind::{is_told, says_none, value_in};
-use prose::{date_in, emails, gtin, name_in, number_in, street};
+use prose::{date_in, emails, gtin, name_in, number_in, phrase_in, street};
 
 /// A word counts for what stands so many bytes behind it.
 const WINDOW_BYTES: usize = 40;
@@ -221,76 +222,6 @@ impl Text {
                 out(self::found(class, evidence, 95, start, end));
             }
         }
-    }
-
-    /// Words, and the numbers, dates and names behind them. `told`: where numbers are that were told, in their order.
-    fn prose(&self, text: &[u8], told: &[(usize, usize)], out: &mut dyn FnMut(Found)) {
-        const NUMBERS: u64 = bit(Class::Mrn)
-            | bit(Class::Account)
-            | bit(Class::HealthPlan)
-            | bit(Class::Licence)
-            | bit(Class::Passport)
-            | bit(Class::Device)
-            | bit(Class::PatientId);
-        const DATES: u64 = bit(Class::BirthDate) | bit(Class::DeathDate) | bit(Class::Date);
-        const PHONES: u64 = bit(Class::Phone) | bit(Class::Fax);
-        const PLACES: u64 = bit(Class::Address) | bit(Class::Ip) | bit(Class::Vehicle);
-        const WANTED: u64 = NUMBERS | DATES | PHONES | PLACES | bit(Class::Name);
-        let mut over = 0;
-        for found in self.words.find_iter(text) {
-            let (start, end) = (found.start(), found.end());
-            let mask = self.masks[found.pattern().as_usize()] & WANTED;
-            let apart =
-                (start == 0 || !is_word(text[start - 1])) && text.get(end).is_none_or(|byte| !is_word(*byte));
-            if mask == 0 || !apart || start < over {
-                continue;
-            }
-            let window = &text[end..text.len().min(end + WINDOW_BYTES)];
-            let class = |mask: u64| mask.trailing_zeros() as ClassId;
-            if mask & DATES != 0
-                && let Some((from, to)) = date_in(window)
-                && !self.says_date(&window[..from], DATES)
-            {
-                over = end + to;
-                out(self::found_id(
-                    class(mask & DATES),
-                    Evidence::Context,
-                    BESIDE,
-                    end + from,
-                    over,
-                ));
-            } else if mask & NUMBERS != 0
-                && let Some((from, to)) = number_in(window)
-            {
-                over = end + to;
-                out(self::found_id(
-                    class(mask & NUMBERS),
-                    Evidence::Context,
-                    BESIDE,
-                    end + from,
-                    over,
-                ));
-            } else if mask & bit(Class::Name) != 0
-                && let Some((from, to)) = name_in(window)
-            {
-                over = end + to;
-                out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
-            } else if mask & (PHONES | PLACES) != 0
-                && let Some((class, from, to)) = said(mask, &text[start..end], window)
-                && !is_told(told, end + from, end + to)
-            {
-                over = end + to;
-                out(self::found(class, Evidence::Context, BESIDE, end + from, over));
-            }
-        }
-    }
-
-    /// Another word for dates stands there, nearer to what is behind: `Discharge of M. Okafor, DOB 02/14/1980`.
-    fn says_date(&self, between: &[u8], dates: u64) -> bool {
-        self.words.find_iter(between).any(|found| {
-            let of_date = self.masks[found.pattern().as_usize()] & dates != 0;
-            of_date && found.start() > 0 && !is_word(between[found.start() - 1])
-        })
     }
 
     fn numbers(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) {

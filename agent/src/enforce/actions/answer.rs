@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use super::super::GateError;
 use crate::capture::Process;
-use crate::kernel::cgroup;
+use crate::kernel::{cgroup, listener};
 
 /// Processes of a cgroup that are looked at.
 const PROCESSES_MAX: usize = 4_096;
@@ -65,6 +65,13 @@ impl Holders {
         rustix::net::shutdown(&socket, Shutdown::Write)
             .map_err(|errno| GateError::Failed(format!("the connection does not close: {errno}")))?;
         Ok(sent as u32)
+    }
+
+    /// Lets a listener take connections in before their first bytes, where it does not.
+    pub fn hurry(&mut self, process: &Process, inode: u32, cookie: u64) -> Result<(), GateError> {
+        let socket = self.copy_of(process, inode, cookie)?;
+        listener::accept_at_once(&socket)
+            .map_err(|errno| GateError::Failed(format!("the listener goes on waiting for bytes: {errno}")))
     }
 
     /// A descriptor of the same socket, from the process that should have it or another one of its cgroup.

@@ -24,6 +24,8 @@ pub const DETECTOR: Detector = Detector {
         "rsid",
         "genome",
         "dna",
+        "hgvsc",
+        "hgvsp",
     ],
     keys_alone: &[],
     keys_beside: &[],

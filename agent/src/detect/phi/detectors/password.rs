@@ -2,7 +2,7 @@
 //!
 //! Source: NIST SP 800-63B section 5.1.1.
 
-use crate::detect::phi::checks::any;
+use crate::detect::phi::checks::{any, is_message};
 use crate::detect::phi::class::{Class, Detector, Group};
 
 /// The table of it.
@@ -57,7 +57,7 @@ pub const DETECTOR: Detector = Detector {
 
 /// Not what a form says of one: `Password must be at least 8 characters`, `Mot de passe trop court`.
 fn own_fits(value: &[u8]) -> bool {
-    any(value) && value.len() <= 256 && !(value.contains(&b' ') && speaks_of_it(value))
+    any(value) && value.len() <= 256 && !(value.contains(&b' ') && (speaks_of_it(value) || is_message(value)))
 }
 
 fn speaks_of_it(value: &[u8]) -> bool {

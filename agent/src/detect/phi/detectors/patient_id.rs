@@ -32,6 +32,8 @@ pub const DETECTOR: Detector = Detector {
         "numeropaciente",
         "pubpid",
         "patientcode",
+        "patientvisitid",
+        "personnumber",
     ],
     keys_alone: &[],
     keys_beside: &["personid", "participantid"],

@@ -19,6 +19,7 @@ pub const DETECTOR: Detector = Detector {
         "religiousaffiliation",
         "faith",
         "konfession",
+        "religiouspreference",
     ],
     keys_alone: &[],
     keys_beside: &[],

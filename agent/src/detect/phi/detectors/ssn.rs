@@ -28,6 +28,12 @@ pub const DETECTOR: Detector = Detector {
         "socialsecno",
         "socialsecuritynbr",
         "ssnnumber",
+        "ssnlast4",
+        "last4ssn",
+        "last4ofssn",
+        "ssnlastfour",
+        "ssn4",
+        "lastfourssn",
     ],
     keys_alone: &[],
     keys_beside: &[],
@@ -64,8 +70,10 @@ pub const DETECTOR: Detector = Detector {
     ],
 };
 
+/// All of it, or the last four: where only those are kept, they are what a caller is asked for.
 fn own_fits(value: &[u8]) -> bool {
-    digits_of(value).is_some_and(|(digits, length)| check(&digits[..length]) != Fit::No)
+    let is = |digits: &[u8]| check(digits) != Fit::No || digits.len() == 4 && value.len() == 4;
+    digits_of(value).is_some_and(|(digits, length)| is(&digits[..length]))
 }
 
 /// Area 000, 666 and group or serial 0 are never assigned; from 900 on they are taxpayers' numbers of the same form, whose

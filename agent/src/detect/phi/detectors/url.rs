@@ -21,6 +21,7 @@ pub const DETECTOR: Detector = Detector {
         "facebook",
         "twitter",
         "personalurl",
+        "linkedinprofile",
     ],
     keys_alone: &[],
     keys_beside: &[],

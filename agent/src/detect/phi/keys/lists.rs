@@ -31,6 +31,12 @@ pub(super) const PATIENT: &[&str] = &[
     "patiente",
     "paciente",
     "paziente",
+    "pacjent",
+    "pacient",
+    "pacijent",
+    "beteg",
+    "potilas",
+    "pasient",
 ];
 /// Those of them that messages, trees and clusters have as well.
 pub(super) const VAGUE: &[&str] = &[
@@ -101,6 +107,16 @@ pub(super) const PERSON: &[&str] = &[
     "medecin",
     "medico",
     "huisarts",
+    "caller",
+    "supervisor",
+    "lekarz",
+    "lekar",
+    "lijecnik",
+    "lakare",
+    "laege",
+    "laakari",
+    "medic",
+    "profissional",
 ];
 /// Other words for organizations, and for what they and their data are at.
 pub(super) const ORGANIZATION: &[&str] = &[
@@ -258,6 +274,8 @@ pub(super) const TAILS: &[&str] = &[
     "description",
     "en",
     "kana",
+    "data",
+    "info",
 ];
 /// Organizations that a name ends in where it is about them: `providerOrganization`; a `patientLocation` is the patient's.
 pub(super) const INSTITUTIONS: &[&str] = &[
@@ -336,6 +354,15 @@ pub(super) const NAMED: &[&str] = &[
     "patiente",
     "paciente",
     "paziente",
+    "pacjent",
+    "pacient",
+    "pacijent",
+    "lekarz",
+    "lekar",
+    "lijecnik",
+    "lakare",
+    "laege",
+    "laakari",
 ];
 /// The same of words that things have as well: beside other personal data.
 pub(super) const NAMED_BESIDE: &[&str] = &[
@@ -364,4 +391,20 @@ pub(super) const NAMED_BESIDE: &[&str] = &[
     "giver",
     "md",
     "by",
+    "supervisor",
+    "caller",
+];
+/// Before `name`: those who may be companies, projects or ledgers.
+pub(super) const SEVERAL: &[&str] = &[
+    "owner",
+    "account",
+    "client",
+    "customer",
+    "sender",
+    "recipient",
+    "seller",
+    "buyer",
+    "creator",
+    "contributor",
+    "profile",
 ];

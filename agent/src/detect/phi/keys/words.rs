@@ -12,10 +12,12 @@ const ABBREVIATED: &[(&str, &str)] = &[
     ("appt", "appointment"),
     ("bene", "beneficiary"),
     ("dgns", "diagnosis"),
+    ("cust", "customer"),
     ("disch", "discharge"),
     ("dt", "date"),
     ("dte", "date"),
     ("dttm", "datetime"),
+    ("emp", "employee"),
     ("grp", "group"),
     ("hosp", "hospital"),
     ("ins", "insurance"),
@@ -77,12 +79,28 @@ pub(in super::super) fn words(raw: &[u8]) -> Vec<String> {
         before = byte;
     }
     words.retain(|word| !word.is_empty());
+    // `Policy #`
+    if raw.ends_with(b"#") && !words.is_empty() {
+        words.push("number".to_owned());
+    }
     for word in words.iter_mut().skip(1) {
         if let Some((_, long)) = SHORT.iter().find(|(short, _)| word == short) {
             (*long).clone_into(word);
         }
     }
     words
+}
+
+/// A name in another script than Latin, without what stands between its words; `None`: it is in Latin.
+pub(super) fn of_other_script(raw: &[u8]) -> Option<String> {
+    if raw.is_ascii() {
+        return None;
+    }
+    let folded = fold(raw);
+    let text = std::str::from_utf8(&folded).ok()?;
+    let letters = text.chars().filter(|letter| letter.is_alphanumeric());
+    let name: String = letters.flat_map(char::to_lowercase).collect();
+    (!name.is_ascii()).then_some(name)
 }
 
 /// Letters of Latin as those of ASCII that they come from: `prénom` → `prenom`, `straße` → `strasse`.
@@ -184,6 +202,7 @@ mod tests {
             ("LastNm", "last name"),
             ("nm", "nm"),
             ("zip-cd", "zip code"),
+            ("Policy #", "policy number"),
             ("PatientIDs", "patient ids"),
             ("URLsOfIDs", "urls of ids"),
             ("isDstOn", "is dst on"),

@@ -49,9 +49,11 @@ impl Walk {
                     .then(|| self.keys.class_of(&[label, b" number"].concat()))
                     .flatten()
             });
-            let Some((id, Says::It)) = found else {
+            // `Dx:` says it in a text.
+            let Some((id, says)) = found else { continue };
+            if says != Says::It && id != Class::Diagnosis as ClassId {
                 continue;
-            };
+            }
             let Some(class) = DETECTORS.get(usize::from(id)).map(|detector| detector.class) else {
                 continue;
             };

@@ -114,15 +114,20 @@ impl Walk {
         if frame.labelled_is_number {
             return self.settle_number(at, &value);
         }
-        if frame.label.length == 0 {
+        // `{"code": "DOB", "value": …}`
+        let (label, is_type) = match frame.label.length {
+            0 if frame.code.length as usize <= LABEL_BYTES_MAX => (frame.code, true),
+            _ => (frame.label, is_type),
+        };
+        if label.length == 0 {
             return false;
         }
-        let label = self.slot(frame.label);
+        let label = self.slot(label);
         let key = self.keys.get(last_name(&label), &self.shown);
         let Some((class, says)) = key.class else {
             return false;
         };
-        if is_type && !is_number(class) {
+        if is_type && !is_number(class) && class != Class::BirthDate as ClassId {
             return false;
         }
         // `first`, `name`: only of what looks like one.

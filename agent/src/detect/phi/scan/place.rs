@@ -216,11 +216,21 @@ impl Walk {
                 || key.element == Element::Other
         });
         let of_object = self.frames[at].key.class;
+        // The text of an element, an item of an array has its container's name.
+        let inner = self
+            .frames
+            .get(at + 1)
+            .map_or(Slot::default(), |frame| frame.name);
+        let called = match name.is_empty() {
+            true => self
+                .names
+                .get(inner.start as usize..(inner.start + inner.length) as usize)
+                .unwrap_or_default(),
+            false => name,
+        };
         if let Some((class, Says::It)) = of_object
             && resource == Resource::None
-            && !name.is_empty()
-            && is_of_health(class)
-            && says_what(name)
+            && (is_of_health(class) && says_what(called) || class == Class::Photo as ClassId && links(called))
             && fits(class, value)
             && !value.contains(&b'_')
         {
@@ -239,7 +249,9 @@ impl Walk {
                 && DETECTORS
                     .get(usize::from(class))
                     .is_some_and(|detector| detector.identifies);
-            let fits = !measured && fits(class, value) && !self.keys.is_label(value, class);
+            // So many of them.
+            let counted = kind == ValueType::Number && value.len() < 5 && is_of_health(class);
+            let fits = !measured && !counted && fits(class, value) && !self.keys.is_label(value, class);
             let machine = class == Class::Ip as ClassId && super::super::checks::is_machine_text(value);
             let says = if machine { Says::Beside } else { says };
             let owner = match key.owner {
@@ -270,6 +282,8 @@ impl Walk {
         // The text of an element, an item of an array: what has the name is closed when it is told.
         let closed = self.frames.get(at + 1).filter(|_| name.is_empty());
         let name = match closed.map(|frame| frame.name) {
+            // It is not shown.
+            Some(slot) if slot.length == 0 => keep(&mut self.arena, b"{key}"),
             Some(slot) => {
                 let (start, end) = (slot.start as usize, (slot.start + slot.length) as usize);
                 keep(&mut self.arena, self.names.get(start..end).unwrap_or_default())
@@ -659,6 +673,13 @@ fn says_what(name: &[u8]) -> bool {
         b"substance",
     ];
     NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Names of a link to what an object is.
+fn links(name: &[u8]) -> bool {
+    [b"url".as_slice(), b"href", b"src", b"uri"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Resources about care, whose dates are a patient's.

@@ -233,6 +233,10 @@ impl Walk {
                 personal = Personal::Yes;
             }
         }
+        // `{"mrn": …, "results": [{"test": …}]}`: what somebody's record is made of.
+        let of_somebody = self.frames[..at]
+            .iter()
+            .any(|frame| frame.personal == Personal::Yes);
         let is_named = frame.named_as(Class::Name) || self.has_parts(at);
         for held in self.held.split_off(from.min(self.held.len())) {
             if held.frame != at {
@@ -247,7 +251,7 @@ impl Walk {
                 continue;
             }
             // `provider`, `author`: a word for people, and no name of a name.
-            let whole = is_whole(&name) || key.class.is_none();
+            let whole = is_whole(&name) || key.class.is_none() || key.whole;
             let is_ip = class == Class::Ip as ClassId;
             let is = match (owner, personal) {
                 // `{"name": {"first": …, "last": …}}`
@@ -259,6 +263,7 @@ impl Walk {
                 }
                 (_, Personal::Yes) => !whole || looks_like_name(&value),
                 (_, Personal::Contact) => true,
+                (Owner::Unknown, Personal::No) => of_somebody && !is_name && !is_ip,
                 (_, Personal::No) => false,
             };
             if is {

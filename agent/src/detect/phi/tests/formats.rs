@@ -313,6 +313,37 @@ fn labels_and_dates_in_prose() {
 }
 
 #[test]
+fn what_prose_says_of_health_and_people() {
+    for (text, expected) in [
+        ("The patient was diagnosed with hypertension.", "health diagnosis"),
+        ("Dx: E11.9", "health diagnosis"),
+        ("Diagnosis: Essential hypertension", "health diagnosis"),
+        ("She was prescribed metformin 500 mg.", "health medication"),
+        ("He is allergic to penicillin.", "health allergy"),
+        ("They underwent appendectomy, 2 nights.", "health procedure"),
+        ("Dear Mr. Wang, thank you.", "phi name"),
+        ("Patient: Nicholson, Pamela  Room 4", "phi name"),
+        ("NOK: Adam Villegas", "phi name"),
+        ("AHV: 756.9342.4200.80", "phi passport"),
+        ("password: Summer2026!", "credential password"),
+        ("client_ip=203.0.113.77 ok", "phi ip"),
+        ("IMEI: 357179427122198", "phi device"),
+    ] {
+        assert_eq!(told(text, "text/plain"), [format!("{expected} $")], "{text}");
+    }
+    for text in [
+        "Prescribed by law, in the form prescribed for A1.",
+        "Servers underwent maintenance on Tuesday.",
+        "We diagnosed IT with strace. Diagnosis tools: see README",
+        "password: required for A",
+        "client_ip=10.1.2.3 ok",
+        "The MR is Merged",
+    ] {
+        assert_eq!(told(text, "text/plain"), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
 fn numbers_of_logs_are_no_telephones() {
     for text in [
         "2026-02-01T10:00:00Z INFO processed batch 312-555-0142 in 80 ms",

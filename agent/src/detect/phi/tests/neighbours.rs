@@ -130,3 +130,61 @@ fn objects_of_health_have_names_and_codes() {
     );
     assert_eq!(procedure, Vec::<String>::new());
 }
+
+#[test]
+fn objects_and_elements_around_a_value() {
+    for (body, expected) in [
+        (
+            r#"{"dob":{"year":1946,"month":9,"day":3}}"#,
+            "phi birth-date $.dob",
+        ),
+        (r#"{"ssnLast4":"9390"}"#, "phi ssn $.ssnLast4"),
+        (
+            r#"{"photo":{"url":"https://cdn.example/p/8f3.jpg"}}"#,
+            "phi photo $.photo.url",
+        ),
+        (r#"{"code":"DOB","value":"1946-09-03"}"#, "phi birth-date $.value"),
+        (r#"{"tabLabel":"MRN","value":"E4007"}"#, "phi mrn $.value"),
+        (r#"{"Policy #":"W12345678"}"#, "phi health-plan $.Policy #"),
+        (
+            r#"{"dob":"1946-09-03","adresse":{"postnr":"4983"}}"#,
+            "phi address $.adresse.postnr",
+        ),
+        (
+            r#"{"mrn":"5554321","results":[{"test":"Hemoglobin A1c"}]}"#,
+            "health observation $.results[].test",
+        ),
+        (
+            "<P><name><value>GREGORY HARRIS</value></name><dob><value>1979-10-11</value></dob></P>",
+            "phi name $.{key}.name",
+        ),
+        (
+            "<P><dob>1979-10-11</dob><name value=\"Gregory Harris\"/></P>",
+            "phi name $.{key}.name",
+        ),
+        (
+            "<report><dob>1979-10-11</dob><signedOutBy>Jennifer Berry</signedOutBy></report>",
+            "phi name $.report.{key}",
+        ),
+        (
+            r#"{"환자":{"주민등록번호":"330529-2904383"}}"#,
+            "phi passport $.{key}.주민등록번호",
+        ),
+        (r#"{"имя":"Анна"}"#, "phi name $.имя"),
+    ] {
+        let found = told(body, "");
+        assert!(found.iter().any(|told| told == expected), "{body}: {found:?}");
+    }
+    for body in [
+        r#"{"ownerName":"Google"}"#,
+        r#"{"accountName":"Economic Affairs"}"#,
+        r#"{"lastCell":{"cellId":"41922"}}"#,
+        r#"{"storedProcedure":"sp_clean"}"#,
+        r#"{"totals":{"patients":100,"allergies":12}}"#,
+        r#"{"results":[{"test":"renders the page"}]}"#,
+        r#"{"errors":{"password":["is too weak"]}}"#,
+        r#"{"code":"ERR","value":"1946-09-03"}"#,
+    ] {
+        assert_eq!(told(body, "application/json"), Vec::<String>::new(), "{body}");
+    }
+}

@@ -1,7 +1,7 @@
 //! What stands behind a word that says what it is: telephone numbers of any country, plates, postal codes, addresses. Each
 //! looks at a window, and at nothing that other text stands before.
 
-use super::super::checks::{date, is_machine, is_placeholder, number};
+use super::super::checks::{any, date, is_machine, is_placeholder, number};
 use super::*;
 
 /// What may stand between a word and what it says.
@@ -274,6 +274,35 @@ pub(in super::super) fn says_none(name: &[u8]) -> bool {
     is_placeholder(first) || first.eq_ignore_ascii_case(b"not")
 }
 
+/// An address of version 4 right there.
+fn four_in(window: &[u8]) -> Option<(usize, usize)> {
+    let (start, _) = begins(window)?;
+    let is = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
+    let length = window[start..].iter().take_while(is).count();
+    let token = window[start..start + length].trim_ascii_end();
+    let token = token.strip_suffix(b".").unwrap_or(token);
+    let address: std::net::Ipv4Addr = std::str::from_utf8(token).ok()?.parse().ok()?;
+    (!is_machine(address.into())).then_some((start, start + token.len()))
+}
+
+/// A word with a digit in it, up to a space: a password, or a token if it is as long as one.
+fn secret_in(window: &[u8], class: Class) -> Option<(usize, usize)> {
+    let start = window.iter().position(|byte| !b" :=\"'".contains(byte))?;
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"',;&<>".contains(byte);
+    let length = window[start..]
+        .iter()
+        .position(ends)
+        .unwrap_or(window.len() - start);
+    let secret = &window[start..start + length];
+    let least = if class == Class::Token { 16 } else { 4 };
+    let is = secret.len() >= least
+        && secret[0].is_ascii_alphanumeric()
+        && secret.iter().any(u8::is_ascii_digit)
+        && !secret.contains(&b'(')
+        && any(secret);
+    is.then_some((start, start + length))
+}
+
 /// `First name: Marta`, `first_name=Marta`: a word with a capital, and nothing behind it in its line or its list.
 fn one_name_in(window: &[u8]) -> Option<(usize, usize)> {
     let start = window.iter().position(|byte| !b" :=\"'".contains(byte))?;
@@ -297,14 +326,27 @@ pub(in super::super) fn value_in(window: &[u8], class: Class) -> Option<(usize, 
     match class {
         Class::BirthDate | Class::DeathDate | Class::Date => first(date_in(window)),
         Class::Phone | Class::Fax => first(phone_in(window, false)),
-        Class::Ip => first(ip_in(window)),
+        Class::Ip => first(ip_in(window)).or_else(|| four_in(window)),
         Class::Vehicle => first(plate_in(window)),
         Class::Name => first(name_in(window).or_else(|| one_name_in(window)))
             .filter(|(start, end)| !says_none(&window[*start..*end])),
         Class::Address => first(address_in(window).or_else(|| postal_in(window))),
-        Class::Mrn | Class::PatientId | Class::HealthPlan | Class::Licence | Class::Passport => {
-            first(number_in(window)).filter(|(start, end)| number(&window[*start..*end]))
-        }
+        Class::Mrn
+        | Class::PatientId
+        | Class::HealthPlan
+        | Class::Licence
+        | Class::Passport
+        | Class::Account
+        | Class::Device => first(number_in(window)).filter(|(start, end)| number(&window[*start..*end])),
+        Class::Diagnosis
+        | Class::Procedure
+        | Class::Medication
+        | Class::Allergy
+        | Class::Ethnicity
+        | Class::Religion => first(phrase_in(window))
+            .filter(|(start, end)| any(&window[*start..*end]) && !says_none(&window[*start..*end]))
+            .filter(|(start, end)| !window[*start..*end].contains(&b'_')),
+        Class::Password | Class::Token => secret_in(window, class),
         // By their check digits, or by a form that says as much.
         Class::Ssn
         | Class::Npi

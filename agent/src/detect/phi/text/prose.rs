@@ -106,6 +106,7 @@ pub(super) fn number_in(window: &[u8]) -> Option<(usize, usize)> {
     const BETWEEN: &[&[u8]] = &[
         b"number", b"no", b"num", b"nr", b"is", b"id", b"of", b"the", b"was", b"code",
     ];
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-/".contains(&byte);
     let mut at = 0;
     for _ in 0..4 {
         at += window[at..]
@@ -116,11 +117,14 @@ pub(super) fn number_in(window: &[u8]) -> Option<(usize, usize)> {
             at += memchr::memchr(b'>', &window[at..])? + 1;
             at += window[at..].iter().position(|byte| !byte.is_ascii_whitespace())?;
         }
-        let end = at
-            + window[at..]
-                .iter()
-                .position(|byte| !(byte.is_ascii_alphanumeric() || b"-/".contains(byte)))
-                .unwrap_or(window.len() - at);
+        // `756.9342.4200.80`; a dot at its end is a sentence's.
+        let belongs = |at: usize| {
+            let next = window.get(at + 1).is_some_and(u8::is_ascii_digit);
+            is_part(window[at]) || window[at] == b'.' && next
+        };
+        let end = (at..window.len())
+            .find(|at| !belongs(*at))
+            .unwrap_or(window.len());
         let token = &window[at..end];
         if token.iter().filter(|byte| byte.is_ascii_digit()).count() >= 4
             && number(token)
@@ -140,7 +144,23 @@ fn is_plain_date(token: &[u8]) -> bool {
     token.iter().any(|byte| b"-/".contains(byte)) && date(token)
 }
 
-/// Two or three words with capitals.
+/// Words up to the end of a sentence, of a line or of an item of a list.
+pub(super) fn phrase_in(window: &[u8]) -> Option<(usize, usize)> {
+    let start = window.iter().position(|byte| !b" :=\"'".contains(byte))?;
+    let rest = &window[start..];
+    let ends = |at: usize| {
+        let last = matches!(
+            rest[at],
+            b'\n' | b'\r' | b';' | b',' | b'(' | b')' | b'"' | b'<' | b'{' | b'}' | b'['
+        );
+        last || rest[at] == b'.' && rest.get(at + 1).is_none_or(|next| next.is_ascii_whitespace())
+    };
+    let length = (0..rest.len()).find(|at| ends(*at)).unwrap_or(rest.len());
+    let length = rest[..length].trim_ascii_end().len();
+    (length >= 3 && rest[0].is_ascii_alphanumeric()).then_some((start, start + length))
+}
+
+/// Two or three words with capitals. Behind a colon also `Okafor, Marta`.
 pub(super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
     const TITLES: &[&[u8]] = &[b"Name", b"Mr", b"Mrs", b"Ms", b"Miss", b"Dr", b"Patient", b"Is"];
     const PARTICLES: &[&[u8]] = &[
@@ -148,6 +168,7 @@ pub(super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
         b"al", b"el", b"ter", b"ten", b"zu",
     ];
     let mut at = window.iter().position(|byte| !b" :.,#-=".contains(byte))?;
+    let labelled = window[..at].contains(&b':');
     // `patient is`, `patient name:`
     for word in [b"name".as_slice(), b"is", b"was", b"named"] {
         if window[at..]
@@ -197,6 +218,7 @@ pub(super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
         end = at + length;
         match window.get(end) {
             Some(b' ') => at = end + 1,
+            Some(b',') if labelled && words == 1 && window.get(end + 1) == Some(&b' ') => at = end + 2,
             _ => break,
         }
     }

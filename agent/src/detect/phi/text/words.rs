@@ -1,0 +1,185 @@
+//! Words in prose, and what stands behind them.
+
+use super::*;
+
+impl Text {
+    /// Words, and the numbers, dates and names behind them. `told`: where numbers are that were told, in their order.
+    pub(super) fn prose(&self, text: &[u8], told: &[(usize, usize)], out: &mut dyn FnMut(Found)) {
+        const NUMBERS: u64 = bit(Class::Mrn)
+            | bit(Class::Account)
+            | bit(Class::HealthPlan)
+            | bit(Class::Licence)
+            | bit(Class::Passport)
+            | bit(Class::Device)
+            | bit(Class::PatientId);
+        const DATES: u64 = bit(Class::BirthDate) | bit(Class::DeathDate) | bit(Class::Date);
+        const PHONES: u64 = bit(Class::Phone) | bit(Class::Fax);
+        const PLACES: u64 = bit(Class::Address) | bit(Class::Ip) | bit(Class::Vehicle);
+        const HEALTH: u64 =
+            bit(Class::Diagnosis) | bit(Class::Procedure) | bit(Class::Medication) | bit(Class::Allergy);
+        const WANTED: u64 = NUMBERS | DATES | PHONES | PLACES | HEALTH | bit(Class::Name);
+        let mut over = 0;
+        for found in self.words.find_iter(text) {
+            let (start, end) = (found.start(), found.end());
+            let mask = self.masks[found.pattern().as_usize()] & WANTED;
+            let apart =
+                (start == 0 || !is_word(text[start - 1])) && text.get(end).is_none_or(|byte| !is_word(*byte));
+            if mask == 0 || !apart || start < over {
+                continue;
+            }
+            let window = &text[end..text.len().min(end + WINDOW_BYTES)];
+            let class = |mask: u64| mask.trailing_zeros() as ClassId;
+            if mask & DATES != 0
+                && let Some((from, to)) = date_in(window)
+                && !self.says_date(&window[..from], DATES)
+            {
+                over = end + to;
+                out(self::found_id(
+                    class(mask & DATES),
+                    Evidence::Context,
+                    BESIDE,
+                    end + from,
+                    over,
+                ));
+            } else if mask & NUMBERS != 0
+                && let Some((from, to)) = number_in(window)
+            {
+                over = end + to;
+                out(self::found_id(
+                    class(mask & NUMBERS),
+                    Evidence::Context,
+                    BESIDE,
+                    end + from,
+                    over,
+                ));
+            } else if mask & bit(Class::Name) != 0
+                && let Some((from, to)) = name_in(window)
+                    .or_else(|| titled(&text[start..end], window))
+                    .filter(|(from, to)| !says_none(&window[*from..*to]))
+            {
+                over = end + to;
+                out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
+            } else if mask & HEALTH != 0
+                && let Some((from, to)) = said_of_health(&text[start..end], window)
+            {
+                over = end + to;
+                out(self::found_id(
+                    class(mask & HEALTH),
+                    Evidence::Context,
+                    75,
+                    end + from,
+                    over,
+                ));
+            } else if mask & (PHONES | PLACES) != 0
+                && let Some((class, from, to)) = said(mask, &text[start..end], window)
+                && !is_told(told, end + from, end + to)
+            {
+                over = end + to;
+                out(self::found(class, Evidence::Context, BESIDE, end + from, over));
+            }
+        }
+    }
+
+    /// Another word for dates stands there, nearer to what is behind: `Discharge of M. Okafor, DOB 02/14/1980`.
+    fn says_date(&self, between: &[u8], dates: u64) -> bool {
+        self.words.find_iter(between).any(|found| {
+            let of_date = self.masks[found.pattern().as_usize()] & dates != 0;
+            of_date && found.start() > 0 && !is_word(between[found.start() - 1])
+        })
+    }
+}
+
+/// `Mr. Hughes`: one name behind a title, which is written as titles are.
+fn titled(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
+    if !matches!(word, b"Mr" | b"Mrs" | b"Ms" | b"Miss" | b"Dr") {
+        return None;
+    }
+    let start = window.iter().take(3).position(|byte| !b". ".contains(byte))?;
+    let name = &window[start..];
+    let is = |byte: &&u8| byte.is_ascii_alphabetic() || b"'-".contains(byte) || **byte >= 0x80;
+    let length = name.iter().take_while(is).count();
+    let lower = name[..length]
+        .iter()
+        .skip(1)
+        .any(|byte| byte.is_ascii_lowercase() || *byte >= 0x80);
+    let capital = name
+        .first()
+        .is_some_and(|byte| byte.is_ascii_uppercase() || *byte >= 0xc3);
+    (start > 0 && capital && lower && length >= 3).then_some((start, start + length))
+}
+
+/// `diagnosed with hypertension`, `prescribed metformin 500 mg`, `underwent appendectomy`.
+fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
+    /// Machines and laws have these behind the same words.
+    const OTHERS: &[&[u8]] = &[
+        b"by",
+        b"for",
+        b"in",
+        b"to",
+        b"as",
+        b"at",
+        b"on",
+        b"and",
+        b"or",
+        b"if",
+        b"no",
+        b"not",
+        b"burn",
+        b"burns",
+        b"manner",
+        b"period",
+        b"time",
+        b"form",
+        b"format",
+        b"limit",
+        b"limits",
+        b"procedure",
+        b"medication",
+        b"medications",
+        b"medicine",
+        b"medicines",
+        b"treatment",
+        b"minimum",
+        b"maximum",
+        b"fee",
+        b"rate",
+        b"under",
+    ];
+    /// What is done to people, by the ends of its names.
+    const DONE: &[&[u8]] = &[
+        b"ectomy",
+        b"plasty",
+        b"scopy",
+        b"otomy",
+        b"ostomy",
+        b"graphy",
+        b"gram",
+        b"surgery",
+        b"biopsy",
+        b"transplant",
+        b"dialysis",
+        b"amputation",
+        b"bypass",
+        b"section",
+        b"ablation",
+        b"repair",
+        b"replacement",
+        b"chemotherapy",
+        b"radiotherapy",
+        b"transfusion",
+    ];
+    let (start, end) = phrase_in(window)?;
+    let phrase = window[start..end].to_ascii_lowercase();
+    let mut words = phrase.split(|byte| *byte == b' ');
+    let first = words.next().unwrap_or_default();
+    let is = match word.to_ascii_lowercase().as_slice() {
+        b"underwent" => phrase
+            .split(|byte| *byte == b' ')
+            .any(|word| DONE.iter().any(|done| word.ends_with(done))),
+        b"hiv positive" => true,
+        // A label, which a colon stands behind: see `labels`.
+        b"diagnosis" => false,
+        _ => first.len() >= 3 && !OTHERS.contains(&first),
+    };
+    is.then_some((start, end))
+}
