@@ -103,18 +103,22 @@ pub fn connects(cookie: u64) {
     tell(&owner);
 }
 
-/// A connection to a listener is established: by the packet that has just knocked, unless it could send before.
+/// A connection to a listener is established: by the packet that has just knocked, unless it could send before. Whether
+/// one has: then it came by this program, and what is sent on the connection will, too.
 #[inline(always)]
-pub fn accepted(cookie: u64) {
+pub fn accepted(cookie: u64) -> bool {
     if !gate::is_on() {
-        return;
+        return false;
     }
-    if let Some(last) = KNOCKED.get_ptr_mut(0) {
-        // SAFETY: this CPU's own value. Used once: a connection without a knock is nobody's.
-        unsafe {
-            inherits(cookie, *last);
-            *last = 0;
-        }
+    let Some(last) = KNOCKED.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own value. Used once: a connection without a knock is nobody's.
+    unsafe {
+        let knocked = *last != 0;
+        inherits(cookie, *last);
+        *last = 0;
+        knocked
     }
 }
 

@@ -363,8 +363,9 @@ fn established(ctx: &BtfTracePointContext) {
         state::SYN_RECV => role::SERVER,
         _ => role::UNKNOWN,
     };
-    if flow.role == role::SERVER {
-        owner::accepted(cookie);
+    // Before its first packet leaves: HAProxy acknowledges nothing but with its answer.
+    if flow.role == role::SERVER && owner::accepted(cookie) {
+        flow.enforceable = 1;
     }
     // With TCP Fast Open bytes may have moved before: the entry that is there then is kept.
     if FLOWS.insert(&cookie, &flow, BPF_NOEXIST).is_err() {
