@@ -94,6 +94,12 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
+    def get_request(self):
+        # As proxies do: what comes is acknowledged with the answer, so that nothing leaves by a connection before that.
+        connection, client = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        return connection, client
+
     def handle_error(self, request, client_address):
         # Clients of the tests hang up in the middle; only what is the application's own fault is told.
         if not isinstance(sys.exc_info()[1], OSError):
