@@ -53,7 +53,7 @@ pub const NODES_MAX: u32 = 8 * 1024;
 /// Bytes that are looked at before more are fetched. The window behind it has 8 readable bytes more.
 pub const CHUNK_BYTES: usize = 256;
 /// A head longer than this is ambiguous: it is scanned no further.
-pub const HEAD_BYTES_MAX: u32 = 16 * 1024;
+pub const HEAD_BYTES_MAX: u32 = 32 * 1024;
 /// A path longer than this is ambiguous, as it is for the agent.
 pub const PATH_BYTES_MAX: u16 = 4096;
 /// Header fields beyond this many make a head ambiguous, as they do for the agent.

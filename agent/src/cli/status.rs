@@ -161,6 +161,12 @@ fn page(
         print::plural(status.calls, "call"),
         or_unknown(&status.scope)
     ));
+    let denied: u64 = status.policies.iter().map(|policy| policy.denied).sum();
+    if status.mode == "enforce" && denied > 0 {
+        paper
+            .put(", ")
+            .styled(Style::Warn, &format!("{} denied", print::number(denied)));
+    }
     paper.end();
     for reason in &verdict.reasons {
         paper.put("  ").styled(Style::Warn, "!").put(" ").line(reason);

@@ -46,7 +46,7 @@ pub(super) fn run(change: Change, args: &Args) -> Result<ExitCode> {
             Change::Undo => agent.undo_policies(&args.reason).await?,
         };
         match args.agent.output {
-            Output::Json => put_json(&as_json(&result, &args.agent))?,
+            Output::Json => put_json(&as_json(change, &result, &args.agent))?,
             Output::Table => {
                 // What the files say now; the agent has just read the same.
                 let warnings = match (change, result.accepted) {
@@ -98,16 +98,18 @@ fn has_changed(result: &v1::ControlResult) -> bool {
     result.accepted && audit(result).is_some_and(|audit| audit.old_digest != audit.new_digest)
 }
 
-fn as_json(result: &v1::ControlResult, args: &AgentArgs) -> serde_json::Value {
+fn as_json(change: Change, result: &v1::ControlResult, args: &AgentArgs) -> serde_json::Value {
     let event = result.audit.as_ref().map(|event| {
         let mut text = Vec::new();
         json::value(event, &mut text);
         serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default()
     });
+    // Of an undo it is the way forward again.
+    let way = if change == Change::Undo { "redo" } else { "undo" };
     json!({
         "accepted": result.accepted,
         "message": result.message,
-        "undo": has_changed(result).then(|| command("policy undo", args)),
+        way: has_changed(result).then(|| command("policy undo", args)),
         "audit": event,
     })
 }
@@ -148,8 +150,18 @@ fn page(
             .put("should it stop what it must not: ")
             .styled(Style::Bold, &command("mode observe", args))
             .end();
+        if change == Change::Undo {
+            paper
+                .styled(Style::Warn, "the files are as they were: ")
+                .put("mend them before the next reload (SIGHUP) or restart, which reads them again")
+                .end();
+        }
+        let way = match change {
+            Change::Reload => "to undo: ",
+            Change::Undo => "to bring back what was undone: ",
+        };
         paper
-            .put("to undo: ")
+            .put(way)
             .styled(Style::Bold, &command("policy undo", args))
             .end();
     }
@@ -221,7 +233,20 @@ mod tests {
             "{refused}"
         );
         assert!(!refused.contains("to undo"), "{refused}");
-        let undone = as_json(&result(true, "bb", "aa", "m"), &args(CONFIG_DEFAULT));
-        assert_eq!(undone["undo"], "apiward policy undo");
+        let undone = told(Change::Undo, &result(true, "bb", "aa", "m"), args(CONFIG_DEFAULT));
+        assert!(
+            undone.contains("mend them before the next reload (SIGHUP) or restart"),
+            "{undone}"
+        );
+        assert!(
+            undone.ends_with("to bring back what was undone: apiward policy undo\n"),
+            "{undone}"
+        );
+        assert!(!undone.contains("to undo"), "{undone}");
+        let changed = result(true, "bb", "aa", "m");
+        let of = |change| as_json(change, &changed, &args(CONFIG_DEFAULT));
+        assert_eq!(of(Change::Reload)["undo"], "apiward policy undo");
+        assert_eq!(of(Change::Undo)["redo"], "apiward policy undo");
+        assert!(of(Change::Undo)["undo"].is_null());
     }
 }
