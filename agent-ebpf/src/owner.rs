@@ -23,9 +23,9 @@ pub static LISTENERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(LIST
 /// Who listened on a port last: for connections that are older than the gate, or that it has forgotten.
 #[map]
 pub static PORTS: LruHashMap<Port, Owner> = LruHashMap::with_max_entries(LISTENERS_MAX, 0);
-/// The listener that a packet on this CPU was for last.
+/// The listener that a packet on this CPU was for last, and the packet's ports.
 #[map]
-static KNOCKED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static KNOCKED: PerCpuArray<Knock> = PerCpuArray::with_max_entries(1, 0);
 /// Whose a connection is, by socket cookie.
 #[map]
 pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
@@ -74,12 +74,26 @@ pub fn listens(sk: u64, cookie: u64) {
     tell(&owner);
 }
 
+/// What has knocked.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Knock {
+    /// Its cookie.
+    listener: u64,
+    /// The client's, then the listener's, as they are on the wire.
+    ports: [u16; 2],
+    padding: [u16; 2],
+}
+
 /// A packet is for a listener. What it makes of it, it makes before the next packet is looked at on this CPU.
 #[inline(always)]
-pub fn knocked(listener: u64) {
+pub fn knocked(listener: u64, ports: [u16; 2]) {
     if let Some(last) = KNOCKED.get_ptr_mut(0) {
         // SAFETY: this CPU's own value.
-        unsafe { *last = listener };
+        unsafe {
+            (*last).listener = listener;
+            (*last).ports = ports;
+        }
     }
 }
 
@@ -104,20 +118,26 @@ pub fn connects(cookie: u64) {
 }
 
 /// A connection to a listener is established: by the packet that has just knocked, unless it could send before. Whether
-/// one has: then it came by this program, and what is sent on the connection will, too.
+/// one has: then it came by this program, and what is sent on the connection will, too. A knock that made nothing is not
+/// taken for another's.
 #[inline(always)]
-pub fn accepted(cookie: u64) -> bool {
+pub fn accepted(sk: u64, cookie: u64) -> bool {
     if !gate::is_on() {
         return false;
     }
     let Some(last) = KNOCKED.get_ptr_mut(0) else {
         return false;
     };
+    let remote: u16 = read(sk, OFFSETS.sk_dport()).unwrap_or(0);
+    let local: u16 = read(sk, OFFSETS.sk_sport()).unwrap_or(0);
     // SAFETY: this CPU's own value. Used once: a connection without a knock is nobody's.
     unsafe {
-        let knocked = *last != 0;
-        inherits(cookie, *last);
-        *last = 0;
+        let listener = (*last).listener;
+        let knocked = listener != 0 && (*last).ports[0] == remote && (*last).ports[1] == local;
+        (*last).listener = 0;
+        if knocked {
+            inherits(cookie, listener);
+        }
         knocked
     }
 }

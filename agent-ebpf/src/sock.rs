@@ -364,7 +364,7 @@ fn established(ctx: &BtfTracePointContext) {
         _ => role::UNKNOWN,
     };
     // Before its first packet leaves: HAProxy acknowledges nothing but with its answer.
-    if flow.role == role::SERVER && owner::accepted(cookie) {
+    if flow.role == role::SERVER && owner::accepted(sk, cookie) {
         flow.enforceable = 1;
     }
     // With TCP Fast Open bytes may have moved before: the entry that is there then is kept.

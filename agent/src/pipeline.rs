@@ -198,8 +198,9 @@ fn pass<G: FlowGate>(
             *now = *at;
             None
         }
-        Captured::Knocked { flow, process } => {
-            judge.enforcement.on_knocked(flow, process);
+        Captured::Knocked { at, flow, process } => {
+            *now = *at;
+            judge.enforcement.on_knocked(*at, flow, process);
             None
         }
         Captured::Flow(_) => None,

@@ -52,8 +52,8 @@ pub const SLOTS: u32 = 4;
 pub const NODES_MAX: u32 = 8 * 1024;
 /// Bytes that are looked at before more are fetched. The window behind it has 8 readable bytes more.
 pub const CHUNK_BYTES: usize = 256;
-/// A head longer than this is ambiguous: it is scanned no further.
-pub const HEAD_BYTES_MAX: u32 = 32 * 1024;
+/// A head longer than this is ambiguous: it is scanned no further. nginx takes 33 KiB by default.
+pub const HEAD_BYTES_MAX: u32 = 34 * 1024;
 /// A path longer than this is ambiguous, as it is for the agent.
 pub const PATH_BYTES_MAX: u16 = 4096;
 /// Header fields beyond this many make a head ambiguous, as they do for the agent.

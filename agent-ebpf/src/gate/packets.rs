@@ -59,7 +59,7 @@ fn comes(ctx: &SkBuffContext) -> i32 {
     }
     if knocks {
         if !segment.syn() {
-            owner::knocked(key.cookie);
+            owner::knocked(key.cookie, ctx.load(segment.header as usize).unwrap_or([0; 2]));
         }
         if segment.payload == 0 {
             return PASS;

@@ -259,6 +259,7 @@ pub enum Captured {
     /// A request was stopped before its connection was established, and waits for that. The flow's number is its listener's,
     /// marked with [`NO_SOCKET`](apiward_common::record::NO_SOCKET).
     Knocked {
+        at: KernelTime,
         flow: Arc<FlowInfo>,
         process: Arc<Process>,
     },

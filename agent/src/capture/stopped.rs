@@ -13,7 +13,7 @@ use super::KernelTime;
 /// Heads of which pieces wait.
 const HEADS_MAX: usize = 1_024;
 /// Bytes of one head that are kept; the gate scans no further.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
+const HEAD_BYTES_MAX: usize = apiward_common::gate::HEAD_BYTES_MAX as usize;
 
 /// Where the gate stopped a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

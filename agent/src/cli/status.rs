@@ -161,7 +161,8 @@ fn page(
         print::plural(status.calls, "call"),
         or_unknown(&status.scope)
     ));
-    let denied: u64 = status.policies.iter().map(|policy| policy.denied).sum();
+    let enforced = status.policies.iter().filter(|policy| policy.mode == "enforce");
+    let denied: u64 = enforced.map(|policy| policy.denied).sum();
     if status.mode == "enforce" && denied > 0 {
         paper
             .put(", ")

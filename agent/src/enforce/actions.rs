@@ -77,7 +77,7 @@ impl<W: Withholding> FlowGate for Actions<W> {
         self.holders.answer(process, socket.inode, cookie, event.0)
     }
 
-    fn hurry(&mut self, flow: &FlowInfo, process: &Process, listener: u64) -> Result<(), GateError> {
+    fn hurry(&mut self, flow: &FlowInfo, process: &Process, listener: u64) -> Result<bool, GateError> {
         let diag = self.namespaces.get(flow.netns).map_err(from_diag)?;
         let listeners = diag.dump(Sockets::Listeners, false).map_err(from_diag)?;
         let known = listeners.iter().find(|entry| entry.cookie == listener);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use apiward_common::record::NO_SOCKET;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 
 use super::answers::{Answers, Step};
 use super::{Answer, Do, Done, Egress, Enforcer, FlowGate, GateError, Limits, Outcome, Stats};
@@ -18,12 +18,14 @@ pub struct Enforcement<G> {
     enforcer: Enforcer,
     answers: Answers,
     gate: G,
-    /// Those that wait for nothing any more, by their cookies.
-    listeners: HashSet<u64>,
+    /// Those that were made to wait for nothing, by their cookies, and when.
+    listeners: HashMap<u64, KernelTime>,
 }
 
 /// Listeners that are remembered.
 const LISTENERS_MAX: usize = 1_024;
+/// When one is looked at again: its program may have set the option anew.
+const HURRIED_AGAIN_NS: u64 = 10_000_000_000;
 
 impl<G: FlowGate> Enforcement<G> {
     /// With the hands to use.
@@ -32,7 +34,7 @@ impl<G: FlowGate> Enforcement<G> {
             enforcer: Enforcer::new(limits),
             answers: Answers::default(),
             gate,
-            listeners: HashSet::new(),
+            listeners: HashMap::new(),
         }
     }
 
@@ -92,14 +94,27 @@ impl<G: FlowGate> Enforcement<G> {
 
     /// A request was stopped while its connection was being made: a listener that waits for the client's first bytes, which
     /// the gate drops, would wait for long. It is made not to, once.
-    pub fn on_knocked(&mut self, flow: &FlowInfo, process: &Process) {
+    pub fn on_knocked(&mut self, at: KernelTime, flow: &FlowInfo, process: &Process) {
         let FlowId::Socket(listener) = flow.id else { return };
+        let asked = self.listeners.get(&listener);
+        if asked.is_some_and(|asked| at.since(*asked) < HURRIED_AGAIN_NS) {
+            return;
+        }
         if self.listeners.len() >= LISTENERS_MAX {
             self.listeners.clear();
         }
-        if self.listeners.insert(listener) {
-            // Where it cannot be done, the handshake ends by its own timeouts, and the outcome says so.
-            let _ = self.gate.hurry(flow, process, listener & !NO_SOCKET);
+        self.listeners.insert(listener, at);
+        // Where it cannot be done, the handshake ends by its own timeouts, and the outcome says so.
+        match self.gate.hurry(flow, process, listener & !NO_SOCKET) {
+            Ok(true) => tracing::info!(
+                "process {} ({}) took connections at {} in with their first bytes only, and a denied call waited for \
+                 that: TCP_DEFER_ACCEPT of its listener is 0 now",
+                process.pid,
+                process.comm,
+                flow.local.map_or(0, |local| local.port()),
+            ),
+            Ok(false) => {}
+            Err(error) => tracing::debug!("a listener goes on waiting for first bytes: {error}"),
         }
     }
 

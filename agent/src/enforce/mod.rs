@@ -74,8 +74,8 @@ pub trait FlowGate {
     /// `event` names the call. Returns how many bytes that took. [`GateError::Gone`]: no process has the socket open yet.
     fn answer(&mut self, flow: &FlowInfo, process: &Process, event: CallId) -> Result<u32, GateError>;
     /// Lets the listener of this cookie, to which the flow is being made, take connections in before their first bytes
-    /// (`TCP_DEFER_ACCEPT`, tcp(7)).
-    fn hurry(&mut self, flow: &FlowInfo, process: &Process, listener: u64) -> Result<(), GateError>;
+    /// (`TCP_DEFER_ACCEPT`, tcp(7)). Whether it did not.
+    fn hurry(&mut self, flow: &FlowInfo, process: &Process, listener: u64) -> Result<bool, GateError>;
     /// Behind the last byte that TCP has taken in on the connection, as a sequence number; `None` if that cannot be told.
     fn accepted(&mut self, flow: &FlowInfo) -> Option<u32>;
     /// Kills the process, if it still is the one that was alive, with the same program, at `seen_at`.

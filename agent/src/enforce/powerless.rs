@@ -29,7 +29,7 @@ impl FlowGate for Powerless {
         Err(GateError::Gone)
     }
 
-    fn hurry(&mut self, _: &FlowInfo, _: &Process, _: u64) -> Result<(), GateError> {
+    fn hurry(&mut self, _: &FlowInfo, _: &Process, _: u64) -> Result<bool, GateError> {
         Err(GateError::Gone)
     }
 

@@ -3,9 +3,34 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Lets a listener take connections in as soon as they are there. Every copy of the socket has the option in common.
-pub fn accept_at_once(socket: impl AsFd) -> io::Result<()> {
-    defer(socket, 0)
+/// Lets a listener take connections in as soon as they are there; whether it did not. Every copy of the socket has the
+/// option in common.
+pub fn accept_at_once(socket: impl AsFd) -> io::Result<bool> {
+    let waits = defers(&socket)?;
+    if waits {
+        defer(socket, 0)?;
+    }
+    Ok(waits)
+}
+
+#[expect(unsafe_code, reason = "an option that no crate in use knows")]
+fn defers(socket: impl AsFd) -> io::Result<bool> {
+    let mut seconds: libc::c_int = 0;
+    let mut length = size_of_val(&seconds) as libc::socklen_t;
+    // SAFETY: the descriptor is open for the call, and the option is a number that is written into this frame.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw mut seconds).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok(seconds != 0),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[expect(unsafe_code, reason = "an option that no crate in use knows")]
@@ -44,7 +69,8 @@ mod tests {
             listener.accept().map_err(|error| error.kind()).err(),
             Some(io::ErrorKind::WouldBlock)
         );
-        accept_at_once(&listener).expect("an option of Linux");
+        assert!(accept_at_once(&listener).expect("an option of Linux"));
+        assert!(!accept_at_once(&listener).expect("an option of Linux"));
         let _other = TcpStream::connect(address).expect("listening");
         listener.set_nonblocking(false).expect("a socket");
         listener.accept().expect("the other one");

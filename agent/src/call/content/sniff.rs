@@ -107,6 +107,17 @@ fn is_jsonp(start: &[u8]) -> bool {
     let start = start.strip_prefix(b"/**/").unwrap_or(start);
     let is = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_$.".contains(byte);
     let name = start.iter().take_while(is).count();
+    // Modules of a page's own program begin so.
+    const MODULES: [&[u8]; 5] = [
+        b"define",
+        b"require",
+        b"requirejs",
+        b"webpackJsonp",
+        b"System.register",
+    ];
+    if MODULES.contains(&&start[..name]) {
+        return false;
+    }
     let argument = start.get(name..).and_then(|rest| rest.strip_prefix(b"("));
     name > 0
         && argument.is_some_and(|argument| matches!(argument.trim_ascii_start().first(), Some(b'{' | b'[')))

@@ -39,6 +39,7 @@ impl Intake {
         if !has_socket(record) {
             // Most handshakes end all the same, by a segment of the client's that has no payload.
             out(Captured::Knocked {
+                at,
                 flow: Arc::new(flow_of_stopped(record)?),
                 process: self.process_of_record(record),
             });

@@ -15,7 +15,7 @@ use crate::cli::status::{share, spot_words};
 use crate::kernel::probe::{self, Answer};
 use crate::policy::cases::phase_name;
 use crate::policy::explain::{Explained, Host, Promise, UNSUPPORTED, explain};
-use crate::policy::{Mode, Policy, PolicySet, Rule, check};
+use crate::policy::{DecidedBy, Mode, OnAmbiguous, Policy, PolicySet, Rule, check};
 
 /// Column at which a promise's reason starts.
 const REASON_COLUMN: usize = 40;
@@ -268,6 +268,11 @@ fn rule_lines(
         );
         paper.pad_to(5).styled(Style::Dim, &text).end();
     }
+    if leaves_ambiguous(policy, explained) {
+        let text = "of a target or a head that servers read differently (`//`, escapes, more than 34 KiB): by the agent as well; \
+                    `onAmbiguous: deny` lets the gate stop it";
+        paper.pad_to(5).styled(Style::Dim, text).end();
+    }
     let unmet = explained.unmet();
     if let (Some(require), false) = (rule.require, unmet.is_empty()) {
         let text = format!(
@@ -276,6 +281,13 @@ fn rule_lines(
         );
         paper.pad_to(5).styled(Style::Bad, &text).end();
     }
+}
+
+/// The gate decides, and leaves it to the agent what is ambiguous.
+fn leaves_ambiguous(policy: &Policy, explained: &Explained<'_>) -> bool {
+    explained.decided_by == DecidedBy::Gate
+        && !explained.promises.is_empty()
+        && policy.on_ambiguous == OnAmbiguous::Agent
 }
 
 fn when(decided: Phase) -> &'static str {
@@ -350,6 +362,7 @@ fn rule_json(set: &PolicySet, explained: &Explained<'_>, waits_for: Option<&Rule
         "decided_by": explained.decided_by.as_str(),
         "why_not_gate": explained.why_not_gate,
         "not_by_the_gate": explained.beside_the_gate().iter().map(|protocol| protocol.as_str()).collect::<Vec<_>>(),
+        "ambiguous_by_the_agent": leaves_ambiguous(policy, explained),
         "decided_at": phase_name(explained.decided_at),
         "waits_for": waits_for.map(|first| first.name.as_str()),
         "require": rule.require.map(|require| require.as_str()),

@@ -27,6 +27,9 @@ const KEYS_LEN_MAX: usize = 4096;
 /// A longer key is no name that anybody gave.
 const KEY_BYTES_MAX: usize = 64;
 
+/// A longer number within a name may be somebody's.
+const NUMBER_DIGITS_MAX: usize = 4;
+
 /// Index of a class: a detector's place, or behind them a class of the configuration.
 pub(super) type ClassId = u8;
 
@@ -193,7 +196,8 @@ impl Names {
             }
         }
         for (name, id) in own {
-            let name: String = words(name.as_bytes()).concat();
+            let latin = || words(name.as_bytes()).concat();
+            let name = of_other_script(name.as_bytes()).unwrap_or_else(latin);
             exact.insert(name.into(), (*id, How::Anywhere));
         }
         let mut ends = Ends::default();
@@ -232,8 +236,15 @@ impl Names {
         }
         let words = words(raw);
         key.role = Role::of(raw, &words);
-        if let Some((id, _)) = of_other_script(raw).and_then(|name| self.exact.get(name.as_str())) {
-            key.class = Some((*id, Says::It));
+        if let Some((id, how)) = of_other_script(raw).and_then(|name| self.exact.get(name.as_str())) {
+            key.class = Some((
+                *id,
+                if *how == How::Beside {
+                    Says::Beside
+                } else {
+                    Says::It
+                },
+            ));
             return (key, true);
         }
         if words.is_empty() {
@@ -322,7 +333,7 @@ impl Names {
         }
         let text = std::str::from_utf8(raw).unwrap_or_default();
         let shown = key.element != Element::Other
-            || found.is_some()
+            || found.is_some() && is_of_words(raw)
             || super::segments::dicom(raw).is_some()
             || ENVELOPE.contains(&raw)
             || Vocabulary::has(text)
@@ -376,9 +387,11 @@ impl Names {
     fn without_tail(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
         let mut less = words.to_vec();
         let (mut url, mut description, mut list) = (false, false, false);
+        let mut about = false;
         while let [.., _, last] = less.as_slice()
             && (is_one_of(last, TAILS) || last.bytes().all(|byte| byte.is_ascii_digit()))
         {
+            about |= matches!(last.as_str(), "data" | "info");
             url |= last == "url";
             description |= last == "description";
             list |= last.ends_with('s');
@@ -396,7 +409,9 @@ impl Names {
             let is = |of: fn(&Detector) -> bool| detector.is_some_and(|detector| of(detector));
             // A link to something is not it, nor is what describes it, unless it is about health; a list of codes of places
             // is of places.
-            (!url || is(|detector| matches!(detector.class, Class::Photo | Class::Url)))
+            (!about
+                || is(|detector| matches!(detector.class, Class::Name | Class::Diagnosis | Class::Passport)))
+                && (!url || is(|detector| matches!(detector.class, Class::Photo | Class::Url)))
                 && (!description || is(|detector| detector.group == Group::Health))
                 && (!list || !is(|detector| detector.class == Class::Address))
         })
@@ -443,6 +458,14 @@ impl Names {
         parts.push(rest.to_owned());
         parts
     }
+}
+
+/// It has no more in it than words and a short number: `mrn_482913` and `jane@mail.example[ssn]` name somebody.
+fn is_of_words(raw: &[u8]) -> bool {
+    let long_number = raw
+        .windows(NUMBER_DIGITS_MAX + 1)
+        .any(|digits| digits.iter().all(u8::is_ascii_digit));
+    !long_number && !raw.iter().any(|byte| b"[]@\"'<>{}=&|\\".contains(byte))
 }
 
 fn is_organization(word: &str) -> bool {
@@ -521,6 +544,42 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_names_somebody_is_not_shown() {
+        let names = Names::new(&[]);
+        let shown = |name: &str| names.tell(name.as_bytes(), &|_| false).1;
+        for name in [
+            "ssn",
+            "patient_ssn",
+            "Address Line 2",
+            "addr1",
+            "street-2024",
+            "Policy #",
+            "이름",
+        ] {
+            assert!(shown(name), "{name}");
+        }
+        for name in [
+            "patients[00482913][ssn]",
+            "answers[jane.doe@mail.example][ssn]",
+            "mrn_482913",
+            "482913_ssn",
+            "jane=doe.ssn",
+        ] {
+            assert!(!shown(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_stands_in_one_list() {
+        for detector in DETECTORS {
+            for name in detector.keys {
+                let twice = detector.keys_alone.contains(name) || detector.keys_beside.contains(name);
+                assert!(!twice, "{name} of {}", detector.name);
+            }
+        }
+    }
 
     #[test]
     fn short_words_say_less_than_long_ones() {

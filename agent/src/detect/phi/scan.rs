@@ -22,6 +22,7 @@ use crate::call::{
     Sink, ValueType, Visited,
 };
 
+mod called;
 mod elements;
 mod embedded;
 mod frame;
@@ -308,7 +309,7 @@ impl Sink for Walk {
         match late.ok().and_then(|at| self.late_known.get(at)) {
             Some((_, Late::Resource(known, whose))) => (resource, owner) = (*known, *whose),
             Some((_, Late::Extension(class))) => extension = Some(*class),
-            Some((_, Late::Place(whose))) => owner = *whose,
+            Some((_, Late::Place(whose, is_sure))) => (owner, sure) = (*whose, sure && *is_sure),
             None => {}
         }
         let is_location = owner == Owner::Organization && place::is_location(name);
@@ -461,6 +462,7 @@ impl Sink for Walk {
         if matches!(key.role, Role::Value | Role::Kind)
             && let Some(around) = around
             && self.stands_for(around)
+            && (key.role == Role::Value || self.is_dated_or_known(around))
         {
             let frame = &self.frames[around];
             let holder = match frame.element {

@@ -68,8 +68,13 @@ impl Holders {
     }
 
     /// Lets a listener take connections in before their first bytes, where it does not.
-    pub fn hurry(&mut self, process: &Process, inode: u32, cookie: u64) -> Result<(), GateError> {
+    pub fn hurry(&mut self, process: &Process, inode: u32, cookie: u64) -> Result<bool, GateError> {
+        // The next answer is not beside it.
+        let last = self.last.get(&process.pid).copied();
         let socket = self.copy_of(process, inode, cookie)?;
+        if let Some(last) = last {
+            self.last.insert(process.pid, last);
+        }
         listener::accept_at_once(&socket)
             .map_err(|errno| GateError::Failed(format!("the listener goes on waiting for bytes: {errno}")))
     }

@@ -50,9 +50,9 @@ impl FlowGate for Fake {
             .push(format!("answer {} in the place of {}", event.0, process.pid));
         self.answer.clone()
     }
-    fn hurry(&mut self, _: &FlowInfo, _: &Process, listener: u64) -> Result<(), GateError> {
+    fn hurry(&mut self, _: &FlowInfo, _: &Process, listener: u64) -> Result<bool, GateError> {
         self.did.push(format!("hurry {listener}"));
-        Ok(())
+        Ok(true)
     }
     fn accepted(&mut self, _: &FlowInfo) -> Option<u32> {
         self.accepted

@@ -93,7 +93,6 @@ pub const DETECTOR: Detector = Detector {
         "cartaosaude",
         "numerobeneficiario",
         "numeroafiliado",
-        "nss",
         "numeroseguridadsocial",
         "保険者番号",
         "被保険者番号",
@@ -110,7 +109,7 @@ pub const DETECTOR: Detector = Detector {
         "nroafiliado",
     ],
     keys_alone: &[],
-    keys_beside: &["cns", "versnr", "phn"],
+    keys_beside: &["cns", "versnr", "phn", "nss"],
     words: &[
         "member number",
         "member id",

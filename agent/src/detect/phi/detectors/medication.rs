@@ -61,7 +61,7 @@ pub const DETECTOR: Detector = Detector {
         "medicationprescribed",
     ],
     keys_alone: &[],
-    keys_beside: &["rx", "meds"],
+    keys_beside: &["rx"],
     words: &["prescribed"],
     fits: code_or_text,
     shape: None,

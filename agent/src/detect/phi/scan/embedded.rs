@@ -23,6 +23,7 @@ const ENVELOPE_BYTES_MIN: usize = 40;
 const BEGINNING_BYTES: usize = 512;
 
 const JSON: &[u8] = b"application/json";
+const XML: &[u8] = b"application/xml";
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -63,8 +64,8 @@ impl Walk {
         Sink::close(self);
         self.segment = segment;
         self.embedded_levels -= 1;
-        // Braces with a text between them that is no value of anything: then it is a text with braces.
-        content_type != JSON || self.values_seen != before
+        // Braces, or tags, with a text between them that is no value of anything: then it is a text with those.
+        !matches!(content_type, JSON | XML) || self.values_seen != before
     }
 }
 
@@ -114,11 +115,67 @@ fn content<'v>(
 
 /// A document to its last byte, and no text with marks of how it looks.
 fn is_xml(value: &[u8]) -> bool {
-    /// Elements of HTML that texts begin with; those of pages and tables are longer than what documents are named.
+    /// Elements of HTML that texts begin with.
     const MARKS: &[&[u8]] = &[
-        b"html", b"body", b"head", b"div", b"span", b"p", b"b", b"i", b"u", b"a", b"br", b"hr", b"em",
-        b"strong", b"ul", b"ol", b"li", b"table", b"img", b"svg", b"pre", b"code", b"font", b"center",
-        b"section", b"article", b"small", b"style", b"script", b"form", b"input", b"button", b"label",
+        b"blockquote",
+        b"header",
+        b"footer",
+        b"main",
+        b"nav",
+        b"dl",
+        b"sup",
+        b"sub",
+        b"s",
+        b"tt",
+        b"abbr",
+        b"details",
+        b"figure",
+        b"aside",
+        b"mark",
+        b"q",
+        b"cite",
+        b"kbd",
+        b"samp",
+        b"var",
+        b"time",
+        b"video",
+        b"audio",
+        b"canvas",
+        b"iframe",
+        b"object",
+        b"html",
+        b"body",
+        b"head",
+        b"div",
+        b"span",
+        b"p",
+        b"b",
+        b"i",
+        b"u",
+        b"a",
+        b"br",
+        b"hr",
+        b"em",
+        b"strong",
+        b"ul",
+        b"ol",
+        b"li",
+        b"table",
+        b"img",
+        b"svg",
+        b"pre",
+        b"code",
+        b"font",
+        b"center",
+        b"section",
+        b"article",
+        b"small",
+        b"style",
+        b"script",
+        b"form",
+        b"input",
+        b"button",
+        b"label",
     ];
     let name = &value[1..];
     let length = name
@@ -132,7 +189,10 @@ fn is_xml(value: &[u8]) -> bool {
         .trim_ascii_end()
         .strip_suffix(b">")
         .and_then(|rest| rest.strip_suffix(name));
-    name.first().is_some_and(u8::is_ascii_alphabetic)
+    // A comment is no value.
+    let is_whole = memchr::memmem::find(value, b"<!").is_none();
+    is_whole
+        && name.first().is_some_and(u8::is_ascii_alphabetic)
         && !is_mark
         && ends.is_some_and(|rest| rest.ends_with(b"</"))
 }

@@ -68,8 +68,8 @@ impl Frame {
 pub(super) enum Late {
     Resource(Resource, Owner),
     Extension(ClassId),
-    /// A place of somebody.
-    Place(Owner),
+    /// A place of somebody; whether more than a word that things have says so.
+    Place(Owner, bool),
 }
 
 /// How sure it is that an object is about a person.

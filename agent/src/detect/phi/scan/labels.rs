@@ -25,7 +25,8 @@ impl Walk {
         let (mut phrases, mut is_sorted) = (0, false);
         for at in memchr::memchr3_iter(b':', b'=', b'#', text) {
             let before = last_word(&text[..at]);
-            let is_known = text[at] == b'#' || self.keys.may_end(before);
+            let is_sign = text[at] == b'#' && self.signs < SIGNS_MAX;
+            let is_known = is_sign || self.keys.may_end(before);
             if !is_known || !may_begin(&text[at + 1..]) {
                 continue;
             }
@@ -33,25 +34,23 @@ impl Walk {
             if label.len() < 2 {
                 continue;
             }
-            let found = match label.contains(&b' ') {
-                false => self.keys.get(label, &self.shown).class,
-                true if phrases < PHRASES_MAX => {
+            self.signs += u16::from(is_sign);
+            let found = match (is_sign, label.contains(&b' ')) {
+                // `Chart # 482913`. Any word may stand there, so that nothing is remembered of it.
+                (true, _) => {
+                    let class = self.keys.class_of(label);
+                    class.or_else(|| self.keys.class_of(&[label, b" number"].concat()))
+                }
+                (_, false) => self.keys.get(label, &self.shown).class,
+                (_, true) if phrases < PHRASES_MAX => {
                     phrases += 1;
                     self.keys.class_of(label)
                 }
-                true => None,
+                _ => None,
             };
-            // `Chart # 482913`
-            let found = found.or_else(|| {
-                let is_sign = text[at] == b'#' && self.signs < SIGNS_MAX;
-                self.signs += u16::from(is_sign);
-                is_sign
-                    .then(|| self.keys.class_of(&[label, b" number"].concat()))
-                    .flatten()
-            });
             // `Dx:` says it in a text.
             let Some((id, says)) = found else { continue };
-            if says != Says::It && id != Class::Diagnosis as ClassId {
+            if says != Says::It && !label.eq_ignore_ascii_case(b"dx") {
                 continue;
             }
             let Some(class) = DETECTORS.get(usize::from(id)).map(|detector| detector.class) else {

@@ -23,6 +23,14 @@ impl Walk {
         frame.resource == Resource::None && frame.key.class.is_some() && self.has_pairs(at)
     }
 
+    /// What says of which kind its value is says so of what identifies, and of dates: the date of a procedure is a date.
+    pub(super) fn is_dated_or_known(&self, at: usize) -> bool {
+        let class = self.frames[at].key.class.map(|(class, _)| class);
+        let detector = class.and_then(|class| DETECTORS.get(usize::from(class)));
+        let dates = [Class::BirthDate, Class::DeathDate, Class::Date];
+        detector.is_none_or(|detector| detector.identifies || dates.contains(&detector.class))
+    }
+
     /// Remembers a name or its value until the object ends.
     pub(super) fn pair(&mut self, at: usize, key: Key, name: &[u8], kind: ValueType, value: &[u8]) {
         if value.len() > HELD_BYTES_MAX || !self.has_pairs(at) {
@@ -98,7 +106,8 @@ impl Walk {
             // Menus and events have the word, too: what is in it has to be personal.
             (frame.owner, frame.sure) = (Owner::Patient, false);
             if (frame.values > 1 || frame.children > 0) && self.late.len() < LATE_LEN_MAX {
-                self.late.push((frame.ordinal, Late::Place(Owner::Patient)));
+                self.late
+                    .push((frame.ordinal, Late::Place(Owner::Patient, false)));
             }
         }
     }

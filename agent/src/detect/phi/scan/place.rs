@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use smol_str::SmolStr;
 
 use super::super::text::says_none;
+use super::called::{is_bare, is_of_health, links, says_what};
 use super::settle::looks_like_person;
 use super::*;
 
@@ -230,7 +231,8 @@ impl Walk {
         };
         if let Some((class, Says::It)) = of_object
             && resource == Resource::None
-            && (is_of_health(class) && says_what(called) || class == Class::Photo as ClassId && links(called))
+            && (is_of_health(class) && says_what(called) && !is_bare(class, owner, value)
+                || class == Class::Photo as ClassId && links(called) && owner != Owner::Unknown)
             && fits(class, value)
             && !value.contains(&b'_')
         {
@@ -262,6 +264,10 @@ impl Walk {
             };
             if fits && says == Says::It {
                 self.hit(class, owner, Evidence::Structure, 95, name, key, value);
+                // What is wrong with somebody is told in sentences, and they may have more in them.
+                if is_of_health(class) && value.contains(&b' ') {
+                    self.look(key, name, holder, kind, value);
+                }
                 return;
             }
             if fits && self.hold(at, class, key, name, value) {
@@ -643,43 +649,6 @@ pub(super) fn fits(class: ClassId, value: &[u8]) -> bool {
     DETECTORS
         .get(usize::from(class))
         .is_none_or(|detector| (detector.fits)(value))
-}
-
-/// A class of an object's name that the object's own names and codes say more of: `{"medication": {"name": …}}`.
-fn is_of_health(class: ClassId) -> bool {
-    const CLASSES: [Class; 9] = [
-        Class::Diagnosis,
-        Class::Procedure,
-        Class::Medication,
-        Class::Allergy,
-        Class::Ethnicity,
-        Class::Religion,
-        Class::PoliticalOpinion,
-        Class::SexualOrientation,
-        Class::Genetic,
-    ];
-    CLASSES.iter().any(|known| *known as ClassId == class)
-}
-
-/// Names of what an object is called, and of its code.
-fn says_what(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 7] = [
-        b"name",
-        b"displayname",
-        b"display",
-        b"description",
-        b"text",
-        b"code",
-        b"substance",
-    ];
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-}
-
-/// Names of a link to what an object is.
-fn links(name: &[u8]) -> bool {
-    [b"url".as_slice(), b"href", b"src", b"uri"]
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Resources about care, whose dates are a patient's.

@@ -34,7 +34,7 @@ impl Walk {
             && frame.is_person()
             && self.late.len() < LATE_LEN_MAX
         {
-            self.late.push((location, Late::Place(frame.owner)));
+            self.late.push((location, Late::Place(frame.owner, true)));
         }
     }
 
@@ -263,7 +263,7 @@ impl Walk {
                 }
                 (_, Personal::Yes) => !whole || looks_like_name(&value),
                 (_, Personal::Contact) => true,
-                (Owner::Unknown, Personal::No) => of_somebody && !is_name && !is_ip,
+                (Owner::Unknown, Personal::No) => of_somebody && may_be_around(class),
                 (_, Personal::No) => false,
             };
             if is {
@@ -293,6 +293,17 @@ impl Walk {
         }
         Some(at)
     }
+}
+
+/// What is somebody's although only the record around it says whose: where he lives, and what ails him.
+fn may_be_around(class: ClassId) -> bool {
+    const AROUND: [Class; 4] = [
+        Class::Address,
+        Class::Diagnosis,
+        Class::Medication,
+        Class::Observation,
+    ];
+    AROUND.iter().any(|known| *known as ClassId == class)
 }
 
 /// Names that things have as well as people.

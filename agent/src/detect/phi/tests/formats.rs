@@ -323,7 +323,7 @@ fn what_prose_says_of_health_and_people() {
         ("They underwent appendectomy, 2 nights.", "health procedure"),
         ("Dear Mr. Wang, thank you.", "phi name"),
         ("Patient: Nicholson, Pamela  Room 4", "phi name"),
-        ("NOK: Adam Villegas", "phi name"),
+        ("Patient is HIV positive.", "health diagnosis"),
         ("AHV: 756.9342.4200.80", "phi passport"),
         ("password: Summer2026!", "credential password"),
         ("client_ip=203.0.113.77 ok", "phi ip"),
@@ -332,7 +332,10 @@ fn what_prose_says_of_health_and_people() {
         assert_eq!(told(text, "text/plain"), [format!("{expected} $")], "{text}");
     }
     for text in [
-        "Prescribed by law, in the form prescribed for A1.",
+        "Prescribed by law, in the form prescribed for A1, within the prescribed deadline of 30 days.",
+        "2024-05-01 job failed, reason: timeout; Problem: disk full; cc: Bob",
+        "Oak Dr Suite 4, Ms Word, 12 pt Times New Roman",
+        "Account no. 15.10.2024, acct 1234.56",
         "Servers underwent maintenance on Tuesday.",
         "We diagnosed IT with strace. Diagnosis tools: see README",
         "password: required for A",

@@ -60,6 +60,9 @@ fn types_say_what_identifiers_are() {
         r#"{"type":"order","id":"482913"}"#,
         r#"{"type":"account","id":"48291300"}"#,
         r#"{"type":"phone","id":12}"#,
+        r#"{"displayName":"Patients Menu","type":"patient"}"#,
+        r#"{"type":"patient","city":"Springfield"}"#,
+        r#"{"city":"Springfield","type":"patient"}"#,
         r#"[{"type":"patient","name":"Patients Menu"},{"type":"patient","name":"patient-service"}]"#,
         r#"{"phones":[{"id":"2125550142"}]}"#,
     ] {
@@ -132,6 +135,28 @@ fn objects_of_health_have_names_and_codes() {
 }
 
 #[test]
+fn what_is_told_of_health_is_looked_into() {
+    let body = r#"{"pastMedicalHistory":"Seen by Jane Doe, SSN 219-09-9999","procedures":[{"date":"2024-05-01","name":"Colectomy 1"}]}"#;
+    let found = told(body, "");
+    assert!(
+        found.contains(&"phi ssn $.pastMedicalHistory".to_owned()),
+        "{found:?}"
+    );
+    assert!(
+        !found
+            .iter()
+            .any(|told| told.contains("procedure $.procedures[].date")),
+        "{found:?}"
+    );
+    for body in [
+        r#"{"note":"<x SSN 219-09-9999</x>"}"#,
+        r#"{"note":"<x>ok<!-- SSN 219-09-9999 --></x>"}"#,
+    ] {
+        assert_eq!(told(body, ""), ["phi ssn $.note"], "{body}");
+    }
+}
+
+#[test]
 fn objects_and_elements_around_a_value() {
     for (body, expected) in [
         (
@@ -140,8 +165,8 @@ fn objects_and_elements_around_a_value() {
         ),
         (r#"{"ssnLast4":"9390"}"#, "phi ssn $.ssnLast4"),
         (
-            r#"{"photo":{"url":"https://cdn.example/p/8f3.jpg"}}"#,
-            "phi photo $.photo.url",
+            r#"{"patient":{"photo":{"url":"https://cdn.example/p/8f3.jpg"}}}"#,
+            "phi photo $.patient.photo.url",
         ),
         (r#"{"code":"DOB","value":"1946-09-03"}"#, "phi birth-date $.value"),
         (r#"{"tabLabel":"MRN","value":"E4007"}"#, "phi mrn $.value"),
@@ -151,8 +176,8 @@ fn objects_and_elements_around_a_value() {
             "phi address $.adresse.postnr",
         ),
         (
-            r#"{"mrn":"5554321","results":[{"test":"Hemoglobin A1c"}]}"#,
-            "health observation $.results[].test",
+            r#"{"mrn":"5554321","visit":{"dx":"E11.9"}}"#,
+            "health diagnosis $.visit.dx",
         ),
         (
             "<P><name><value>GREGORY HARRIS</value></name><dob><value>1979-10-11</value></dob></P>",
@@ -170,7 +195,10 @@ fn objects_and_elements_around_a_value() {
             r#"{"환자":{"주민등록번호":"330529-2904383"}}"#,
             "phi passport $.{key}.주민등록번호",
         ),
-        (r#"{"имя":"Анна"}"#, "phi name $.имя"),
+        (
+            r#"{"имя":"Анна","телефон":"+7 495 123-45-67"}"#,
+            "phi phone $.телефон",
+        ),
     ] {
         let found = told(body, "");
         assert!(found.iter().any(|told| told == expected), "{body}: {found:?}");
@@ -182,6 +210,10 @@ fn objects_and_elements_around_a_value() {
         r#"{"storedProcedure":"sp_clean"}"#,
         r#"{"totals":{"patients":100,"allergies":12}}"#,
         r#"{"results":[{"test":"renders the page"}]}"#,
+        r#"{"имя":"Новый проект"}"#,
+        r#"{"run_number":5621,"weightKg":12.5,"crm":{"id":"hs-123"},"licenseId":"Apache-2.0"}"#,
+        r#"{"race":{"name":"Monaco Grand Prix"},"photo":{"url":"https://images.example/1.jpg"}}"#,
+        r#"{"zipData":"UEsDBBQAAAAI"}"#,
         r#"{"errors":{"password":["is too weak"]}}"#,
         r#"{"code":"ERR","value":"1946-09-03"}"#,
     ] {

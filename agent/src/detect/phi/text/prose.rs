@@ -129,6 +129,8 @@ pub(super) fn number_in(window: &[u8]) -> Option<(usize, usize)> {
         if token.iter().filter(|byte| byte.is_ascii_digit()).count() >= 4
             && number(token)
             && !is_plain_date(token)
+            // An amount has one.
+            && token.iter().filter(|byte| **byte == b'.').count() != 1
         {
             return Some((at, end));
         }
@@ -141,7 +143,7 @@ pub(super) fn number_in(window: &[u8]) -> Option<(usize, usize)> {
 }
 
 fn is_plain_date(token: &[u8]) -> bool {
-    token.iter().any(|byte| b"-/".contains(byte)) && date(token)
+    token.iter().any(|byte| b"-/.".contains(byte)) && date(token)
 }
 
 /// Words up to the end of a sentence, of a line or of an item of a list.

@@ -59,6 +59,9 @@ impl Text {
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
+            } else if mask & HEALTH != 0 && text[start..end].eq_ignore_ascii_case(b"hiv positive") {
+                over = end;
+                out(self::found(Class::Diagnosis, Evidence::Context, 85, start, end));
             } else if mask & HEALTH != 0
                 && let Some((from, to)) = said_of_health(&text[start..end], window)
             {
@@ -91,7 +94,9 @@ impl Text {
 
 /// `Mr. Hughes`: one name behind a title, which is written as titles are.
 fn titled(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
-    if !matches!(word, b"Mr" | b"Mrs" | b"Ms" | b"Miss" | b"Dr") {
+    if !matches!(word, b"Mr" | b"Mrs" | b"Ms" | b"Miss" | b"Dr")
+        || word != b"Miss" && window.first() != Some(&b'.')
+    {
         return None;
     }
     let start = window.iter().take(3).position(|byte| !b". ".contains(byte))?;
@@ -145,6 +150,18 @@ fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
         b"rate",
         b"under",
     ];
+    const DOSES: &[&[u8]] = &[
+        b"mg",
+        b"mcg",
+        b"ml",
+        b"iu",
+        b"tablet",
+        b"tablets",
+        b"capsule",
+        b"capsules",
+        b"units",
+        b"puffs",
+    ];
     /// What is done to people, by the ends of its names.
     const DONE: &[&[u8]] = &[
         b"ectomy",
@@ -176,7 +193,10 @@ fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
         b"underwent" => phrase
             .split(|byte| *byte == b' ')
             .any(|word| DONE.iter().any(|done| word.ends_with(done))),
-        b"hiv positive" => true,
+        b"prescribed" => {
+            phrase.iter().any(u8::is_ascii_digit)
+                && DOSES.iter().any(|dose| words.any(|word| word.ends_with(dose)))
+        }
         // A label, which a colon stands behind: see `labels`.
         b"diagnosis" => false,
         _ => first.len() >= 3 && !OTHERS.contains(&first),
