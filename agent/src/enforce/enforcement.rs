@@ -93,7 +93,7 @@ impl<G: FlowGate> Enforcement<G> {
     }
 
     /// A request was stopped while its connection was being made: a listener that waits for the client's first bytes, which
-    /// the gate drops, would wait for long. It is made not to, once.
+    /// the gate drops, would wait for long. It is made not to.
     pub fn on_knocked(&mut self, at: KernelTime, flow: &FlowInfo, process: &Process) {
         let FlowId::Socket(listener) = flow.id else { return };
         let asked = self.listeners.get(&listener);

@@ -237,6 +237,7 @@ impl Walk {
             && !value.contains(&b'_')
         {
             self.hit(class, owner, Evidence::Structure, 85, name, key, value);
+            self.look_into(class, key, name, holder, kind, value);
             return;
         }
         if let Some((mut class, says)) = by_key {
@@ -264,10 +265,7 @@ impl Walk {
             };
             if fits && says == Says::It {
                 self.hit(class, owner, Evidence::Structure, 95, name, key, value);
-                // What is wrong with somebody is told in sentences, and they may have more in them.
-                if is_of_health(class) && value.contains(&b' ') {
-                    self.look(key, name, holder, kind, value);
-                }
+                self.look_into(class, key, name, holder, kind, value);
                 return;
             }
             if fits && self.hold(at, class, key, name, value) {

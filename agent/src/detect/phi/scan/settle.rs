@@ -233,7 +233,7 @@ impl Walk {
                 personal = Personal::Yes;
             }
         }
-        // `{"mrn": …, "results": [{"test": …}]}`: what somebody's record is made of.
+        // `{"mrn": …, "visit": {"dx": …}}`: what somebody's record is made of.
         let of_somebody = self.frames[..at]
             .iter()
             .any(|frame| frame.personal == Personal::Yes);
@@ -268,6 +268,7 @@ impl Walk {
             };
             if is {
                 self.hit(class, owner, Evidence::Structure, 85, &name, key, &value);
+                self.look_into(class, key, &name, Some(at), ValueType::Text, &value);
             } else if !is_ip {
                 self.look(key, &name, Some(at), ValueType::Text, &value);
             }

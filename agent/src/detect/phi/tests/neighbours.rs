@@ -148,6 +148,29 @@ fn what_is_told_of_health_is_looked_into() {
             .any(|told| told.contains("procedure $.procedures[].date")),
         "{found:?}"
     );
+    for (body, at) in [
+        (
+            r#"{"diagnosis":{"text":"Seen by Jane Doe, SSN 219-09-9999"}}"#,
+            "$.diagnosis.text",
+        ),
+        (
+            r#"{"dob":"1980-02-14","dx":"Seen by Jane Doe, SSN 219-09-9999"}"#,
+            "$.dx",
+        ),
+        (
+            r#"{"note":"She was diagnosed with COVID SSN 219-09-9999 today"}"#,
+            "$.note",
+        ),
+    ] {
+        let found = told(body, "");
+        assert!(found.contains(&format!("phi ssn {at}")), "{body}: {found:?}");
+        assert!(
+            found.contains(&format!("health diagnosis {at}")),
+            "{body}: {found:?}"
+        );
+    }
+    let found = told("She was diagnosed with COVID MRN 00482913 today", "text/plain");
+    assert_eq!(found, ["health diagnosis $", "phi mrn $"]);
     for body in [
         r#"{"note":"<x SSN 219-09-9999</x>"}"#,
         r#"{"note":"<x>ok<!-- SSN 219-09-9999 --></x>"}"#,

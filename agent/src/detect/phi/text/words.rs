@@ -65,13 +65,13 @@ impl Text {
             } else if mask & HEALTH != 0
                 && let Some((from, to)) = said_of_health(&text[start..end], window)
             {
-                over = end + to;
+                // What else the words say is told beside it.
                 out(self::found_id(
                     class(mask & HEALTH),
                     Evidence::Context,
                     75,
                     end + from,
-                    over,
+                    end + to,
                 ));
             } else if mask & (PHONES | PLACES) != 0
                 && let Some((class, from, to)) = said(mask, &text[start..end], window)
