@@ -436,26 +436,36 @@ impl Keeper {
             .collect();
         // What ends a call before what begins it: a call is never begun that nothing would end.
         order.sort_by_key(|(site, _)| std::cmp::Reverse(site.kind()));
-        for (site, refusal) in order {
+        let mut places = Vec::new();
+        for (site, refusal) in &order {
             let Some(known) = site.attach_cookie(number as u32) else {
                 failed = Some("no number is left for it: restart the agent".to_owned());
                 break;
             };
             cookies.push(known);
+            places.push((site.file_offset, known));
             if let Some(refusal) = refusal.filter(|_| !unproven.contains(&site.told))
                 && let Err(error) = self.probes.refuse(known, refusal)
             {
                 tracing::warn!(%error, site = site.why, "a denied call here is not made to fail: its connection is cut");
             }
-            let (at, kind) = (site.file_offset, site.kind());
-            match self.probes.attach(path, at, kind, known) {
-                Ok(link) => links.push(link),
+        }
+        let mut rest = places.as_slice();
+        for alike in order.chunk_by(|(one, _), (other, _)| one.kind() == other.kind()) {
+            let whys = alike.iter().map(|(site, _)| site.why.clone());
+            let Some((places, behind)) = rest.split_at_checked(alike.len()).filter(|_| failed.is_none())
+            else {
+                break;
+            };
+            rest = behind;
+            match self.probes.attach(path, alike[0].0.kind(), places) {
+                Ok(attached) => links.extend(attached),
                 Err(error) => {
-                    failed = Some(format!("{}: {error}", site.why));
+                    failed = Some(format!("{}: {error}", whys.collect::<Vec<_>>().join(", ")));
                     break;
                 }
             }
-            sites.push(site.why.clone());
+            sites.extend(whys);
         }
         let info = TlsInfo {
             library: SmolStr::new(plan.library.family.as_str()),

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 
 /// Commands of `enum bpf_cmd`.
 mod command {
+    pub const PROG_LOAD: libc::c_long = 5;
     pub const OBJ_PIN: libc::c_long = 6;
     pub const OBJ_GET: libc::c_long = 7;
     pub const PROG_GET_FD_BY_ID: libc::c_long = 13;
     pub const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
     pub const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
+    pub const BTF_GET_FD_BY_ID: libc::c_long = 19;
     pub const LINK_CREATE: libc::c_long = 28;
     pub const LINK_GET_FD_BY_ID: libc::c_long = 30;
     pub const LINK_GET_NEXT_ID: libc::c_long = 31;
@@ -28,8 +30,9 @@ mod command {
 /// `BPF_LINK_TYPE_CGROUP` of `enum bpf_link_type`.
 const LINK_TYPE_CGROUP: u32 = 3;
 
-/// `BPF_PERF_EVENT` of `enum bpf_attach_type`.
+/// `BPF_PERF_EVENT` and `BPF_TRACE_UPROBE_MULTI` of `enum bpf_attach_type`.
 const ATTACH_TYPE_PERF_EVENT: u32 = 41;
+pub(super) const ATTACH_TYPE_UPROBE_MULTI: u32 = 48;
 
 /// Which way the packets go, by `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ struct LinkCreate {
     attach_type: u32,
     flags: u32,
     /// Room for what some kinds of links have more: the kernel wants it to be zero.
-    more: [u64; 4],
+    more: [u64; 6],
 }
 
 /// The part that opens a tracepoint; without a name it is the one that the program was loaded for.
@@ -199,10 +202,70 @@ pub(super) fn attach_event(
         program: program.as_raw_fd() as u32,
         target: event.as_raw_fd() as u32,
         attach_type: ATTACH_TYPE_PERF_EVENT,
-        more: [cookie, 0, 0, 0],
+        more: [cookie, 0, 0, 0, 0, 0],
         ..LinkCreate::default()
     };
     bpf_open(command::LINK_CREATE, &mut attributes)
+}
+
+/// Attaches a program that was loaded for it to many places of a file at once, in all processes that map it: each an
+/// offset, and the cookie that the program is told there. At the returns of what begins there, if `returns`.
+pub(super) fn attach_places(
+    program: BorrowedFd<'_>,
+    file: &CStr,
+    places: &[(u64, u64)],
+    returns: bool,
+) -> io::Result<OwnedFd> {
+    let (offsets, cookies): (Vec<u64>, Vec<u64>) = places.iter().copied().unzip();
+    let no_counters = 0;
+    // Their number and, in the upper half, `BPF_F_UPROBE_MULTI_RETURN`; then whose they are: everybody's.
+    let number = offsets.len() as u64 | u64::from(returns) << 32;
+    let mut attributes = LinkCreate {
+        program: program.as_raw_fd() as u32,
+        attach_type: ATTACH_TYPE_UPROBE_MULTI,
+        more: [
+            file.as_ptr() as u64,
+            offsets.as_ptr() as u64,
+            no_counters,
+            cookies.as_ptr() as u64,
+            number,
+            0,
+        ],
+        ..LinkCreate::default()
+    };
+    bpf_open(command::LINK_CREATE, &mut attributes)
+}
+
+/// Loads a program: the part of `union bpf_attr` that does, which the caller has filled.
+pub(super) fn load<T>(attributes: &mut T) -> io::Result<OwnedFd> {
+    bpf_open(command::PROG_LOAD, attributes)
+}
+
+/// The types that are loaded under this number.
+pub(super) fn types(id: u32) -> io::Result<OwnedFd> {
+    let mut by_id = Next {
+        id,
+        next: 0,
+        flags: 0,
+    };
+    bpf_open(command::BTF_GET_FD_BY_ID, &mut by_id)
+}
+
+/// The number that a loaded program has in the kernel.
+pub(super) fn id_of(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // Its type, and its number behind that.
+    Ok((info_of_program(program)?.before[0] >> 32) as u32)
+}
+
+fn info_of_program(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    let mut info = ProgramInfo::default();
+    let mut attributes = Info {
+        fd: program.as_raw_fd() as u32,
+        length: size_of::<ProgramInfo>() as u32,
+        address: &raw mut info as u64,
+    };
+    bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info)
 }
 
 fn info_of(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
@@ -224,14 +287,7 @@ pub(super) fn skipped_runs(program: u32) -> io::Result<u64> {
         flags: 0,
     };
     let program = bpf_open(command::PROG_GET_FD_BY_ID, &mut by_id)?;
-    let mut info = ProgramInfo::default();
-    let mut attributes = Info {
-        fd: program.as_raw_fd() as u32,
-        length: size_of::<ProgramInfo>() as u32,
-        address: &raw mut info as u64,
-    };
-    bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Ok(info.recursion_misses)
+    Ok(info_of_program(program.as_fd())?.recursion_misses)
 }
 
 /// The names of loaded programs that begin like this.

@@ -29,7 +29,7 @@ use super::probes::{self, Probes};
 use super::ring::Ring;
 use super::run_times::{RunTimes, SECOND};
 use super::sends::Sends;
-use super::undisturbed;
+use super::{together, undisturbed};
 
 /// The capability to withhold what a denied connection would still send.
 pub const EGRESS_WITHHOLD: &str = "egress-withhold";
@@ -175,14 +175,18 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("FLOWS", options.flows_max)
         .map_max_entries("TLS_OBJECTS", options.flows_max);
-    let functions = is_twice.then(|| undisturbed::functions(&types)).flatten();
+    let functions = undisturbed::functions(&types);
     let mut ebpf = loader.load(&undisturbed::resolve(OBJECT, functions))?;
-    if functions.is_some()
-        && let Err(reason) = load_tracepoint(&mut ebpf, "apiward_exit", "sched_process_exit", &btf)
-    {
-        tracing::info!("programs at tracepoints are not kept from being preempted: {reason}");
+    let tried = functions.map(|_| {
+        load_tracepoint(&mut ebpf, "apiward_set_state", "inet_sock_set_state", &btf)?;
+        load_tracepoint(&mut ebpf, "apiward_exit", "sched_process_exit", &btf)
+    });
+    if let Some(Err(reason)) = tried {
+        tracing::info!("programs at tracepoints are not kept from being preempted or interrupted: {reason}");
         ebpf = loader.load(&undisturbed::resolve(OBJECT, None))?;
     }
+    // While all maps are there.
+    let together = together::are_there().and_then(|()| together::Programs::relocate(&ebpf));
     let mut keeper = Keeper::new(&options.pins, number, kept_maps(&ebpf)?);
     let mut lease = Lease::new(take(&mut ebpf, "GATE_LEASE", Array::try_from)?);
     let granted = match (&kept, pins::all(&options.pins).first()) {
@@ -280,12 +284,16 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     };
     capabilities.push(capability(EGRESS_WITHHOLD, egress));
     capabilities.push(capability(GATE_INGRESS, ingress));
-    let (uprobes, refuses) = probes::load(&mut ebpf);
-    capabilities.push(capability("uprobe", uprobes));
+    let (uprobes, refuses) = probes::load(&mut ebpf, together);
+    capabilities.push(capability(
+        "uprobe",
+        uprobes.as_ref().map(drop).map_err(String::clone),
+    ));
     let is_refusing = refuses.is_ok();
     capabilities.push(capability(TLS_REFUSE, refuses));
-    let run_times = RunTimes::of(&ebpf, &maps);
-    let probes = Probes::take(ebpf, is_refusing, keeper.shelf())?;
+    let programs = uprobes.unwrap_or_default();
+    let run_times = RunTimes::of(&ebpf, programs.by_name(), &maps);
+    let probes = Probes::take(ebpf, programs, is_refusing, keeper.shelf())?;
     Ok(Loaded {
         mappings_needed,
         run_times,

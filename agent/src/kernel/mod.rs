@@ -28,6 +28,7 @@ pub mod run_times;
 pub mod sends;
 mod shelf;
 pub mod site;
+pub mod together;
 pub mod turns;
 mod undisturbed;
 mod user_probe;

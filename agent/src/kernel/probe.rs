@@ -16,7 +16,7 @@ use super::btf::Btf;
 use super::descriptors;
 use super::mappings::Mappings;
 use super::netlink::{DiagError, SockDiag, Sockets};
-use super::{registers, returns};
+use super::{registers, returns, together};
 
 /// What came out of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,6 +239,16 @@ pub fn probe() -> Vec<Feature> {
             }),
             "nothing is probed at returns: handshakes are not followed, and libraries that need such probes are not read",
             "Linux 6.14 or newer, or a later release of 6.12 or 6.13",
+        ),
+        feature(
+            "probe-links",
+            Need::Bonus,
+            if_root(&|| match together::are_there() {
+                Ok(()) => Answer::Yes,
+                Err(why) => Answer::No(why),
+            }),
+            "probes are taken away one after the other, 80 ms each: an agent at many libraries takes long to end",
+            "Linux 6.6 or newer",
         ),
         feature(
             "process-in-egress",

@@ -1,7 +1,7 @@
 //! The programs at TLS libraries, and where they are attached.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,38 +15,110 @@ use super::load::{LoadError, program, take, words};
 use super::shelf::Shelf;
 use super::site::{Prefer, Ways};
 use super::user_probe::{self, Whose};
-use super::{closing, descriptors, links, registers, returns};
+use super::{closing, descriptors, links, registers, returns, together};
 
-/// Loads the programs: those that write registers where the kernel lets them. Whether they are there, and whether they
-/// write.
-pub(super) fn load(ebpf: &mut Ebpf) -> (Result<(), String>, Result<(), String>) {
-    let refuses = registers::can_be_written().and_then(|()| load_all(ebpf, true));
-    let loaded = match refuses {
-        Ok(()) => Ok(()),
-        Err(_) => load_all(ebpf, false),
-    };
-    (loaded, refuses)
+/// The loaded programs at TLS libraries.
+#[derive(Default)]
+pub(super) struct Programs {
+    by_kind: Vec<(Kind, &'static str, OwnedFd)>,
+    /// They are for links to many places.
+    together: bool,
 }
 
-fn load_all(ebpf: &mut Ebpf, refusing: bool) -> Result<(), String> {
-    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
-        load_one(ebpf, name_of(kind, refusing))?;
+impl Programs {
+    pub(super) fn by_name(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        self.by_kind
+            .iter()
+            .map(|(_, name, program)| (*name, program.as_fd()))
     }
-    for kind in IN_THE_MIDDLE {
-        if !refusing && let Err(error) = load_one(ebpf, name_of(kind, false)) {
-            tracing::warn!(%error, "what TLS libraries do is looked at when it begins and when it is over, which costs more");
-            break;
+
+    fn of(&self, kind: Kind) -> Result<BorrowedFd<'_>, String> {
+        let found = self.by_kind.iter().find(|(of, ..)| *of == kind);
+        let (.., program) = found.ok_or_else(|| format!("no program is loaded for {kind:?}"))?;
+        Ok(program.as_fd())
+    }
+}
+
+/// What programs for links to many places are loaded from, with the object's types; else each probe has an event.
+type Together<'a> = Option<&'a (together::Programs, OwnedFd)>;
+
+/// Loads the programs: those that write registers where the kernel lets them; for links to many places where it has those
+/// (`together`). The programs, and whether they write.
+pub(super) fn load(
+    ebpf: &mut Ebpf,
+    together: Result<together::Programs, String>,
+) -> (Result<Programs, String>, WritesRegisters) {
+    let together = together.and_then(|programs| Ok((programs, together::types(ebpf)?)));
+    match together.and_then(|together| load_best(ebpf, Some(&together)).map_err(|(error, _)| error)) {
+        Ok((programs, refuses)) => return (Ok(programs), refuses),
+        Err(reason) => {
+            tracing::info!("each probe of a library is one by itself, and is taken away by itself: {reason}");
         }
     }
-    Ok(())
+    match load_best(ebpf, None) {
+        Ok((programs, refuses)) => (Ok(programs), refuses),
+        Err((error, refuses)) => (Err(error), refuses),
+    }
+}
+
+/// And why they do not.
+type WritesRegisters = Result<(), String>;
+
+fn load_best(
+    ebpf: &mut Ebpf,
+    together: Together<'_>,
+) -> Result<(Programs, WritesRegisters), (String, WritesRegisters)> {
+    let refusing = registers::can_be_written().and_then(|()| load_all(ebpf, together, true));
+    match refusing {
+        Ok(programs) => Ok((programs, Ok(()))),
+        Err(why) => match load_all(ebpf, together, false) {
+            Ok(programs) => Ok((programs, Err(why))),
+            Err(error) => Err((error, Err(why))),
+        },
+    }
+}
+
+fn load_all(ebpf: &mut Ebpf, together: Together<'_>, refusing: bool) -> Result<Programs, String> {
+    let mut programs = Programs {
+        by_kind: Vec::new(),
+        together: together.is_some(),
+    };
+    for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
+        let name = name_of(kind, refusing);
+        programs
+            .by_kind
+            .push((kind, name, load_one(ebpf, together, name)?));
+    }
+    for kind in IN_THE_MIDDLE {
+        if refusing {
+            break;
+        }
+        let name = name_of(kind, false);
+        match load_one(ebpf, together, name) {
+            Ok(program) => programs.by_kind.push((kind, name, program)),
+            Err(error) => {
+                tracing::warn!(%error, "what TLS libraries do is looked at when it begins and when it is over, which costs more");
+                break;
+            }
+        }
+    }
+    Ok(programs)
 }
 
 /// Where there are programs of both kinds or none, as a library's plan has them.
 const IN_THE_MIDDLE: [Kind; 2] = [Kind::Delivery, Kind::Taking];
 
-fn load_one(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
+fn load_one(ebpf: &mut Ebpf, together: Together<'_>, name: &str) -> Result<OwnedFd, String> {
+    if let Some((programs, types)) = together {
+        return programs.load(name, types.as_fd());
+    }
     let program: &mut UProbe = program(ebpf, name)?;
-    program.load().map_err(|error| words(&error))
+    program.load().map_err(|error| words(&error))?;
+    let program = program.fd().map_err(|error| words(&error))?;
+    program
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| error.to_string())
 }
 
 fn name_of(kind: Kind, refusing: bool) -> &'static str {
@@ -65,7 +137,9 @@ fn name_of(kind: Kind, refusing: bool) -> &'static str {
 
 /// The programs of the TLS probes.
 pub struct Probes {
-    ebpf: Ebpf,
+    /// Keeps the maps that nobody else has.
+    _ebpf: Ebpf,
+    programs: Programs,
     shelf: Shelf,
     /// By attach cookie.
     refusals: HashMap<MapData, u64, i64>,
@@ -77,11 +151,12 @@ pub struct Probes {
     in_the_middle: bool,
 }
 
-/// An attached probe. Dropping it detaches: the program at once, once no CPU runs it any more; then the place, for which
-/// the kernel waits some 80 ms for one after the other. Many are dropped by [`take_away`].
+/// Attached probes of one kind. Dropping it detaches: the program at once, once no CPU runs it any more; then the places,
+/// for which the kernel waits. Many are dropped by [`take_away`].
 pub struct ProbeLink {
     link: Arc<OwnedFd>,
-    event: OwnedFd,
+    /// Of a probe that is one by itself. The kernel waits some 80 ms for it, for one after the other.
+    event: Option<OwnedFd>,
     shelf: Shelf,
     /// On the shelf.
     number: u64,
@@ -98,7 +173,10 @@ pub fn take_away(probes: Vec<ProbeLink>) {
     }
     let (links, events): (Vec<_>, Vec<_>) = probes.into_iter().map(|probe| (probe.link, probe.event)).unzip();
     drop_together(links);
-    closing::beside(move || drop(events));
+    let events: Vec<OwnedFd> = events.into_iter().flatten().collect();
+    if !events.is_empty() {
+        closing::beside(move || drop(events));
+    }
 }
 
 /// The agent ends: as [`take_away`], but for what is kept.
@@ -123,17 +201,20 @@ pub fn drop_together<T: Send>(links: Vec<T>) {
 }
 
 impl Probes {
-    pub(super) fn take(mut ebpf: Ebpf, refuses: bool, shelf: Shelf) -> Result<Probes, LoadError> {
-        let in_the_middle = IN_THE_MIDDLE.iter().all(|kind| {
-            program::<UProbe>(&mut ebpf, name_of(*kind, refuses)).is_ok_and(|program| program.fd().is_ok())
-        });
+    pub(super) fn take(
+        mut ebpf: Ebpf,
+        programs: Programs,
+        refuses: bool,
+        shelf: Shelf,
+    ) -> Result<Probes, LoadError> {
         Ok(Probes {
-            in_the_middle,
+            in_the_middle: IN_THE_MIDDLE.iter().all(|kind| programs.of(*kind).is_ok()),
+            programs,
             shelf,
             refusals: take(&mut ebpf, "TLS_REFUSALS", HashMap::try_from)?,
             probed: take(&mut ebpf, "TLS_PROBED", Array::try_from)?,
             refuses,
-            ebpf,
+            _ebpf: ebpf,
         })
     }
 
@@ -179,29 +260,61 @@ impl Probes {
         }
     }
 
-    /// Attaches one probe at a file offset, for all processes that map the file.
-    pub fn attach(&mut self, file: &Path, offset: u64, kind: Kind, cookie: u64) -> Result<ProbeLink, String> {
-        let name = name_of(kind, self.refuses);
-        let program: &mut UProbe = program(&mut self.ebpf, name)?;
-        let program = program.fd().map_err(|error| words(&error))?;
+    /// Attaches probes of one kind at a file's offsets, each with its cookie, for all processes that map the file. What is
+    /// attached when another cannot be is taken away again.
+    pub fn attach(
+        &mut self,
+        file: &Path,
+        kind: Kind,
+        places: &[(u64, u64)],
+    ) -> Result<Vec<ProbeLink>, String> {
         let path = CString::new(file.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+        let program = self.programs.of(kind)?;
         let returns = kind == Kind::Uretprobe;
-        let event = user_probe::open(&path, offset, returns, Whose::Everybody)
-            .map_err(|error| format!("the kernel takes no probe there: {}", descriptors::why(&error)))?;
-        let link = links::attach_event(program.as_fd(), event.as_fd(), cookie).map_err(|error| {
-            format!(
-                "a program cannot be attached to the probe: {}",
-                descriptors::why(&error)
-            )
-        })?;
-        let link = Arc::new(link);
-        Ok(ProbeLink {
-            number: self.shelf.put(link.clone()),
-            link,
-            event,
-            shelf: self.shelf.clone(),
-        })
+        let shelve = |link: OwnedFd, event| {
+            let link = Arc::new(link);
+            ProbeLink {
+                number: self.shelf.put(link.clone()),
+                link,
+                event,
+                shelf: self.shelf.clone(),
+            }
+        };
+        if self.programs.together {
+            let link = links::attach_places(program, &path, places, returns)
+                .map_err(|error| format!("the kernel takes no probes there: {}", descriptors::why(&error)))?;
+            return Ok(vec![shelve(link, None)]);
+        }
+        let mut attached = Vec::new();
+        for (offset, cookie) in places {
+            match attach_one(program, &path, *offset, returns, *cookie) {
+                Ok((link, event)) => attached.push(shelve(link, Some(event))),
+                Err(error) => {
+                    take_away(attached);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(attached)
     }
+}
+
+fn attach_one(
+    program: BorrowedFd<'_>,
+    file: &CStr,
+    offset: u64,
+    returns: bool,
+    cookie: u64,
+) -> Result<(OwnedFd, OwnedFd), String> {
+    let event = user_probe::open(file, offset, returns, Whose::Everybody)
+        .map_err(|error| format!("the kernel takes no probe there: {}", descriptors::why(&error)))?;
+    let link = links::attach_event(program, event.as_fd(), cookie).map_err(|error| {
+        format!(
+            "a program cannot be attached to the probe: {}",
+            descriptors::why(&error)
+        )
+    })?;
+    Ok((link, event))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the loaded programs take, and how often the kernel did not run one, by its own account.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use aya::Ebpf;
 
@@ -50,12 +50,22 @@ fn lost(skipped: u64, told: u64, alone: Option<u64>) -> u64 {
 }
 
 impl RunTimes {
-    /// Of what is attached by now.
-    pub(super) fn of(ebpf: &Ebpf, maps: &Maps) -> RunTimes {
-        let ids = ebpf
+    /// Of what is attached by now; `probes` are those at libraries.
+    pub(super) fn of<'a>(
+        ebpf: &Ebpf,
+        probes: impl Iterator<Item = (&'static str, BorrowedFd<'a>)>,
+        maps: &Maps,
+    ) -> RunTimes {
+        let mut ids: Vec<(u32, String)> = ebpf
             .programs()
             .filter_map(|(name, program)| Some((program.info().ok()?.id(), name.to_owned())))
             .collect();
+        for (name, program) in probes {
+            match links::id_of(program) {
+                Ok(id) if ids.iter().all(|(known, _)| *known != id) => ids.push((id, name.to_owned())),
+                _ => {}
+            }
+        }
         let names: Vec<(&str, bool)> = ebpf
             .programs()
             .map(|(name, program)| (name, program.fd().is_ok()))

@@ -175,7 +175,8 @@ impl Text {
         if !self.own.is_empty() {
             self.own(text, out);
         }
-        sorts & SIGN != 0 && sorts & (DIGIT | UPPER) != 0 && sorts & (UPPER | LOWER) != 0
+        let may_end = sorts & SIGN != 0 || sorts & (SPACE | DIGIT) == SPACE | DIGIT;
+        may_end && sorts & (DIGIT | UPPER) != 0 && sorts & (UPPER | LOWER) != 0
     }
 
     fn secrets(&self, text: &[u8], out: &mut dyn FnMut(Found)) {

@@ -1,5 +1,5 @@
-//! Names before a colon, a `=` or a `#` in text: `Insurance ID: …`, `patient_id=…`. What a key of that name would say is
-//! said of the value behind, if it has the form.
+//! Names before a colon, a `=` or a `#` in text: `Insurance ID: …`, `patient_id=…`; and before a number, `claim number 88…`.
+//! What a key of that name would say is said of the value behind, if it has the form.
 
 use super::super::text::{is_told, value_in};
 use super::*;
@@ -23,31 +23,16 @@ impl Walk {
         told: &mut [(usize, usize)],
     ) {
         let (mut phrases, mut is_sorted) = (0, false);
-        for at in memchr::memchr3_iter(b':', b'=', b'#', text) {
-            let before = last_word(&text[..at]);
-            let is_sign = text[at] == b'#' && self.signs < SIGNS_MAX;
-            let is_known = is_sign || self.keys.may_end(before);
-            if !is_known || !may_begin(&text[at + 1..]) {
-                continue;
-            }
-            let label = label(before);
-            if label.len() < 2 {
-                continue;
-            }
-            self.signs += u16::from(is_sign);
-            let found = match (is_sign, label.contains(&b' ')) {
-                // `Chart # 482913`. Any word may stand there, so that nothing is remembered of it.
-                (true, _) => {
-                    let class = self.keys.class_of(label);
-                    class.or_else(|| self.keys.class_of(&[label, b" number"].concat()))
-                }
-                (_, false) => self.keys.get(label, &self.shown).class,
-                (_, true) if phrases < PHRASES_MAX => {
-                    phrases += 1;
-                    self.keys.class_of(label)
-                }
-                _ => None,
+        for (at, sign) in signs(text) {
+            let before = match sign {
+                b' ' => behind_verb(&text[..at]),
+                _ => last_word(&text[..at]),
             };
+            if !may_begin(&text[at + 1..]) {
+                continue;
+            }
+            let found = self.said_by(before, sign, &text[at + 1..], &mut phrases);
+            let label = label(before);
             // `Dx:` says it in a text.
             let Some((id, says)) = found else { continue };
             if says != Says::It && !label.eq_ignore_ascii_case(b"dx") {
@@ -70,6 +55,102 @@ impl Walk {
             }
         }
     }
+
+    /// What the words before a sign say of what is `behind` it. `phrases`: those of several words that were looked up.
+    fn said_by(
+        &mut self,
+        before: &[u8],
+        sign: u8,
+        behind: &[u8],
+        phrases: &mut usize,
+    ) -> Option<(ClassId, Says)> {
+        let label = label(before);
+        if label.len() < 2 {
+            return None;
+        }
+        match sign {
+            // `Chart # 482913`. Any word may stand there, so that nothing is remembered of it.
+            b'#' if self.signs < SIGNS_MAX => {
+                self.signs += 1;
+                let class = self.keys.class_of(label);
+                class.or_else(|| self.keys.class_of(&[label, b" number"].concat()))
+            }
+            b' ' if let Some(said) = said_alone(label, behind) => Some(said),
+            _ if !self.keys.may_end(before) => None,
+            _ if sign == b' ' || label.contains(&b' ') => {
+                *phrases += 1;
+                let known = (*phrases <= PHRASES_MAX)
+                    .then(|| self.keys.class_of(label))
+                    .flatten();
+                known.filter(|(id, _)| sign != b' ' || is_number(*id))
+            }
+            _ => self.keys.get(label, &self.shown).class,
+        }
+    }
+}
+
+/// Where a label may end, and by what: a space is one before a number, or before what has its capitals and digits.
+fn signs(text: &[u8]) -> impl Iterator<Item = (usize, u8)> {
+    let is_sign = |(at, byte): (usize, &u8)| match byte {
+        b':' | b'=' | b'#' => Some((at, *byte)),
+        b' ' => {
+            let token = text[at + 1..].iter().take_while(|byte| {
+                byte.is_ascii_digit() || byte.is_ascii_uppercase() || b"-/".contains(byte)
+            });
+            let digits = token.filter(|byte| byte.is_ascii_digit()).take(4).count();
+            (digits == 4).then_some((at, *byte))
+        }
+        _ => None,
+    };
+    text.iter().enumerate().filter_map(is_sign)
+}
+
+/// Classes of numbers, which are told without a sign between.
+fn is_number(class: ClassId) -> bool {
+    const NUMBERS: [Class; 7] = [
+        Class::Mrn,
+        Class::PatientId,
+        Class::HealthPlan,
+        Class::Licence,
+        Class::Passport,
+        Class::Account,
+        Class::Device,
+    ];
+    NUMBERS.iter().any(|number| *number as ClassId == class)
+}
+
+/// `Chart 482913`: one word that is said so of a number that is as long as those are, and of much else before others.
+fn said_alone(label: &[u8], behind: &[u8]) -> Option<(ClassId, Says)> {
+    const WORDS: &[(&[u8], Class)] = &[
+        (b"account", Class::Account),
+        (b"acct", Class::Account),
+        (b"routing", Class::Account),
+        (b"claim", Class::Account),
+        (b"chart", Class::Mrn),
+        (b"patient", Class::PatientId),
+        (b"member", Class::HealthPlan),
+        (b"policy", Class::HealthPlan),
+        (b"subscriber", Class::HealthPlan),
+        (b"passport", Class::Passport),
+        (b"license", Class::Licence),
+        (b"licence", Class::Licence),
+        (b"serial", Class::Device),
+    ];
+    const DIGITS_MIN: usize = 5;
+    let word = label.rsplit(|byte| *byte == b' ').next()?;
+    let (_, class) = WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known))?;
+    let token = behind
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-');
+    let digits = token.filter(|byte| byte.is_ascii_digit()).count();
+    (digits >= DIGITS_MIN).then_some((*class as ClassId, Says::It))
+}
+
+/// `Her member number is 88…`: what the verb says it of.
+fn behind_verb(before: &[u8]) -> &[u8] {
+    const VERBS: [&[u8]; 5] = [b" is", b" was", b" ist", b" est", b" es"];
+    let verb = VERBS.iter().find_map(|verb| before.strip_suffix(*verb));
+    last_word(verb.unwrap_or(before))
 }
 
 /// Behind the sign there is something that a value may begin with.

@@ -1,0 +1,173 @@
+//! Probes of one kind at one library, by one link (Linux 6.6 and newer).
+//!
+//! A probe that is an event of its own is taken away by itself, and for each the kernel waits some 80 ms until no CPU is
+//! at its place, one after the other on the whole host: an agent at the libraries of thirty containers would take half a
+//! minute to end. Behind one link it waits once for all of them. What a probe costs when it is passed is the same.
+//!
+//! The kernel has to know at loading that a program is for such a link, which the loader's library cannot say: so the
+//! programs are loaded here, with that library's maps and relocations.
+
+#![allow(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use aya::Ebpf;
+use aya::maps::Map;
+use aya_obj::Object;
+
+use super::links;
+use super::load::OBJECT;
+
+/// `BPF_PROG_TYPE_KPROBE` of `enum bpf_prog_type`.
+const PROG_TYPE_KPROBE: u32 = 2;
+/// Of a program's name, with the zero behind it.
+const NAME_BYTES: usize = 16;
+/// What the verifier may say of a program that it refuses, and how much of its end is told.
+const LOG_BYTES: usize = 1 << 20;
+const LOG_LINES: usize = 12;
+
+/// The part of `union bpf_attr` that loads a program.
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_bytes: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; NAME_BYTES],
+    interface: u32,
+    expected_attach_type: u32,
+    types: u32,
+    function_bytes: u32,
+    functions: u64,
+    functions_count: u32,
+    line_bytes: u32,
+    lines: u64,
+    lines_count: u32,
+    attach_type_id: u32,
+}
+
+/// Whether the kernel has such links. Found by asking for one at a directory, which is the wrong kind of file, but only to
+/// who knows the rest.
+pub fn are_there() -> Result<(), String> {
+    // r0 = 0; exit
+    let nothing: [u64; 2] = [0xb7, 0x95];
+    let mut attributes = ProgLoad::new("apiward_nothing", &nothing);
+    let program =
+        links::load(&mut attributes).map_err(|error| format!("no program for them loads: {error}"))?;
+    match links::attach_places(program.as_fd(), c"/", &[(1, 0)], false) {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
+        Err(error) => Err(format!("not in this kernel: {error}")),
+        Ok(_) => Err("the kernel has attached a probe to a directory".to_owned()),
+    }
+}
+
+impl ProgLoad {
+    /// Instructions are of eight bytes, and the caller's while this is used.
+    fn new<I>(name: &str, code: &[I]) -> ProgLoad {
+        const { assert!(size_of::<I>() == 8) };
+        let mut attributes = ProgLoad {
+            kind: PROG_TYPE_KPROBE,
+            instructions: code.len() as u32,
+            code: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            expected_attach_type: links::ATTACH_TYPE_UPROBE_MULTI,
+            ..ProgLoad::default()
+        };
+        // As the loader's library has it, which names are looked for by: cut where the kernel's room ends.
+        for (to, from) in attributes.name[..NAME_BYTES - 1].iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        attributes
+    }
+}
+
+/// The object's programs as the kernel takes them.
+pub(super) struct Programs {
+    object: Object,
+}
+
+impl Programs {
+    /// With the maps that `ebpf` has made, before anybody takes one from it.
+    pub(super) fn relocate(ebpf: &Ebpf) -> Result<Programs, String> {
+        let mut object = Object::parse(OBJECT).map_err(|error| error.to_string())?;
+        let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let descriptors: HashMap<&str, RawFd> = ebpf
+            .maps()
+            .filter_map(|(name, map)| Some((name, descriptor(map)?.as_raw_fd())))
+            .collect();
+        let maps = std::mem::take(&mut object.maps);
+        let known = maps
+            .iter()
+            .filter_map(|(name, map)| Some((name.as_str(), *descriptors.get(name.as_str())?, map)));
+        object
+            .relocate_maps(known, &sections)
+            .and_then(|()| object.relocate_calls(&sections))
+            .map_err(|error| error.to_string())?;
+        Ok(Programs { object })
+    }
+
+    /// Loads one, while the maps are open. `types`: what the loader's library has told the kernel of the object.
+    pub(super) fn load(&self, name: &str, types: BorrowedFd<'_>) -> Result<OwnedFd, String> {
+        let missing = || format!("{name} is missing from the object");
+        let program = self.object.programs.get(name).ok_or_else(missing)?;
+        let function = self
+            .object
+            .functions
+            .get(&program.function_key())
+            .ok_or_else(missing)?;
+        let functions = function.func_info.func_info_bytes();
+        let mut attributes = ProgLoad {
+            license: program.license.as_ptr() as u64,
+            types: types.as_raw_fd() as u32,
+            function_bytes: function.func_info_rec_size as u32,
+            functions: functions.as_ptr() as u64,
+            functions_count: function.func_info.len() as u32,
+            ..ProgLoad::new(name, &function.instructions)
+        };
+        links::load(&mut attributes).map_err(|error| {
+            let mut log = vec![0; LOG_BYTES];
+            attributes.log_level = 1;
+            (attributes.log_bytes, attributes.log) = (LOG_BYTES as u32, log.as_mut_ptr() as u64);
+            // The same again, for the words alone.
+            let _ = links::load(&mut attributes);
+            let end = log.iter().position(|byte| *byte == 0).unwrap_or(0);
+            let words = String::from_utf8_lossy(&log[..end]);
+            let lines: Vec<&str> = words.lines().collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            format!("{name}: {error}; the verifier's last words:\n{last}")
+        })
+    }
+}
+
+/// What the loader's library has told the kernel of the object's types.
+pub(super) fn types(ebpf: &Ebpf) -> Result<OwnedFd, String> {
+    let told = ebpf
+        .programs()
+        .find_map(|(_, program)| program.info().ok()?.btf_id());
+    let id = told.ok_or("no program that is loaded has types")?;
+    links::types(id).map_err(|error| format!("the object's types: {error}"))
+}
+
+fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LpmTrie(data)
+    | Map::LruHashMap(data)
+    | Map::PerCpuArray(data)
+    | Map::PerCpuHashMap(data)
+    | Map::ProgramArray(data)
+    | Map::RingBuf(data)
+    | Map::SkStorage(data)
+    | Map::Unsupported(data)) = map
+    else {
+        return None;
+    };
+    Some(data.fd().as_fd())
+}
