@@ -85,7 +85,8 @@ fn named(content_type: &[u8], start: &[u8]) -> Option<Format> {
 fn sniffed(start: &[u8]) -> Format {
     match start.first() {
         None => Format::Text,
-        Some(b'{' | b'[') => Format::Json,
+        Some(b'{') => Format::Json,
+        Some(b'[') if is_array(start) => Format::Json,
         Some(b'0'..=b'9') if is_packet(start) => Format::Json,
         // Its elements say how it looks, and none of them is a key: `<address>` is who runs the server.
         Some(b'<') if is_html(start) => Format::Text,
@@ -99,6 +100,25 @@ fn sniffed(start: &[u8]) -> Format {
         _ if is_csv(start) => Format::Csv,
         _ if is_form(start) => Format::Form,
         _ => Format::Text,
+    }
+}
+
+/// An array of JSON: a line of a log begins with `[`, too, and then a time or a level.
+fn is_array(start: &[u8]) -> bool {
+    let first = start[1..].trim_ascii_start();
+    match first.first() {
+        None | Some(b'{' | b'[' | b'"' | b']') => true,
+        Some(b'-' | b'0'..=b'9') => {
+            let is = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+            let number = first.iter().take_while(is).count();
+            let behind = first[number..].trim_ascii_start().first();
+            let is_number =
+                std::str::from_utf8(&first[..number]).is_ok_and(|text| text.parse::<f64>().is_ok());
+            is_number && behind.is_none_or(|behind| b",]".contains(behind))
+        }
+        Some(_) => [b"null".as_slice(), b"true", b"false"]
+            .iter()
+            .any(|word| first.starts_with(word)),
     }
 }
 

@@ -254,6 +254,11 @@ fn formats_are_told() {
     for (content_type, bytes, format) in [
         ("", "{}", Format::Json),
         ("text/plain", "[1]", Format::Json),
+        ("text/plain", "[ -1.5e3 , 2]", Format::Json),
+        ("text/plain", "[\n null]", Format::Json),
+        ("text/plain", "[2024-03-11 10:22:41] INFO seen", Format::Text),
+        ("text/plain", "[error] no route", Format::Text),
+        ("application/json", "[error]", Format::Json),
         ("", "<a/>", Format::Xml),
         ("", "plain words", Format::Text),
         ("", "a=1&b=2", Format::Form),

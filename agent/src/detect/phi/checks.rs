@@ -176,7 +176,21 @@ pub(super) fn is_machine_text(value: &[u8]) -> bool {
 
 /// Something is there.
 pub(super) fn any(value: &[u8]) -> bool {
-    !value.is_empty() && !is_placeholder(value) && !value.iter().all(|byte| b"*xX- .".contains(byte))
+    !value.is_empty()
+        && !is_placeholder(value)
+        && !value.iter().all(|byte| b"*xX- .".contains(byte))
+        && !is_bracketed(value)
+}
+
+/// `<string>`, `[RELIGION]`, `{{name}}`: what a value is to be put in the place of.
+fn is_bracketed(value: &[u8]) -> bool {
+    let inner = match value {
+        [b'<', inner @ .., b'>'] | [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => inner,
+        _ => return false,
+    };
+    inner
+        .iter()
+        .all(|byte| byte.is_ascii_alphabetic() || b" _-{}.".contains(byte))
 }
 
 /// A code or number of somebody: short, no prose, with a digit.
@@ -191,7 +205,15 @@ pub(super) fn number(value: &[u8]) -> bool {
 
 /// A code of a terminology: short, without spaces at its ends.
 pub(super) fn code_or_text(value: &[u8]) -> bool {
-    (2..=200).contains(&value.len()) && any(value)
+    (2..=200).contains(&value.len()) && any(value) && !is_demand(value)
+}
+
+/// `is required`, `Diagnosis: required`, `must be a code`.
+fn is_demand(value: &[u8]) -> bool {
+    const DEMANDS: [&[u8]; 4] = [b"required", b"invalid", b"must", b"too long"];
+    DEMANDS
+        .iter()
+        .any(|demand| memchr::memmem::find(value, demand).is_some())
 }
 
 /// A calendar date in one of the usual forms, with or without a time.

@@ -16,8 +16,8 @@ mod lists;
 mod words;
 
 use lists::{
-    INSTITUTIONS, MACHINES, NAMED, NAMED_BESIDE, ORGANIZATION, PATIENT, PERSON, PLACES, QUALIFIERS, SEVERAL,
-    SURE, TAILS, TECHNICAL, VAGUE,
+    COMPANIES, DEFINED, INSTITUTIONS, MACHINES, NAMED, NAMED_BESIDE, ORGANIZATION, PATIENT, PERSON, PLACES,
+    QUALIFIERS, SEVERAL, SURE, TAILS, TECHNICAL, VAGUE,
 };
 pub(super) use words::words;
 use words::{Ends, SHORT, long, of_other_script};
@@ -106,6 +106,7 @@ impl Role {
             b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
             | b"fields" | b"fieldNames" | b"field_names" | b"rowType" => Role::Columns,
             _ => match words {
+                [.., of, what, last] if of == "identifier" && what == "type" && last == "code" => Role::Type,
                 // `aliasType`, `identityDocumentType`: of what names somebody.
                 [.., what, last] if NUMBERED.contains(&what.as_str()) => match last.as_str() {
                     "type" => Role::Type,
@@ -211,8 +212,13 @@ impl Names {
     fn is_label(&self, value: &[u8], class: ClassId) -> bool {
         let mut buffer = [0; KEY_BYTES_MAX];
         let folded = words::fold(value);
+        // `First name…`, `First name (optional)`, `First name: required`.
+        let end = folded
+            .iter()
+            .position(|byte| b":*(.".contains(byte) || *byte >= 0x80);
+        let label = &folded[..end.filter(|end| *end > 0).unwrap_or(folded.len())];
         let mut length = 0;
-        for byte in folded.trim_ascii().iter() {
+        for byte in label.trim_ascii().iter() {
             match byte {
                 b' ' | b'-' | b'_' | b':' | b'*' => {}
                 _ if byte.is_ascii_alphabetic() && length < buffer.len() => {
@@ -292,12 +298,16 @@ impl Names {
         key.ids = words
             .last()
             .is_some_and(|last| is_one_of(last, &["id", "identifier", "alias"]));
-        key.names = match apart.last().filter(|_| found.is_none()) {
-            Some(last) if NAMED.contains(&last.as_str()) => Some(Says::It),
-            Some(last) if NAMED_BESIDE.contains(&last.as_str()) => Some(Says::Beside),
+        key.names = match apart.last().filter(|_| found.is_none()).map(String::as_str) {
+            Some(last) if NAMED.contains(&last) => Some(Says::It),
+            Some("provider") if apart.iter().any(|word| COMPANIES.contains(&word.as_str())) => None,
+            Some(last) if NAMED_BESIDE.contains(&last) => Some(Says::Beside),
             _ => None,
         };
         key.technical = found.is_none() && words.iter().any(|word| TECHNICAL.contains(&&**word));
+        if found.is_none() && words.iter().any(|word| DEFINED.contains(&word.as_str())) {
+            key.owner = Owner::Definition;
+        }
         for (at, word) in apart.iter().enumerate() {
             key.context |= self.context.get(word.as_str()).copied().unwrap_or_default();
             let of = |list: &[&str]| is_one_of(word, list);
@@ -335,6 +345,7 @@ impl Names {
         let shown = key.element != Element::Other
             || found.is_some() && is_of_words(raw)
             || super::segments::dicom(raw).is_some()
+            || is_numbered(raw)
             || ENVELOPE.contains(&raw)
             || Vocabulary::has(text)
             || literal(text);
@@ -393,7 +404,7 @@ impl Names {
         {
             about |= matches!(last.as_str(), "data" | "info");
             url |= last == "url";
-            description |= last == "description";
+            description |= matches!(last.as_str(), "description" | "desc");
             list |= last.ends_with('s');
             less.pop();
         }
@@ -446,7 +457,7 @@ impl Names {
         while let Some((first, after)) = [PATIENT, PERSON, QUALIFIERS]
             .into_iter()
             .flatten()
-            .chain(&["insurance"])
+            .chain(&["insurance", "vehicle", "phone"])
             .filter(|known| known.len() >= 4)
             .filter_map(|known| Some((*known, rest.strip_prefix(*known)?)))
             .filter(|(_, after)| after.len() > 1)
@@ -466,6 +477,15 @@ fn is_of_words(raw: &[u8]) -> bool {
         .windows(NUMBER_DIGITS_MAX + 1)
         .any(|digits| digits.iter().all(u8::is_ascii_digit));
     !long_number && !raw.iter().any(|byte| b"[]@\"'<>{}=&|\\".contains(byte))
+}
+
+/// A place in a segment of HL7: `PID.5.1`.
+fn is_numbered(raw: &[u8]) -> bool {
+    let (id, numbers) = raw.split_at(raw.len().min(3));
+    let is = |byte: &u8| byte.is_ascii_digit() || b".-_".contains(byte);
+    id.iter()
+        .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && matches!(numbers, [b'.' | b'-' | b'_', rest @ ..] if rest.len() <= 5 && !rest.is_empty() && rest.iter().all(is))
 }
 
 fn is_organization(word: &str) -> bool {

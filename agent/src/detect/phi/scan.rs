@@ -294,9 +294,7 @@ impl Sink for Walk {
         if named {
             sure = Walk::is_sure(&key, parent);
             (owner, resource) = self.whose(name, &key, owner, resource);
-            if container == Container::Element {
-                (hl7, tag) = Walk::numbered(name, parent.and_then(|parent| parent.hl7));
-            }
+            (hl7, tag) = Walk::numbered(name, parent.and_then(|parent| parent.hl7));
             tag = tag
                 .or_else(|| super::segments::dicom(name))
                 .or_else(|| parent.and_then(|parent| parent.tag));

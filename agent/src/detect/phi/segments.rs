@@ -82,7 +82,7 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
         (b"NK1", 16) | (b"GT1", 8) | (b"IN1", 18) => patient(BirthDate, FIRST),
         (b"NK1", 12 | 33) | (b"GT1", 2 | 19) | (b"IN2", 1) | (b"DB1", 3) => patient(PatientId, FIRST),
         (b"NK1", 37) | (b"GT1", 12) | (b"IN2", 2) => patient(Ssn, FIRST),
-        (b"IN1", 36 | 49) | (b"IN2", 6 | 8 | 10 | 26 | 61) => patient(HealthPlan, FIRST),
+        (b"IN1", 8 | 36 | 49) | (b"IN2", 6 | 8 | 10 | 26 | 61) => patient(HealthPlan, FIRST),
         (b"IN2", 7 | 9 | 40 | 22 | 52) => patient(Name, NAME),
         (b"IN2", 53 | 63 | 64) => patient(Phone, PHONE),
         (b"QRD", 8) | (b"URD", 3) => patient(Name, XCN_NAME),

@@ -11,12 +11,16 @@ use super::keys::ClassId;
 use crate::call::Evidence;
 
 mod behind;
+mod people;
 mod prose;
 mod words;
 
-use behind::{is_called, said};
+use behind::{begins_line_of_log, is_called, mac_in, said, secret_behind};
 pub(super) use behind::{is_told, says_none, value_in};
-use prose::{date_in, emails, gtin, name_in, number_in, phrase_in, street};
+pub(super) use people::is_persons;
+use people::name_behind;
+pub(super) use prose::name_in;
+use prose::{date_in, emails, gtin, number_in, phrase_in, street};
 
 /// A word counts for what stands so many bytes behind it.
 const WINDOW_BYTES: usize = 40;
@@ -105,7 +109,11 @@ const SECRETS: &[(&str, usize, Class)] = &[
     ("AIza", 35, Class::Token),
     ("sk_live_", 24, Class::Token),
     ("rk_live_", 24, Class::Token),
-    ("sk-ant-", 24, Class::Token),
+    ("sk-", 35, Class::Token),
+    ("SG.", 60, Class::Token),
+    ("npm_", 40, Class::Token),
+    ("hf_", 37, Class::Token),
+    ("shpat_", 38, Class::Token),
     ("Bearer ", 15, Class::Token),
     ("PRIVATE KEY-----", 16, Class::PrivateKey),
     ("(01)", 18, Class::Device),
@@ -391,7 +399,9 @@ impl Text {
                     0
                 };
                 let beside = near & (1 << class | fax) != 0;
-                if !beside && (fit == Fit::Named || of_word) {
+                if !beside
+                    && (fit == Fit::Named || of_word || fit != Fit::Checked && of_thing(&text[..start]))
+                {
                     continue;
                 }
                 let grouped = lengths.len() > 1;
@@ -452,7 +462,8 @@ impl Text {
             && four
                 .iter()
                 .all(|(from, to)| super::checks::modulo(&text[*from..*to], 1000) < 256 && to - from <= 3)
-            && (around.context | self.near(text, four[0].0)) & bit(Class::Ip) != 0
+            && ((around.context | self.near(text, four[0].0)) & bit(Class::Ip) != 0
+                || begins_line_of_log(text, four[0].0, four[3].1))
             && !super::checks::is_machine_text(&text[four[0].0..four[3].1])
         {
             out(found(Class::Ip, Evidence::Context, 85, four[0].0, four[3].1));
@@ -606,6 +617,35 @@ impl Text {
             }
         }
     }
+}
+
+/// `Order 618-20-7374`: what stands before a number says that it is a thing's.
+fn of_thing(before: &[u8]) -> bool {
+    const THINGS: &[&[u8]] = &[
+        b"order",
+        b"invoice",
+        b"part",
+        b"sku",
+        b"item",
+        b"po",
+        b"ticket",
+        b"model",
+        b"version",
+        b"lot",
+        b"batch",
+        b"tracking",
+        b"isbn",
+        b"article",
+        b"catalog",
+        b"quote",
+        b"shipment",
+    ];
+    const FILLING: [&[u8]; 4] = [b"no", b"number", b"id", b"num"];
+    let from = before.len().saturating_sub(24);
+    let mut words = before[from..].rsplit(|byte| !byte.is_ascii_alphabetic());
+    let last = words
+        .find(|word| !word.is_empty() && !FILLING.iter().any(|filling| word.eq_ignore_ascii_case(filling)));
+    last.is_some_and(|last| THINGS.iter().any(|thing| last.eq_ignore_ascii_case(thing)))
 }
 
 const fn bit(class: Class) -> u64 {

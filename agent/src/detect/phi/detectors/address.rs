@@ -157,6 +157,20 @@ pub const DETECTOR: Detector = Detector {
         "sceneaddress",
         "losslocation",
         "diefthynsi",
+        "buildingnumber",
+        "buildingnum",
+        "secondaryaddress",
+        "citytown",
+        "aptsuite",
+        "billtoaddress",
+        "shiptoaddress",
+        "billtostreet",
+        "shiptostreet",
+        "streetaddress1",
+        "streetaddress2",
+        "addressline3",
+        "aptnumber",
+        "apartmentnumber",
     ],
     keys_alone: &["address", "addresses"],
     keys_beside: &[
@@ -210,6 +224,23 @@ pub const DETECTOR: Detector = Detector {
         "formattedaddress",
         "postaladdress",
         "addresslines",
+        "suite",
+        "streeta",
+        "streetb",
+        "streetc",
+        "streetd",
+        "n301",
+        "n302",
+        "n401",
+        "n403",
+        "line1adr",
+        "line2adr",
+        "line3adr",
+        "line4adr",
+        "cntyname",
+        "apartment",
+        "billtocity",
+        "shiptocity",
     ],
     words: &[
         "zip",
@@ -272,8 +303,14 @@ fn own_fits(value: &[u8]) -> bool {
     any(value)
         && !is_message(value)
         && (2..=300).contains(&value.len())
+        && !is_country(value)
         && (spaced || postal || word)
         && memchr::memmem::find(value, b"://").is_none()
         && !value.contains(&b'@')
         && !value.starts_with(b"0x")
+}
+
+/// `DE`, `USA`: larger than a state, and no address by itself.
+fn is_country(value: &[u8]) -> bool {
+    value.len() <= 3 && value.iter().all(u8::is_ascii_uppercase)
 }

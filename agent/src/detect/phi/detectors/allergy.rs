@@ -23,10 +23,11 @@ pub const DETECTOR: Detector = Detector {
         "alergias",
         "allergie",
         "allergenes",
+        "alergenos",
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["allergic to"],
+    words: &["allergic to", "allergy to"],
     fits: code_or_text,
     shape: None,
     examples: &[

@@ -2,7 +2,7 @@
 //!
 //! Source: GDPR Article 9(1).
 
-use crate::detect::phi::checks::any;
+use crate::detect::phi::checks::{any, is_message};
 use crate::detect::phi::class::{Class, Detector, Group};
 
 /// The table of it.
@@ -30,6 +30,9 @@ pub const DETECTOR: Detector = Detector {
         "ancestry",
         "ethnicityreference",
         "etnicidad",
+        "racesourcevalue",
+        "ethnicitysourcevalue",
+        "raceethnicity",
     ],
     keys_alone: &[],
     keys_beside: &["racename"],
@@ -41,9 +44,18 @@ pub const DETECTOR: Detector = Detector {
         r#"{"resourceType":"Patient","extension":[{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race","extension":[{"url":"ombCategory","valueCoding":{"system":"urn:oid:2.16.840.1.113883.6.238","code":"2106-3"}}]}]}"#,
         r#"{"resourceType":"Patient","extension":[{"extension":[{"url":"text","valueString":"White"}],"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"}]}"#,
     ],
-    counter_examples: &[r#"{"race_condition":false}"#],
+    counter_examples: &[
+        r#"{"race_condition":false}"#,
+        r#"{"race":"24h Le Mans"}"#,
+        r#"{"race":["is invalid"]}"#,
+        r#"{"ethnicity":"<string>","race":"[RACE]"}"#,
+    ],
 };
 
 fn own_fits(value: &[u8]) -> bool {
-    any(value)
+    // `24h Le Mans` is another race.
+    let counts = value
+        .windows(2)
+        .any(|pair| pair[0].is_ascii_digit() && pair[1].is_ascii_alphabetic());
+    any(value) && !counts && !is_message(value)
 }

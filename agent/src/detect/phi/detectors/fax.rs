@@ -2,7 +2,6 @@
 //!
 //! Source: 45 CFR 164.514(b)(2)(i)(E).
 
-use crate::detect::phi::checks::digits_of;
 use crate::detect::phi::class::{Class, Detector, Group};
 
 /// The table of it.
@@ -34,6 +33,7 @@ pub const DETECTOR: Detector = Detector {
         "Phone 212-555-0143, fax (212) 555-0142.",
         "Fax: +1-212-555-0142",
         r#"{"fax":"212-555-0143"}"#,
+        r#"{"fax_number":"(837)585-5517x541"}"#,
         r#"{"faxnummer":"+49 (0) 4614 800831"}"#,
         r#"{"resourceType":"Patient","telecom":[{"system":"fax","value":"212-555-0143"}]}"#,
     ],
@@ -47,5 +47,5 @@ pub const DETECTOR: Detector = Detector {
 };
 
 fn own_fits(value: &[u8]) -> bool {
-    digits_of(value).is_some_and(|(_, length)| (5..=16).contains(&length))
+    (Class::Phone.detector().fits)(value)
 }

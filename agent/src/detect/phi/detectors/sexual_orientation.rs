@@ -18,6 +18,7 @@ pub const DETECTOR: Detector = Detector {
         "sexualpreference",
         "genderidentity",
         "sexlife",
+        "sexuality",
     ],
     keys_alone: &[],
     keys_beside: &[],

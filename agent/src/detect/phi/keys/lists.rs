@@ -176,6 +176,9 @@ pub(super) const QUALIFIERS: &[&str] = &[
     "your",
     "the",
     "raw",
+    "bill",
+    "ship",
+    "to",
 ];
 /// Words before `ip`: a machine's.
 pub(super) const MACHINES: &[&str] = &[
@@ -254,6 +257,8 @@ pub(super) const TECHNICAL: &[&str] = &[
     "invoice",
     "tracking",
     "model",
+    "order",
+    "ticket",
 ];
 /// Words that may stand behind a name.
 pub(super) const TAILS: &[&str] = &[
@@ -263,6 +268,7 @@ pub(super) const TAILS: &[&str] = &[
     "num",
     "nr",
     "value",
+    "desc",
     "text",
     "str",
     "id",
@@ -408,3 +414,19 @@ pub(super) const SEVERAL: &[&str] = &[
     "contributor",
     "profile",
 ];
+/// Before `provider`: a company.
+pub(super) const COMPANIES: &[&str] = &[
+    "insurance",
+    "identity",
+    "payment",
+    "cloud",
+    "email",
+    "internet",
+    "network",
+    "hosting",
+    "sms",
+    "auth",
+    "plan",
+];
+/// What is in them is what people read beside a field, and no field.
+pub(super) const DEFINED: &[&str] = &["placeholders", "translation", "translations", "i18n", "l10n"];

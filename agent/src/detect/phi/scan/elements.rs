@@ -1,27 +1,58 @@
-//! Documents whose elements are places of another standard: HL7 v3 and CDA (`id` with root and extension), HL7 v2 in XML
-//! (`PID.5`), DICOM in XML (`tag="00100010"`), and the search parameters of FHIR.
+//! Documents whose names are places of another standard: HL7 v3 and CDA (`id` with root and extension), HL7 v2 in XML and
+//! JSON (`PID.5`, `PID.5.1`), DICOM in XML (`tag="00100010"`), and the search parameters of FHIR.
 
 use super::super::segments::{self, Hl7};
 use super::*;
 
-/// A field of HL7 v2 by the name of its element, and a component by any: `PID.5`, `XPN.2`.
-fn numbered(name: &[u8]) -> Option<(&[u8], u16)> {
-    let dot = memchr::memchr(b'.', name)?;
-    let number = std::str::from_utf8(name.get(dot + 1..)?).ok()?.parse().ok()?;
-    Some((&name[..dot], number))
+/// A field of HL7 v2 by its name, and a component by any: `PID.5`, `PID_5_1`, `XPN.2`.
+fn numbered(name: &[u8]) -> Option<(&[u8], u16, Option<u16>)> {
+    let is_sign = |byte: &u8| b".-_".contains(byte);
+    let id = name
+        .iter()
+        .position(is_sign)
+        .filter(|length| matches!(length, 2 | 3))?;
+    let begins = name[0].is_ascii_uppercase();
+    let mut numbers = name.get(id + 1..)?.splitn(2, is_sign);
+    let mut number = || std::str::from_utf8(numbers.next()?).ok()?.parse::<u16>().ok();
+    let field = number().filter(|_| begins)?;
+    Some((&name[..id], field, number()))
+}
+
+/// A value that may stand where the class is said to be.
+fn is_in_place(class: Class, value: &[u8]) -> bool {
+    let formed = matches!(
+        class,
+        Class::Name | Class::Address | Class::BirthDate | Class::DeathDate | Class::Date
+    );
+    super::super::checks::any(value) && (!formed || (class.detector().fits)(value))
 }
 
 impl Walk {
-    /// Of an element that opens: the field that it is, or what it holds as a component of one.
+    /// Of what opens: the field that it is, or what it holds as a component of one.
     pub(super) fn numbered(name: &[u8], field: Option<Hl7>) -> (Option<Hl7>, Option<(Class, Owner)>) {
-        let Some((id, number)) = numbered(name) else {
+        let Some((id, number, part)) = numbered(name) else {
             return (None, None);
         };
-        if let Some(holds) = segments::hl7(id, number) {
-            return (Some(holds), None);
-        }
-        let held = field.filter(|field| field.components.contains(&number));
+        let (field, part) = match (segments::hl7(id, number), part) {
+            (Some(holds), None) => return (Some(holds), None),
+            (Some(holds), Some(part)) => (Some(holds), part),
+            (None, _) => (field, number),
+        };
+        let held = field.filter(|field| field.components.contains(&part));
         (None, held.map(|field| (field.class, field.owner)))
+    }
+
+    /// A value whose name is such a place: `{"PID.7": "19590705", "PID.5.1": "OKAFOR"}`; whether it was one.
+    pub(super) fn at_number(&mut self, frame: usize, key: Key, name: &[u8], value: &[u8]) -> bool {
+        let (field, part) = Walk::numbered(name, self.frames[frame].hl7);
+        let first = field.filter(|field| field.components.contains(&1));
+        let Some((class, owner)) = part.or(first.map(|field| (field.class, field.owner))) else {
+            return false;
+        };
+        if is_in_place(class, value) {
+            self.hit(class as ClassId, owner, Evidence::Structure, 95, name, key, value);
+        }
+        true
     }
 
     /// The text of an element, by the place that the element is; whether that is known.
@@ -31,11 +62,7 @@ impl Walk {
         let Some((class, owner)) = frame.tag.or(alone.map(|field| (field.class, field.owner))) else {
             return false;
         };
-        let dated = matches!(
-            class,
-            Class::Name | Class::Address | Class::BirthDate | Class::DeathDate | Class::Date
-        );
-        if super::super::checks::any(value) && (!dated || (class.detector().fits)(value)) {
+        if is_in_place(class, value) {
             self.hit(class as ClassId, owner, Evidence::Structure, 98, b"", key, value);
         }
         true

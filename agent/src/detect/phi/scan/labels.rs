@@ -1,7 +1,7 @@
 //! Names before a colon, a `=` or a `#` in text: `Insurance ID: …`, `patient_id=…`; and before a number, `claim number 88…`.
 //! What a key of that name would say is said of the value behind, if it has the form.
 
-use super::super::text::{is_told, value_in};
+use super::super::text::{is_persons, is_told, name_in, value_in};
 use super::*;
 
 /// Bytes of a label, and of what is looked at behind it.
@@ -56,6 +56,28 @@ impl Walk {
         }
     }
 
+    /// `Caller: Hayden Smith`, `Bill to: Jacob Luna`, and the names of mail: `From: Hayden Smith <h.smith@mail.example>`.
+    fn names_somebody(&mut self, label: &[u8], behind: &[u8]) -> bool {
+        const TO: [&[u8]; 7] = [
+            b"bill to",
+            b"ship to",
+            b"sold to",
+            b"attn",
+            b"attention",
+            b"signed",
+            b"re",
+        ];
+        const OF_MAIL: [&[u8]; 5] = [b"from", b"to", b"cc", b"reply-to", b"bcc"];
+        let is = |list: &[&[u8]]| list.iter().any(|known| label.eq_ignore_ascii_case(known));
+        let Some((_, to)) = name_in(behind).filter(|(from, to)| is_persons(&behind[*from..*to])) else {
+            return false;
+        };
+        let last = label.rsplit(|byte| *byte == b' ').next().unwrap_or(label);
+        is(&TO)
+            || is(&OF_MAIL) && behind[to..].starts_with(b" <")
+            || self.keys.get(last, &self.shown).names.is_some()
+    }
+
     /// What the words before a sign say of what is `behind` it. `phrases`: those of several words that were looked up.
     fn said_by(
         &mut self,
@@ -75,7 +97,8 @@ impl Walk {
                 let class = self.keys.class_of(label);
                 class.or_else(|| self.keys.class_of(&[label, b" number"].concat()))
             }
-            b' ' if let Some(said) = said_alone(label, behind) => Some(said),
+            b' ' | b':' if let Some(said) = said_alone(label, behind) => Some(said),
+            b':' if self.names_somebody(label, behind) => Some((Class::Name as ClassId, Says::It)),
             _ if !self.keys.may_end(before) => None,
             _ if sign == b' ' || label.contains(&b' ') => {
                 *phrases += 1;
@@ -135,6 +158,7 @@ fn said_alone(label: &[u8], behind: &[u8]) -> Option<(ClassId, Says)> {
         (b"license", Class::Licence),
         (b"licence", Class::Licence),
         (b"serial", Class::Device),
+        (b"device", Class::Device),
     ];
     const DIGITS_MIN: usize = 5;
     let word = label.rsplit(|byte| *byte == b' ').next()?;

@@ -142,6 +142,9 @@ impl Walk {
         if at == 0 && is_description(name, value) {
             self.describes = true;
         }
+        if self.at_number(at, key, name, value) {
+            return;
+        }
         let frame = &self.frames[at];
         let (owner, resource, inside) = (frame.owner, frame.resource, frame.key.element);
         // An attribute of DICOM JSON: its values are below its tag.

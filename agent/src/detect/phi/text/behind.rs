@@ -296,11 +296,106 @@ fn secret_in(window: &[u8], class: Class) -> Option<(usize, usize)> {
     let secret = &window[start..start + length];
     let least = if class == Class::Token { 16 } else { 4 };
     let is = secret.len() >= least
-        && secret[0].is_ascii_alphanumeric()
+        && (secret[0].is_ascii_alphanumeric()
+            || class == Class::Password && b"!@#$%^&*_+?~".contains(&secret[0]))
         && secret.iter().any(u8::is_ascii_digit)
         && !secret.contains(&b'(')
         && any(secret);
     is.then_some((start, start + length))
+}
+
+/// A password in prose, where no sign stands before it: letters and digits, or signs, together. `PIN 5493` is one, too.
+pub(super) fn secret_behind(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
+    const BETWEEN: [&[u8]; 4] = [b"is", b"was", b"code", b"number"];
+    let mut start = window
+        .iter()
+        .position(|byte| *byte != b' ')
+        .filter(|start| *start == 1)?;
+    let token = |start: usize| {
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"',;<>".contains(byte);
+        let rest = &window[start..];
+        &rest[..rest.iter().position(ends).unwrap_or(rest.len())]
+    };
+    if BETWEEN.contains(&token(start)) {
+        start += token(start).len() + 1;
+        window.get(start)?;
+    }
+    let secret = token(start);
+    let secret = secret.strip_suffix(b".").unwrap_or(secret);
+    let has = |of: fn(&u8) -> bool| secret.iter().any(of);
+    let digits = secret.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let is = match word {
+        b"PIN" => (4..=5).contains(&secret.len()) && digits == secret.len(),
+        _ if word.eq_ignore_ascii_case(b"pin") => false,
+        _ => {
+            let signs = has(|byte| b"!@#$%^&*_+=?~".contains(byte));
+            secret.len() >= 6
+                && has(u8::is_ascii_alphabetic)
+                && (digits > 0 || signs)
+                && !secret.contains(&b'(')
+                && !secret.contains(&b'/')
+        }
+    };
+    (is && any(secret)).then_some((start, start + secret.len()))
+}
+
+/// Six pairs of digits in base 16 (IEEE 802), behind nothing but a word or two.
+pub(super) fn mac_in(window: &[u8]) -> Option<(usize, usize)> {
+    let (start, _) = begins(window)?;
+    let mac = window.get(start..start + 17)?;
+    let sign = mac[2];
+    let is = b":-".contains(&sign)
+        && mac.iter().enumerate().all(|(at, byte)| match at % 3 {
+            2 => *byte == sign,
+            _ => byte.is_ascii_hexdigit(),
+        });
+    let whole = window
+        .get(start + 17)
+        .is_none_or(|byte| !byte.is_ascii_alphanumeric());
+    (is && whole).then_some((start, start + 17))
+}
+
+/// An address at a line's beginning, and behind it what servers write of a request: `203.0.113.7 - - [`.
+pub(super) fn begins_line_of_log(text: &[u8], start: usize, end: usize) -> bool {
+    let begins = start.checked_sub(1).is_none_or(|before| text[before] == b'\n');
+    let rest = &text[end..text.len().min(end + 48)];
+    begins && rest.starts_with(b" - ") && rest.contains(&b'[')
+}
+
+/// What stands in the line behind a label, if it is no label itself: `Allergies:\nPenicillin`.
+fn line_in(window: &[u8]) -> Option<(usize, usize)> {
+    let sign = window.iter().position(|byte| !b": ".contains(byte))?;
+    let rest = window[sign..].strip_prefix(b"\n")?;
+    let line = rest.split(|byte| *byte == b'\n').next()?;
+    let (from, to) = phrase_in(rest).filter(|(from, _)| *from == 0 && !line.contains(&b':'))?;
+    Some((sign + 1 + from, sign + 1 + to))
+}
+
+/// `GG 97 50 26 C`: a number in groups of capitals and digits, each by a space.
+fn groups_in(window: &[u8]) -> Option<(usize, usize)> {
+    let (start, _) = begins(window)?;
+    let (mut end, mut groups, mut digits) = (start, 0, 0);
+    while groups < 6 {
+        let from = if groups == 0 { start } else { end + 1 };
+        let group = window.get(from..).unwrap_or_default();
+        let length = group
+            .iter()
+            .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+            .count();
+        let whole = group.get(length).is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        if !(1..=4).contains(&length) || !whole {
+            break;
+        }
+        digits += group[..length]
+            .iter()
+            .filter(|byte| byte.is_ascii_digit())
+            .count();
+        (end, groups) = (from + length, groups + 1);
+        if window.get(end) != Some(&b' ') {
+            break;
+        }
+    }
+    (groups >= 3 && digits >= 5).then_some((start, end))
 }
 
 /// `First name: Marta`, `first_name=Marta`: a word with a capital, and nothing behind it in its line or its list.
@@ -320,7 +415,7 @@ fn one_name_in(window: &[u8]) -> Option<(usize, usize)> {
 /// What a label says of what stands behind it, of which the sign between is the first; `class` is the label's.
 pub(in super::super) fn value_in(window: &[u8], class: Class) -> Option<(usize, usize)> {
     let first = |found: Option<(usize, usize)>| {
-        let at = window.iter().position(|byte| !b" :=#\"'".contains(byte))?;
+        let at = window.iter().position(|byte| !b" :=#\"'\n".contains(byte))?;
         found.filter(|(start, _)| *start == at)
     };
     match class {
@@ -337,13 +432,16 @@ pub(in super::super) fn value_in(window: &[u8], class: Class) -> Option<(usize, 
         | Class::Licence
         | Class::Passport
         | Class::Account
-        | Class::Device => first(number_in(window)).filter(|(start, end)| number(&window[*start..*end])),
+        | Class::Device => first(number_in(window))
+            .filter(|(start, end)| number(&window[*start..*end]))
+            .or_else(|| (class == Class::Device).then(|| first(mac_in(window))).flatten())
+            .or_else(|| first(groups_in(window))),
         Class::Diagnosis
         | Class::Procedure
         | Class::Medication
         | Class::Allergy
         | Class::Ethnicity
-        | Class::Religion => first(phrase_in(window))
+        | Class::Religion => first(phrase_in(window).or_else(|| line_in(window)))
             .filter(|(start, end)| any(&window[*start..*end]) && !says_none(&window[*start..*end]))
             .filter(|(start, end)| !window[*start..*end].contains(&b'_')),
         Class::Password | Class::Token => secret_in(window, class),

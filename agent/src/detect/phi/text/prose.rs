@@ -163,7 +163,7 @@ pub(super) fn phrase_in(window: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Two or three words with capitals. Behind a colon also `Okafor, Marta`.
-pub(super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
+pub(in super::super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
     const TITLES: &[&[u8]] = &[b"Name", b"Mr", b"Mrs", b"Ms", b"Miss", b"Dr", b"Patient", b"Is"];
     const PARTICLES: &[&[u8]] = &[
         b"van", b"von", b"de", b"der", b"den", b"da", b"dos", b"di", b"del", b"della", b"la", b"le", b"bin",

@@ -17,7 +17,8 @@ impl Text {
         const PLACES: u64 = bit(Class::Address) | bit(Class::Ip) | bit(Class::Vehicle);
         const HEALTH: u64 =
             bit(Class::Diagnosis) | bit(Class::Procedure) | bit(Class::Medication) | bit(Class::Allergy);
-        const WANTED: u64 = NUMBERS | DATES | PHONES | PLACES | HEALTH | bit(Class::Name);
+        const WANTED: u64 =
+            NUMBERS | DATES | PHONES | PLACES | HEALTH | bit(Class::Name) | bit(Class::Password);
         let mut over = 0;
         for found in self.words.find_iter(text) {
             let (start, end) = (found.start(), found.end());
@@ -41,6 +42,28 @@ impl Text {
                     end + from,
                     over,
                 ));
+            } else if mask & bit(Class::Device) != 0
+                && let Some((from, to)) = mac_in(window)
+            {
+                over = end + to;
+                out(self::found(
+                    Class::Device,
+                    Evidence::Context,
+                    BESIDE,
+                    end + from,
+                    over,
+                ));
+            } else if mask & bit(Class::Password) != 0
+                && let Some((from, to)) = secret_behind(&text[start..end], window)
+            {
+                over = end + to;
+                out(self::found(
+                    Class::Password,
+                    Evidence::Context,
+                    75,
+                    end + from,
+                    over,
+                ));
             } else if mask & NUMBERS != 0
                 && let Some((from, to)) = number_in(window)
             {
@@ -53,9 +76,8 @@ impl Text {
                     over,
                 ));
             } else if mask & bit(Class::Name) != 0
-                && let Some((from, to)) = name_in(window)
-                    .or_else(|| titled(&text[start..end], window))
-                    .filter(|(from, to)| !says_none(&window[*from..*to]))
+                && let Some((from, to)) =
+                    name_behind(text, start, end, window).filter(|(from, to)| !says_none(&window[*from..*to]))
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
@@ -90,27 +112,6 @@ impl Text {
             of_date && found.start() > 0 && !is_word(between[found.start() - 1])
         })
     }
-}
-
-/// `Mr. Hughes`: one name behind a title, which is written as titles are.
-fn titled(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
-    if !matches!(word, b"Mr" | b"Mrs" | b"Ms" | b"Miss" | b"Dr")
-        || word != b"Miss" && window.first() != Some(&b'.')
-    {
-        return None;
-    }
-    let start = window.iter().take(3).position(|byte| !b". ".contains(byte))?;
-    let name = &window[start..];
-    let is = |byte: &&u8| byte.is_ascii_alphabetic() || b"'-".contains(byte) || **byte >= 0x80;
-    let length = name.iter().take_while(is).count();
-    let lower = name[..length]
-        .iter()
-        .skip(1)
-        .any(|byte| byte.is_ascii_lowercase() || *byte >= 0x80);
-    let capital = name
-        .first()
-        .is_some_and(|byte| byte.is_ascii_uppercase() || *byte >= 0xc3);
-    (start > 0 && capital && lower && length >= 3).then_some((start, start + length))
 }
 
 /// `diagnosed with hypertension`, `prescribed metformin 500 mg`, `underwent appendectomy`.
@@ -149,6 +150,9 @@ fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
         b"fee",
         b"rate",
         b"under",
+        b"the",
+        b"an",
+        b"a",
     ];
     const DOSES: &[&[u8]] = &[
         b"mg",
@@ -193,7 +197,7 @@ fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
         b"underwent" => phrase
             .split(|byte| *byte == b' ')
             .any(|word| DONE.iter().any(|done| word.ends_with(done))),
-        b"prescribed" => {
+        b"prescribed" | b"started on" | b"taking" | b"rx" | b"meds" => {
             phrase.iter().any(u8::is_ascii_digit)
                 && DOSES.iter().any(|dose| words.any(|word| word.ends_with(dose)))
         }

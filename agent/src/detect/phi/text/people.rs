@@ -1,0 +1,314 @@
+//! Names of people in prose: behind a title, a greeting, or a word that says who somebody is.
+
+use super::prose::name_in;
+
+/// Words that say it only where they are written small: at the beginning of a title they are of many things,
+/// `Customer Service Desk`.
+const SMALL: &[&[u8]] = &[
+    b"customer",
+    b"owner",
+    b"owner is",
+    b"contact",
+    b"caller",
+    b"employee",
+    b"client",
+    b"tenant",
+    b"driver",
+    b"passenger",
+    b"recipient",
+    b"sender",
+    b"donor",
+    b"witness",
+    b"student",
+    b"teacher",
+    b"therapist",
+    b"provider",
+    b"physician",
+    b"surgeon",
+    b"nurse",
+    b"user",
+    b"member",
+    b"subscriber",
+    b"resident",
+    b"participant",
+    b"belongs to",
+    b"held by",
+    b"issued to",
+    b"signed by",
+    b"seen by",
+    b"referred by",
+    b"parent of",
+    b"created for",
+    b"letter for",
+    b"results for",
+    b"appointment for",
+    b"prescription for",
+];
+/// Those that say it anyhow.
+const SURE: &[&[u8]] = &[
+    b"applicant",
+    b"policyholder",
+    b"cardholder",
+    b"beneficiary",
+    b"guarantor",
+    b"renter",
+    b"spouse",
+    b"wife",
+    b"husband",
+    b"daughter",
+    b"son",
+    b"mother",
+    b"father",
+    b"sister",
+    b"brother",
+    b"caregiver",
+    b"signed electronically by",
+    b"electronically signed by",
+];
+const GREETINGS: &[&[u8]] = &[b"dear", b"hi", b"hello", b"hey"];
+const TITLES: &[&[u8]] = &[b"mr", b"mrs", b"ms", b"miss", b"dr", b"prof"];
+/// In a row of capitals they make it something else.
+const OTHERS: &[&[u8]] = &[
+    b"access",
+    b"account",
+    b"act",
+    b"address",
+    b"advisor",
+    b"agreement",
+    b"all",
+    b"api",
+    b"april",
+    b"association",
+    b"august",
+    b"avenue",
+    b"bank",
+    b"benefits",
+    b"billing",
+    b"board",
+    b"care",
+    b"case",
+    b"center",
+    b"centre",
+    b"city",
+    b"clinic",
+    b"colleague",
+    b"colleagues",
+    b"college",
+    b"committee",
+    b"company",
+    b"contact",
+    b"county",
+    b"customer",
+    b"customers",
+    b"data",
+    b"date",
+    b"december",
+    b"department",
+    b"desk",
+    b"details",
+    b"directory",
+    b"doctor",
+    b"driver",
+    b"email",
+    b"emergency",
+    b"engagement",
+    b"everyone",
+    b"excel",
+    b"experience",
+    b"february",
+    b"folks",
+    b"form",
+    b"friday",
+    b"friend",
+    b"friends",
+    b"gateway",
+    b"general",
+    b"group",
+    b"guide",
+    b"handbook",
+    b"health",
+    b"help",
+    b"hiring",
+    b"hospital",
+    b"id",
+    b"inc",
+    b"info",
+    b"information",
+    b"insurance",
+    b"january",
+    b"july",
+    b"june",
+    b"lab",
+    b"list",
+    b"llc",
+    b"ltd",
+    b"madam",
+    b"management",
+    b"manager",
+    b"march",
+    b"medical",
+    b"member",
+    b"members",
+    b"monday",
+    b"name",
+    b"network",
+    b"new",
+    b"north",
+    b"november",
+    b"number",
+    b"october",
+    b"office",
+    b"online",
+    b"outlook",
+    b"parent",
+    b"parents",
+    b"patient",
+    b"phone",
+    b"plan",
+    b"policy",
+    b"portal",
+    b"powerpoint",
+    b"privacy",
+    b"program",
+    b"project",
+    b"provider",
+    b"record",
+    b"records",
+    b"relations",
+    b"report",
+    b"rights",
+    b"road",
+    b"saturday",
+    b"school",
+    b"security",
+    b"september",
+    b"service",
+    b"services",
+    b"sir",
+    b"sirs",
+    b"south",
+    b"sql",
+    b"states",
+    b"street",
+    b"student",
+    b"success",
+    b"suite",
+    b"sunday",
+    b"support",
+    b"system",
+    b"systems",
+    b"team",
+    b"teams",
+    b"terms",
+    b"there",
+    b"thursday",
+    b"tuesday",
+    b"union",
+    b"unit",
+    b"united",
+    b"university",
+    b"user",
+    b"users",
+    b"valued",
+    b"visio",
+    b"ward",
+    b"wednesday",
+    b"west",
+    b"windows",
+    b"word",
+    b"world",
+];
+
+/// None of its words is one of other things.
+pub(in super::super) fn is_persons(name: &[u8]) -> bool {
+    let mut words = name
+        .split(|byte| !(byte.is_ascii_alphabetic() || *byte >= 0x80 || b"'-".contains(byte)))
+        .filter(|word| !word.is_empty());
+    words.all(|word| {
+        OTHERS
+            .binary_search(&word.to_ascii_lowercase().as_slice())
+            .is_err()
+    })
+}
+
+/// The name behind the word at `start..end`, counted from the word's end.
+pub(super) fn name_behind(text: &[u8], start: usize, end: usize, window: &[u8]) -> Option<(usize, usize)> {
+    let word = text[start..end].to_ascii_lowercase();
+    let is = |list: &[&[u8]]| list.contains(&word.as_slice());
+    let small = text[start].is_ascii_lowercase();
+    let full = || name_in(window);
+    let found = match () {
+        () if is(TITLES) => full().or_else(|| titled(text, start, end, window)),
+        () if is(GREETINGS) => greeted(window),
+        () if is(SMALL) => full().filter(|_| small),
+        () if is(SURE) => full(),
+        // `patient`, `name`, in several languages.
+        () => return full(),
+    };
+    found.filter(|(from, to)| is_persons(&window[*from..*to]))
+}
+
+/// `Mr. Hughes`, `Mrs Hughes`: one name behind a title, which is written as titles are. `Harbour Dr Suite 5` is a street.
+fn titled(text: &[u8], start: usize, end: usize, window: &[u8]) -> Option<(usize, usize)> {
+    let word = &text[start..end];
+    if !matches!(word, b"Mr" | b"Mrs" | b"Ms" | b"Miss" | b"Dr" | b"Prof") {
+        return None;
+    }
+    let dotted = window.first() == Some(&b'.');
+    let before = text[..start].trim_ascii_end();
+    let from = before
+        .iter()
+        .rposition(|byte| !byte.is_ascii_alphabetic())
+        .map_or(0, |at| at + 1);
+    let of_street = before[from..].first().is_some_and(u8::is_ascii_uppercase) && before.len() + 1 == start;
+    if matches!(word, b"Dr") && !dotted && of_street {
+        return None;
+    }
+    let begin = window
+        .iter()
+        .take(3)
+        .position(|byte| !b". ".contains(byte))
+        .filter(|begin| *begin > 0)?;
+    one_name(window, begin).filter(|(from, to)| to - from >= 3)
+}
+
+/// `Dear Marta,`, `Hi Marta Okafor!`
+fn greeted(window: &[u8]) -> Option<(usize, usize)> {
+    let begin = window
+        .iter()
+        .take(2)
+        .position(|byte| *byte != b' ')
+        .filter(|begin| *begin == 1)?;
+    let (from, mut to) = name_in(window)
+        .or_else(|| one_name(window, begin))
+        .filter(|(from, _)| *from == begin)?;
+    // `Dear Dr. Okafor` is told by the title.
+    while window.get(to) == Some(&b' ') && window.get(to + 1).is_some_and(u8::is_ascii_uppercase) {
+        to = one_name(window, to + 1)?.1;
+    }
+    let ends = window.get(to).is_none_or(|byte| b",!.:;\n\r-".contains(byte));
+    ends.then_some((from, to))
+}
+
+/// A word with a capital, and small letters behind it.
+fn one_name(window: &[u8], start: usize) -> Option<(usize, usize)> {
+    let name = window.get(start..)?;
+    let is = |byte: &&u8| byte.is_ascii_alphabetic() || b"'-".contains(byte) || **byte >= 0x80;
+    let length = name.iter().take_while(is).count();
+    let mut rest = name[..length].iter().skip(1);
+    let lower = rest.any(|byte| byte.is_ascii_lowercase() || *byte >= 0x80);
+    let capital = name
+        .first()
+        .is_some_and(|byte| byte.is_ascii_uppercase() || *byte >= 0xc3);
+    (capital && lower && length >= 2).then_some((start, start + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_in_order() {
+        assert!(OTHERS.is_sorted());
+    }
+}
