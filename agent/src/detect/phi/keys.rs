@@ -233,6 +233,7 @@ impl Names {
     }
 
     fn tell(&self, raw: &[u8], literal: &dyn Fn(&str) -> bool) -> (Key, bool) {
+        let raw = last_part(raw);
         let mut key = Key {
             element: Element::of(raw),
             ..Key::default()
@@ -314,6 +315,10 @@ impl Names {
             let vague = of(VAGUE);
             // `children`: a word that begins so is another.
             if vague && parted && found.is_none() {
+                continue;
+            }
+            // Somebody's number at a bank.
+            if word == "bank" && found.is_some_and(|(id, _)| id == Class::Account as ClassId) {
                 continue;
             }
             // An `accountName` is a ledger's, or a tenant's.
@@ -477,6 +482,14 @@ fn is_of_words(raw: &[u8]) -> bool {
         .windows(NUMBER_DIGITS_MAX + 1)
         .any(|digits| digits.iter().all(u8::is_ascii_digit));
     !long_number && !raw.iter().any(|byte| b"[]@\"'<>{}=&|\\".contains(byte))
+}
+
+/// openEHR's flat names are paths, with an attribute behind them: `demographics/patient:0/name|given`.
+fn last_part(raw: &[u8]) -> &[u8] {
+    match memchr::memrchr(b'/', raw) {
+        Some(at) if raw.iter().any(|byte| b"|:".contains(byte)) => &raw[at + 1..],
+        _ => raw,
+    }
 }
 
 /// A place in a segment of HL7: `PID.5.1`.

@@ -3,6 +3,7 @@
 mod formats;
 mod labelled;
 mod neighbours;
+mod zz;
 
 use std::path::Path;
 

@@ -11,11 +11,12 @@ use super::keys::ClassId;
 use crate::call::Evidence;
 
 mod behind;
+mod forms;
 mod people;
 mod prose;
 mod words;
 
-use behind::{begins_line_of_log, is_called, mac_in, said, secret_behind};
+use behind::{begins_line_of_log, groups_in, is_called, mac_in, said, secret_behind};
 pub(super) use behind::{is_told, says_none, value_in};
 pub(super) use people::is_persons;
 use people::name_behind;
@@ -172,6 +173,9 @@ impl Text {
         if text.len() >= 16 {
             self.secrets(text, out);
         }
+        if let Some(class) = forms::tagged(text) {
+            out(found(class, Evidence::Pattern, 90, 0, text.len()));
+        }
         // Prose: words, and something that they may be about.
         if sorts & SPACE != 0
             && sorts & (DIGIT | UPPER) != 0
@@ -179,6 +183,11 @@ impl Text {
             && text.len() >= 8
         {
             self.prose(text, &told, out);
+            if sorts & DIGIT != 0 {
+                forms::addresses(text, &mut |start, end| {
+                    out(found(Class::Address, Evidence::Pattern, 85, start, end));
+                });
+            }
         }
         if !self.own.is_empty() {
             self.own(text, out);

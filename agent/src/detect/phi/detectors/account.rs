@@ -66,8 +66,6 @@ pub const DETECTOR: Detector = Detector {
         "routingno",
         "transitnumber",
         "encounterno",
-        "visitid",
-        "admissionid",
         "hospitalizationid",
     ],
     keys_alone: &[],

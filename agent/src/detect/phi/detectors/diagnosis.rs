@@ -82,6 +82,13 @@ pub const DETECTOR: Detector = Detector {
         "padecimientos",
         "enfermedades",
         "causeofdeath",
+        "hi01",
+        "hi02",
+        "التشخيص",
+        "الأمراضالمزمنة",
+        "אבחנה",
+        "מחלותרקע",
+        "קודאבחנה",
     ],
     keys_alone: &[],
     keys_beside: &[
@@ -92,8 +99,6 @@ pub const DETECTOR: Detector = Detector {
         "tani",
         "reasoncode",
         "reasondescription",
-        "hi01",
-        "hi02",
     ],
     words: &[
         "diagnosed with",

@@ -115,7 +115,7 @@ pub const DETECTOR: Detector = Detector {
         "policynum",
     ],
     keys_alone: &[],
-    keys_beside: &["cns", "versnr", "phn", "nss"],
+    keys_beside: &["cns", "versnr", "phn", "nss", "nm109"],
     words: &[
         "member number",
         "member id",

@@ -60,6 +60,7 @@ pub const DETECTOR: Detector = Detector {
         "medicallicensenumber",
         "nursinglicense",
         "nursinglicence",
+        "driverslicensenumberpatient",
     ],
     keys_alone: &[],
     keys_beside: &["drivers"],

@@ -65,6 +65,8 @@ pub const DETECTOR: Detector = Detector {
         "medicationitem",
         "medicacion",
         "الأدوية",
+        "farmacos",
+        "תרופות",
     ],
     keys_alone: &[],
     keys_beside: &["rx"],

@@ -54,6 +54,9 @@ pub const DETECTOR: Detector = Detector {
         "measurementsourcevalue",
         "bodyheight",
         "gruposanguineo",
+        "tiposangre",
+        "فصيلةالدم",
+        "סוגדם",
     ],
     keys_alone: &[],
     keys_beside: &[

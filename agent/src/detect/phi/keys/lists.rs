@@ -269,6 +269,7 @@ pub(super) const TAILS: &[&str] = &[
     "nr",
     "value",
     "desc",
+    "magnitude",
     "text",
     "str",
     "id",

@@ -164,6 +164,7 @@ fn said_alone(label: &[u8], behind: &[u8]) -> Option<(ClassId, Says)> {
     let word = label.rsplit(|byte| *byte == b' ').next()?;
     let (_, class) = WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known))?;
     let token = behind
+        .trim_ascii_start()
         .iter()
         .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-');
     let digits = token.filter(|byte| byte.is_ascii_digit()).count();
@@ -179,13 +180,14 @@ fn behind_verb(before: &[u8]) -> &[u8] {
 
 /// Behind the sign there is something that a value may begin with.
 fn may_begin(rest: &[u8]) -> bool {
-    let first = rest.iter().take(3).find(|byte| !b" \"'".contains(byte));
-    first.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"(+".contains(byte))
+    let first = rest.iter().take(12).find(|byte| !b" \t\"'\n".contains(byte));
+    first.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"(+!@#$%^&*_?~".contains(byte))
 }
 
 /// What a sign stands behind, if its end is one of a word: `chart no.: …`, `ssn = …`. Most signs are in times and links.
 fn last_word(before: &[u8]) -> &[u8] {
     let before = before.strip_suffix(b" ").unwrap_or(before);
+    let before = before.strip_suffix(b"\"").unwrap_or(before);
     let before = before.strip_suffix(b".").unwrap_or(before);
     match before.last() {
         Some(last) if last.is_ascii_alphabetic() => before,

@@ -371,8 +371,19 @@ fn line_in(window: &[u8]) -> Option<(usize, usize)> {
     Some((sign + 1 + from, sign + 1 + to))
 }
 
+/// `AB+`, `O neg`: a blood group.
+fn blood_in(window: &[u8]) -> Option<(usize, usize)> {
+    let start = window.iter().position(|byte| !b" :=\"'".contains(byte))?;
+    let rest = &window[start..];
+    let group = rest.iter().take_while(|byte| b"ABO".contains(byte)).count();
+    let signs: [&[u8]; 8] = [b"+", b"-", b" +", b" -", b" pos", b" neg", b" Pos", b" Neg"];
+    let sign = signs.iter().find(|sign| rest[group..].starts_with(sign))?;
+    let is = matches!(&rest[..group], b"A" | b"B" | b"AB" | b"O");
+    is.then_some((start, start + group + sign.len()))
+}
+
 /// `GG 97 50 26 C`: a number in groups of capitals and digits, each by a space.
-fn groups_in(window: &[u8]) -> Option<(usize, usize)> {
+pub(super) fn groups_in(window: &[u8]) -> Option<(usize, usize)> {
     let (start, _) = begins(window)?;
     let (mut end, mut groups, mut digits) = (start, 0, 0);
     while groups < 6 {
@@ -444,6 +455,7 @@ pub(in super::super) fn value_in(window: &[u8], class: Class) -> Option<(usize, 
         | Class::Religion => first(phrase_in(window).or_else(|| line_in(window)))
             .filter(|(start, end)| any(&window[*start..*end]) && !says_none(&window[*start..*end]))
             .filter(|(start, end)| !window[*start..*end].contains(&b'_')),
+        Class::Observation => first(blood_in(window)),
         Class::Password | Class::Token => secret_in(window, class),
         // By their check digits, or by a form that says as much.
         Class::Ssn

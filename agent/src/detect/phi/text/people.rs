@@ -62,9 +62,15 @@ const SURE: &[&[u8]] = &[
     b"sister",
     b"brother",
     b"caregiver",
+    b"taxpayer",
+    b"plaintiff",
+    b"defendant",
+    b"attorney",
     b"signed electronically by",
     b"electronically signed by",
 ];
+/// Behind them a letter is signed.
+const GREETINGS_LAST: &[&[u8]] = &[b"regards", b"sincerely"];
 const GREETINGS: &[&[u8]] = &[b"dear", b"hi", b"hello", b"hey"];
 const TITLES: &[&[u8]] = &[b"mr", b"mrs", b"ms", b"miss", b"dr", b"prof"];
 /// In a row of capitals they make it something else.
@@ -235,12 +241,18 @@ pub(in super::super) fn is_persons(name: &[u8]) -> bool {
 pub(super) fn name_behind(text: &[u8], start: usize, end: usize, window: &[u8]) -> Option<(usize, usize)> {
     let word = text[start..end].to_ascii_lowercase();
     let is = |list: &[&[u8]]| list.contains(&word.as_slice());
-    let small = text[start].is_ascii_lowercase();
+    // Or at the beginning of a sentence.
+    let before = text[..start].trim_ascii_end().last();
+    let small = text[start].is_ascii_lowercase() || before.is_none_or(|byte| b".!?:;\n".contains(byte));
     let full = || name_in(window);
+    // A row of capitals that goes on is a heading.
+    let heading =
+        |to: usize| window[to..].starts_with(b" ") && window.get(to + 1).is_some_and(u8::is_ascii_uppercase);
     let found = match () {
         () if is(TITLES) => full().or_else(|| titled(text, start, end, window)),
         () if is(GREETINGS) => greeted(window),
-        () if is(SMALL) => full().filter(|_| small),
+        () if is(GREETINGS_LAST) => signed(window),
+        () if is(SMALL) => full().filter(|(_, to)| small && !heading(*to)),
         () if is(SURE) => full(),
         // `patient`, `name`, in several languages.
         () => return full(),
@@ -288,6 +300,16 @@ fn greeted(window: &[u8]) -> Option<(usize, usize)> {
     }
     let ends = window.get(to).is_none_or(|byte| b",!.:;\n\r-".contains(byte));
     ends.then_some((from, to))
+}
+
+/// `Regards,\nMarta Okafor`
+fn signed(window: &[u8]) -> Option<(usize, usize)> {
+    let begin = window
+        .iter()
+        .position(|byte| !b", \r\n".contains(byte))
+        .filter(|begin| *begin > 0)?;
+    let (from, to) = name_in(&window[begin..]).filter(|(from, _)| *from == 0)?;
+    Some((begin + from, begin + to))
 }
 
 /// A word with a capital, and small letters behind it.

@@ -75,6 +75,17 @@ impl Text {
                     end + from,
                     over,
                 ));
+            } else if mask & bit(Class::Passport) != 0
+                && let Some((from, to)) = groups_in(window)
+            {
+                over = end + to;
+                out(self::found(
+                    Class::Passport,
+                    Evidence::Context,
+                    BESIDE,
+                    end + from,
+                    over,
+                ));
             } else if mask & bit(Class::Name) != 0
                 && let Some((from, to)) =
                     name_behind(text, start, end, window).filter(|(from, to)| !says_none(&window[*from..*to]))

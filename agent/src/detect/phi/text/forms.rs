@@ -1,0 +1,59 @@
+//! Texts whose form says what they are: names of SNOMED CT with their kind, and addresses as the United States write them.
+
+use super::super::class::Class;
+
+/// `Atrial fibrillation (disorder)`: a fully specified name ends in its kind (SNOMED CT Editorial Guide, semantic tags).
+pub(super) fn tagged(text: &[u8]) -> Option<Class> {
+    const LONGEST: usize = 200;
+    let name = text.strip_suffix(b")")?;
+    let at = memchr::memrchr(b'(', name)?;
+    let class = match &name[at + 1..] {
+        b"disorder" | b"finding" | b"situation" | b"morphologic abnormality" => Class::Diagnosis,
+        b"procedure" | b"regime/therapy" => Class::Procedure,
+        b"clinical drug" | b"medicinal product" => Class::Medication,
+        _ => return None,
+    };
+    let is = text.len() <= LONGEST && at > 3 && text[0].is_ascii_alphanumeric() && !text.contains(&b'\n');
+    is.then_some(class)
+}
+
+/// `866 Jerry Parks Suite 585, Port Johnny, AL 06340`: from its number to its ZIP code (USPS Publication 28).
+pub(super) fn addresses(text: &[u8], out: &mut dyn FnMut(usize, usize)) {
+    const STATES: &[u8] = b"ALAKAZARCACOCTDEDCFLGAHIIDILINIAKSKYLAMEMDMAMIMNMSMOMTNENVNHNJNMNYNCNDOHOKORPARISCSDTNTXUTVTVAWAWVWIWYPRGUVIASMPFMMHPW";
+    /// Bytes before the state.
+    const BEFORE: usize = 96;
+    let mut over = 0;
+    for comma in memchr::memchr_iter(b',', text) {
+        let Some([b' ', a, b, b' ', zip @ ..]) = text.get(comma + 1..comma + 10) else {
+            continue;
+        };
+        let is_state = STATES.chunks(2).any(|state| state == [*a, *b]);
+        let ends = text
+            .get(comma + 10)
+            .is_none_or(|next| !next.is_ascii_alphanumeric());
+        if !is_state || !zip.iter().all(u8::is_ascii_digit) || !ends || comma < over {
+            continue;
+        }
+        let least = comma.saturating_sub(BEFORE).max(over);
+        let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || b" .,'#-/".contains(byte) || *byte >= 0x80;
+        let from = text[least..comma]
+            .iter()
+            .rposition(|byte| !belongs(byte))
+            .map_or(least, |at| least + at + 1);
+        let begins = (from..comma).find(|at| {
+            let apart = *at == from || text[at - 1] == b' ';
+            let digits = text[*at..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            let street = text
+                .get(at + digits + 1)
+                .is_some_and(|next| next.is_ascii_uppercase() || next.is_ascii_digit());
+            apart && (1..=6).contains(&digits) && text.get(at + digits) == Some(&b' ') && street
+        });
+        if let Some(begins) = begins {
+            over = comma + 9;
+            out(begins, over + 1);
+        }
+    }
+}
