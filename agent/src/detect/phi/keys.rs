@@ -17,7 +17,7 @@ mod words;
 
 use lists::{
     COMPANIES, DEFINED, INSTITUTIONS, MACHINES, NAMED, NAMED_BESIDE, ORGANIZATION, PATIENT, PERSON, PLACES,
-    QUALIFIERS, SEVERAL, SURE, TAILS, TECHNICAL, VAGUE,
+    PREFIXES, QUALIFIERS, SEVERAL, SURE, TAILS, TECHNICAL, VAGUE,
 };
 pub(super) use words::words;
 use words::{Ends, SHORT, long, of_other_script};
@@ -450,8 +450,12 @@ impl Names {
             let before = word.get(..*at).unwrap_or_default();
             !is_organization(before) && !is_one_of(before, MACHINES)
         };
+        // `custdob`, `ptmrn`.
+        let short = PREFIXES.iter().find_map(|short| known(word.strip_prefix(short)?));
         let from = 1..(word.len() + 1).saturating_sub(TOGETHER_MIN);
-        behind.or_else(|| from.filter(is_of).filter_map(|at| word.get(at..)).find_map(known))
+        behind
+            .or(short)
+            .or_else(|| from.filter(is_of).filter_map(|at| word.get(at..)).find_map(known))
     }
 
     /// `emergencycontactname` → `emergency`, `contact`, `name`: words for people at the beginning come off, the longest

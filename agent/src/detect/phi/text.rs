@@ -16,7 +16,7 @@ mod people;
 mod prose;
 mod words;
 
-use behind::{begins_line_of_log, groups_in, is_called, mac_in, said, secret_behind};
+use behind::{begins_line_of_log, groups_in, is_called, mac_in, said, secret_behind, url_in};
 pub(super) use behind::{is_told, says_none, value_in};
 pub(super) use people::is_persons;
 use people::name_behind;
@@ -82,6 +82,8 @@ pub(super) struct Around {
     pub technical: bool,
     /// It is a JSON number, or one of a record.
     pub number: bool,
+    /// Its key says what it is.
+    pub named: bool,
 }
 
 /// The automata, built once.
@@ -159,6 +161,27 @@ impl Text {
         let sorts = text
             .iter()
             .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
+        if !around.named
+            && let Some(class) = forms::tagged(text)
+        {
+            out(found(class, Evidence::Pattern, 90, 0, text.len()));
+        }
+        // What is an address as a whole is none in its parts.
+        let mut addresses = Vec::new();
+        if sorts & (SPACE | DIGIT | UPPER) == SPACE | DIGIT | UPPER {
+            forms::addresses(text, &mut |start, end| {
+                out(found(Class::Address, Evidence::Pattern, 85, start, end));
+                addresses.push((start, end));
+            });
+        }
+        let mut out = |found: Found| {
+            let is_part =
+                found.class == Class::Address as ClassId && is_told(&addresses, found.start, found.end);
+            if !is_part {
+                out(found);
+            }
+        };
+        let out: &mut dyn FnMut(Found) = &mut out;
         // What was a number by itself is told once.
         let mut told = Vec::new();
         if sorts & DIGIT != 0 {
@@ -173,9 +196,6 @@ impl Text {
         if text.len() >= 16 {
             self.secrets(text, out);
         }
-        if let Some(class) = forms::tagged(text) {
-            out(found(class, Evidence::Pattern, 90, 0, text.len()));
-        }
         // Prose: words, and something that they may be about.
         if sorts & SPACE != 0
             && sorts & (DIGIT | UPPER) != 0
@@ -183,11 +203,6 @@ impl Text {
             && text.len() >= 8
         {
             self.prose(text, &told, out);
-            if sorts & DIGIT != 0 {
-                forms::addresses(text, &mut |start, end| {
-                    out(found(Class::Address, Evidence::Pattern, 85, start, end));
-                });
-            }
         }
         if !self.own.is_empty() {
             self.own(text, out);
@@ -280,7 +295,8 @@ impl Text {
             while text.get(at).is_some_and(u8::is_ascii_digit) {
                 at += 1;
             }
-            if text.get(at).is_some_and(u8::is_ascii_alphabetic) {
+            let extended = count > 0 && is_extension(&text[at..]);
+            if text.get(at).is_some_and(u8::is_ascii_alphabetic) && !extended {
                 // `12px`: the last run is part of a word.
                 break from;
             }
@@ -335,7 +351,9 @@ impl Text {
             let free = if first == 0 {
                 !glued
             } else {
-                matches!(between[first], b' ' | b'(')
+                // `001-212-555-0142`
+                let of_country = first == 1 && matches!(&text[runs[0].0..runs[0].1], b"001" | b"1");
+                matches!(between[first], b' ' | b'(') || of_country && !glued
             };
             let taken = match free {
                 true => self.layouts(
@@ -373,14 +391,14 @@ impl Text {
         let mut best: Option<(Found, usize)> = None;
         let mut near = None;
         for (class, shape) in &self.shapes {
-            for (lengths, separators) in shape.digits {
+            for &(lengths, separators) in shape.digits {
                 let last = first + lengths.len();
                 if last > runs.len() {
                     continue;
                 }
                 let fits = runs[first..last]
                     .iter()
-                    .zip(*lengths)
+                    .zip(lengths)
                     .all(|((from, to), length)| to - from == usize::from(*length))
                     && between[first + 1..last]
                         .iter()
@@ -429,9 +447,11 @@ impl Text {
                 // Parts, lots and positions are written like it: within a text it needs its word, or the area in parentheses.
                 let lone = start == 0 && end == text.len();
                 let area = start > 0 && text[start - 1] == b'(' && text.get(runs[first].1) == Some(&b')');
+                let of_country = first == 1 && &text[runs[0].0..runs[0].1] == b"001";
+                let formal = area || of_country || is_extension(&text[end..]);
                 let named = around.context & bit(Class::Phone) != 0;
                 let alone = if grouped {
-                    !beside && !lone && !area
+                    !beside && !lone && !formal
                 } else {
                     !named && !is_called(&text[start.saturating_sub(WINDOW_BYTES)..start])
                 };
@@ -626,6 +646,11 @@ impl Text {
             }
         }
     }
+}
+
+/// `555-0142x34`: behind a telephone number.
+fn is_extension(rest: &[u8]) -> bool {
+    matches!(rest, [b'x' | b'X', digit, ..] if digit.is_ascii_digit())
 }
 
 /// `Order 618-20-7374`: what stands before a number says that it is a thing's.

@@ -79,6 +79,7 @@ pub const DETECTOR: Detector = Detector {
         "account",
         "pcn",
         "routing",
+        "acct",
     ],
     words: &["kontonummer", "account number", "account no", "acct", "account #"],
     fits: number,

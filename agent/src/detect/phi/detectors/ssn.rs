@@ -40,7 +40,7 @@ pub const DETECTOR: Detector = Detector {
     words: &["ssn", "social security", "soc sec"],
     fits: own_fits,
     shape: Some(Shape {
-        digits: &[(&[3, 2, 4], b"- "), (&[9], b"")],
+        digits: &[(&[3, 2, 4], b"- "), (&[3, 2, 4], b"."), (&[9], b"")],
         word: None,
         check,
         alone: 0,

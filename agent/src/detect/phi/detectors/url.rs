@@ -32,7 +32,15 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &["website", "homepage"],
+    words: &[
+        "website",
+        "homepage",
+        "my site",
+        "my website",
+        "profile",
+        "linkedin",
+        "portfolio",
+    ],
     fits: own_fits,
     shape: None,
     examples: &[

@@ -431,3 +431,7 @@ pub(super) const COMPANIES: &[&str] = &[
 ];
 /// What is in them is what people read beside a field, and no field.
 pub(super) const DEFINED: &[&str] = &["placeholders", "translation", "translations", "i18n", "l10n"];
+/// People, written short before a name that it is written together with.
+pub(super) const PREFIXES: &[&str] = &[
+    "cust", "pt", "pax", "dep", "emp", "pat", "mbr", "usr", "owner", "admin",
+];

@@ -22,7 +22,7 @@ impl Walk {
         owner: Owner,
         told: &mut [(usize, usize)],
     ) {
-        let (mut phrases, mut is_sorted) = (0, false);
+        let (mut phrases, mut is_sorted, mut is_personal) = (0, false, !told.is_empty());
         for (at, sign) in signs(text) {
             let before = match sign {
                 b' ' => behind_verb(&text[..at]),
@@ -35,7 +35,8 @@ impl Walk {
             let label = label(before);
             // `Dx:` says it in a text.
             let Some((id, says)) = found else { continue };
-            if says != Says::It && !label.eq_ignore_ascii_case(b"dx") {
+            let is_beside = is_personal && is_number(id);
+            if says != Says::It && !is_beside && !label.eq_ignore_ascii_case(b"dx") {
                 continue;
             }
             let Some(class) = DETECTORS.get(usize::from(id)).map(|detector| detector.class) else {
@@ -51,6 +52,7 @@ impl Walk {
             }
             let value = &window[from..to];
             if !is_told(told, at + from, at + to) && !self.keys.is_label(value, id) {
+                is_personal = true;
                 self.hit(id, owner, Evidence::Context, 80, name, key, value);
             }
         }

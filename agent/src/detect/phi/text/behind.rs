@@ -138,7 +138,7 @@ fn plate_in(window: &[u8]) -> Option<(usize, usize)> {
         let whole = window
             .get(end + 1 + second)
             .is_none_or(|byte| !byte.is_ascii_alphanumeric());
-        if (2..=4).contains(&second) && whole {
+        if (2..=5).contains(&second) && whole {
             end += 1 + second;
         }
     }
@@ -151,8 +151,27 @@ fn plate_in(window: &[u8]) -> Option<(usize, usize)> {
         group.contains(&b'-')
             || group.iter().any(u8::is_ascii_digit) && group.iter().any(u8::is_ascii_uppercase)
     });
-    let whole = whole && (mixed || (digits, letters) == (4, 3));
-    (whole && digits >= 2 && letters >= 2 && (5..=9).contains(&(digits + letters))).then_some((start, end))
+    let (enough, most) = ((5..=9).contains(&(digits + letters)), 5);
+    // `6Q 54681`, `KSW 506`, `155 GSW`.
+    let two = plate.contains(&b' ') && (2..=most).contains(&digits) && (1..=3).contains(&letters);
+    let usual = digits >= 2 && letters >= 2 && (mixed || (digits, letters) == (4, 3));
+    (whole && enough && (usual || two)).then_some((start, end))
+}
+
+/// `https://marta.example/me`, `www.marta.example`: up to a space, without what a sentence ends in.
+pub(super) fn url_in(window: &[u8]) -> Option<(usize, usize)> {
+    let (start, _) = begins(window)?;
+    let rest = &window[start..];
+    let length = rest
+        .iter()
+        .position(|byte| byte.is_ascii_whitespace() || b"<>\"',;)".contains(byte))
+        .unwrap_or(rest.len());
+    let url = &rest[..length];
+    let url = url.strip_suffix(b".").unwrap_or(url);
+    let is = [b"https://".as_slice(), b"http://", b"www."]
+        .iter()
+        .any(|scheme| url.starts_with(scheme) && url[scheme.len()..].contains(&b'.'));
+    is.then_some((start, start + url.len()))
 }
 
 /// Five digits, with four more or not, or letters and digits as in Britain.

@@ -17,8 +17,14 @@ impl Text {
         const PLACES: u64 = bit(Class::Address) | bit(Class::Ip) | bit(Class::Vehicle);
         const HEALTH: u64 =
             bit(Class::Diagnosis) | bit(Class::Procedure) | bit(Class::Medication) | bit(Class::Allergy);
-        const WANTED: u64 =
-            NUMBERS | DATES | PHONES | PLACES | HEALTH | bit(Class::Name) | bit(Class::Password);
+        const WANTED: u64 = NUMBERS
+            | DATES
+            | PHONES
+            | PLACES
+            | HEALTH
+            | bit(Class::Name)
+            | bit(Class::Password)
+            | bit(Class::Url);
         let mut over = 0;
         for found in self.words.find_iter(text) {
             let (start, end) = (found.start(), found.end());
@@ -53,6 +59,11 @@ impl Text {
                     end + from,
                     over,
                 ));
+            } else if mask & bit(Class::Url) != 0
+                && let Some((from, to)) = url_in(window)
+            {
+                over = end + to;
+                out(self::found(Class::Url, Evidence::Context, 75, end + from, over));
             } else if mask & bit(Class::Password) != 0
                 && let Some((from, to)) = secret_behind(&text[start..end], window)
             {
