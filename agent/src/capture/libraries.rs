@@ -18,12 +18,12 @@ use apiward_common::scope::FileKey;
 use smol_str::SmolStr;
 
 use super::{KernelTime, TlsInfo};
-use crate::kernel::elf::Elf;
 use crate::kernel::load::file_key;
 use crate::kernel::mappings::{Mappings, Seen, Watch};
 use crate::kernel::probes::{self, ProbeLink, Probes};
 use crate::kernel::{descriptors, mapped, site, turns};
 
+mod attach;
 mod listed;
 
 use listed::Listed;
@@ -417,89 +417,44 @@ impl Keeper {
                 return;
             }
         };
-        let mut refusals = Vec::new();
-        if self.probes.refuses() {
-            let found = Elf::open(path).and_then(|elf| site::refusals(&elf, &plan.sites));
-            refusals = found.unwrap_or_default();
-        }
         let number = self.shared().next_number();
-        let mut links = Vec::new();
-        let (mut sites, mut cookies) = (Vec::new(), Vec::new());
-        let mut failed = None;
-        let refusals = refusals.into_iter().chain(std::iter::repeat(None));
-        let mut order: Vec<_> = plan.sites.iter().zip(refusals).collect();
-        // Sites of one operation share what the kernel knows them by: each of them can make the call fail, or none may.
-        let unproven: HashSet<site::Told> = order
-            .iter()
-            .filter(|(_, refusal)| refusal.is_none())
-            .map(|(site, _)| site.told)
-            .collect();
-        // What ends a call before what begins it: a call is never begun that nothing would end.
-        order.sort_by_key(|(site, _)| std::cmp::Reverse(site.kind()));
-        let mut places = Vec::new();
-        for (site, refusal) in &order {
-            let Some(known) = site.attach_cookie(number as u32) else {
-                failed = Some("no number is left for it: restart the agent".to_owned());
-                break;
-            };
-            cookies.push(known);
-            places.push((site.file_offset, known));
-            if let Some(refusal) = refusal.filter(|_| !unproven.contains(&site.told))
-                && let Err(error) = self.probes.refuse(known, refusal)
-            {
-                tracing::warn!(%error, site = site.why, "a denied call here is not made to fail: its connection is cut");
-            }
-        }
-        let mut rest = places.as_slice();
-        for alike in order.chunk_by(|(one, _), (other, _)| one.kind() == other.kind()) {
-            let whys = alike.iter().map(|(site, _)| site.why.clone());
-            let Some((places, behind)) = rest.split_at_checked(alike.len()).filter(|_| failed.is_none())
-            else {
-                break;
-            };
-            rest = behind;
-            match self.probes.attach(path, alike[0].0.kind(), places) {
-                Ok(attached) => links.extend(attached),
-                Err(error) => {
-                    failed = Some(format!("{}: {error}", whys.collect::<Vec<_>>().join(", ")));
-                    break;
-                }
-            }
-            sites.extend(whys);
-        }
+        let probed = attach::attach(&mut self.probes, path, &plan, number as u32);
         let info = TlsInfo {
             library: SmolStr::new(plan.library.family.as_str()),
             version: SmolStr::new(&plan.library.version),
         };
-        let attached = failed.is_none();
-        let reason = match (&failed, plan.uncovered.is_empty()) {
-            (Some(error), _) => error.clone(),
-            (None, true) => String::new(),
-            (None, false) => format!("not covered: {}", plan.uncovered.join(", ")),
+        let attached = probed.is_ok();
+        let reason = match (&probed, plan.uncovered.is_empty()) {
+            (Err(error), _) => error.clone(),
+            (Ok(_), true) => String::new(),
+            (Ok(_), false) => format!("not covered: {}", plan.uncovered.join(", ")),
         };
         self.shared().list(Library {
             path: shown.clone(),
             info,
             inode: file.inode,
             attached,
-            sites,
+            sites: probed
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |probed| probed.sites.clone()),
             reason: reason.clone(),
         });
-        if attached {
-            self.known.insert(
-                file,
-                Attached {
-                    links,
-                    cookies,
-                    file: opened,
-                    number,
-                },
-            );
-        } else {
-            probes::take_away(links);
-            self.probes.forget(&cookies);
-            make_room(&mut self.refused);
-            self.refused.insert(file);
+        match probed {
+            Ok(probed) => {
+                self.known.insert(
+                    file,
+                    Attached {
+                        links: probed.links,
+                        cookies: probed.cookies,
+                        file: opened,
+                        number,
+                    },
+                );
+            }
+            Err(_) => {
+                make_room(&mut self.refused);
+                self.refused.insert(file);
+            }
         }
         self.report(Report {
             path: shown,

@@ -602,7 +602,6 @@ impl Walk {
             context: key.context,
             technical: key.technical,
             number: kind == ValueType::Number || key.ids,
-            named: key.class.is_some(),
         };
         let text = self.text.clone();
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];

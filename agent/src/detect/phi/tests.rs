@@ -3,7 +3,6 @@
 mod formats;
 mod labelled;
 mod neighbours;
-mod zz;
 
 use std::path::Path;
 

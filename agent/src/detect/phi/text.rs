@@ -18,6 +18,8 @@ mod words;
 
 use behind::{begins_line_of_log, groups_in, is_called, mac_in, said, secret_behind, url_in};
 pub(super) use behind::{is_told, says_none, value_in};
+pub(super) use forms::tagged;
+use forms::{is_extension, of_thing};
 pub(super) use people::is_persons;
 use people::name_behind;
 pub(super) use prose::name_in;
@@ -82,8 +84,6 @@ pub(super) struct Around {
     pub technical: bool,
     /// It is a JSON number, or one of a record.
     pub number: bool,
-    /// Its key says what it is.
-    pub named: bool,
 }
 
 /// The automata, built once.
@@ -161,11 +161,6 @@ impl Text {
         let sorts = text
             .iter()
             .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
-        if !around.named
-            && let Some(class) = forms::tagged(text)
-        {
-            out(found(class, Evidence::Pattern, 90, 0, text.len()));
-        }
         // What is an address as a whole is none in its parts.
         let mut addresses = Vec::new();
         if sorts & (SPACE | DIGIT | UPPER) == SPACE | DIGIT | UPPER {
@@ -646,40 +641,6 @@ impl Text {
             }
         }
     }
-}
-
-/// `555-0142x34`: behind a telephone number.
-fn is_extension(rest: &[u8]) -> bool {
-    matches!(rest, [b'x' | b'X', digit, ..] if digit.is_ascii_digit())
-}
-
-/// `Order 618-20-7374`: what stands before a number says that it is a thing's.
-fn of_thing(before: &[u8]) -> bool {
-    const THINGS: &[&[u8]] = &[
-        b"order",
-        b"invoice",
-        b"part",
-        b"sku",
-        b"item",
-        b"po",
-        b"ticket",
-        b"model",
-        b"version",
-        b"lot",
-        b"batch",
-        b"tracking",
-        b"isbn",
-        b"article",
-        b"catalog",
-        b"quote",
-        b"shipment",
-    ];
-    const FILLING: [&[u8]; 4] = [b"no", b"number", b"id", b"num"];
-    let from = before.len().saturating_sub(24);
-    let mut words = before[from..].rsplit(|byte| !byte.is_ascii_alphabetic());
-    let last = words
-        .find(|word| !word.is_empty() && !FILLING.iter().any(|filling| word.eq_ignore_ascii_case(filling)));
-    last.is_some_and(|last| THINGS.iter().any(|thing| last.eq_ignore_ascii_case(thing)))
 }
 
 const fn bit(class: Class) -> u64 {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use smol_str::SmolStr;
 
-use super::super::text::says_none;
+use super::super::text::{says_none, tagged};
 use super::called::{is_bare, is_of_health, links, says_what};
 use super::settle::looks_like_person;
 use super::*;
@@ -139,6 +139,11 @@ impl Walk {
             self.look(key, name, None, kind, value);
             return;
         };
+        // A name of a terminology that says of what kind it is: somebody's, beside other data of somebody.
+        let class = key
+            .class
+            .or_else(|| Some((tagged(value)? as ClassId, Says::Beside)));
+        let key = Key { class, ..key };
         if at == 0 && is_description(name, value) {
             self.describes = true;
         }
