@@ -42,7 +42,11 @@ const EVERYWHERE: [&str; 5] = [
     "uprobe",
 ];
 /// What the matrix calls a kernel's feature, and the capability that the agent makes of it.
-const BY_KERNEL: [(&str, &str); 2] = [("lsm", "send-refuse"), ("uprobe_write_registers", "tls-refuse")];
+const BY_KERNEL: [(&str, &str); 3] = [
+    ("lsm", "send-refuse"),
+    ("uprobe_write_registers", "tls-refuse"),
+    ("uprobe_multi", "probe-links"),
+];
 
 fn is_available(status: &Value, name: &str) -> Result<bool> {
     let all = status["capabilities"]

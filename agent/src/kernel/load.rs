@@ -38,6 +38,8 @@ pub const GATE_INGRESS: &str = "gate-ingress";
 pub const GATE_EGRESS: &str = "gate-egress";
 /// The capability to make a TLS library's call fail.
 pub const TLS_REFUSE: &str = "tls-refuse";
+/// The capability to take a library's probes away together.
+pub const PROBE_LINKS: &str = "probe-links";
 /// The capability to make a send on a denied connection fail.
 pub const SEND_REFUSE: &str = "send-refuse";
 /// Enough descriptors for the libraries of a large host.
@@ -292,6 +294,10 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let is_refusing = refuses.is_ok();
     capabilities.push(capability(TLS_REFUSE, refuses));
     let programs = uprobes.unwrap_or_default();
+    let one_by_one = programs
+        .why_one_by_one()
+        .map_or(Ok(()), |why| Err(why.to_owned()));
+    capabilities.push(capability(PROBE_LINKS, one_by_one));
     let run_times = RunTimes::of(&ebpf, programs.by_name(), &maps);
     let probes = Probes::take(ebpf, programs, is_refusing, keeper.shelf())?;
     Ok(Loaded {

@@ -21,8 +21,8 @@ use super::{closing, descriptors, links, registers, returns, together};
 #[derive(Default)]
 pub(super) struct Programs {
     by_kind: Vec<(Kind, &'static str, OwnedFd)>,
-    /// They are for links to many places.
-    together: bool,
+    /// They are for events of their own, and not for links to many places: why.
+    one_by_one: Option<String>,
 }
 
 impl Programs {
@@ -30,6 +30,10 @@ impl Programs {
         self.by_kind
             .iter()
             .map(|(_, name, program)| (*name, program.as_fd()))
+    }
+
+    pub(super) fn why_one_by_one(&self) -> Option<&str> {
+        self.one_by_one.as_deref()
     }
 
     fn of(&self, kind: Kind) -> Result<BorrowedFd<'_>, String> {
@@ -49,14 +53,22 @@ pub(super) fn load(
     together: Result<together::Programs, String>,
 ) -> (Result<Programs, String>, WritesRegisters) {
     let together = together.and_then(|programs| Ok((programs, together::types(ebpf)?)));
-    match together.and_then(|together| load_best(ebpf, Some(&together)).map_err(|(error, _)| error)) {
-        Ok((programs, refuses)) => return (Ok(programs), refuses),
-        Err(reason) => {
-            tracing::info!("each probe of a library is one by itself, and is taken away by itself: {reason}");
-        }
-    }
+    let reason =
+        match together.and_then(|together| load_best(ebpf, Some(&together)).map_err(|(error, _)| error)) {
+            Ok((programs, refuses)) => return (Ok(programs), refuses),
+            Err(reason) => reason,
+        };
     match load_best(ebpf, None) {
-        Ok((programs, refuses)) => (Ok(programs), refuses),
+        Ok((programs, refuses)) => {
+            let one_by_one = Some(reason);
+            (
+                Ok(Programs {
+                    one_by_one,
+                    ..programs
+                }),
+                refuses,
+            )
+        }
         Err((error, refuses)) => (Err(error), refuses),
     }
 }
@@ -79,10 +91,7 @@ fn load_best(
 }
 
 fn load_all(ebpf: &mut Ebpf, together: Together<'_>, refusing: bool) -> Result<Programs, String> {
-    let mut programs = Programs {
-        by_kind: Vec::new(),
-        together: together.is_some(),
-    };
+    let mut programs = Programs::default();
     for kind in [Kind::Enter, Kind::Exit, Kind::Uretprobe] {
         let name = name_of(kind, refusing);
         programs
@@ -280,7 +289,7 @@ impl Probes {
                 shelf: self.shelf.clone(),
             }
         };
-        if self.programs.together {
+        if self.programs.one_by_one.is_none() {
             let link = links::attach_places(program, &path, places, returns)
                 .map_err(|error| format!("the kernel takes no probes there: {}", descriptors::why(&error)))?;
             return Ok(vec![shelve(link, None)]);

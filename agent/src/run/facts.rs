@@ -203,7 +203,8 @@ impl Agent {
             .iter()
             // Those that only make a denial end better are told by the guarantees.
             .filter(|capability| {
-                !capability.available && ![load::TLS_REFUSE, load::SEND_REFUSE].contains(&capability.name)
+                !capability.available
+                    && ![load::TLS_REFUSE, load::SEND_REFUSE, load::PROBE_LINKS].contains(&capability.name)
             })
             .map(|capability| {
                 let reason = capability.reason.lines().next().unwrap_or_default();

@@ -401,7 +401,7 @@ fn tell_missing(config: &Config, capabilities: &[load::Capability], exports: &Ex
     for missing in capabilities.iter().filter(|one| !one.available) {
         let (name, reason) = (missing.name, missing.reason.as_str());
         // What only some kernels have is in the status, with what a denial is worth here.
-        if [load::TLS_REFUSE, load::SEND_REFUSE].contains(&name) {
+        if [load::TLS_REFUSE, load::SEND_REFUSE, load::PROBE_LINKS].contains(&name) {
             tracing::info!(
                 "{name} is not to be had here: {}",
                 reason.lines().next().unwrap_or_default()

@@ -39,12 +39,13 @@ const SERIES: [Series; 4] = [
 
 /// What a test may need, and the first kernel that has it (Debian's configuration, not locked down). A test that
 /// skips prints `SKIPPED test: needs FEATURE`; the tests are told what their kernel has, and hold the agent to it.
-const FEATURES: [(&str, Version); 6] = [
+const FEATURES: [(&str, Version); 7] = [
     ("lsm", Version(5, 7)),
     ("fentry", Version(5, 5)),
     ("bpf_loop", Version(5, 17)),
     ("cgroup_skb_pid", Version(6, 7)),
     ("cgroup_kill", Version(5, 14)),
+    ("uprobe_multi", Version(6, 6)),
     ("uprobe_write_registers", Version(6, 18)),
 ];
 
