@@ -21,7 +21,7 @@ pub(super) use behind::{is_told, says_none, value_in};
 pub(super) use forms::tagged;
 use forms::{is_extension, of_thing};
 pub(super) use people::is_persons;
-use people::name_behind;
+use people::{Cue, name_behind};
 pub(super) use prose::name_in;
 use prose::{date_in, emails, gtin, number_in, phrase_in, street};
 
@@ -89,8 +89,9 @@ pub(super) struct Around {
 /// The automata, built once.
 pub(super) struct Text {
     words: AhoCorasick,
-    /// By pattern: the classes that it is a word of.
+    /// By pattern: the classes that it is a word of, and how it says a name.
     masks: Vec<u64>,
+    cues: Vec<Cue>,
     secrets: AhoCorasick,
     shapes: Vec<(ClassId, &'static Shape)>,
     own: Vec<Own>,
@@ -144,6 +145,7 @@ impl Text {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let secrets: Vec<&str> = SECRETS.iter().map(|(prefix, ..)| *prefix).collect();
         Ok(Text {
+            cues: names.iter().map(|word| people::cue(word)).collect(),
             words: automaton(&names, true)?,
             masks: words.into_iter().map(|(_, mask)| mask).collect(),
             secrets: automaton(&secrets, false)?,

@@ -67,6 +67,10 @@ pub const DETECTOR: Detector = Detector {
         "transitnumber",
         "encounterno",
         "hospitalizationid",
+        "wirerouting",
+        "episodeno",
+        "episodenumber",
+        "bankrtn",
     ],
     keys_alone: &[],
     keys_beside: &[
@@ -80,6 +84,7 @@ pub const DETECTOR: Detector = Detector {
         "pcn",
         "routing",
         "acct",
+        "runnumber",
     ],
     words: &["kontonummer", "account number", "account no", "acct", "account #"],
     fits: number,

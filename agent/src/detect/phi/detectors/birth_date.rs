@@ -78,6 +78,7 @@ pub const DETECTOR: Detector = Detector {
         "dobdt",
         "benebirthdt",
         "dmg02",
+        "hmerominiagennisis",
     ],
     keys_alone: &[],
     keys_beside: &["birth", "born"],

@@ -135,6 +135,8 @@ pub const DETECTOR: Detector = Detector {
         "dateprescribed",
         "dateofinjury",
         "injurydate",
+        "felvetel",
+        "fechainicioatencion",
     ],
     keys_alone: &[],
     keys_beside: &[

@@ -113,9 +113,13 @@ pub const DETECTOR: Detector = Detector {
         "insurancegroupnumber",
         "insurancegroup",
         "policynum",
+        "vekanr",
+        "nocarteassure",
     ],
     keys_alone: &[],
-    keys_beside: &["cns", "versnr", "phn", "nss", "nm109"],
+    keys_beside: &[
+        "cns", "versnr", "phn", "nss", "nm109", "groupid", "policy", "mbo", "nam",
+    ],
     words: &[
         "member number",
         "member id",

@@ -61,9 +61,11 @@ pub const DETECTOR: Detector = Detector {
         "nursinglicense",
         "nursinglicence",
         "driverslicensenumberpatient",
+        "rizivnummer",
+        "numinami",
     ],
     keys_alone: &[],
-    keys_beside: &["drivers"],
+    keys_beside: &["drivers", "certno", "crm"],
     words: &[
         "license no",
         "licence no",

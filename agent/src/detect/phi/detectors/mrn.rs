@@ -62,6 +62,7 @@ pub const DETECTOR: Detector = Detector {
         "medicalrecordidentificationnumberehr",
         "medicalrecordidentificationnumber",
         "unitno",
+        "numerodossier",
     ],
     keys_alone: &[],
     keys_beside: &[],

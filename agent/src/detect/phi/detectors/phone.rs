@@ -119,9 +119,10 @@ pub const DETECTOR: Detector = Detector {
         "telephonenum",
         "homephonenumber",
         "mobilephonenumber",
+        "telemovel",
     ],
     keys_alone: &[],
-    keys_beside: &[],
+    keys_beside: &["gsm"],
     words: &[
         "telefon",
         "telefono",

@@ -7,15 +7,17 @@ use super::*;
 /// A field of HL7 v2 by its name, and a component by any: `PID.5`, `PID_5_1`, `XPN.2`.
 fn numbered(name: &[u8]) -> Option<(&[u8], u16, Option<u16>)> {
     let is_sign = |byte: &u8| b".-_".contains(byte);
+    if !name.first()?.is_ascii_uppercase() {
+        return None;
+    }
     let id = name
         .iter()
+        .take(4)
         .position(is_sign)
-        .filter(|length| matches!(length, 2 | 3))?;
-    let begins = name[0].is_ascii_uppercase();
+        .filter(|length| *length >= 2)?;
     let mut numbers = name.get(id + 1..)?.splitn(2, is_sign);
     let mut number = || std::str::from_utf8(numbers.next()?).ok()?.parse::<u16>().ok();
-    let field = number().filter(|_| begins)?;
-    Some((&name[..id], field, number()))
+    Some((&name[..id], number()?, number()))
 }
 
 /// A value that may stand where the class is said to be.

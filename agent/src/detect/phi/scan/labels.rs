@@ -116,18 +116,22 @@ impl Walk {
 
 /// Where a label may end, and by what: a space is one before a number, or before what has its capitals and digits.
 fn signs(text: &[u8]) -> impl Iterator<Item = (usize, u8)> {
-    let is_sign = |(at, byte): (usize, &u8)| match byte {
-        b':' | b'=' | b'#' => Some((at, *byte)),
-        b' ' => {
-            let token = text[at + 1..].iter().take_while(|byte| {
-                byte.is_ascii_digit() || byte.is_ascii_uppercase() || b"-/".contains(byte)
-            });
-            let digits = token.filter(|byte| byte.is_ascii_digit()).take(4).count();
-            (digits == 4).then_some((at, *byte))
+    let is_number = |at: usize| {
+        // Most words are none.
+        let first = text.get(at + 1).copied().unwrap_or(0);
+        if !(first.is_ascii_digit() || first.is_ascii_uppercase()) {
+            return false;
         }
-        _ => None,
+        let token = text[at + 1..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase() || b"-/".contains(byte));
+        token.filter(|byte| byte.is_ascii_digit()).take(4).count() == 4
     };
-    text.iter().enumerate().filter_map(is_sign)
+    let of_space = memchr::memchr_iter(b' ', text)
+        .filter(move |at| is_number(*at))
+        .map(|at| (at, b' '));
+    let of_sign = memchr::memchr3_iter(b':', b'=', b'#', text).map(|at| (at, text[at]));
+    of_sign.chain(of_space)
 }
 
 /// Classes of numbers, which are told without a sign between.

@@ -70,7 +70,7 @@ const SURE: &[&[u8]] = &[
     b"electronically signed by",
 ];
 /// Behind them a letter is signed.
-const GREETINGS_LAST: &[&[u8]] = &[b"regards", b"sincerely"];
+const FAREWELLS: &[&[u8]] = &[b"regards", b"sincerely"];
 const GREETINGS: &[&[u8]] = &[b"dear", b"hi", b"hello", b"hey"];
 const TITLES: &[&[u8]] = &[b"mr", b"mrs", b"ms", b"miss", b"dr", b"prof"];
 /// In a row of capitals they make it something else.
@@ -230,34 +230,69 @@ pub(in super::super) fn is_persons(name: &[u8]) -> bool {
     let mut words = name
         .split(|byte| !(byte.is_ascii_alphabetic() || *byte >= 0x80 || b"'-".contains(byte)))
         .filter(|word| !word.is_empty());
-    words.all(|word| {
-        OTHERS
-            .binary_search(&word.to_ascii_lowercase().as_slice())
-            .is_err()
-    })
+    let is_other = |word: &[u8]| {
+        let folded = |known: &&[u8]| known.iter().copied().cmp(word.iter().map(u8::to_ascii_lowercase));
+        OTHERS.binary_search_by(folded).is_ok()
+    };
+    words.all(|word| !is_other(word))
+}
+
+/// How a word says that a name is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cue {
+    Title,
+    Greeting,
+    Farewell,
+    Small,
+    Sure,
+    /// `patient`, `name`, in several languages.
+    Other,
+}
+
+/// What a detector's word is.
+pub(super) fn cue(word: &str) -> Cue {
+    let is = |list: &[&[u8]]| list.contains(&word.as_bytes());
+    match () {
+        () if is(TITLES) => Cue::Title,
+        () if is(GREETINGS) => Cue::Greeting,
+        () if is(FAREWELLS) => Cue::Farewell,
+        () if is(SMALL) => Cue::Small,
+        () if is(SURE) => Cue::Sure,
+        () => Cue::Other,
+    }
 }
 
 /// The name behind the word at `start..end`, counted from the word's end.
-pub(super) fn name_behind(text: &[u8], start: usize, end: usize, window: &[u8]) -> Option<(usize, usize)> {
-    let word = text[start..end].to_ascii_lowercase();
-    let is = |list: &[&[u8]]| list.contains(&word.as_slice());
-    // Or at the beginning of a sentence.
-    let before = text[..start].trim_ascii_end().last();
-    let small = text[start].is_ascii_lowercase() || before.is_none_or(|byte| b".!?:;\n".contains(byte));
-    let full = || name_in(window);
-    // A row of capitals that goes on is a heading.
-    let heading =
-        |to: usize| window[to..].starts_with(b" ") && window.get(to + 1).is_some_and(u8::is_ascii_uppercase);
-    let found = match () {
-        () if is(TITLES) => full().or_else(|| titled(text, start, end, window)),
-        () if is(GREETINGS) => greeted(window),
-        () if is(GREETINGS_LAST) => signed(window),
-        () if is(SMALL) => full().filter(|(_, to)| small && !heading(*to)),
-        () if is(SURE) => full(),
-        // `patient`, `name`, in several languages.
-        () => return full(),
+pub(super) fn name_behind(
+    cue: Cue,
+    text: &[u8],
+    start: usize,
+    end: usize,
+    window: &[u8],
+) -> Option<(usize, usize)> {
+    let found = match cue {
+        Cue::Title => name_in(window).or_else(|| titled(text, start, end, window)),
+        Cue::Greeting => greeted(window),
+        Cue::Farewell => signed(window),
+        Cue::Small if is_small(text, start) => name_in(window).filter(|(_, to)| !goes_on(&window[*to..])),
+        Cue::Small => None,
+        Cue::Sure => name_in(window),
+        Cue::Other => return name_in(window),
     };
     found.filter(|(from, to)| is_persons(&window[*from..*to]))
+}
+
+/// It is written small, or begins a sentence.
+fn is_small(text: &[u8], start: usize) -> bool {
+    let before = text[..start].trim_ascii_end().last();
+    text[start].is_ascii_lowercase()
+        || before.is_none_or(|byte| b".!?:;".contains(byte))
+        || text[..start].ends_with(b"\n")
+}
+
+/// A row of capitals that goes on is a heading.
+fn goes_on(rest: &[u8]) -> bool {
+    matches!(rest, [b' ', next, ..] if next.is_ascii_uppercase())
 }
 
 /// `Mr. Hughes`, `Mrs Hughes`: one name behind a title, which is written as titles are. `Harbour Dr Suite 5` is a street.

@@ -99,7 +99,8 @@ impl Text {
                 ));
             } else if mask & bit(Class::Name) != 0
                 && let Some((from, to)) =
-                    name_behind(text, start, end, window).filter(|(from, to)| !says_none(&window[*from..*to]))
+                    name_behind(self.cues[found.pattern().as_usize()], text, start, end, window)
+                        .filter(|(from, to)| !says_none(&window[*from..*to]))
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
