@@ -10,14 +10,9 @@
 pub const MARKER: u32 = 0x4150_0000;
 
 /// The kernel's names.
-pub const FUNCTIONS: [&str; 6] = [
+pub const FUNCTIONS: [&str; 4] = [
     "bpf_preempt_disable",
     "bpf_preempt_enable",
     "bpf_local_irq_save",
     "bpf_local_irq_restore",
-    "bpf_local_irq_save",
-    "bpf_local_irq_restore",
 ];
-
-/// From here on in [`FUNCTIONS`] they keep interrupts away, which would begin another run on any kernel.
-pub const ALONE: usize = 4;

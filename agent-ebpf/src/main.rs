@@ -63,7 +63,7 @@ pub fn apiward_sock_recv_second(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn apiward_set_state(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the tracepoint's own socket argument.
-    undisturbed::alone(|| unsafe {
+    undisturbed::run(|| unsafe {
         twice::run_for_state(Turn::First, ctx.arg(0), ctx.arg(2), || sock::state_changed(&ctx))
     })
 }
@@ -71,7 +71,7 @@ pub fn apiward_set_state(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn apiward_set_state_second(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
-    undisturbed::alone(|| unsafe {
+    undisturbed::run(|| unsafe {
         twice::run_for_state(Turn::Second, ctx.arg(0), ctx.arg(2), || sock::state_changed(&ctx))
     })
 }

@@ -520,7 +520,7 @@ impl Keeper {
                 self.shared()
                     .detached(attached.number, "deleted, and no process maps it any more");
                 self.probes.forget(&attached.cookies);
-                probes::take_away(attached.links);
+                probes::take_away_beside(attached.links);
                 // Its number may be another file's now.
                 self.aliases.retain(|_, known| *known != key);
             }

@@ -1,7 +1,7 @@
 //! `apiward release`: the way out. Within a second nothing of ours is attached or kept, whether an agent runs or not,
 //! and whether it answers or not.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let stopped = began.elapsed();
         let Unpinned { links: removed, open } =
             pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
-        leave_to_another(open);
+        let (single, open): (Vec<_>, Vec<_>) = open
+            .into_iter()
+            .partition(|link| links::is_of_one_probe(link.as_fd()));
+        leave_to_another(single);
+        // The kernel waits for these, too, but for many at once.
+        probes::drop_together(open);
         if !told && detached + removed > 0 {
             let reason = args.reason.as_deref().unwrap_or("no reason given");
             if let Err(error) = aside::note(&kept_in, "kept", "released", reason) {
@@ -118,7 +123,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
-/// Closes links in a process of their own: their programs are off at once, but the kernel waits at each place for a moment,
+/// Closes links of single probes in a process of their own: their programs are off at once, but the kernel waits at each place for a moment,
 /// and a process that has begun to wait cannot end. Nobody is to wait for that.
 fn leave_to_another(open: Vec<OwnedFd>) {
     if open.is_empty() {

@@ -1,5 +1,6 @@
-//! How many descriptors this process may have: every probe at a library takes two, and shells and service managers give
-//! 1,024 unless they are asked for more.
+//! How many descriptors this process may have: the probes at a library take one for each kind of them, or two each where the
+//! kernel has no links to many places (before Linux 6.6), and shells and service managers give 1,024 unless they are asked for
+//! more.
 
 use std::fs::File;
 use std::path::Path;
@@ -27,7 +28,7 @@ pub fn raise() -> Result<(), String> {
 pub fn enough(limit: Option<u64>) -> Result<(), String> {
     match limit {
         Some(limit) if limit < WANTED => Err(format!(
-            "{limit} descriptors at most, and every TLS library takes some 25: raise the hard limit to {WANTED} or more \
+            "{limit} descriptors at most, and a TLS library may take 25: raise the hard limit to {WANTED} or more \
              (LimitNOFILE= of the service, `ulimit -Hn`)"
         )),
         _ => Ok(()),

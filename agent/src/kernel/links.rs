@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Commands of `enum bpf_cmd`.
 mod command {
+    pub const MAP_CREATE: libc::c_long = 0;
     pub const PROG_LOAD: libc::c_long = 5;
     pub const OBJ_PIN: libc::c_long = 6;
     pub const OBJ_GET: libc::c_long = 7;
@@ -27,8 +28,9 @@ mod command {
     pub const LINK_DETACH: libc::c_long = 34;
 }
 
-/// `BPF_LINK_TYPE_CGROUP` of `enum bpf_link_type`.
+/// `BPF_LINK_TYPE_CGROUP` and `BPF_LINK_TYPE_PERF_EVENT` of `enum bpf_link_type`.
 const LINK_TYPE_CGROUP: u32 = 3;
+const LINK_TYPE_PERF_EVENT: u32 = 7;
 
 /// `BPF_PERF_EVENT` and `BPF_TRACE_UPROBE_MULTI` of `enum bpf_attach_type`.
 const ATTACH_TYPE_PERF_EVENT: u32 = 41;
@@ -236,6 +238,14 @@ pub(super) fn attach_places(
     bpf_open(command::LINK_CREATE, &mut attributes)
 }
 
+/// A map of programs to leave to, which stays empty: the kernel binds it to the kind of the first program that has it.
+pub(super) fn no_tails() -> io::Result<OwnedFd> {
+    /// `BPF_MAP_TYPE_PROG_ARRAY` of `enum bpf_map_type`; its keys and values are of four bytes.
+    const PROG_ARRAY: u32 = 3;
+    let (word, entries, flags) = (4u32, 1, 0);
+    bpf_open(command::MAP_CREATE, &mut [PROG_ARRAY, word, word, entries, flags])
+}
+
 /// Loads a program: the part of `union bpf_attr` that does, which the caller has filled.
 pub(super) fn load<T>(attributes: &mut T) -> io::Result<OwnedFd> {
     bpf_open(command::PROG_LOAD, attributes)
@@ -327,6 +337,11 @@ pub fn detach_all(prefix: &str) -> usize {
         }
     }
     count
+}
+
+/// It is the link of one probe: the kernel waits for its place behind all others of the host.
+pub fn is_of_one_probe(link: BorrowedFd<'_>) -> bool {
+    info_of(link).is_ok_and(|info| info.kind == LINK_TYPE_PERF_EVENT)
 }
 
 /// The link of a cgroup is still attached to it.

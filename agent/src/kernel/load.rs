@@ -177,14 +177,12 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         .map_max_entries("RING", options.ring_bytes)
         .map_max_entries("FLOWS", options.flows_max)
         .map_max_entries("TLS_OBJECTS", options.flows_max);
-    let functions = undisturbed::functions(&types);
+    let functions = is_twice.then(|| undisturbed::functions(&types)).flatten();
     let mut ebpf = loader.load(&undisturbed::resolve(OBJECT, functions))?;
-    let tried = functions.map(|_| {
-        load_tracepoint(&mut ebpf, "apiward_set_state", "inet_sock_set_state", &btf)?;
-        load_tracepoint(&mut ebpf, "apiward_exit", "sched_process_exit", &btf)
-    });
-    if let Some(Err(reason)) = tried {
-        tracing::info!("programs at tracepoints are not kept from being preempted or interrupted: {reason}");
+    if functions.is_some()
+        && let Err(reason) = load_tracepoint(&mut ebpf, "apiward_exit", "sched_process_exit", &btf)
+    {
+        tracing::info!("programs at tracepoints are not kept from being preempted: {reason}");
         ebpf = loader.load(&undisturbed::resolve(OBJECT, None))?;
     }
     // While all maps are there.
@@ -286,18 +284,21 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     };
     capabilities.push(capability(EGRESS_WITHHOLD, egress));
     capabilities.push(capability(GATE_INGRESS, ingress));
-    let (uprobes, refuses) = probes::load(&mut ebpf, together);
+    let (probed, refuses) = probes::load(&mut ebpf, together);
     capabilities.push(capability(
         "uprobe",
-        uprobes.as_ref().map(drop).map_err(String::clone),
+        probed.as_ref().map(drop).map_err(String::clone),
     ));
     let is_refusing = refuses.is_ok();
     capabilities.push(capability(TLS_REFUSE, refuses));
-    let programs = uprobes.unwrap_or_default();
-    let one_by_one = programs
-        .why_one_by_one()
-        .map_or(Ok(()), |why| Err(why.to_owned()));
-    capabilities.push(capability(PROBE_LINKS, one_by_one));
+    let together = match &probed {
+        Ok(programs) => programs
+            .why_one_by_one()
+            .map_or(Ok(()), |why| Err(why.to_owned())),
+        Err(reason) => Err(reason.clone()),
+    };
+    capabilities.push(capability(PROBE_LINKS, together));
+    let programs = probed.unwrap_or_default();
     let run_times = RunTimes::of(&ebpf, programs.by_name(), &maps);
     let probes = Probes::take(ebpf, programs, is_refusing, keeper.shelf())?;
     Ok(Loaded {

@@ -296,8 +296,9 @@ impl Kept {
 pub struct Unpinned {
     /// How many links that were.
     pub links: usize,
-    /// Those of tracepoints and probes, which end when they are closed. For each probe the kernel then waits some 80 ms until
-    /// nobody is at its place; by then no program runs there any more.
+    /// Those of tracepoints and probes, which end when they are closed. The kernel then waits until nobody is at a probe's place:
+    /// some 80 ms, for single probes one after the other and once their programs are off, for links to many places beside
+    /// each other and before.
     pub open: Vec<OwnedFd>,
 }
 

@@ -174,7 +174,7 @@ pub struct ProbeLink {
 /// Threads that wait for the kernel at once.
 const WAITING_MAX: usize = 32;
 
-/// Takes probes away. When it returns no program is attached by them any more; that nothing is left where they were
+/// Takes probes away. When it returns no program is attached by them any more; that nothing is left where single probes were
 /// takes a moment longer, which nobody waits for but [`closing::WaitsAtEnd`].
 pub fn take_away(probes: Vec<ProbeLink>) {
     for probe in &probes {
@@ -186,6 +186,11 @@ pub fn take_away(probes: Vec<ProbeLink>) {
     if !events.is_empty() {
         closing::beside(move || drop(events));
     }
+}
+
+/// The same, beside everything else.
+pub fn take_away_beside(probes: Vec<ProbeLink>) {
+    closing::beside(move || take_away(probes));
 }
 
 /// The agent ends: as [`take_away`], but for what is kept.

@@ -27,6 +27,9 @@ const NAME_BYTES: usize = 16;
 const LOG_BYTES: usize = 1 << 20;
 const LOG_LINES: usize = 12;
 
+/// The maps of `agent-ebpf/src/stack.rs`.
+const NO_TAILS: [&str; 2] = ["NO_TAILS", "NO_TAILS_REFUSING"];
+
 /// The part of `union bpf_attr` that loads a program.
 #[repr(C)]
 #[derive(Default)]
@@ -91,6 +94,8 @@ impl ProgLoad {
 /// The object's programs as the kernel takes them.
 pub(super) struct Programs {
     object: Object,
+    /// Maps of these programs' own, while they are loaded.
+    _own: Vec<OwnedFd>,
 }
 
 impl Programs {
@@ -98,10 +103,17 @@ impl Programs {
     pub(super) fn relocate(ebpf: &Ebpf) -> Result<Programs, String> {
         let mut object = Object::parse(OBJECT).map_err(|error| error.to_string())?;
         let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        let descriptors: HashMap<&str, RawFd> = ebpf
+        let mut descriptors: HashMap<&str, RawFd> = ebpf
             .maps()
             .filter_map(|(name, map)| Some((name, descriptor(map)?.as_raw_fd())))
             .collect();
+        // Such a map is of one kind of programs: the library's own may have to be loaded after all.
+        let mut own = Vec::new();
+        for name in NO_TAILS {
+            let map = links::no_tails().map_err(|error| format!("a map: {error}"))?;
+            descriptors.insert(name, map.as_raw_fd());
+            own.push(map);
+        }
         let maps = std::mem::take(&mut object.maps);
         let known = maps
             .iter()
@@ -110,7 +122,7 @@ impl Programs {
             .relocate_maps(known, &sections)
             .and_then(|()| object.relocate_calls(&sections))
             .map_err(|error| error.to_string())?;
-        Ok(Programs { object })
+        Ok(Programs { object, _own: own })
     }
 
     /// Loads one, while the maps are open. `types`: what the loader's library has told the kernel of the object.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use apiward_common::undisturbed::{ALONE, FUNCTIONS, MARKER};
+use apiward_common::undisturbed::{FUNCTIONS, MARKER};
 
 use super::btf::Btf;
 
@@ -14,7 +14,7 @@ const OF_KERNEL: u8 = 2 << 4;
 const NOTHING: [u8; INSTRUCTION_BYTES] = [0xB7, 0, 0, 0, 0, 0, 0, 0];
 const INSTRUCTION_BYTES: usize = 8;
 
-/// The numbers of the functions' types; 0 is in the place of one that is not needed.
+/// The numbers of the functions' types.
 pub type Functions = [u32; FUNCTIONS.len()];
 
 /// Whether this kernel skips runs of a program at a tracepoint because a task that was preempted is inside of it. Its
@@ -28,8 +28,7 @@ pub fn is_needed(types: &Btf) -> bool {
 pub fn functions(types: &Btf) -> Option<Functions> {
     types.field("bpf_subprog_info", "might_sleep").ok()?;
     let mut numbers = Functions::default();
-    let needed = if is_needed(types) { 0 } else { ALONE };
-    for (number, name) in numbers.iter_mut().zip(FUNCTIONS).skip(needed) {
+    for (number, name) in numbers.iter_mut().zip(FUNCTIONS) {
         *number = types.function(name)?;
     }
     Some(numbers)
@@ -47,13 +46,10 @@ pub fn resolve(object: &[u8], functions: Option<Functions>) -> Cow<'_, [u8]> {
         if place >= FUNCTIONS.len() {
             continue;
         }
-        let by = match functions.map(|numbers| numbers[place]) {
-            None | Some(0) => NOTHING,
-            Some(number) => {
-                let [a, b, c, d] = number.to_le_bytes();
-                [CALL, OF_KERNEL, 0, 0, a, b, c, d]
-            }
-        };
+        let by = functions.map_or(NOTHING, |numbers| {
+            let [a, b, c, d] = numbers[place].to_le_bytes();
+            [CALL, OF_KERNEL, 0, 0, a, b, c, d]
+        });
         object.to_mut()[at..at + INSTRUCTION_BYTES].copy_from_slice(&by);
     }
     object
@@ -61,26 +57,25 @@ pub fn resolve(object: &[u8], functions: Option<Functions>) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use aya_obj::Object;
 
     use super::super::load::OBJECT;
     use super::*;
 
     /// What each program at a tracepoint calls, of what stands for functions of the kernel and of these.
-    fn calls(object: &[u8]) -> BTreeMap<String, Vec<(u8, u32)>> {
+    fn calls(object: &[u8]) -> Vec<Vec<(u8, u32)>> {
         let object = Object::parse(object).expect("the object is ours");
         let tracepoints = object
             .programs
-            .iter()
-            .filter(|(_, program)| matches!(program.section, aya_obj::ProgramSection::BtfTracePoint));
-        let calls = tracepoints.map(|(name, program)| {
+            .values()
+            .filter(|program| matches!(program.section, aya_obj::ProgramSection::BtfTracePoint));
+        let calls = tracepoints.map(|program| {
             let instructions = object.functions[&program.function_key()].instructions.iter();
             let calls = instructions
                 .filter(|one| one.code == CALL && (one.src_reg() == 2 || one.imm >= MARKER.cast_signed()));
-            let calls = calls.map(|one| (one.src_reg(), one.imm.cast_unsigned()));
-            (name.clone(), calls.collect())
+            calls
+                .map(|one| (one.src_reg(), one.imm.cast_unsigned()))
+                .collect()
         });
         calls.collect()
     }
@@ -93,31 +88,16 @@ mod tests {
         );
         let marked = calls(OBJECT);
         assert_eq!(marked.len(), 13);
-        let numbers = [70, 71, 72, 73, 74, 75];
+        let numbers = [70, 71, 72, 73];
         let resolved = calls(&resolve(OBJECT, Some(numbers)));
-        let mut alone = 0;
-        for (marked, resolved) in marked.values().zip(resolved.values()) {
-            assert_eq!(resolved.len(), marked.len());
-            if marked.first() == Some(&(0, MARKER + ALONE as u32)) {
-                assert_eq!(
-                    (resolved.first(), resolved.last()),
-                    (Some(&(2, 74)), Some(&(2, 75)))
-                );
-                alone += 1;
-                continue;
-            }
+        for (marked, resolved) in marked.iter().zip(&resolved) {
             assert_eq!(marked.first(), Some(&(0, MARKER)));
+            assert_eq!(resolved.len(), marked.len());
             let [begin, .., save, end, restore] = resolved[..] else {
                 panic!("{resolved:?}");
             };
             assert_eq!([begin, save, end, restore], [(2, 70), (2, 72), (2, 71), (2, 73)]);
         }
-        assert_eq!(alone, 2, "those of a socket's state");
-        let kept_alone = calls(&resolve(OBJECT, Some([0, 0, 0, 0, 74, 75])));
-        assert_eq!(
-            kept_alone.values().filter(|calls| !calls.is_empty()).count(),
-            alone
-        );
-        assert!(calls(&resolve(OBJECT, None)).values().all(Vec::is_empty));
+        assert!(calls(&resolve(OBJECT, None)).iter().all(Vec::is_empty));
     }
 }

@@ -188,9 +188,14 @@ fn is_bracketed(value: &[u8]) -> bool {
         [b'<', inner @ .., b'>'] | [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] => inner,
         _ => return false,
     };
-    inner
+    let letters = || inner.iter().filter(|byte| byte.is_ascii_alphabetic());
+    let one_case = letters().all(u8::is_ascii_lowercase) || letters().all(u8::is_ascii_uppercase);
+    let signs = inner.iter().any(|byte| b"_{}".contains(byte));
+    let plain = inner
         .iter()
-        .all(|byte| byte.is_ascii_alphabetic() || b" _-{}.".contains(byte))
+        .all(|byte| byte.is_ascii_alphabetic() || b" _-{}.".contains(byte));
+    // `[Marta Okafor]` is somebody.
+    plain && (one_case || signs)
 }
 
 /// A code or number of somebody: short, no prose, with a digit.
@@ -208,12 +213,18 @@ pub(super) fn code_or_text(value: &[u8]) -> bool {
     (2..=200).contains(&value.len()) && any(value) && !is_demand(value)
 }
 
-/// `is required`, `Diagnosis: required`, `must be a code`.
+/// `is required`, `Diagnosis: required`, `must be a code`: what is said of a field, and no value of it.
 fn is_demand(value: &[u8]) -> bool {
-    const DEMANDS: [&[u8]; 4] = [b"required", b"invalid", b"must", b"too long"];
-    DEMANDS
-        .iter()
-        .any(|demand| memchr::memmem::find(value, demand).is_some())
+    const ENDS: [&[u8]; 5] = [
+        b"is required",
+        b": required",
+        b"is invalid",
+        b": invalid",
+        b"are required",
+    ];
+    value.starts_with(b"must be")
+        || value.starts_with(b"is too")
+        || ENDS.iter().any(|end| value.ends_with(end))
 }
 
 /// A calendar date in one of the usual forms, with or without a time.

@@ -233,6 +233,7 @@ impl Names {
     }
 
     fn tell(&self, raw: &[u8], literal: &dyn Fn(&str) -> bool) -> (Key, bool) {
+        let whole = raw;
         let raw = last_part(raw);
         let mut key = Key {
             element: Element::of(raw),
@@ -347,10 +348,17 @@ impl Names {
             (key.owner, key.vague) = (Owner::Organization, false);
         }
         let text = std::str::from_utf8(raw).unwrap_or_default();
+        // What stands before an openEHR name's last part may be anybody's.
+        if raw.len() < whole.len() {
+            return (
+                key,
+                Vocabulary::has(std::str::from_utf8(whole).unwrap_or_default()),
+            );
+        }
         let shown = key.element != Element::Other
             || found.is_some() && is_of_words(raw)
             || super::segments::dicom(raw).is_some()
-            || is_numbered(raw)
+            || super::segments::hl7_place(raw)
             || ENVELOPE.contains(&raw)
             || Vocabulary::has(text)
             || literal(text);
@@ -494,15 +502,6 @@ fn last_part(raw: &[u8]) -> &[u8] {
         Some(at) if raw.iter().any(|byte| b"|:".contains(byte)) => &raw[at + 1..],
         _ => raw,
     }
-}
-
-/// A place in a segment of HL7: `PID.5.1`.
-fn is_numbered(raw: &[u8]) -> bool {
-    let (id, numbers) = raw.split_at(raw.len().min(3));
-    let is = |byte: &u8| byte.is_ascii_digit() || b".-_".contains(byte);
-    id.iter()
-        .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
-        && matches!(numbers, [b'.' | b'-' | b'_', rest @ ..] if rest.len() <= 5 && !rest.is_empty() && rest.iter().all(is))
 }
 
 fn is_organization(word: &str) -> bool {

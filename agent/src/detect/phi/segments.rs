@@ -125,6 +125,35 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
     }
 }
 
+/// `PID.5`, `PID-5`, `PID.5.1`: the name of a field that is known here, or of its component. No more than that is in it.
+pub(super) fn hl7_place(name: &[u8]) -> bool {
+    numbered(name).is_some_and(|(id, field, _)| hl7(id, field).is_some()) && name.len() <= 9
+}
+
+/// A segment or type, a number, and a component's: `PID.5`, `PID_5_1`, `XPN.2`. Two numbers where underscores are between,
+/// since `PID_2` is a controller's.
+pub(super) fn numbered(name: &[u8]) -> Option<(&[u8], u16, Option<u16>)> {
+    if !name.first()?.is_ascii_uppercase() {
+        return None;
+    }
+    let is_sign = |byte: &u8| b".-_".contains(byte);
+    let id = name
+        .iter()
+        .take(4)
+        .position(is_sign)
+        .filter(|length| *length >= 2)?;
+    let of = |digits: &[u8]| match digits.len() {
+        1 | 2 => std::str::from_utf8(digits).ok()?.parse::<u16>().ok(),
+        _ => None,
+    };
+    let mut numbers = name.get(id + 1..)?.split(is_sign);
+    let field = of(numbers.next()?)?;
+    let part = numbers.next();
+    let rest = numbers.next();
+    let is_plain = part.is_none_or(|part| of(part).is_some()) && rest.is_none_or(|rest| of(rest).is_some());
+    (is_plain && (name[id] != b'_' || part.is_some())).then(|| (&name[..id], field, part.and_then(of)))
+}
+
 /// A field of many things, which is what its code system says or nothing: a charge may be a night as well.
 pub(super) fn hl7_by_system(segment: &[u8], field: u16) -> bool {
     (segment, field) == (b"FT1", 7)

@@ -3,6 +3,7 @@
 mod formats;
 mod labelled;
 mod neighbours;
+mod prose;
 
 use std::path::Path;
 
@@ -312,6 +313,15 @@ fn hostile_bodies_cost_no_more_than_others() {
         r#"{"name":"#.repeat(1 << 15),
         r#"{"system":{"value":"#.repeat(1 << 14),
         "ab#1 ".repeat(1 << 15),
+        "Mr:".repeat(1 << 16),
+        "Name: Is: Dr: ".repeat(1 << 14),
+        "van ".repeat(1 << 16),
+        "owner ".repeat(1 << 15),
+        format!("owner: {}", " ".repeat(1 << 17)),
+        ", AL 06340".repeat(1 << 14),
+        "1 A, AL 06340".repeat(1 << 14),
+        "account A1".repeat(1 << 15),
+        "password is ".repeat(1 << 15),
         r#"{"type":"patients","id":"4829","x":["#.repeat(1 << 12),
         r#"{"idType":{"display":"MRN","id":"#.repeat(1 << 13),
         format!("a=1&{}", "p[0][q][1].r.s=4829&p[0][t]=1&".repeat(1 << 13)),

@@ -12,6 +12,7 @@ use crate::call::Evidence;
 
 mod behind;
 mod forms;
+mod given;
 mod people;
 mod prose;
 mod words;
@@ -199,7 +200,7 @@ impl Text {
             && sorts & (UPPER | LOWER) != 0
             && text.len() >= 8
         {
-            self.prose(text, &told, out);
+            self.prose(text, &told, sorts & AT != 0, out);
         }
         if !self.own.is_empty() {
             self.own(text, out);
@@ -239,6 +240,13 @@ impl Text {
                             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
                 }
                 "(01)" => token.get(4..18).is_some_and(gtin),
+                "hf_" | "npm_" | "shpat_" => {
+                    token.len() == length && token[prefix.len()..].iter().all(u8::is_ascii_alphanumeric)
+                }
+                // Names of classes have dashes at every word.
+                "sk-" => token
+                    .split(|byte| !byte.is_ascii_alphanumeric())
+                    .any(|part| part.len() >= 20 && part.iter().any(u8::is_ascii_digit)),
                 _ => token[prefix.len()..].iter().any(u8::is_ascii_digit),
             };
             // Whatever it is, it is looked at once.

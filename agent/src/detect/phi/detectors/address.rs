@@ -157,8 +157,6 @@ pub const DETECTOR: Detector = Detector {
         "sceneaddress",
         "losslocation",
         "diefthynsi",
-        "buildingnumber",
-        "buildingnum",
         "secondaryaddress",
         "citytown",
         "aptsuite",
@@ -242,6 +240,8 @@ pub const DETECTOR: Detector = Detector {
         "apartment",
         "billtocity",
         "shiptocity",
+        "buildingnumber",
+        "buildingnum",
     ],
     words: &[
         "zip",

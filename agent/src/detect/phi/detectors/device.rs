@@ -36,7 +36,7 @@ pub const DETECTOR: Detector = Detector {
         "deviceserialno",
     ],
     keys_alone: &[],
-    keys_beside: &["serial", "macaddress", "mac"],
+    keys_beside: &["macaddress", "mac", "serial"],
     words: &[
         "serial number",
         "udi",
@@ -45,7 +45,6 @@ pub const DETECTOR: Detector = Detector {
         "serial no",
         "imei",
         "mac address",
-        "serial",
     ],
     fits: own_fits,
     shape: None,

@@ -109,7 +109,6 @@ pub const DETECTOR: Detector = Detector {
         "nroafiliado",
         "crnthicnum",
         "benecrnthicnum",
-        "groupnum",
         "insurancegroupnumber",
         "insurancegroup",
         "policynum",
@@ -118,7 +117,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[
-        "cns", "versnr", "phn", "nss", "nm109", "groupid", "policy", "mbo", "nam",
+        "cns", "versnr", "phn", "nss", "nm109", "groupid", "policy", "mbo", "nam", "groupnum",
     ],
     words: &[
         "member number",

@@ -61,11 +61,10 @@ pub const DETECTOR: Detector = Detector {
         "mrnehr",
         "medicalrecordidentificationnumberehr",
         "medicalrecordidentificationnumber",
-        "unitno",
         "numerodossier",
     ],
     keys_alone: &[],
-    keys_beside: &[],
+    keys_beside: &["unitno"],
     words: &[
         "chart no",
         "hospital no",

@@ -180,8 +180,6 @@ pub const DETECTOR: Detector = Detector {
         "nomedopaciente",
         "bankaccountname",
         "dependentname",
-        "depname",
-        "assistantname",
         "billtoname",
         "shiptoname",
         "benesrnmname",
@@ -227,7 +225,8 @@ pub const DETECTOR: Detector = Detector {
         "onoma",
         "maiden",
         "fio",
-        "person",
+        "depname",
+        "assistantname",
     ],
     words: &[
         "patient",

@@ -32,15 +32,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &[],
-    words: &[
-        "website",
-        "homepage",
-        "my site",
-        "my website",
-        "profile",
-        "linkedin",
-        "portfolio",
-    ],
+    words: &["website", "homepage", "my site", "my website", "linkedin"],
     fits: own_fits,
     shape: None,
     examples: &[

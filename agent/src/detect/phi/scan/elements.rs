@@ -4,22 +4,6 @@
 use super::super::segments::{self, Hl7};
 use super::*;
 
-/// A field of HL7 v2 by its name, and a component by any: `PID.5`, `PID_5_1`, `XPN.2`.
-fn numbered(name: &[u8]) -> Option<(&[u8], u16, Option<u16>)> {
-    let is_sign = |byte: &u8| b".-_".contains(byte);
-    if !name.first()?.is_ascii_uppercase() {
-        return None;
-    }
-    let id = name
-        .iter()
-        .take(4)
-        .position(is_sign)
-        .filter(|length| *length >= 2)?;
-    let mut numbers = name.get(id + 1..)?.splitn(2, is_sign);
-    let mut number = || std::str::from_utf8(numbers.next()?).ok()?.parse::<u16>().ok();
-    Some((&name[..id], number()?, number()))
-}
-
 /// A value that may stand where the class is said to be.
 fn is_in_place(class: Class, value: &[u8]) -> bool {
     let formed = matches!(
@@ -32,7 +16,7 @@ fn is_in_place(class: Class, value: &[u8]) -> bool {
 impl Walk {
     /// Of what opens: the field that it is, or what it holds as a component of one.
     pub(super) fn numbered(name: &[u8], field: Option<Hl7>) -> (Option<Hl7>, Option<(Class, Owner)>) {
-        let Some((id, number, part)) = numbered(name) else {
+        let Some((id, number, part)) = segments::numbered(name) else {
             return (None, None);
         };
         let (field, part) = match (segments::hl7(id, number), part) {

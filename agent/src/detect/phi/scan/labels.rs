@@ -22,7 +22,8 @@ impl Walk {
         owner: Owner,
         told: &mut [(usize, usize)],
     ) {
-        let (mut phrases, mut is_sorted, mut is_personal) = (0, false, !told.is_empty());
+        let (mut phrases, mut is_sorted) = (0, false);
+        let mut is_personal = !told.is_empty();
         for (at, sign) in signs(text) {
             let before = match sign {
                 b' ' => behind_verb(&text[..at]),
@@ -31,7 +32,9 @@ impl Walk {
             if !may_begin(&text[at + 1..]) {
                 continue;
             }
-            let found = self.said_by(before, sign, &text[at + 1..], &mut phrases);
+            // Whatever is looked at is near: a hostile text has a sign at every other byte.
+            let behind = &text[at + 1..text.len().min(at + BEHIND_BYTES_MAX)];
+            let found = self.said_by(before, sign, behind, is_personal, &mut phrases);
             let label = label(before);
             // `Dx:` says it in a text.
             let Some((id, says)) = found else { continue };
@@ -59,33 +62,28 @@ impl Walk {
     }
 
     /// `Caller: Hayden Smith`, `Bill to: Jacob Luna`, and the names of mail: `From: Hayden Smith <h.smith@mail.example>`.
-    fn names_somebody(&mut self, label: &[u8], behind: &[u8]) -> bool {
-        const TO: [&[u8]; 7] = [
-            b"bill to",
-            b"ship to",
-            b"sold to",
-            b"attn",
-            b"attention",
-            b"signed",
-            b"re",
-        ];
+    fn names_somebody(&mut self, label: &[u8], behind: &[u8], is_personal: bool) -> bool {
+        const TO: [&[u8]; 4] = [b"bill to", b"ship to", b"sold to", b"attn"];
         const OF_MAIL: [&[u8]; 5] = [b"from", b"to", b"cc", b"reply-to", b"bcc"];
-        let is = |list: &[&[u8]]| list.iter().any(|known| label.eq_ignore_ascii_case(known));
-        let Some((_, to)) = name_in(behind).filter(|(from, to)| is_persons(&behind[*from..*to])) else {
+        let is_one_of = |list: &[&[u8]]| list.iter().any(|known| label.eq_ignore_ascii_case(known));
+        let is = |from, to| is_persons(&behind[from..to], is_personal);
+        let Some((_, to)) = name_in(behind).filter(|(from, to)| is(*from, *to)) else {
             return false;
         };
         let last = label.rsplit(|byte| *byte == b' ').next().unwrap_or(label);
-        is(&TO)
-            || is(&OF_MAIL) && behind[to..].starts_with(b" <")
+        is_one_of(&TO)
+            || is_one_of(&OF_MAIL) && behind[to..].starts_with(b" <")
             || self.keys.get(last, &self.shown).names.is_some()
     }
 
-    /// What the words before a sign say of what is `behind` it. `phrases`: those of several words that were looked up.
+    /// What the words before a sign say of what is `behind` it. `is_personal`: the text has something else of somebody.
+    /// `phrases`: those of several words that were looked up.
     fn said_by(
         &mut self,
         before: &[u8],
         sign: u8,
         behind: &[u8],
+        is_personal: bool,
         phrases: &mut usize,
     ) -> Option<(ClassId, Says)> {
         let label = label(before);
@@ -99,8 +97,10 @@ impl Walk {
                 let class = self.keys.class_of(label);
                 class.or_else(|| self.keys.class_of(&[label, b" number"].concat()))
             }
-            b' ' | b':' if let Some(said) = said_alone(label, behind) => Some(said),
-            b':' if self.names_somebody(label, behind) => Some((Class::Name as ClassId, Says::It)),
+            b' ' | b':' if let Some(said) = said_alone(label, behind).filter(|_| is_personal) => Some(said),
+            b':' if self.names_somebody(label, behind, is_personal) => {
+                Some((Class::Name as ClassId, Says::It))
+            }
             _ if !self.keys.may_end(before) => None,
             _ if sign == b' ' || label.contains(&b' ') => {
                 *phrases += 1;

@@ -340,18 +340,23 @@ pub(super) fn secret_behind(word: &[u8], window: &[u8]) -> Option<(usize, usize)
         window.get(start)?;
     }
     let secret = token(start);
-    let secret = secret.strip_suffix(b".").unwrap_or(secret);
+    let end = secret
+        .iter()
+        .rposition(|byte| !b".!?:".contains(byte))
+        .map_or(0, |at| at + 1);
+    let secret = &secret[..end];
     let has = |of: fn(&u8) -> bool| secret.iter().any(of);
     let digits = secret.iter().filter(|byte| byte.is_ascii_digit()).count();
     let is = match word {
         b"PIN" => (4..=5).contains(&secret.len()) && digits == secret.len(),
         _ if word.eq_ignore_ascii_case(b"pin") => false,
         _ => {
-            let signs = has(|byte| b"!@#$%^&*_+=?~".contains(byte));
+            let is_mail = secret.contains(&b'@') && secret.contains(&b'.');
             secret.len() >= 6
+                && digits > 0
                 && has(u8::is_ascii_alphabetic)
-                && (digits > 0 || signs)
-                && !secret.contains(&b'(')
+                && !is_mail
+                && !secret.contains(&b'_')
                 && !secret.contains(&b'/')
         }
     };

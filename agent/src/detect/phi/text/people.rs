@@ -1,5 +1,6 @@
 //! Names of people in prose: behind a title, a greeting, or a word that says who somebody is.
 
+use super::given::is_given;
 use super::prose::name_in;
 
 /// Words that say it only where they are written small: at the beginning of a title they are of many things,
@@ -77,33 +78,50 @@ const TITLES: &[&[u8]] = &[b"mr", b"mrs", b"ms", b"miss", b"dr", b"prof"];
 const OTHERS: &[&[u8]] = &[
     b"access",
     b"account",
+    b"accounts",
     b"act",
     b"address",
+    b"admin",
     b"advisor",
+    b"again",
     b"agreement",
     b"all",
     b"api",
+    b"applicant",
     b"april",
     b"association",
     b"august",
+    b"available",
     b"avenue",
     b"bank",
     b"benefits",
     b"billing",
+    b"blocked",
     b"board",
+    b"budget",
+    b"candidate",
     b"care",
     b"case",
     b"center",
     b"centre",
+    b"changes",
     b"city",
+    b"client",
     b"clinic",
+    b"closed",
+    b"cloud",
     b"colleague",
     b"colleagues",
     b"college",
     b"committee",
+    b"community",
     b"company",
+    b"connection",
     b"contact",
+    b"core",
+    b"corp",
     b"county",
+    b"created",
     b"customer",
     b"customers",
     b"data",
@@ -112,16 +130,24 @@ const OTHERS: &[&[u8]] = &[
     b"department",
     b"desk",
     b"details",
+    b"developer",
+    b"developers",
     b"directory",
     b"doctor",
+    b"domain",
     b"driver",
     b"email",
     b"emergency",
+    b"employee",
     b"engagement",
+    b"engineering",
+    b"everybody",
     b"everyone",
     b"excel",
     b"experience",
+    b"failed",
     b"february",
+    b"finance",
     b"folks",
     b"form",
     b"friday",
@@ -129,15 +155,20 @@ const OTHERS: &[&[u8]] = &[
     b"friends",
     b"gateway",
     b"general",
+    b"gmbh",
     b"group",
+    b"guest",
     b"guide",
+    b"guys",
     b"handbook",
     b"health",
     b"help",
     b"hiring",
     b"hospital",
+    b"human",
     b"id",
     b"inc",
+    b"industries",
     b"info",
     b"information",
     b"insurance",
@@ -147,12 +178,15 @@ const OTHERS: &[&[u8]] = &[
     b"lab",
     b"list",
     b"llc",
+    b"loan",
+    b"login",
     b"ltd",
     b"madam",
     b"management",
     b"manager",
     b"march",
     b"medical",
+    b"meeting",
     b"member",
     b"members",
     b"monday",
@@ -160,17 +194,25 @@ const OTHERS: &[&[u8]] = &[
     b"network",
     b"new",
     b"north",
+    b"notes",
+    b"notifications",
     b"november",
+    b"now",
     b"number",
     b"october",
     b"office",
     b"online",
+    b"order",
     b"outlook",
     b"parent",
     b"parents",
+    b"partner",
     b"patient",
+    b"payable",
+    b"payment",
     b"phone",
     b"plan",
+    b"platform",
     b"policy",
     b"portal",
     b"powerpoint",
@@ -178,10 +220,16 @@ const OTHERS: &[&[u8]] = &[
     b"program",
     b"project",
     b"provider",
+    b"reader",
+    b"receivable",
+    b"received",
     b"record",
     b"records",
     b"relations",
     b"report",
+    b"resident",
+    b"resources",
+    b"review",
     b"rights",
     b"road",
     b"saturday",
@@ -190,6 +238,7 @@ const OTHERS: &[&[u8]] = &[
     b"september",
     b"service",
     b"services",
+    b"shareholder",
     b"sir",
     b"sirs",
     b"south",
@@ -197,25 +246,33 @@ const OTHERS: &[&[u8]] = &[
     b"states",
     b"street",
     b"student",
+    b"subscriber",
     b"success",
     b"suite",
     b"sunday",
+    b"supplier",
     b"support",
     b"system",
     b"systems",
     b"team",
     b"teams",
+    b"tenant",
     b"terms",
     b"there",
     b"thursday",
+    b"today",
+    b"traveler",
     b"tuesday",
     b"union",
     b"unit",
     b"united",
     b"university",
+    b"update",
+    b"us",
     b"user",
     b"users",
     b"valued",
+    b"vendor",
     b"visio",
     b"ward",
     b"wednesday",
@@ -225,8 +282,9 @@ const OTHERS: &[&[u8]] = &[
     b"world",
 ];
 
-/// None of its words is one of other things.
-pub(in super::super) fn is_persons(name: &[u8]) -> bool {
+/// Somebody has such a name: its first word is a given name, or the text `is_personal`, and none of its words is one of
+/// other things.
+pub(in super::super) fn is_persons(name: &[u8], is_personal: bool) -> bool {
     let mut words = name
         .split(|byte| !(byte.is_ascii_alphabetic() || *byte >= 0x80 || b"'-".contains(byte)))
         .filter(|word| !word.is_empty());
@@ -234,7 +292,8 @@ pub(in super::super) fn is_persons(name: &[u8]) -> bool {
         let folded = |known: &&[u8]| known.iter().copied().cmp(word.iter().map(u8::to_ascii_lowercase));
         OTHERS.binary_search_by(folded).is_ok()
     };
-    words.all(|word| !is_other(word))
+    let begins = || words.clone().next().is_some_and(is_given);
+    (is_personal || begins()) && !words.any(is_other)
 }
 
 /// How a word says that a name is behind it.
@@ -269,9 +328,13 @@ pub(super) fn name_behind(
     start: usize,
     end: usize,
     window: &[u8],
+    is_personal: bool,
 ) -> Option<(usize, usize)> {
     let found = match cue {
-        Cue::Title => name_in(window).or_else(|| titled(text, start, end, window)),
+        Cue::Title => {
+            let found = name_in(window).or_else(|| titled(text, start, end, window));
+            return found.filter(|(from, to)| is_persons(&window[*from..*to], true));
+        }
         Cue::Greeting => greeted(window),
         Cue::Farewell => signed(window),
         Cue::Small if is_small(text, start) => name_in(window).filter(|(_, to)| !goes_on(&window[*to..])),
@@ -279,7 +342,7 @@ pub(super) fn name_behind(
         Cue::Sure => name_in(window),
         Cue::Other => return name_in(window),
     };
-    found.filter(|(from, to)| is_persons(&window[*from..*to]))
+    found.filter(|(from, to)| is_persons(&window[*from..*to], is_personal))
 }
 
 /// It is written small, or begins a sentence.

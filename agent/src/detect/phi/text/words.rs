@@ -4,7 +4,13 @@ use super::*;
 
 impl Text {
     /// Words, and the numbers, dates and names behind them. `told`: where numbers are that were told, in their order.
-    pub(super) fn prose(&self, text: &[u8], told: &[(usize, usize)], out: &mut dyn FnMut(Found)) {
+    pub(super) fn prose(
+        &self,
+        text: &[u8],
+        told: &[(usize, usize)],
+        has_mail: bool,
+        out: &mut dyn FnMut(Found),
+    ) {
         const NUMBERS: u64 = bit(Class::Mrn)
             | bit(Class::Account)
             | bit(Class::HealthPlan)
@@ -26,6 +32,8 @@ impl Text {
             | bit(Class::Password)
             | bit(Class::Url);
         let mut over = 0;
+        // There is something else of somebody.
+        let is_personal = has_mail || !told.is_empty();
         for found in self.words.find_iter(text) {
             let (start, end) = (found.start(), found.end());
             let mask = self.masks[found.pattern().as_usize()] & WANTED;
@@ -39,6 +47,7 @@ impl Text {
             if mask & DATES != 0
                 && let Some((from, to)) = date_in(window)
                 && !self.says_date(&window[..from], DATES)
+                && is_said_of_date(&text[start..end], from)
             {
                 over = end + to;
                 out(self::found_id(
@@ -98,9 +107,15 @@ impl Text {
                     over,
                 ));
             } else if mask & bit(Class::Name) != 0
-                && let Some((from, to)) =
-                    name_behind(self.cues[found.pattern().as_usize()], text, start, end, window)
-                        .filter(|(from, to)| !says_none(&window[*from..*to]))
+                && let Some((from, to)) = name_behind(
+                    self.cues[found.pattern().as_usize()],
+                    text,
+                    start,
+                    end,
+                    window,
+                    is_personal,
+                )
+                .filter(|(from, to)| !says_none(&window[*from..*to]))
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
@@ -108,7 +123,7 @@ impl Text {
                 over = end;
                 out(self::found(Class::Diagnosis, Evidence::Context, 85, start, end));
             } else if mask & HEALTH != 0
-                && let Some((from, to)) = said_of_health(&text[start..end], window)
+                && let Some((from, to)) = said_of_health(&text[start..end], window, is_personal)
             {
                 // What else the words say is told beside it.
                 out(self::found_id(
@@ -137,8 +152,14 @@ impl Text {
     }
 }
 
+/// `nato il` is said of who was born; NATO meets on dates, too.
+fn is_said_of_date(word: &[u8], from: usize) -> bool {
+    let born = word.eq_ignore_ascii_case(b"nato") || word.eq_ignore_ascii_case(b"nata");
+    !born || word[0].is_ascii_lowercase() && from <= 6
+}
+
 /// `diagnosed with hypertension`, `prescribed metformin 500 mg`, `underwent appendectomy`.
-fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
+fn said_of_health(word: &[u8], window: &[u8], is_personal: bool) -> Option<(usize, usize)> {
     /// Machines and laws have these behind the same words.
     const OTHERS: &[&[u8]] = &[
         b"by",
@@ -212,6 +233,11 @@ fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
         b"radiotherapy",
         b"transfusion",
     ];
+    // `500 mg`, `10mg`.
+    let is_dose = |word: &[u8]| {
+        let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        DOSES.contains(&&word[digits..])
+    };
     let (start, end) = phrase_in(window)?;
     let phrase = window[start..end].to_ascii_lowercase();
     let mut words = phrase.split(|byte| *byte == b' ');
@@ -221,11 +247,14 @@ fn said_of_health(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
             .split(|byte| *byte == b' ')
             .any(|word| DONE.iter().any(|done| word.ends_with(done))),
         b"prescribed" | b"started on" | b"taking" | b"rx" | b"meds" => {
-            phrase.iter().any(u8::is_ascii_digit)
-                && DOSES.iter().any(|dose| words.any(|word| word.ends_with(dose)))
+            phrase.iter().any(u8::is_ascii_digit) && words.any(is_dose)
         }
         // A label, which a colon stands behind: see `labels`.
         b"diagnosis" => false,
+        // Machines do so, too.
+        b"suffers from" | b"suffering from" | b"treated for" | b"therapy for" => {
+            is_personal && first.len() >= 3 && !OTHERS.contains(&first)
+        }
         _ => first.len() >= 3 && !OTHERS.contains(&first),
     };
     is.then_some((start, end))
