@@ -104,7 +104,6 @@ pub const DETECTOR: Detector = Detector {
         "fecha nac",
         "nato",
         "nata",
-        "ur.",
     ],
     fits: own_fits,
     shape: None,

@@ -70,7 +70,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &[],
     keys_beside: &["rx"],
-    words: &["prescribed", "started on", "taking", "rx", "meds"],
+    words: &["prescribed", "started on", "taking", "meds"],
     fits: code_or_text,
     shape: None,
     examples: &[

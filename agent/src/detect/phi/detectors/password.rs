@@ -43,7 +43,7 @@ pub const DETECTOR: Detector = Detector {
     ],
     keys_alone: &["pin"],
     keys_beside: &[],
-    words: &["password", "passcode", "passwort", "pin"],
+    words: &["password", "passcode", "passwort"],
     fits: own_fits,
     shape: None,
     examples: &[

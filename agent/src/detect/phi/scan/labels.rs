@@ -86,6 +86,13 @@ impl Walk {
         is_personal: bool,
         phrases: &mut usize,
     ) -> Option<(ClassId, Says)> {
+        // Most signs are in times and links.
+        let may_end = self.keys.may_end(before);
+        let first = behind.iter().find(|byte| **byte != b' ').copied().unwrap_or(0);
+        let may_be_alone = first.is_ascii_digit() || first.is_ascii_uppercase();
+        if before.len() < 2 || !may_end && !may_be_alone && sign != b'#' {
+            return None;
+        }
         let label = label(before);
         if label.len() < 2 {
             return None;
@@ -101,7 +108,7 @@ impl Walk {
             b':' if self.names_somebody(label, behind, is_personal) => {
                 Some((Class::Name as ClassId, Says::It))
             }
-            _ if !self.keys.may_end(before) => None,
+            _ if !may_end => None,
             _ if sign == b' ' || label.contains(&b' ') => {
                 *phrases += 1;
                 let known = (*phrases <= PHRASES_MAX)

@@ -140,10 +140,10 @@ impl Walk {
             return;
         };
         // A name of a terminology that says of what kind it is: somebody's, beside other data of somebody.
-        let class = key
-            .class
-            .or_else(|| Some((tagged(value)? as ClassId, Says::Beside)));
-        let key = Key { class, ..key };
+        let mut key = key;
+        if key.class.is_none() && value.ends_with(b")") {
+            key.class = tagged(value).map(|class| (class as ClassId, Says::Beside));
+        }
         if at == 0 && is_description(name, value) {
             self.describes = true;
         }

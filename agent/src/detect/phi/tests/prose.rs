@@ -132,6 +132,9 @@ fn keys_that_hold_numbers_or_names_are_not_shown() {
     ] {
         let found = told(body, "application/json");
         assert_eq!(found.len(), 1, "{body}: {found:?}");
-        assert!(found[0].contains("{key}") && !found[0].contains(char::is_numeric), "{found:?}");
+        assert!(
+            found[0].contains("{key}") && !found[0].contains(char::is_numeric),
+            "{found:?}"
+        );
     }
 }

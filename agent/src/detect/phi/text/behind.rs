@@ -323,8 +323,8 @@ fn secret_in(window: &[u8], class: Class) -> Option<(usize, usize)> {
     is.then_some((start, start + length))
 }
 
-/// A password in prose, where no sign stands before it: letters and digits, or signs, together. `PIN 5493` is one, too.
-pub(super) fn secret_behind(word: &[u8], window: &[u8]) -> Option<(usize, usize)> {
+/// What stands behind `password` or `PIN`, and `is`, `was`, `code`, up to a space, without what a sentence ends in.
+fn word_behind(window: &[u8]) -> Option<(usize, usize)> {
     const BETWEEN: [&[u8]; 4] = [b"is", b"was", b"code", b"number"];
     let mut start = window
         .iter()
@@ -339,28 +339,29 @@ pub(super) fn secret_behind(word: &[u8], window: &[u8]) -> Option<(usize, usize)
         start += token(start).len() + 1;
         window.get(start)?;
     }
-    let secret = token(start);
-    let end = secret
-        .iter()
-        .rposition(|byte| !b".!?:".contains(byte))
-        .map_or(0, |at| at + 1);
-    let secret = &secret[..end];
+    let end = token(start).iter().rposition(|byte| !b".!?:".contains(byte))? + 1;
+    Some((start, start + end))
+}
+
+/// A password in prose, where no sign stands before it: letters and digits together.
+pub(super) fn secret_behind(window: &[u8]) -> Option<(usize, usize)> {
+    let (start, end) = word_behind(window)?;
+    let secret = &window[start..end];
     let has = |of: fn(&u8) -> bool| secret.iter().any(of);
-    let digits = secret.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let is = match word {
-        b"PIN" => (4..=5).contains(&secret.len()) && digits == secret.len(),
-        _ if word.eq_ignore_ascii_case(b"pin") => false,
-        _ => {
-            let is_mail = secret.contains(&b'@') && secret.contains(&b'.');
-            secret.len() >= 6
-                && digits > 0
-                && has(u8::is_ascii_alphabetic)
-                && !is_mail
-                && !secret.contains(&b'_')
-                && !secret.contains(&b'/')
-        }
-    };
-    (is && any(secret)).then_some((start, start + secret.len()))
+    let is_mail = secret.contains(&b'@') && secret.contains(&b'.');
+    let is = secret.len() >= 6
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_alphabetic)
+        && !is_mail
+        && !has(|byte| b"_/".contains(byte));
+    (is && any(secret)).then_some((start, end))
+}
+
+/// `PIN 5493`
+pub(super) fn pin_in(window: &[u8]) -> Option<(usize, usize)> {
+    let (start, end) = word_behind(window)?;
+    let pin = &window[start..end];
+    ((4..=5).contains(&pin.len()) && pin.iter().all(u8::is_ascii_digit)).then_some((start, end))
 }
 
 /// Six pairs of digits in base 16 (IEEE 802), behind nothing but a word or two.

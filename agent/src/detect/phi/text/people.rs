@@ -57,7 +57,6 @@ const SURE: &[&[u8]] = &[
     b"wife",
     b"husband",
     b"daughter",
-    b"son",
     b"mother",
     b"father",
     b"sister",
@@ -70,6 +69,8 @@ const SURE: &[&[u8]] = &[
     b"signed electronically by",
     b"electronically signed by",
 ];
+/// Bytes of a line's beginning, and of the next one's.
+const LETTER_BYTES: usize = 64;
 /// Behind them a letter is signed.
 const FAREWELLS: &[&[u8]] = &[b"regards", b"sincerely"];
 const GREETINGS: &[&[u8]] = &[b"dear", b"hi", b"hello", b"hey"];
@@ -300,8 +301,6 @@ pub(in super::super) fn is_persons(name: &[u8], is_personal: bool) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cue {
     Title,
-    Greeting,
-    Farewell,
     Small,
     Sure,
     /// `patient`, `name`, in several languages.
@@ -313,8 +312,6 @@ pub(super) fn cue(word: &str) -> Cue {
     let is = |list: &[&[u8]]| list.contains(&word.as_bytes());
     match () {
         () if is(TITLES) => Cue::Title,
-        () if is(GREETINGS) => Cue::Greeting,
-        () if is(FAREWELLS) => Cue::Farewell,
         () if is(SMALL) => Cue::Small,
         () if is(SURE) => Cue::Sure,
         () => Cue::Other,
@@ -335,8 +332,6 @@ pub(super) fn name_behind(
             let found = name_in(window).or_else(|| titled(text, start, end, window));
             return found.filter(|(from, to)| is_persons(&window[*from..*to], true));
         }
-        Cue::Greeting => greeted(window),
-        Cue::Farewell => signed(window),
         Cue::Small if is_small(text, start) => name_in(window).filter(|(_, to)| !goes_on(&window[*to..])),
         Cue::Small => None,
         Cue::Sure => name_in(window),
@@ -380,6 +375,34 @@ fn titled(text: &[u8], start: usize, end: usize, window: &[u8]) -> Option<(usize
         .position(|byte| !b". ".contains(byte))
         .filter(|begin| *begin > 0)?;
     one_name(window, begin).filter(|(from, to)| to - from >= 3)
+}
+
+/// Whom a letter greets, and who signs it: at the beginning of a line. The words are too short and too common to be looked
+/// for everywhere.
+pub(super) fn of_letters(text: &[u8], is_personal: bool, out: &mut dyn FnMut(usize, usize)) {
+    let begins = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text).map(|at| at + 1));
+    for line in begins {
+        let rest = &text[line..text.len().min(line + LETTER_BYTES)];
+        // Dear, hello, regards, sincerely.
+        if !rest
+            .first()
+            .is_some_and(|first| b"dhrs".contains(&first.to_ascii_lowercase()))
+        {
+            continue;
+        }
+        let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let is = |list: &[&[u8]]| list.iter().any(|word| rest[..length].eq_ignore_ascii_case(word));
+        let window = &rest[length..];
+        let found = match () {
+            () if !(2..=9).contains(&length) => None,
+            () if is(GREETINGS) => greeted(window),
+            () if is(FAREWELLS) => signed(window),
+            () => None,
+        };
+        if let Some((from, to)) = found.filter(|(from, to)| is_persons(&window[*from..*to], is_personal)) {
+            out(line + length + from, line + length + to);
+        }
+    }
 }
 
 /// `Dear Marta,`, `Hi Marta Okafor!`

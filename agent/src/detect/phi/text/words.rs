@@ -34,6 +34,23 @@ impl Text {
         let mut over = 0;
         // There is something else of somebody.
         let is_personal = has_mail || !told.is_empty();
+        of_letters(text, is_personal, &mut |start, end| {
+            out(self::found(Class::Name, Evidence::Context, 75, start, end));
+        });
+        // In capitals alone: `pin` is in many words.
+        for pin in memchr::memmem::find_iter(text, b"PIN ") {
+            if (pin == 0 || !is_word(text[pin - 1]))
+                && let Some((from, to)) = pin_in(&text[pin + 3..text.len().min(pin + WINDOW_BYTES)])
+            {
+                out(self::found(
+                    Class::Password,
+                    Evidence::Context,
+                    75,
+                    pin + 3 + from,
+                    pin + 3 + to,
+                ));
+            }
+        }
         for found in self.words.find_iter(text) {
             let (start, end) = (found.start(), found.end());
             let mask = self.masks[found.pattern().as_usize()] & WANTED;
@@ -74,7 +91,7 @@ impl Text {
                 over = end + to;
                 out(self::found(Class::Url, Evidence::Context, 75, end + from, over));
             } else if mask & bit(Class::Password) != 0
-                && let Some((from, to)) = secret_behind(&text[start..end], window)
+                && let Some((from, to)) = secret_behind(window)
             {
                 over = end + to;
                 out(self::found(
