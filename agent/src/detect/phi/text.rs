@@ -4,6 +4,7 @@
 //! set of literals, and numbers by walking runs of digits once. Nothing goes back further than a fixed number of bytes.
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
+use memchr::memmem::Finder;
 use regex_automata::meta::Regex;
 
 use super::class::{Class, DETECTORS, Fit, Shape};
@@ -93,6 +94,8 @@ pub(super) struct Text {
     /// By pattern: the classes that it is a word of, and how it says a name.
     masks: Vec<u64>,
     cues: Vec<Cue>,
+    /// In capitals alone: `pin` is in many words.
+    pin: Finder<'static>,
     secrets: AhoCorasick,
     shapes: Vec<(ClassId, &'static Shape)>,
     own: Vec<Own>,
@@ -146,6 +149,7 @@ impl Text {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let secrets: Vec<&str> = SECRETS.iter().map(|(prefix, ..)| *prefix).collect();
         Ok(Text {
+            pin: Finder::new(b"PIN "),
             cues: names.iter().map(|word| people::cue(word)).collect(),
             words: automaton(&names, true)?,
             masks: words.into_iter().map(|(_, mask)| mask).collect(),

@@ -37,8 +37,7 @@ impl Text {
         of_letters(text, is_personal, &mut |start, end| {
             out(self::found(Class::Name, Evidence::Context, 75, start, end));
         });
-        // In capitals alone: `pin` is in many words.
-        for pin in memchr::memmem::find_iter(text, b"PIN ") {
+        for pin in self.pin.find_iter(text) {
             if (pin == 0 || !is_word(text[pin - 1]))
                 && let Some((from, to)) = pin_in(&text[pin + 3..text.len().min(pin + WINDOW_BYTES)])
             {
