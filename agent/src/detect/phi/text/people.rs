@@ -448,10 +448,20 @@ fn one_name(window: &[u8], start: usize) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::class::Class;
     use super::*;
 
     #[test]
     fn words_are_in_order() {
         assert!(OTHERS.is_sorted());
+    }
+
+    /// What is behind a word of another kind is told whatever it looks like.
+    #[test]
+    fn a_name_needs_more_than_a_common_word() {
+        const OTHER: [&str; 6] = ["patient", "name", "next of kin", "herr", "frau", "patientin"];
+        for word in Class::Name.detector().words {
+            assert_eq!(cue(word) == Cue::Other, OTHER.contains(word), "{word}");
+        }
     }
 }
