@@ -123,8 +123,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
-/// Closes links of single probes in a process of their own: their programs are off at once, but the kernel waits at each place for a moment,
-/// and a process that has begun to wait cannot end. Nobody is to wait for that.
+/// Closes links of single probes in a process of their own: their programs are off at once, but the kernel waits at each
+/// place for a moment, and a process that has begun to wait cannot end. Nobody is to wait for that.
 fn leave_to_another(open: Vec<OwnedFd>) {
     if open.is_empty() {
         return;

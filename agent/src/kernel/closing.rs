@@ -24,10 +24,15 @@ pub struct WaitsAtEnd;
 
 impl Drop for WaitsAtEnd {
     fn drop(&mut self) {
-        let threads = std::mem::take(&mut *THREADS.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // One that panicked has closed what it held.
-            let _ = thread.join();
+        loop {
+            let threads = std::mem::take(&mut *THREADS.lock().unwrap_or_else(PoisonError::into_inner));
+            if threads.is_empty() {
+                return;
+            }
+            for thread in threads {
+                // One that panicked has closed what it held. Another may have begun what is beside it.
+                let _ = thread.join();
+            }
         }
     }
 }

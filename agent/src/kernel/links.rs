@@ -36,6 +36,11 @@ const LINK_TYPE_PERF_EVENT: u32 = 7;
 const ATTACH_TYPE_PERF_EVENT: u32 = 41;
 pub(super) const ATTACH_TYPE_UPROBE_MULTI: u32 = 48;
 
+/// `BPF_PROG_TYPE_KPROBE` of `enum bpf_prog_type`.
+const PROG_TYPE_KPROBE: u32 = 2;
+/// Of a program's name, with the zero behind it.
+const NAME_BYTES: usize = 16;
+
 /// Which way the packets go, by `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -62,6 +67,52 @@ struct LinkCreate {
     flags: u32,
     /// Room for what some kinds of links have more: the kernel wants it to be zero.
     more: [u64; 6],
+}
+
+/// The part of `union bpf_attr` that loads a program.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct ProgLoad {
+    pub kind: u32,
+    pub instructions: u32,
+    pub code: u64,
+    pub license: u64,
+    pub log_level: u32,
+    pub log_bytes: u32,
+    pub log: u64,
+    pub kernel_version: u32,
+    pub flags: u32,
+    pub name: [u8; NAME_BYTES],
+    pub interface: u32,
+    pub expected_attach_type: u32,
+    pub types: u32,
+    pub function_bytes: u32,
+    pub functions: u64,
+    pub functions_count: u32,
+    pub line_bytes: u32,
+    pub lines: u64,
+    pub lines_count: u32,
+    pub attach_type_id: u32,
+}
+
+impl ProgLoad {
+    /// Of a program at functions. Its name may be empty; its instructions, of eight bytes each, are the caller's while this is
+    /// used.
+    pub(super) fn of_probe<I>(name: &str, code: &[I]) -> ProgLoad {
+        const { assert!(size_of::<I>() == 8) };
+        let mut attributes = ProgLoad {
+            kind: PROG_TYPE_KPROBE,
+            instructions: code.len() as u32,
+            code: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            ..ProgLoad::default()
+        };
+        // As the loader's library has it, which names are looked for by: cut where the kernel's room ends.
+        for (to, from) in attributes.name[..NAME_BYTES - 1].iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        attributes
+    }
 }
 
 /// The part that opens a tracepoint; without a name it is the one that the program was loaded for.
@@ -246,8 +297,8 @@ pub(super) fn no_tails() -> io::Result<OwnedFd> {
     bpf_open(command::MAP_CREATE, &mut [PROG_ARRAY, word, word, entries, flags])
 }
 
-/// Loads a program: the part of `union bpf_attr` that does, which the caller has filled.
-pub(super) fn load<T>(attributes: &mut T) -> io::Result<OwnedFd> {
+/// Loads a program.
+pub(super) fn load(attributes: &mut ProgLoad) -> io::Result<OwnedFd> {
     bpf_open(command::PROG_LOAD, attributes)
 }
 

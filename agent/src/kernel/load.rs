@@ -374,13 +374,11 @@ pub(super) fn words(error: &ProgramError) -> String {
             verifier_log,
         } => {
             let log = verifier_log.to_string();
-            let tail: Vec<&str> = log.lines().rev().take(12).collect();
-            let tail: Vec<&str> = tail.into_iter().rev().collect();
-            if tail.is_empty() {
+            if log.is_empty() {
                 // It was refused before anybody looked at it.
                 return io_error.to_string();
             }
-            format!("{io_error}; the verifier's last words:\n{}", tail.join("\n"))
+            last_words(io_error, &log)
         }
         other => {
             let mut text = other.to_string();
@@ -392,6 +390,14 @@ pub(super) fn words(error: &ProgramError) -> String {
             text
         }
     }
+}
+
+/// The error, and the end of the verifier's log, which says why.
+pub(super) fn last_words(error: &io::Error, log: &str) -> String {
+    const LINES: usize = 12;
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    format!("{error}; the verifier's last words:\n{last}")
 }
 
 pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>

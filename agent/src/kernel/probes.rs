@@ -73,7 +73,7 @@ pub(super) fn load(
     }
 }
 
-/// And why they do not.
+/// Whether the programs write registers, and why not.
 type WritesRegisters = Result<(), String>;
 
 fn load_best(

@@ -6,29 +6,16 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
+use super::links::{self, ProgLoad};
 use super::own::own_uprobe;
 
-/// `BPF_PROG_LOAD` of `enum bpf_cmd`, and `BPF_PROG_TYPE_KPROBE` of `enum bpf_prog_type`.
-const PROG_LOAD: libc::c_long = 5;
-const PROG_TYPE_KPROBE: u32 = 2;
 /// `PERF_EVENT_IOC_SET_BPF`.
 const SET_BPF: libc::c_ulong = 0x4004_2408;
 /// `rax` in x86-64's `struct pt_regs`.
 const RAX: u64 = 80;
 const WRITTEN: u64 = 42;
-
-/// The part of `union bpf_attr` that loads a program.
-#[repr(C)]
-#[derive(Default)]
-struct ProgLoad {
-    kind: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    more: [u64; 12],
-}
 
 /// `Err`: why not, in the kernel's words.
 pub fn can_be_written() -> Result<(), String> {
@@ -61,23 +48,7 @@ fn load() -> io::Result<OwnedFd> {
         instruction(0xb7, 0, 0, 0),
         instruction(0x95, 0, 0, 0),
     ];
-    let attributes = ProgLoad {
-        kind: PROG_TYPE_KPROBE,
-        instructions: code.len() as u32,
-        code: code.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        ..ProgLoad::default()
-    };
-    // SAFETY: the attributes and what they point to live as long as the call, and are as long as is said.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROG_LOAD,
-            &raw const attributes,
-            size_of::<ProgLoad>(),
-        )
-    };
-    descriptor(result)
+    links::load(&mut ProgLoad::of_probe("", &code))
 }
 
 /// At the return of [`untouched`], of this process.
@@ -89,12 +60,4 @@ fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     Ok(event)
-}
-
-fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    match i32::try_from(result) {
-        // SAFETY: the call has returned a descriptor that nobody else has.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }

@@ -7,8 +7,6 @@
 //! The kernel has to know at loading that a program is for such a link, which the loader's library cannot say: so the
 //! programs are loaded here, with that library's maps and relocations.
 
-#![allow(unsafe_code)]
-
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -16,78 +14,30 @@ use aya::Ebpf;
 use aya::maps::Map;
 use aya_obj::Object;
 
-use super::links;
-use super::load::OBJECT;
+use super::links::{self, ProgLoad};
+use super::load::{OBJECT, last_words};
 
-/// `BPF_PROG_TYPE_KPROBE` of `enum bpf_prog_type`.
-const PROG_TYPE_KPROBE: u32 = 2;
-/// Of a program's name, with the zero behind it.
-const NAME_BYTES: usize = 16;
-/// What the verifier may say of a program that it refuses, and how much of its end is told.
+/// What the verifier may say of a program that it refuses.
 const LOG_BYTES: usize = 1 << 20;
-const LOG_LINES: usize = 12;
 
 /// The maps of `agent-ebpf/src/stack.rs`.
 const NO_TAILS: [&str; 2] = ["NO_TAILS", "NO_TAILS_REFUSING"];
-
-/// The part of `union bpf_attr` that loads a program.
-#[repr(C)]
-#[derive(Default)]
-struct ProgLoad {
-    kind: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    log_level: u32,
-    log_bytes: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; NAME_BYTES],
-    interface: u32,
-    expected_attach_type: u32,
-    types: u32,
-    function_bytes: u32,
-    functions: u64,
-    functions_count: u32,
-    line_bytes: u32,
-    lines: u64,
-    lines_count: u32,
-    attach_type_id: u32,
-}
 
 /// Whether the kernel has such links. Found by asking for one at a directory, which is the wrong kind of file, but only to
 /// who knows the rest.
 pub fn are_there() -> Result<(), String> {
     // r0 = 0; exit
     let nothing: [u64; 2] = [0xb7, 0x95];
-    let mut attributes = ProgLoad::new("apiward_nothing", &nothing);
+    let mut attributes = ProgLoad {
+        expected_attach_type: links::ATTACH_TYPE_UPROBE_MULTI,
+        ..ProgLoad::of_probe("", &nothing)
+    };
     let program =
         links::load(&mut attributes).map_err(|error| format!("no program for them loads: {error}"))?;
     match links::attach_places(program.as_fd(), c"/", &[(1, 0)], false) {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
         Err(error) => Err(format!("not in this kernel: {error}")),
         Ok(_) => Err("the kernel has attached a probe to a directory".to_owned()),
-    }
-}
-
-impl ProgLoad {
-    /// Instructions are of eight bytes, and the caller's while this is used.
-    fn new<I>(name: &str, code: &[I]) -> ProgLoad {
-        const { assert!(size_of::<I>() == 8) };
-        let mut attributes = ProgLoad {
-            kind: PROG_TYPE_KPROBE,
-            instructions: code.len() as u32,
-            code: code.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            expected_attach_type: links::ATTACH_TYPE_UPROBE_MULTI,
-            ..ProgLoad::default()
-        };
-        // As the loader's library has it, which names are looked for by: cut where the kernel's room ends.
-        for (to, from) in attributes.name[..NAME_BYTES - 1].iter_mut().zip(name.bytes()) {
-            *to = from;
-        }
-        attributes
     }
 }
 
@@ -141,7 +91,8 @@ impl Programs {
             function_bytes: function.func_info_rec_size as u32,
             functions: functions.as_ptr() as u64,
             functions_count: function.func_info.len() as u32,
-            ..ProgLoad::new(name, &function.instructions)
+            expected_attach_type: links::ATTACH_TYPE_UPROBE_MULTI,
+            ..ProgLoad::of_probe(name, &function.instructions)
         };
         links::load(&mut attributes).map_err(|error| {
             let mut log = vec![0; LOG_BYTES];
@@ -150,10 +101,10 @@ impl Programs {
             // The same again, for the words alone.
             let _ = links::load(&mut attributes);
             let end = log.iter().position(|byte| *byte == 0).unwrap_or(0);
-            let words = String::from_utf8_lossy(&log[..end]);
-            let lines: Vec<&str> = words.lines().collect();
-            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-            format!("{name}: {error}; the verifier's last words:\n{last}")
+            format!(
+                "{name}: {}",
+                last_words(&error, &String::from_utf8_lossy(&log[..end]))
+            )
         })
     }
 }

@@ -111,10 +111,16 @@ fn is_array(start: &[u8]) -> bool {
         Some(b'-' | b'0'..=b'9') => {
             let is = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
             let number = first.iter().take_while(is).count();
-            let behind = first[number..].trim_ascii_start().first();
             let is_number =
                 std::str::from_utf8(&first[..number]).is_ok_and(|text| text.parse::<f64>().is_ok());
-            is_number && behind.is_none_or(|behind| b",]".contains(behind))
+            // `[12345] LOG: done`
+            let over = |rest: &[u8]| rest.trim_ascii().is_empty();
+            is_number
+                && match first[number..].trim_ascii_start() {
+                    [] | [b',', ..] => true,
+                    [b']', rest @ ..] => over(rest),
+                    _ => false,
+                }
         }
         Some(_) => [b"null".as_slice(), b"true", b"false"]
             .iter()

@@ -257,6 +257,7 @@ fn formats_are_told() {
         ("text/plain", "[ -1.5e3 , 2]", Format::Json),
         ("text/plain", "[\n null]", Format::Json),
         ("text/plain", "[2024-03-11 10:22:41] INFO seen", Format::Text),
+        ("text/plain", "[12345] LOG: done", Format::Text),
         ("text/plain", "[error] no route", Format::Text),
         ("application/json", "[error]", Format::Json),
         ("", "<a/>", Format::Xml),

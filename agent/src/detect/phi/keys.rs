@@ -106,7 +106,6 @@ impl Role {
             b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
             | b"fields" | b"fieldNames" | b"field_names" | b"rowType" => Role::Columns,
             _ => match words {
-                [.., of, what, last] if of == "identifier" && what == "type" && last == "code" => Role::Type,
                 // `aliasType`, `identityDocumentType`: of what names somebody.
                 [.., what, last] if NUMBERED.contains(&what.as_str()) => match last.as_str() {
                     "type" => Role::Type,
@@ -212,14 +211,11 @@ impl Names {
     fn is_label(&self, value: &[u8], class: ClassId) -> bool {
         let mut buffer = [0; KEY_BYTES_MAX];
         let folded = words::fold(value);
-        // `First name…`, `First name (optional)`, `First name: required`.
-        let end = folded
-            .iter()
-            .position(|byte| b":*(.".contains(byte) || *byte >= 0x80);
-        let label = &folded[..end.filter(|end| *end > 0).unwrap_or(folded.len())];
         let mut length = 0;
-        for byte in label.trim_ascii().iter() {
+        for byte in folded.trim_ascii().iter() {
             match byte {
+                // `First name…`, `First name (optional)`, `First name: required`.
+                b':' | b'*' | b'(' | b'.' | 0x80.. if length > 0 => break,
                 b' ' | b'-' | b'_' | b':' | b'*' => {}
                 _ if byte.is_ascii_alphabetic() && length < buffer.len() => {
                     buffer[length] = byte.to_ascii_lowercase();
@@ -347,13 +343,10 @@ impl Names {
         {
             (key.owner, key.vague) = (Owner::Organization, false);
         }
-        let text = std::str::from_utf8(raw).unwrap_or_default();
+        let text = std::str::from_utf8(whole).unwrap_or_default();
         // What stands before an openEHR name's last part may be anybody's.
         if raw.len() < whole.len() {
-            return (
-                key,
-                Vocabulary::has(std::str::from_utf8(whole).unwrap_or_default()),
-            );
+            return (key, Vocabulary::has(text));
         }
         let shown = key.element != Element::Other
             || found.is_some() && is_of_words(raw)

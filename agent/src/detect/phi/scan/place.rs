@@ -129,7 +129,7 @@ impl Walk {
     /// What the place says of a value; where it says nothing, the value itself.
     pub(super) fn place(
         &mut self,
-        key: Key,
+        mut key: Key,
         name: &[u8],
         holder: Option<usize>,
         kind: ValueType,
@@ -140,7 +140,6 @@ impl Walk {
             return;
         };
         // A name of a terminology that says of what kind it is: somebody's, beside other data of somebody.
-        let mut key = key;
         if key.class.is_none() && value.ends_with(b")") {
             key.class = tagged(value).map(|class| (class as ClassId, Says::Beside));
         }

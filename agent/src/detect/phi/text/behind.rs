@@ -151,9 +151,9 @@ fn plate_in(window: &[u8]) -> Option<(usize, usize)> {
         group.contains(&b'-')
             || group.iter().any(u8::is_ascii_digit) && group.iter().any(u8::is_ascii_uppercase)
     });
-    let (enough, most) = ((5..=9).contains(&(digits + letters)), 5);
+    let enough = (5..=9).contains(&(digits + letters));
     // `6Q 54681`, `KSW 506`, `155 GSW`.
-    let two = plate.contains(&b' ') && (2..=most).contains(&digits) && (1..=3).contains(&letters);
+    let two = plate.contains(&b' ') && (2..=5).contains(&digits) && (1..=3).contains(&letters);
     let usual = digits >= 2 && letters >= 2 && (mixed || (digits, letters) == (4, 3));
     (whole && enough && (usual || two)).then_some((start, end))
 }

@@ -3,8 +3,8 @@
 use super::given::is_given;
 use super::prose::name_in;
 
-/// Words that say it only where they are written small: at the beginning of a title they are of many things,
-/// `Customer Service Desk`.
+/// Words that say it where they are written small or begin a sentence, and the row of capitals ends with the name: within a
+/// title they are of many things, `Customer Service Desk`.
 const SMALL: &[&[u8]] = &[
     b"customer",
     b"owner",

@@ -262,7 +262,7 @@ fn said_of_health(word: &[u8], window: &[u8], is_personal: bool) -> Option<(usiz
         b"underwent" => phrase
             .split(|byte| *byte == b' ')
             .any(|word| DONE.iter().any(|done| word.ends_with(done))),
-        b"prescribed" | b"started on" | b"taking" | b"rx" | b"meds" => {
+        b"prescribed" | b"started on" | b"taking" | b"meds" => {
             phrase.iter().any(u8::is_ascii_digit) && words.any(is_dose)
         }
         // A label, which a colon stands behind: see `labels`.
