@@ -20,7 +20,7 @@ pub struct Settings {
     pub ring_shift: u32,
     /// The number of the agent's run among those that have kept something.
     pub run: u32,
-    /// The programs at tracepoints are attached twice.
+    /// Which programs at tracepoints are attached twice: none (0), [`TWICE_STATES`] or [`TWICE_ALL`].
     pub twice: u32,
 }
 
@@ -53,6 +53,11 @@ volatile!(
     run,
     twice
 );
+
+/// That at sockets' states: an interrupt that comes while it runs may bring another socket into a state.
+pub const TWICE_STATES: u32 = 1;
+/// And all others: whoever is preempted while one runs keeps it from others.
+pub const TWICE_ALL: u32 = 2;
 
 pub const BY_CGROUP: u32 = 1;
 pub const BY_NETNS: u32 = 2;

@@ -1,7 +1,8 @@
 //! Programs that are attached twice, where the kernel may skip a run of the first.
 //!
-//! Since Linux 7.0 a program at a tracepoint can be preempted, and as long as it is, the kernel begins no other run of it on
-//! that processor: another task's bytes are moved and nobody is told. A second program, the same but for its name, comes
+//! While a program at a tracepoint runs, the kernel begins no other run of it on that processor. An interrupt in that time may
+//! bring another socket into a state; and since Linux 7.0 such a program can be preempted, so that another task's bytes are
+//! moved and nobody is told. A second program, the same but for its name, comes
 //! right behind the first and does what that has not done. Which that is stands with the task itself, or with the socket whose
 //! state changes (a processor does that for whatever task it has just then), so that nothing else can disturb it. What
 //! [`crate::undisturbed`] does makes such a skip rare, and this makes up for it.
@@ -9,6 +10,7 @@
 use core::ffi::c_void;
 use core::ptr::null_mut;
 
+use apiward_common::scope::TWICE_ALL;
 use aya_ebpf::bindings::bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE};
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE};
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_sk_storage_get, bpf_task_storage_get};
@@ -96,7 +98,7 @@ unsafe fn told_state(sk: *mut c_void, flags: u32) -> Option<&'static mut u32> {
 /// All that a program does, if it is this one that has to.
 #[inline(always)]
 pub fn run(turn: Turn, hook: Hook, body: impl FnOnce()) {
-    if SETTINGS.twice() == 0 || is_due(turn, hook as u32, told) {
+    if SETTINGS.twice() != TWICE_ALL || is_due(turn, hook as u32, told) {
         body();
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use apiward_common::flow::Counters;
 use apiward_common::offsets::Offsets;
 use apiward_common::scope::{
-    BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings,
+    BY_CGROUP, BY_EXE, BY_NETNS, CGROUP_LEVEL_MAX, EXEMPT, FileKey, IN_SCOPE, Settings, TWICE_ALL,
 };
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{BtfTracePoint, CgroupSkb, ProgramError};
@@ -27,7 +27,7 @@ use super::links::{self, CgroupHook, Way};
 use super::pins::{self, Keeper, Kept, Lease};
 use super::probes::{self, Probes};
 use super::ring::Ring;
-use super::run_times::{RunTimes, SECOND};
+use super::run_times::{RunTimes, SECOND, STATES};
 use super::sends::Sends;
 use super::{together, undisturbed};
 
@@ -153,10 +153,11 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     let types = Btf::from_kernel()?;
     let offsets = Offsets::resolve(|structure, path| types.offset(structure, path))?;
     let number = pins::next_number(&options.pins);
-    let is_twice = undisturbed::is_needed(&types);
+    let twice = undisturbed::twice(&types);
+    let is_twice = twice == TWICE_ALL;
     let settings = Settings {
         run: number,
-        twice: is_twice.into(),
+        twice,
         ..settings(options)?
     };
     let btf = aya::Btf::from_sys_fs()
@@ -221,7 +222,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         tracing::info!("every system call is traced, which costs all of them a little: {reason}");
     }
     for (program, hook, vital) in [
-        ("apiward_set_state", "inet_sock_set_state", true),
+        (STATES, "inet_sock_set_state", true),
         ("apiward_exec", "sched_process_exec", false),
         ("apiward_fork", "sched_process_fork", false),
         ("apiward_exit", "sched_process_exit", false),
@@ -233,7 +234,11 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
         let mut attach = |is_twice| {
             attach_tracepoints(&mut ebpf, &[(program, hook)], is_twice, &btf).map(|links| keeper.hold(links))
         };
-        let is_twice = is_twice && hook != "sys_exit";
+        let is_twice = match hook {
+            "inet_sock_set_state" => true,
+            "sys_exit" => false,
+            _ => is_twice,
+        };
         let mut result = attach(is_twice);
         if let (true, true, Err(reason)) = (vital, is_twice, &result) {
             tracing::warn!(
@@ -299,7 +304,7 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     };
     capabilities.push(capability(PROBE_LINKS, together));
     let programs = probed.unwrap_or_default();
-    let run_times = RunTimes::of(&ebpf, programs.by_name(), &maps);
+    let run_times = RunTimes::of(&ebpf, programs.by_name(), &maps, is_twice);
     let probes = Probes::take(ebpf, programs, is_refusing, keeper.shelf())?;
     Ok(Loaded {
         mappings_needed,

@@ -20,6 +20,8 @@ pub struct RunTimes {
 
 /// Behind a program's name: the one that is attached behind it.
 pub(super) const SECOND: &str = "_second";
+/// The program at sockets' states, which has a second one on every kernel.
+pub(super) const STATES: &str = "apiward_set_state";
 
 /// Time that a program ran while the account was kept.
 pub struct RunTime {
@@ -34,12 +36,14 @@ fn told_by_firsts(maps: &Maps) -> u64 {
     counters.firsts_told.saturating_sub(counters.seconds_spared)
 }
 
-/// Whether each loaded program that can have a second one has it. The names of all, and whether they are loaded.
-fn is_whole(programs: &[(&str, bool)]) -> bool {
+/// Whether each loaded program that is to have a second one has it: that at sockets' states, or all that can. The names of
+/// all, and whether they are loaded.
+fn is_whole(programs: &[(&str, bool)], all: bool) -> bool {
     let is_loaded = |name: &str| programs.contains(&(name, true));
     let mut firsts = programs
         .iter()
-        .filter_map(|(name, loaded)| Some((name.strip_suffix(SECOND)?, *loaded)));
+        .filter_map(|(name, loaded)| Some((name.strip_suffix(SECOND)?, *loaded)))
+        .filter(|(first, _)| all || *first == STATES);
     firsts.all(|(first, second_loaded)| second_loaded || !is_loaded(first))
 }
 
@@ -50,11 +54,13 @@ fn lost(skipped: u64, told: u64, alone: Option<u64>) -> u64 {
 }
 
 impl RunTimes {
-    /// Of what is attached by now; `probes` are those at libraries.
+    /// Of what is attached by now; `probes` are those at libraries. `all`: all programs that can have a second one are to
+    /// have it.
     pub(super) fn of<'a>(
         ebpf: &Ebpf,
         probes: impl Iterator<Item = (&'static str, BorrowedFd<'a>)>,
         maps: &Maps,
+        all: bool,
     ) -> RunTimes {
         let mut ids: Vec<(u32, String)> = ebpf
             .programs()
@@ -74,7 +80,7 @@ impl RunTimes {
         let alone = (0..4)
             .map(|_| told_by_firsts(maps))
             .min()
-            .filter(|_| is_whole(&names));
+            .filter(|_| is_whole(&names, all));
         RunTimes {
             ids,
             keeping: None,
@@ -149,7 +155,11 @@ mod tests {
                 ("c_second", false),
             ]
         };
-        assert!(is_whole(&second(true)));
-        assert!(!is_whole(&second(false)));
+        assert!(is_whole(&second(true), true));
+        assert!(!is_whole(&second(false), true));
+        assert!(is_whole(&second(false), false), "they are not to have one");
+        let states = |loaded| [(STATES, true), ("apiward_set_state_second", loaded)];
+        assert!(is_whole(&states(true), false));
+        assert!(!is_whole(&states(false), false));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use apiward_common::scope::{TWICE_ALL, TWICE_STATES};
 use apiward_common::undisturbed::{FUNCTIONS, MARKER};
 
 use super::btf::Btf;
@@ -17,10 +18,14 @@ const INSTRUCTION_BYTES: usize = 8;
 /// The numbers of the functions' types.
 pub type Functions = [u32; FUNCTIONS.len()];
 
-/// Whether this kernel skips runs of a program at a tracepoint because a task that was preempted is inside of it. Its
-/// tracepoints are guarded by SRCU then (Linux 7.0), not by keeping preemption off.
-pub fn is_needed(types: &Btf) -> bool {
-    types.has_type("class_srcu_fast_notrace_t")
+/// Which programs at tracepoints are attached twice: a constant of [`apiward_common::scope`].
+pub fn twice(types: &Btf) -> u32 {
+    // A task that was preempted inside of a program keeps others from it: tracepoints are guarded by SRCU (Linux 7.0), not
+    // by keeping preemption off.
+    match types.has_type("class_srcu_fast_notrace_t") {
+        true => TWICE_ALL,
+        false => TWICE_STATES,
+    }
 }
 
 /// Nothing where the kernel has them not, or would not let a program call functions of its own

@@ -57,7 +57,9 @@ pub struct Scanner {
 
 struct Walk {
     keys: Keys,
-    text: Arc<Text>,
+    text: Text,
+    /// What the text that is looked at holds; its memory is kept.
+    found: Vec<Found>,
     /// Words of paths that may be shown besides the shipped ones.
     literals: HashSet<String>,
     /// Keys that may: these words, and the names of the schema's fields.
@@ -137,7 +139,8 @@ impl Scanner {
             schema: None,
             walk: Walk {
                 keys: Keys::new(Arc::new(Names::new(&own_keys))),
-                text: Arc::new(Text::new(patterns)?),
+                text: Text::new(patterns)?,
+                found: Vec::new(),
                 literals: literals.iter().cloned().collect(),
                 shown: literals.iter().cloned().collect(),
                 hits: Hits::new(KeyedHash::new(key), classes),
@@ -603,10 +606,11 @@ impl Walk {
             technical: key.technical,
             number: kind == ValueType::Number || key.ids,
         };
-        let text = self.text.clone();
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];
+        let mut found = std::mem::take(&mut self.found);
+        let may_have_labels = self.text.scan(value, around, &mut |one| found.push(one));
         let mut told = Vec::new();
-        let may_have_labels = text.scan(value, around, &mut |found: Found| {
+        for found in found.drain(..) {
             let owner = match (
                 owner,
                 DETECTORS
@@ -628,7 +632,8 @@ impl Walk {
                 key,
                 value,
             );
-        });
+        }
+        self.found = found;
         if may_have_labels && kind == ValueType::Text && owner != Owner::Definition {
             self.labels(value, name, key, owner, &mut told);
         }

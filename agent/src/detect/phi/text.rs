@@ -1,9 +1,9 @@
 //! Values by what they look like: numbers with check digits, emails, tokens, and what words beside them make of them.
 //!
-//! One pass sums up which bytes there are; most values end there. Words are found by one automaton, credentials by one
+//! One pass sums up which bytes there are; most values end there. Words are found where words begin, credentials by one
 //! set of literals, and numbers by walking runs of digits once. Nothing goes back further than a fixed number of bytes.
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use memchr::memmem::Finder;
 use regex_automata::meta::Regex;
 
@@ -16,6 +16,7 @@ mod forms;
 mod given;
 mod people;
 mod prose;
+mod vocabulary;
 mod words;
 
 use behind::{begins_line_of_log, groups_in, is_called, mac_in, pin_in, said, secret_behind, url_in};
@@ -26,9 +27,12 @@ pub(super) use people::is_persons;
 use people::{Cue, name_behind, of_letters};
 pub(super) use prose::name_in;
 use prose::{date_in, emails, gtin, number_in, phrase_in, street};
+use vocabulary::Vocabulary;
 
 /// A word counts for what stands so many bytes behind it.
 const WINDOW_BYTES: usize = 40;
+/// Digits of a number's first run; longer ones begin nothing.
+const FIRST_DIGITS_MAX: usize = 31;
 /// Runs of digits that are looked at together.
 const RUNS_MAX: usize = 16;
 /// Confidence of what a word and a number or date beside it say.
@@ -40,15 +44,18 @@ const UPPER: u8 = 4;
 const SPACE: u8 = 8;
 const LOWER: u8 = 16;
 const SIGN: u8 = 32;
+/// Letters, digits, and what a word of a program or of another script is written with.
+const WORD: u8 = 64;
 
 static SORTS: [u8; 256] = {
     let mut sorts = [0; 256];
     let mut byte = 0;
     while byte < 256 {
         sorts[byte] = match byte as u8 {
-            b'0'..=b'9' => DIGIT,
-            b'A'..=b'Z' => UPPER,
-            b'a'..=b'z' => LOWER,
+            b'0'..=b'9' => DIGIT | WORD,
+            b'A'..=b'Z' => UPPER | WORD,
+            b'a'..=b'z' => LOWER | WORD,
+            b'_' | 0x80.. => WORD,
             b'@' => AT,
             b' ' | b'\n' | b'\t' | b'\r' => SPACE,
             b':' => SPACE | SIGN,
@@ -88,16 +95,18 @@ pub(super) struct Around {
     pub number: bool,
 }
 
-/// The automata, built once.
+/// What is looked for, built once.
 pub(super) struct Text {
-    words: AhoCorasick,
-    /// By pattern: the classes that it is a word of, and how it says a name.
+    words: Vocabulary,
+    /// By word: the classes that it is a word of, and how it says a name.
     masks: Vec<u64>,
     cues: Vec<Cue>,
     /// In capitals alone: `pin` is in many words.
     pin: Finder<'static>,
     secrets: AhoCorasick,
     shapes: Vec<(ClassId, &'static Shape)>,
+    /// By the digits of a number's first run: those of `shapes` that begin so, a bit each.
+    begins: [u64; FIRST_DIGITS_MAX + 1],
     own: Vec<Own>,
 }
 
@@ -138,27 +147,30 @@ impl Text {
                 }
             }
         }
-        let automaton = |patterns: &[&str], fold: bool| {
-            AhoCorasickBuilder::new()
-                .ascii_case_insensitive(fold)
-                .match_kind(aho_corasick::MatchKind::LeftmostLongest)
-                .kind(fold.then_some(AhoCorasickKind::DFA))
-                .build(patterns)
-                .map_err(|error| error.to_string())
-        };
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let secrets: Vec<&str> = SECRETS.iter().map(|(prefix, ..)| *prefix).collect();
+        let shapes: Vec<(ClassId, &Shape)> = DETECTORS
+            .iter()
+            .enumerate()
+            .filter_map(|(id, detector)| Some((id as ClassId, detector.shape.as_ref()?)))
+            .collect();
+        let mut begins = [0; FIRST_DIGITS_MAX + 1];
+        for (at, (_, shape)) in shapes.iter().enumerate() {
+            for first in shape.digits.iter().filter_map(|(lengths, _)| lengths.first()) {
+                begins[usize::from(*first)] |= 1 << at;
+            }
+        }
         Ok(Text {
             pin: Finder::new(b"PIN "),
             cues: names.iter().map(|word| people::cue(word)).collect(),
-            words: automaton(&names, true)?,
+            words: Vocabulary::new(&names),
             masks: words.into_iter().map(|(_, mask)| mask).collect(),
-            secrets: automaton(&secrets, false)?,
-            shapes: DETECTORS
-                .iter()
-                .enumerate()
-                .filter_map(|(id, detector)| Some((id as ClassId, detector.shape.as_ref()?)))
-                .collect(),
+            secrets: AhoCorasickBuilder::new()
+                .match_kind(MatchKind::LeftmostLongest)
+                .build(secrets)
+                .map_err(|error| error.to_string())?,
+            shapes,
+            begins,
             own,
         })
     }
@@ -270,24 +282,28 @@ impl Text {
         let mut at = 0;
         while at < text.len() {
             let byte = text[at];
-            if !byte.is_ascii_alphanumeric() {
+            let mut sorts = SORTS[usize::from(byte)] & (DIGIT | UPPER | LOWER);
+            if sorts == 0 {
                 at += 1;
                 continue;
             }
             let start = at;
-            let (mut digits, mut uppers, mut lowers) = (0usize, 0usize, 0usize);
-            while let Some(byte) = text.get(at).filter(|byte| byte.is_ascii_alphanumeric()) {
-                match byte {
-                    b'0'..=b'9' => digits += 1,
-                    b'A'..=b'Z' => uppers += 1,
-                    _ => lowers += 1,
+            at += 1;
+            while let Some(byte) = text.get(at) {
+                let sort = SORTS[usize::from(*byte)] & (DIGIT | UPPER | LOWER);
+                if sort == 0 {
+                    break;
                 }
+                sorts |= sort;
                 at += 1;
             }
-            if digits == at - start {
+            if sorts == DIGIT {
                 at = self.runs(text, start, around, out);
-            } else if digits >= 2 && uppers > 0 && lowers == 0 {
-                at = self.word(text, start, at, around, out);
+            } else if sorts == DIGIT | UPPER {
+                let digits = text[start..at].iter().filter(|byte| byte.is_ascii_digit());
+                if digits.take(2).count() == 2 {
+                    at = self.word(text, start, at, around, out);
+                }
             }
         }
     }
@@ -399,7 +415,8 @@ impl Text {
     ) -> usize {
         let mut best: Option<(Found, usize)> = None;
         let mut near = None;
-        for (class, shape) in &self.shapes {
+        let begins = self.begins.get(runs[first].1 - runs[first].0);
+        for (class, shape) in self.shapes_of(begins.copied().unwrap_or(0)) {
             for &(lengths, separators) in shape.digits {
                 let last = first + lengths.len();
                 if last > runs.len() {
@@ -513,6 +530,15 @@ impl Text {
         0
     }
 
+    /// Those whose bits are set.
+    fn shapes_of(&self, mut bits: u64) -> impl Iterator<Item = &(ClassId, &'static Shape)> {
+        std::iter::from_fn(move || {
+            let at = bits.trailing_zeros() as usize;
+            bits &= bits.wrapping_sub(1);
+            self.shapes.get(at)
+        })
+    }
+
     /// What the last word for either says.
     fn phone_or_fax(&self, text: &[u8], start: usize) -> Class {
         let (_, last) = self.words_near(text, start);
@@ -530,28 +556,14 @@ impl Text {
     /// Those of all words that stand shortly before, and of the last one for a telephone or a fax.
     fn words_near(&self, text: &[u8], start: usize) -> (u64, u64) {
         let from = start.saturating_sub(WINDOW_BYTES);
-        let window = &text[from..start];
-        if window.len() < 2 {
-            return (0, 0);
-        }
         let (mut mask, mut last) = (0, 0);
-        for found in self.words.find_iter(window) {
-            let before = (from + found.start()).checked_sub(1).map_or(b' ', |at| text[at]);
-            if !is_word(before)
-                && window
-                    .get(found.end())
-                    .is_none_or(|byte| !byte.is_ascii_alphabetic())
-            {
-                let of_word = self.masks[found.pattern().as_usize()];
-                mask |= of_word;
-                // `… fax`, and the next line is another.
-                if of_word & (bit(Class::Phone) | bit(Class::Fax)) != 0 {
-                    last = if window.get(found.end()) == Some(&b'\n') {
-                        0
-                    } else {
-                        of_word
-                    };
-                }
+        for found in self.words.find(text, from, start) {
+            let of_word = self.masks[found.word];
+            mask |= of_word;
+            // `… fax`, and the next line is another.
+            if of_word & (bit(Class::Phone) | bit(Class::Fax)) != 0 {
+                let ends_line = found.end < start && text[found.end] == b'\n';
+                last = if ends_line { 0 } else { of_word };
             }
         }
         (mask, last)
@@ -676,5 +688,5 @@ fn found_id(class: ClassId, evidence: Evidence, confidence: u8, start: usize, en
 }
 
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+    SORTS[usize::from(byte)] & WORD != 0
 }

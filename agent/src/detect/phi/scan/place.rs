@@ -413,43 +413,43 @@ impl Walk {
             Some((_, Owner::Unknown)) | None => before.owner,
             Some((_, owner)) => owner,
         };
-        let mut found: Vec<(ClassId, Evidence, u8, usize, usize)> = Vec::new();
+        let mut found = std::mem::take(&mut self.found);
         let around = Around {
             context: before.context,
             ..Around::default()
         };
-        let text = self.text.clone();
-        text.scan(segment, around, &mut |one: Found| {
-            found.push((one.class, one.evidence, one.confidence, one.start, one.end));
-        });
+        self.text.scan(segment, around, &mut |one| found.push(one));
+        let whole = |class, confidence| Found {
+            class,
+            evidence: Evidence::Structure,
+            confidence,
+            start: 0,
+            end: segment.len(),
+        };
         if let Some((class, Says::It)) = before.class
             && (DETECTORS.get(usize::from(class))).is_none_or(|detector| (detector.fits)(segment))
         {
-            found = vec![(class, Evidence::Structure, 95, 0, segment.len())];
+            found.clear();
+            found.push(whole(class, 95));
         } else if patients && found.is_empty() && segment.iter().any(u8::is_ascii_digit) {
-            found.push((
-                Class::PatientId as ClassId,
-                Evidence::Structure,
-                90,
-                0,
-                segment.len(),
-            ));
+            found.push(whole(Class::PatientId as ClassId, 90));
         }
-        for (class, evidence, confidence, start, end) in found {
-            let Some(group) = group_of(class, if patients { Owner::Patient } else { owner }) else {
+        for one in found.drain(..) {
+            let Some(group) = group_of(one.class, if patients { Owner::Patient } else { owner }) else {
                 continue;
             };
             let hit = Hit {
-                class,
+                class: one.class,
                 group,
-                evidence,
-                confidence,
+                evidence: one.evidence,
+                confidence: one.confidence,
                 part: self.part,
                 place: at.len() as u64,
-                value: &segment[start..end],
+                value: &segment[one.start..one.end],
             };
             self.hits.add(&hit, || SmolStr::new(at));
         }
+        self.found = found;
     }
 
     /// A header field.

@@ -181,18 +181,15 @@ impl Walk {
             return;
         }
         self.segment.field = field;
-        let text = self.text.clone();
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];
-        text.scan(value, Around::default(), &mut |found: Found| {
-            let value = &value[found.start..found.end];
-            self.segment_found(
-                found.class,
-                Owner::Patient,
-                found.evidence,
-                found.confidence,
-                value,
-            );
-        });
+        let mut found = std::mem::take(&mut self.found);
+        self.text
+            .scan(value, Around::default(), &mut |one| found.push(one));
+        for one in found.drain(..) {
+            let value = &value[one.start..one.end];
+            self.segment_found(one.class, Owner::Patient, one.evidence, one.confidence, value);
+        }
+        self.found = found;
     }
 
     fn x12(&mut self, at: Field<'_>, value: &[u8]) {

@@ -1,5 +1,6 @@
 //! Words in prose, and what stands behind them.
 
+use super::vocabulary::Occurrence;
 use super::*;
 
 impl Text {
@@ -50,11 +51,9 @@ impl Text {
                 ));
             }
         }
-        for found in self.words.find_iter(text) {
-            let (start, end) = (found.start(), found.end());
-            let mask = self.masks[found.pattern().as_usize()] & WANTED;
-            let apart =
-                (start == 0 || !is_word(text[start - 1])) && text.get(end).is_none_or(|byte| !is_word(*byte));
+        for Occurrence { word, start, end } in self.words.find(text, 0, text.len()) {
+            let mask = self.masks[word] & WANTED;
+            let apart = text.get(end).is_none_or(|byte| !is_word(*byte));
             if mask == 0 || !apart || start < over {
                 continue;
             }
@@ -123,15 +122,8 @@ impl Text {
                     over,
                 ));
             } else if mask & bit(Class::Name) != 0
-                && let Some((from, to)) = name_behind(
-                    self.cues[found.pattern().as_usize()],
-                    text,
-                    start,
-                    end,
-                    window,
-                    is_personal,
-                )
-                .filter(|(from, to)| !says_none(&window[*from..*to]))
+                && let Some((from, to)) = name_behind(self.cues[word], text, start, end, window, is_personal)
+                    .filter(|(from, to)| !says_none(&window[*from..*to]))
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));
@@ -161,10 +153,8 @@ impl Text {
 
     /// Another word for dates stands there, nearer to what is behind: `Discharge of M. Okafor, DOB 02/14/1980`.
     fn says_date(&self, between: &[u8], dates: u64) -> bool {
-        self.words.find_iter(between).any(|found| {
-            let of_date = self.masks[found.pattern().as_usize()] & dates != 0;
-            of_date && found.start() > 0 && !is_word(between[found.start() - 1])
-        })
+        let mut words = self.words.find(between, 0, between.len());
+        words.any(|found| found.start > 0 && self.masks[found.word] & dates != 0)
     }
 }
 
