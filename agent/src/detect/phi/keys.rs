@@ -16,11 +16,12 @@ mod lists;
 mod words;
 
 use lists::{
-    COMPANIES, DEFINED, INSTITUTIONS, MACHINES, NAMED, NAMED_BESIDE, ORGANIZATION, PATIENT, PERSON, PLACES,
-    PREFIXES, QUALIFIERS, SEVERAL, SURE, TAILS, TECHNICAL, VAGUE,
+    COMPANIES, DEFINED, GIVERS, INSTITUTIONS, KIN, MACHINES, MARKS, NAME_OF, NAMED, NAMED_BESIDE, OF,
+    OF_COMPANIES, ORGANIZATION, PATIENT, PERSON, PLACES, PREFIXES, QUALIFIERS, SEVERAL, SORTS, SURE, TAILS,
+    TECHNICAL, VAGUE,
 };
-pub(super) use words::words;
 use words::{Ends, SHORT, long, of_other_script};
+pub(super) use words::{fold, words};
 
 /// Keys that are remembered; beyond, all are forgotten at once.
 const KEYS_LEN_MAX: usize = 4096;
@@ -100,13 +101,18 @@ impl Role {
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
             | b"valueString" | b"fieldValue" | b"field_value" | b"answer" | b"#text" | b"$t" | b"@value"
             | b"S" | b"N" => Role::Value,
-            b"type" | b"Type" | b"kind" | b"__typename" => Role::Type,
+            b"type" | b"Type" | b"kind" | b"__typename" | b"method" => Role::Type,
             b"id" | b"ID" | b"Id" | b"identifier" | b"Identifier" | b"alias" | b"Alias" => Role::Number,
             b"number" | b"Number" | b"date" | b"Date" | b"formatted" | b"year" => Role::Kind,
             b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
             | b"fields" | b"fieldNames" | b"field_names" | b"rowType" => Role::Columns,
             _ => match words {
-                // `aliasType`, `identityDocumentType`: of what names somebody.
+                // `aliasType`, `identityDocumentType`, `IDENTIFIER_TYPE_CODE`: of what names somebody.
+                [.., what, kind, code]
+                    if NUMBERED.contains(&what.as_str()) && kind == "type" && code == "code" =>
+                {
+                    Role::Type
+                }
                 [.., what, last] if NUMBERED.contains(&what.as_str()) => match last.as_str() {
                     "type" => Role::Type,
                     "value" | "number" | "no" => Role::Number,
@@ -135,6 +141,8 @@ pub(super) struct Key {
     /// It is of identifiers, whatever they are: `patientIdentifiers`, `aliases`.
     pub ids: bool,
     pub element: Element,
+    /// Companies have it, and people do not.
+    pub of_company: bool,
     /// A name behind a word for those who may be no people.
     pub whole: bool,
     /// It ends in a word for people: a text there that looks like one is somebody's name.
@@ -240,6 +248,7 @@ impl Names {
         }
         let words = words(raw);
         key.role = Role::of(raw, &words);
+        key.of_company = OF_COMPANIES.contains(&words.concat().as_str());
         if let Some((id, how)) = of_other_script(raw).and_then(|name| self.exact.get(name.as_str())) {
             key.class = Some((
                 *id,
@@ -264,11 +273,14 @@ impl Names {
                 .or_else(|| self.singular(words))
                 .or_else(|| self.without_tail(words))
         };
-        let found = search(&apart).or_else(|| self.together(&words)).or_else(|| {
-            let (id, says, first) = search(&long(&apart)?)?;
-            let sure = apart.iter().any(|word| is_one_of(word, SURE));
-            Some((id, if sure { says } else { Says::Beside }, first))
-        });
+        let found = search(&apart)
+            .or_else(|| self.together(&words))
+            .or_else(|| turned(&words))
+            .or_else(|| {
+                let (id, says, first) = search(&long(&apart)?)?;
+                let sure = apart.iter().any(|word| is_one_of(word, SURE));
+                Some((id, if sure { says } else { Says::Beside }, first))
+            });
         let parted = words.len() < apart.len();
         key.patient = matches!(words.as_slice(), [one] if one == "patient" || one == "patients");
         let (found, before) =
@@ -280,16 +292,26 @@ impl Names {
             true => (id, Says::Beside),
             false => (id, says),
         });
-        // A procedure of a database, the cell of a network.
+        // A procedure of a database, the cell of a network, a mark in a list, who gives a number out.
+        let ahead = |list| {
+            apart[..before.min(apart.len())]
+                .iter()
+                .any(|word| is_one_of(word, list))
+        };
         let found = found.filter(
             |(id, _)| match DETECTORS.get(usize::from(*id)).map(|known| known.class) {
+                Some(Class::Token) => !ahead(MARKS),
+                Some(
+                    Class::PatientId | Class::Mrn | Class::Passport | Class::HealthPlan | Class::Account,
+                ) => !ahead(GIVERS),
                 Some(Class::Procedure) => words.first().is_none_or(|first| first != "stored"),
                 Some(Class::Phone) => words.last().is_none_or(|last| last != "id"),
                 _ => true,
             },
         );
         // `ownerName`, `accountName`: of a tenant, a company, a ledger as well.
-        let of_several = words.len() > 1 && words.iter().any(|word| SEVERAL.contains(&word.as_str()));
+        let is_word_of = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
+        let of_several = words.len() > 1 && is_word_of(SEVERAL) && !is_word_of(&["holder"]);
         key.whole = of_several && found.is_some_and(|(id, _)| id == Class::Name as ClassId);
         let found = found.map(|(id, says)| (id, if key.whole { Says::Beside } else { says }));
         key.class = found;
@@ -367,7 +389,7 @@ impl Names {
             let before = &words[..first];
             let people = |word: &String| {
                 let word = word.as_str();
-                PATIENT.contains(&word) || PERSON.contains(&word) || QUALIFIERS.contains(&word)
+                is_one_of(word, PATIENT) || is_one_of(word, PERSON) || QUALIFIERS.contains(&word)
             };
             match how {
                 How::Anywhere => return Some((*id, Says::It, first)),
@@ -409,7 +431,7 @@ impl Names {
             && (is_one_of(last, TAILS) || last.bytes().all(|byte| byte.is_ascii_digit()))
         {
             about |= matches!(last.as_str(), "data" | "info");
-            url |= last == "url";
+            url |= matches!(last.as_str(), "url" | "uri" | "link" | "href");
             description |= matches!(last.as_str(), "description" | "desc");
             list |= last.ends_with('s');
             less.pop();
@@ -479,6 +501,22 @@ impl Names {
         parts.push(rest.to_owned());
         parts
     }
+}
+
+/// Names that are told by their first word: `nome_do_pai`, and `patient_chart_id`, whatever it is that has it.
+fn turned(words: &[String]) -> Option<(ClassId, Says, usize)> {
+    let [first, between @ .., last] = words else {
+        return None;
+    };
+    let is = |word: &String, list: &[&str]| list.contains(&word.as_str());
+    if is(first, NAME_OF) && is(last, KIN) && between.iter().all(|word| is(word, OF)) {
+        return Some((Class::Name as ClassId, Says::It, 0));
+    }
+    let of_patient = first == "patient"
+        && (1..=2).contains(&between.len())
+        && matches!(last.as_str(), "id" | "uuid" | "guid" | "uid" | "identifier")
+        && !between.iter().any(|word| is_one_of(word, SORTS));
+    of_patient.then_some((Class::PatientId as ClassId, Says::It, 0))
 }
 
 /// It has no more in it than words and a short number: `mrn_482913` and `jane@mail.example[ssn]` name somebody.

@@ -304,6 +304,7 @@ impl Sink for Walk {
         } else if let Some(parent) = parent {
             tag = parent.tag;
         }
+        let mut known = Personal::No;
         let late = self
             .late_known
             .binary_search_by_key(&self.ordinal, |(ordinal, ..)| *ordinal);
@@ -311,9 +312,15 @@ impl Sink for Walk {
             Some((_, Late::Resource(known, whose))) => (resource, owner) = (*known, *whose),
             Some((_, Late::Extension(class))) => extension = Some(*class),
             Some((_, Late::Place(whose, is_sure))) => (owner, sure) = (*whose, sure && *is_sure),
+            Some((_, Late::Beside)) => {
+                known = Personal::Contact;
+                if owner == Owner::Organization {
+                    owner = Owner::Unknown;
+                }
+            }
             None => {}
         }
-        let is_location = owner == Owner::Organization && place::is_location(name);
+        let is_unplaced = owner == Owner::Organization && place::is_location(name);
         let names_from = self.names.len();
         let name = match named && key.id != 0 {
             true => keep(&mut self.names, name),
@@ -334,7 +341,7 @@ impl Sink for Walk {
             children: 0,
             row,
             rows: tables::Rows::default(),
-            personal: Personal::No,
+            personal: known,
             held_from: self.held.len(),
             names_from,
             arena_from: self.arena.len(),
@@ -354,8 +361,11 @@ impl Sink for Walk {
             hl7,
             typed: None,
             extension,
-            is_location,
-            location: None,
+            is_unplaced,
+            unplaced: None,
+            is_company: false,
+            has_somebody: false,
+            turned_down: 0,
         });
         self.ordinal = self.ordinal.wrapping_add(1);
         self.table_opens();
@@ -383,9 +393,14 @@ impl Sink for Walk {
                 self.type_of(self.frames.len().saturating_sub(1), &typed);
             }
             if let Some(parent) = self.frames.last_mut()
-                && frame.is_location
+                && (frame.is_unplaced || frame.array)
             {
-                parent.location = Some(frame.ordinal);
+                let own = frame.is_unplaced.then_some(frame.ordinal);
+                parent.unplaced = own.or(frame.unplaced).or(parent.unplaced);
+            }
+            if let Some(parent) = self.frames.last_mut() {
+                let is = frame.personal == Personal::Yes || frame.has_somebody;
+                parent.has_somebody |= is && frame.key.owner == Owner::Unknown;
             }
             // What makes an address or a contact personal makes its owner so.
             if let Some(parent) = self.frames.last_mut()
@@ -485,6 +500,7 @@ impl Sink for Walk {
             self.place(key, name, holder.or(Some(around)), kind, value);
             return;
         }
+        self.frames[top].is_company |= key.of_company && !own;
         let name = if own { b"".as_slice() } else { name };
         if self.searching && self.search(name, value) {
             return;
@@ -572,6 +588,7 @@ impl Walk {
     ) {
         self.told = Some(class);
         let Some(group) = group_of(class, owner) else {
+            self.turned_down(class, name);
             return;
         };
         let mut place = self.frames.last().map_or(0, |frame| frame.place);

@@ -16,7 +16,6 @@ pub const DETECTOR: Detector = Detector {
     keys: &[
         "accountnumber",
         "accountno",
-        "accountid",
         "bankaccount",
         "bankaccountnumber",
         "acctnumber",
@@ -70,6 +69,9 @@ pub const DETECTOR: Detector = Detector {
         "episodeno",
         "episodenumber",
         "bankrtn",
+        "admissionid",
+        "checkingaccount",
+        "savingsaccount",
     ],
     keys_alone: &[],
     keys_beside: &[
@@ -85,6 +87,7 @@ pub const DETECTOR: Detector = Detector {
         "acct",
         "runnumber",
         "claimid",
+        "accountid",
     ],
     words: &["kontonummer", "account number", "account no", "acct", "account #"],
     fits: number,

@@ -79,6 +79,8 @@ pub const DETECTOR: Detector = Detector {
         "benebirthdt",
         "dmg02",
         "hmerominiagennisis",
+        "nascimento",
+        "fnacimiento",
     ],
     keys_alone: &[],
     keys_beside: &["birth", "born"],

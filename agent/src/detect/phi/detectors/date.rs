@@ -134,6 +134,11 @@ pub const DETECTOR: Detector = Detector {
         "injurydate",
         "felvetel",
         "fechainicioatencion",
+        "datecollected",
+        "collecteddate",
+        "datereported",
+        "dateofcollection",
+        "specimencollectiondate",
     ],
     keys_alone: &[],
     keys_beside: &[

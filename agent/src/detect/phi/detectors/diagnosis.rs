@@ -89,6 +89,9 @@ pub const DETECTOR: Detector = Detector {
         "אבחנה",
         "מחלותרקע",
         "קודאבחנה",
+        "healthcondition",
+        "healthconditions",
+        "medicalconditions",
     ],
     keys_alone: &[],
     keys_beside: &[

@@ -57,6 +57,12 @@ pub const DETECTOR: Detector = Detector {
         "tiposangre",
         "فصيلةالدم",
         "סוגדם",
+        "bloedgroep",
+        "bloodgrouprh",
+        "gruposangre",
+        "blutgruppe",
+        "groupesanguin",
+        "grupposanguigno",
     ],
     keys_alone: &[],
     keys_beside: &[

@@ -40,6 +40,8 @@ pub const DETECTOR: Detector = Detector {
         "passwordhash",
         "hashedpassword",
         "pwdhash",
+        "personalpin",
+        "userpin",
     ],
     keys_alone: &["pin"],
     keys_beside: &[],

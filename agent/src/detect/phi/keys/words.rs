@@ -104,7 +104,7 @@ pub(super) fn of_other_script(raw: &[u8]) -> Option<String> {
 }
 
 /// Letters of Latin as those of ASCII that they come from: `prénom` → `prenom`, `straße` → `strasse`.
-pub(super) fn fold(raw: &[u8]) -> Cow<'_, [u8]> {
+pub(in super::super) fn fold(raw: &[u8]) -> Cow<'_, [u8]> {
     if raw.is_ascii() {
         return Cow::Borrowed(raw);
     }

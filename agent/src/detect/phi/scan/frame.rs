@@ -47,9 +47,15 @@ pub(super) struct Frame {
     pub typed: Option<Class>,
     /// What the extension of FHIR that this is in is about.
     pub extension: Option<ClassId>,
-    /// It is a `location` and was taken for an organization's; one in it was.
-    pub is_location: bool,
-    pub location: Option<u32>,
+    /// It is a place that was not told, for nothing said whose it is: a `location`, an address without a person.
+    pub is_unplaced: bool,
+    /// One in it.
+    pub unplaced: Option<u32>,
+    /// It has what companies have alone; there is somebody below it who is not named as another.
+    pub is_company: bool,
+    pub has_somebody: bool,
+    /// It has parts of a name, a bit each, that were taken for an organization's.
+    pub turned_down: u8,
 }
 
 impl Frame {
@@ -68,8 +74,10 @@ impl Frame {
 pub(super) enum Late {
     Resource(Resource, Owner),
     Extension(ClassId),
-    /// A place of somebody; whether more than a word that things have says so.
+    /// Somebody's, or an organization's; whether more than a word that things have says so.
     Place(Owner, bool),
+    /// An address of somebody who is in the object around it.
+    Beside,
 }
 
 /// How sure it is that an object is about a person.

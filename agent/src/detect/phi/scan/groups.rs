@@ -7,22 +7,22 @@ use super::*;
 
 /// What makes an object personal.
 pub(super) fn personal(class: ClassId) -> Personal {
-    const CONTACT: [Class; 6] = [
+    const CONTACT: [Class; 7] = [
         Class::Email,
         Class::Phone,
         Class::Fax,
         Class::Address,
         Class::Url,
         Class::Ip,
+        Class::Iban,
     ];
-    const NOT: [Class; 8] = [
+    const NOT: [Class; 7] = [
         Class::Token,
         Class::Password,
         Class::PrivateKey,
         Class::Device,
         Class::Procedure,
         Class::Account,
-        Class::Iban,
         Class::Photo,
     ];
     let is = |classes: &[Class]| classes.iter().any(|known| *known as ClassId == class);

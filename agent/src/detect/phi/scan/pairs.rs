@@ -105,9 +105,9 @@ impl Walk {
         if is_patient && frame.owner == Owner::Unknown {
             // Menus and events have the word, too: what is in it has to be personal.
             (frame.owner, frame.sure) = (Owner::Patient, false);
-            if (frame.values > 1 || frame.children > 0) && self.late.len() < LATE_LEN_MAX {
-                self.late
-                    .push((frame.ordinal, Late::Place(Owner::Patient, false)));
+            if frame.values > 1 || frame.children > 0 {
+                let ordinal = frame.ordinal;
+                self.later(ordinal, Late::Place(Owner::Patient, false));
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What an object says as a whole, once it has ended: a code with its system, an identifier with its type, a reference
 //! with its display, a name beside a date of birth.
 
+use super::super::keys::words;
+use super::super::text::is_persons;
 use super::*;
 
 impl Walk {
@@ -28,14 +30,76 @@ impl Walk {
             self.reference(at);
         }
         let is_pair = self.settle_pair(at);
+        let is_named = self.names_person(at);
+        self.settle_company(at, is_named);
         self.held(at, is_pair);
         let frame = &self.frames[at];
-        if let Some(location) = frame.location
-            && frame.is_person()
-            && self.late.len() < LATE_LEN_MAX
+        if let Some(place) = frame.unplaced
+            && (frame.is_person() || is_named)
         {
-            self.late.push((location, Late::Place(frame.owner, true)));
+            let late = match frame.owner {
+                Owner::Organization => return,
+                Owner::Unknown => Late::Beside,
+                owner => Late::Place(owner, true),
+            };
+            self.later(place, late);
         }
+    }
+
+    /// For when the body is looked at again.
+    pub(super) fn later(&mut self, ordinal: u32, late: Late) {
+        if self.late.len() < LATE_LEN_MAX {
+            self.late.push((ordinal, late));
+        }
+    }
+
+    /// Whose it is was said by a word for it, and what is in it says something else: a company has an industry, and who is
+    /// called by a first and a last name is none, whatever he is to the others.
+    fn settle_company(&mut self, at: usize, is_named: bool) {
+        let frame = &self.frames[at];
+        let (ordinal, owner) = (frame.ordinal, frame.owner);
+        if frame.resource != Resource::None
+            || self
+                .late_known
+                .binary_search_by_key(&ordinal, |(known, _)| *known)
+                .is_ok()
+        {
+            return;
+        }
+        if owner == Owner::Organization && frame.turned_down.count_ones() >= 2 {
+            self.later(ordinal, Late::Place(Owner::Person, true));
+            return;
+        }
+        let is_person = is_named || frame.has_somebody || frame.personal == Personal::Yes;
+        if owner == Owner::Unknown && frame.is_company && !is_person {
+            self.later(ordinal, Late::Place(Owner::Organization, true));
+        }
+    }
+
+    /// What an organization does not have by its key.
+    pub(super) fn turned_down(&mut self, class: ClassId, name: &[u8]) {
+        let part = if class == Class::Name as ClassId {
+            words(name)
+                .iter()
+                .fold(0, |parts, word| parts | part_of_name(word.as_bytes()))
+        } else {
+            0
+        };
+        if let Some(frame) = self.frames.last_mut() {
+            frame.turned_down |= part;
+        }
+    }
+
+    /// A whole name of somebody, by his given name, is in it.
+    fn names_person(&self, at: usize) -> bool {
+        let from = self.frames[at].held_from.min(self.held.len());
+        self.held[from..].iter().any(|held| {
+            let value = self.bytes(held.value);
+            held.frame == at
+                && held.class == Class::Name as ClassId
+                && looks_like_person(value)
+                && is_persons(value, false)
+        })
     }
 
     fn identifier(&mut self, at: usize) {
@@ -246,8 +310,8 @@ impl Walk {
             let (class, key) = (held.class, held.key);
             let (name, value) = (self.slot(held.name), self.slot(held.value));
             let is_name = class == Class::Name as ClassId;
-            // The name is the value's.
-            if is_pair && is_name && key.role == Role::Label {
+            // The name is the value's; the number is what its type says.
+            if is_pair && (is_name && key.role == Role::Label || key.role == Role::Number) {
                 continue;
             }
             // `provider`, `author`: a word for people, and no name of a name.
@@ -270,6 +334,7 @@ impl Walk {
                 self.hit(class, owner, Evidence::Structure, 85, &name, key, &value);
                 self.look_into(class, key, &name, Some(at), ValueType::Text, &value);
             } else if !is_ip {
+                self.frames[at].is_unplaced |= class == Class::Address as ClassId;
                 self.look(key, &name, Some(at), ValueType::Text, &value);
             }
         }
@@ -322,12 +387,15 @@ fn is_whole(name: &[u8]) -> bool {
 
 /// Which part of a name a key says, as one bit; 0: none.
 fn part_of_name(name: &[u8]) -> u8 {
-    const PARTS: [(&[u8], u8); 5] = [
+    const PARTS: [(&[u8], u8); 8] = [
         (b"first", 1),
         (b"given", 1),
         (b"last", 2),
         (b"family", 2),
         (b"middle", 4),
+        (b"forename", 1),
+        (b"surname", 2),
+        (b"prenom", 1),
     ];
     PARTS
         .iter()

@@ -243,3 +243,85 @@ fn objects_and_elements_around_a_value() {
         assert_eq!(told(body, "application/json"), Vec::<String>::new(), "{body}");
     }
 }
+
+/// What is in an object says whose it is, before and behind it, where its own name says something else or nothing.
+#[test]
+fn whose_an_object_is_by_what_is_in_it() {
+    const ADDRESS: &str = r#""address":{"city":"Springfield","line1":"PO Box 1204"}"#;
+    for (body, expected) in [
+        // Somebody pays, and no insurance.
+        (
+            r#"{"payer":{"email":"m@mail.example","first_name":"Marta","last_name":"Okafor"}}"#.to_owned(),
+            "pii email $.payer.email",
+        ),
+        (
+            format!(r#"{{"shipping":{{{ADDRESS},"name":"Maria Santos"}}}}"#),
+            "phi name $.{key}.name",
+        ),
+        (
+            format!(r#"{{"shipping":{{{ADDRESS},"name":"Maria Santos"}}}}"#),
+            "phi address $.{key}.address.city",
+        ),
+        // Of somebody in it a company's industry says nothing.
+        (
+            r#"{"individual":{"first_name":"Marta","last_name":"Okafor"},"mcc":"8011","phone":"212-555-0142"}"#
+                .to_owned(),
+            "phi phone $.phone",
+        ),
+        (
+            r#"{"firstName":"Marta","industry":"Retail","phone":"212-555-0142"}"#.to_owned(),
+            "phi phone $.phone",
+        ),
+    ] {
+        let found = told(&body, "");
+        assert!(found.iter().any(|told| told == expected), "{body}: {found:?}");
+    }
+    for body in [
+        format!(r#"{{"name":"Northwind Traders",{ADDRESS}}}"#),
+        format!(r#"{{"name":"Acme","phone":"212-555-0142",{ADDRESS},"industry":"Retail"}}"#),
+        r#"{"payer":{"name":"Blue Cross","phone":"212-555-0142","id":"60054"}}"#.to_owned(),
+        r#"{"place_id":"x1","phone":"212-555-0142","website":"https://acme.example"}"#.to_owned(),
+    ] {
+        let found = told(&body, "");
+        assert!(found.is_empty(), "{body}: {found:?}");
+    }
+}
+
+/// Names whose first word, or whose last, says what they are.
+#[test]
+fn names_by_their_first_word() {
+    for (body, expected) in [
+        (r#"{"nome_do_pai":"Rui Campos"}"#, "phi name $.nome_do_pai"),
+        (
+            r#"{"patient_rems_id":"4829130"}"#,
+            "phi patient-id $.patient_rems_id",
+        ),
+        (
+            r#"{"last_name_english":"Okafor"}"#,
+            "phi name $.last_name_english",
+        ),
+        (
+            r#"{"account_holder_name":"Marta Okafor"}"#,
+            "pii name $.account_holder_name",
+        ),
+        (
+            r#"{"photoLink":"https://img.example/4829130.jpg"}"#,
+            "phi photo $.photoLink",
+        ),
+        (
+            r#"{"performingPhysicianName":"Okafor^Marta"}"#,
+            "pii name $.performingPhysicianName",
+        ),
+    ] {
+        assert_eq!(told(body, ""), [expected], "{body}");
+    }
+    for body in [
+        r#"{"issuer_of_patient_id":"R4829130"}"#,
+        r#"{"patient_list_id":"4829130"}"#,
+        r#"{"clientToken":"6f1c0d0e7a524c1f9d8e","next_token":"6f1c0d0e7a524c1f9d8e"}"#,
+        r#"{"accountId":"4829130482","name":"Production"}"#,
+        r#"{"nome_do_arquivo":"Rui Campos"}"#,
+    ] {
+        assert_eq!(told(body, ""), Vec::<String>::new(), "{body}");
+    }
+}

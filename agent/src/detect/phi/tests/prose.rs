@@ -12,6 +12,9 @@ fn people_in_prose() {
         ("Bill to: Jacob Luna", "phi name"),
         ("See you soon.\nRegards,\nPaula Rogers", "phi name"),
         ("Mr Okafor was seen.", "phi name"),
+        ("visto il sig. Rossi", "phi name"),
+        ("Frau Schneider hat angerufen", "phi name"),
+        ("With best wishes,\n\nPaul Okonkwo", "phi name"),
         ("reach us: 001-425-751-1393", "phi phone"),
         ("or (819)541-2354x534", "phi phone"),
         ("licence plate KSW 506", "phi vehicle"),
@@ -40,6 +43,28 @@ fn people_in_prose() {
         ("key sk-0123456789abcdef0123456789abcdef", "credential token"),
     ] {
         assert_eq!(told(text, "text/plain"), [format!("{expected} $")], "{text}");
+    }
+}
+
+/// Where a text is of somebody, a given name with a name behind it is somebody's.
+#[test]
+fn given_names_in_texts_about_somebody() {
+    for text in [
+        "We spoke with Vincent Brown (m@mail.example) about it.",
+        "m@mail.example: José Ramírez called.",
+        "Billy Watson passed away on 03/04/2021 at home.",
+    ] {
+        let found = told(text, "text/plain");
+        assert!(found.contains(&"phi name $".to_owned()), "{text}: {found:?}");
+    }
+    for text in [
+        "We spoke with Vincent Brown about it.",
+        "m@mail.example: Max Retries exceeded, Grant Access in Victoria Harbour, Julia Language, 12 Adrian Lane",
+        "m@mail.example: see /Vincent Brown and Vincent brown",
+        "Thanks,\nAcme Support Team, m@mail.example",
+    ] {
+        let found = told(text, "text/plain");
+        assert!(!found.contains(&"phi name $".to_owned()), "{text}: {found:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names of people in prose: behind a title, a greeting, or a word that says who somebody is.
 
-use super::given::is_given;
+use super::given::{is_given, is_only_given};
+use super::is_word;
 use super::prose::name_in;
 
 /// Words that say it where they are written small or begin a sentence, and the row of capitals ends with the name: within a
@@ -68,13 +69,118 @@ const SURE: &[&[u8]] = &[
     b"attorney",
     b"signed electronically by",
     b"electronically signed by",
+    b"pt",
+    b"paciente",
+    b"paziente",
+    b"pacjent",
+    b"pacjentka",
+    b"kontoinhaber",
+    b"account holder",
+    b"visitor",
+    b"starter",
+    b"widow",
+    b"fiancee",
+    b"son",
 ];
 /// Bytes of a line's beginning, and of the next one's.
 const LETTER_BYTES: usize = 64;
 /// Behind them a letter is signed.
-const FAREWELLS: &[&[u8]] = &[b"regards", b"sincerely"];
+const FAREWELLS: &[&[u8]] = &[
+    b"regards",
+    b"sincerely",
+    b"wishes",
+    b"thanks",
+    b"you",
+    b"cheers",
+    b"truly",
+    b"faithfully",
+    b"gruessen",
+    b"cordialement",
+    b"saludos",
+    b"atentamente",
+    b"cordiali",
+    b"saluti",
+];
+/// Before them, on the same line.
+const FAREWELLS_FIRST: &[&[u8]] = &[
+    b"kind",
+    b"kindest",
+    b"best",
+    b"warm",
+    b"warmest",
+    b"with",
+    b"many",
+    b"thank",
+    b"yours",
+    b"and",
+    b"cordiali",
+    b"distinti",
+];
 const GREETINGS: &[&[u8]] = &[b"dear", b"hi", b"hello", b"hey"];
-const TITLES: &[&[u8]] = &[b"mr", b"mrs", b"ms", b"miss", b"dr", b"prof"];
+const TITLES: &[&[u8]] = &[
+    b"mr",
+    b"mrs",
+    b"ms",
+    b"miss",
+    b"dr",
+    b"prof",
+    b"herr",
+    b"frau",
+    b"monsieur",
+    b"madame",
+    b"mme",
+    b"mlle",
+    b"dhr",
+    b"mevr",
+    b"mevrouw",
+    b"sig",
+    b"signor",
+    b"signora",
+    b"senhor",
+    b"senhora",
+];
+/// Behind a given name they make it a place or a house.
+const PLACES: &[&[u8]] = &[
+    b"airport",
+    b"arena",
+    b"avenue",
+    b"bay",
+    b"beach",
+    b"boulevard",
+    b"bridge",
+    b"campus",
+    b"cathedral",
+    b"crescent",
+    b"falls",
+    b"foundation",
+    b"garden",
+    b"gardens",
+    b"hall",
+    b"harbor",
+    b"harbour",
+    b"heights",
+    b"hotel",
+    b"house",
+    b"institute",
+    b"island",
+    b"lake",
+    b"library",
+    b"mall",
+    b"memorial",
+    b"museum",
+    b"parkway",
+    b"plaza",
+    b"prize",
+    b"river",
+    b"society",
+    b"springs",
+    b"square",
+    b"station",
+    b"terrace",
+    b"tower",
+    b"trust",
+    b"valley",
+];
 /// In a row of capitals they make it something else.
 const OTHERS: &[&[u8]] = &[
     b"access",
@@ -86,20 +192,26 @@ const OTHERS: &[&[u8]] = &[
     b"advisor",
     b"again",
     b"agreement",
+    b"alert",
     b"all",
     b"api",
+    b"app",
     b"applicant",
     b"april",
     b"association",
     b"august",
     b"available",
     b"avenue",
+    b"backup",
     b"bank",
     b"benefits",
     b"billing",
     b"blocked",
     b"board",
+    b"bot",
+    b"branch",
     b"budget",
+    b"build",
     b"candidate",
     b"care",
     b"case",
@@ -111,6 +223,8 @@ const OTHERS: &[&[u8]] = &[
     b"clinic",
     b"closed",
     b"cloud",
+    b"cluster",
+    b"code",
     b"colleague",
     b"colleagues",
     b"college",
@@ -126,9 +240,11 @@ const OTHERS: &[&[u8]] = &[
     b"customer",
     b"customers",
     b"data",
+    b"database",
     b"date",
     b"december",
     b"department",
+    b"deployment",
     b"desk",
     b"details",
     b"developer",
@@ -137,20 +253,27 @@ const OTHERS: &[&[u8]] = &[
     b"doctor",
     b"domain",
     b"driver",
+    b"edition",
     b"email",
     b"emergency",
     b"employee",
     b"engagement",
+    b"engine",
     b"engineering",
+    b"error",
     b"everybody",
     b"everyone",
     b"excel",
+    b"exception",
     b"experience",
     b"failed",
     b"february",
+    b"file",
     b"finance",
+    b"folder",
     b"folks",
     b"form",
+    b"framework",
     b"friday",
     b"friend",
     b"friends",
@@ -168,15 +291,21 @@ const OTHERS: &[&[u8]] = &[
     b"hospital",
     b"human",
     b"id",
+    b"image",
     b"inc",
     b"industries",
     b"info",
     b"information",
+    b"install",
     b"insurance",
+    b"issue",
     b"january",
+    b"job",
     b"july",
     b"june",
+    b"key",
     b"lab",
+    b"language",
     b"list",
     b"llc",
     b"loan",
@@ -190,10 +319,13 @@ const OTHERS: &[&[u8]] = &[
     b"meeting",
     b"member",
     b"members",
+    b"mobile",
+    b"module",
     b"monday",
     b"name",
     b"network",
     b"new",
+    b"node",
     b"north",
     b"notes",
     b"notifications",
@@ -205,6 +337,7 @@ const OTHERS: &[&[u8]] = &[
     b"online",
     b"order",
     b"outlook",
+    b"package",
     b"parent",
     b"parents",
     b"partner",
@@ -212,37 +345,52 @@ const OTHERS: &[&[u8]] = &[
     b"payable",
     b"payment",
     b"phone",
+    b"pipeline",
     b"plan",
     b"platform",
+    b"plugin",
+    b"plus",
     b"policy",
     b"portal",
     b"powerpoint",
+    b"premium",
     b"privacy",
+    b"pro",
     b"program",
     b"project",
     b"provider",
+    b"queue",
     b"reader",
     b"receivable",
     b"received",
     b"record",
     b"records",
     b"relations",
+    b"release",
     b"report",
+    b"request",
     b"resident",
     b"resources",
+    b"response",
     b"review",
     b"rights",
     b"road",
+    b"roadmap",
+    b"runner",
     b"saturday",
     b"school",
+    b"script",
     b"security",
     b"september",
+    b"server",
     b"service",
     b"services",
+    b"session",
     b"shareholder",
     b"sir",
     b"sirs",
     b"south",
+    b"sprint",
     b"sql",
     b"states",
     b"street",
@@ -255,13 +403,19 @@ const OTHERS: &[&[u8]] = &[
     b"support",
     b"system",
     b"systems",
+    b"table",
+    b"task",
     b"team",
     b"teams",
+    b"template",
     b"tenant",
     b"terms",
+    b"test",
     b"there",
     b"thursday",
+    b"ticket",
     b"today",
+    b"token",
     b"traveler",
     b"tuesday",
     b"union",
@@ -272,10 +426,14 @@ const OTHERS: &[&[u8]] = &[
     b"us",
     b"user",
     b"users",
+    b"value",
     b"valued",
     b"vendor",
+    b"version",
     b"visio",
     b"ward",
+    b"warning",
+    b"web",
     b"wednesday",
     b"west",
     b"windows",
@@ -356,10 +514,11 @@ fn goes_on(rest: &[u8]) -> bool {
 /// `Mr. Hughes`, `Mrs Hughes`: one name behind a title, which is written as titles are. `Harbour Dr Suite 5` is a street.
 fn titled(text: &[u8], start: usize, end: usize, window: &[u8]) -> Option<(usize, usize)> {
     let word = &text[start..end];
-    if !matches!(word, b"Mr" | b"Mrs" | b"Ms" | b"Miss" | b"Dr" | b"Prof") {
+    let dotted = window.first() == Some(&b'.');
+    // `il sig. Rossi`
+    if !(word[0].is_ascii_uppercase() || dotted) || !word[1..].iter().all(u8::is_ascii_lowercase) {
         return None;
     }
-    let dotted = window.first() == Some(&b'.');
     let before = text[..start].trim_ascii_end();
     let from = before
         .iter()
@@ -383,24 +542,77 @@ pub(super) fn of_letters(text: &[u8], is_personal: bool, out: &mut dyn FnMut(usi
     let begins = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text).map(|at| at + 1));
     for line in begins {
         let rest = &text[line..text.len().min(line + LETTER_BYTES)];
-        // Dear, hello, regards, sincerely.
         if !rest
             .first()
-            .is_some_and(|first| b"dhrs".contains(&first.to_ascii_lowercase()))
+            .is_some_and(|first| b"abcdfhkmrstwy".contains(&first.to_ascii_lowercase()))
         {
             continue;
         }
-        let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-        let is = |list: &[&[u8]]| list.iter().any(|word| rest[..length].eq_ignore_ascii_case(word));
-        let window = &rest[length..];
+        let word = |from: usize| {
+            let letters = rest[from..].iter().take_while(|byte| byte.is_ascii_alphabetic());
+            from + letters.count()
+        };
+        let (mut from, mut end) = (0, word(0));
+        let is = |from: usize, end: usize, list: &[&[u8]]| {
+            (2..=12).contains(&(end - from))
+                && list.iter().any(|word| rest[from..end].eq_ignore_ascii_case(word))
+        };
+        // `Kind regards`, `With best wishes`
+        for _ in 0..3 {
+            if rest.get(end) != Some(&b' ') || !is(from, end, FAREWELLS_FIRST) {
+                break;
+            }
+            from = end + 1;
+            end = word(from);
+        }
+        let window = &rest[end..];
         let found = match () {
-            () if !(2..=9).contains(&length) => None,
-            () if is(GREETINGS) => greeted(window),
-            () if is(FAREWELLS) => signed(window),
+            () if from == 0 && is(from, end, GREETINGS) => greeted(window),
+            () if is(from, end, FAREWELLS) => signed(window),
             () => None,
         };
         if let Some((from, to)) = found.filter(|(from, to)| is_persons(&window[*from..*to], is_personal)) {
-            out(line + length + from, line + length + to);
+            out(line + end + from, line + end + to);
+        }
+    }
+}
+
+/// Given names with a name behind them, wherever they stand: for texts about somebody.
+pub(super) fn by_given(text: &[u8], out: &mut dyn FnMut(usize, usize)) {
+    let mut at = 0;
+    while let Some(start) = text[at..]
+        .iter()
+        .position(u8::is_ascii_uppercase)
+        .map(|from| at + from)
+    {
+        let letters = text[start..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphabetic() || **byte >= 0x80);
+        let end = start + letters.count();
+        at = end;
+        let before = &text[..start];
+        let apart = before
+            .last()
+            .is_none_or(|byte| !is_word(*byte) && !b"/@.-".contains(byte));
+        // `12 Victoria Lane`
+        let is_numbered = before
+            .strip_suffix(b" ")
+            .and_then(<[u8]>::last)
+            .is_some_and(u8::is_ascii_digit);
+        if !apart || is_numbered || text.get(end) != Some(&b' ') || !is_only_given(&text[start..end]) {
+            continue;
+        }
+        let window = &text[start..text.len().min(start + LETTER_BYTES)];
+        let is_place = |name: &[u8]| {
+            name.split(|byte| *byte == b' ')
+                .any(|word| PLACES.iter().any(|place| word.eq_ignore_ascii_case(place)))
+        };
+        if let Some((0, to)) = name_in(window)
+            && is_persons(&window[..to], false)
+            && !is_place(&window[..to])
+        {
+            out(start, start + to);
+            at = start + to;
         }
     }
 }
@@ -459,7 +671,7 @@ mod tests {
     /// What is behind a word of another kind is told whatever it looks like.
     #[test]
     fn a_name_needs_more_than_a_common_word() {
-        const OTHER: [&str; 6] = ["patient", "name", "next of kin", "herr", "frau", "patientin"];
+        const OTHER: [&str; 4] = ["patient", "name", "next of kin", "patientin"];
         for word in Class::Name.detector().words {
             assert_eq!(cue(word) == Cue::Other, OTHER.contains(word), "{word}");
         }

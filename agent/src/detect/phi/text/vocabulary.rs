@@ -130,7 +130,7 @@ fn words_of(bytes: u64) -> u64 {
     // The high bit of a byte is set if that is `least` or more: a sum of seven bits each carries nothing into the next.
     let at_least = |bytes: u64, least: u8| bytes + u64::from(0x80 - least) * ONES;
     let within = |bytes, from, to| at_least(bytes, from) & !at_least(bytes, to + 1);
-    let letters = within(low | 0x20 * ONES, b'a', b'z');
+    let letters = within(low | (0x20 * ONES), b'a', b'z');
     let others = within(low, b'0', b'9') | within(low, b'_', b'_') | bytes;
     let is = (letters | others) & HIGH;
     // Gathers the high bits: that of byte `i` goes to bit `56 + i`, and no two to one.

@@ -10,7 +10,7 @@ impl Text {
         text: &[u8],
         told: &[(usize, usize)],
         has_mail: bool,
-        out: &mut dyn FnMut(Found),
+        tell: &mut dyn FnMut(Found),
     ) {
         const NUMBERS: u64 = bit(Class::Mrn)
             | bit(Class::Account)
@@ -33,6 +33,12 @@ impl Text {
             | bit(Class::Password)
             | bit(Class::Url);
         let mut over = 0;
+        // Where something is told, in no order.
+        let mut told_here = Vec::new();
+        let out: &mut dyn FnMut(Found) = &mut |found| {
+            told_here.push((found.start, found.end));
+            tell(found);
+        };
         // There is something else of somebody.
         let is_personal = has_mail || !told.is_empty();
         of_letters(text, is_personal, &mut |start, end| {
@@ -148,6 +154,15 @@ impl Text {
                 over = end + to;
                 out(self::found(class, Evidence::Context, BESIDE, end + from, over));
             }
+        }
+        if is_personal || !told_here.is_empty() {
+            told_here.extend_from_slice(told);
+            told_here.sort_unstable();
+            by_given(text, &mut |start, end| {
+                if !is_told(&told_here, start, end) {
+                    tell(self::found(Class::Name, Evidence::Context, 70, start, end));
+                }
+            });
         }
     }
 
