@@ -27,6 +27,7 @@ mod elements;
 mod embedded;
 mod frame;
 mod groups;
+mod header;
 mod labels;
 mod pairs;
 mod place;
