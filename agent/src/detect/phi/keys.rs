@@ -18,7 +18,7 @@ mod words;
 use lists::{
     COMPANIES, DEFINED, GIVERS, INSTITUTIONS, KIN, MACHINES, MARKS, NAME_OF, NAMED, NAMED_BESIDE, OF,
     OF_COMPANIES, ORGANIZATION, PATIENT, PERSON, PLACES, PREFIXES, QUALIFIERS, SEVERAL, SORTS, SURE, TAILS,
-    TECHNICAL, VAGUE,
+    TECHNICAL, THINGS, VAGUE,
 };
 use words::{Ends, SHORT, long, of_other_script};
 pub(super) use words::{fold, words};
@@ -151,6 +151,8 @@ pub(super) struct Key {
     pub context: u64,
     /// What it is beside others.
     pub role: Role,
+    /// It ends in a word for things that are called as people are: albums, streets, products.
+    pub of_thing: bool,
     /// It names something that only looks like a number of somebody: versions, times, digests.
     pub technical: bool,
 }
@@ -248,6 +250,7 @@ impl Names {
         }
         let words = words(raw);
         key.role = Role::of(raw, &words);
+        key.of_thing = words.last().is_some_and(|last| is_one_of(last, THINGS));
         key.of_company = OF_COMPANIES.contains(&words.concat().as_str());
         if let Some((id, how)) = of_other_script(raw).and_then(|name| self.exact.get(name.as_str())) {
             key.class = Some((

@@ -23,8 +23,8 @@ use behind::{begins_line_of_log, groups_in, is_called, mac_in, pin_in, said, sec
 pub(super) use behind::{is_told, says_none, value_in};
 pub(super) use forms::tagged;
 use forms::{is_extension, of_thing};
-pub(super) use people::is_persons;
 use people::{Cue, by_given, name_behind, of_letters};
+pub(super) use people::{is_persons, is_surely_persons};
 pub(super) use prose::name_in;
 use prose::{date_in, emails, gtin, number_in, phrase_in, street};
 use vocabulary::Vocabulary;

@@ -619,3 +619,15 @@ pub(super) const OF_COMPANIES: &[&str] = &[
     "nomefantasia",
     "cnpj",
 ];
+/// Words at a name's end for what is called as people are.
+#[rustfmt::skip]
+pub(super) const THINGS: &[&str] = &[
+    "title", "subtitle", "product", "item", "album", "song", "track", "movie", "film", "show", "series", "book", "brand",
+    "model", "make", "collection", "style", "team", "club", "league", "venue", "school", "university", "college", "hotel",
+    "store", "shop", "restaurant", "street", "road", "site", "place", "location", "building", "room", "station", "airport",
+    "city", "town", "county", "state", "region", "country", "project", "course", "event", "category", "genre", "tag",
+    "label", "description", "subject", "message", "comment", "note", "text", "headline", "caption", "status", "type",
+    "color", "colour", "font", "theme", "template", "game", "character", "breed", "recipe", "dish", "wine", "award",
+    "job", "position", "role", "occupation", "department", "office", "branch", "bank", "zone", "timezone", "currency",
+    "display", "code", "placeholder", "hint", "help", "example", "default", "formatted",
+];

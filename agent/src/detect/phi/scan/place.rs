@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use smol_str::SmolStr;
 
-use super::super::text::{says_none, tagged};
+use super::super::text::{is_surely_persons, says_none, tagged};
 use super::called::{is_bare, is_of_health, links, says_what};
 use super::settle::looks_like_person;
 use super::*;
@@ -279,7 +279,9 @@ impl Walk {
                 return;
             }
         }
-        if kind == ValueType::Text && self.named_person(at, key, name, value) {
+        if kind == ValueType::Text
+            && (self.named_person(at, key, name, value) || self.looks_like_somebody(at, key, name, value))
+        {
             return;
         }
         self.look(key, name, holder, kind, value);
@@ -341,6 +343,26 @@ impl Walk {
             Says::Beside => return self.hold(at, class, key, name, value),
         }
         true
+    }
+
+    /// `{"email": …, "who": "Marta Okafor"}`: a name that nothing says it of, by its given name, waits for what is beside it.
+    fn looks_like_somebody(&mut self, at: usize, key: Key, name: &[u8], value: &[u8]) -> bool {
+        let may = (5..=48).contains(&value.len())
+            && value[0].is_ascii_uppercase()
+            && memchr::memchr(b' ', value).is_some();
+        if !may || key.class.is_some() || key.of_thing || key.technical {
+            return false;
+        }
+        let frame = &self.frames[at];
+        matches!(frame.resource, Resource::None | Resource::Bundle)
+            && frame.owner != Owner::Organization
+            && frame
+                .key
+                .class
+                .is_none_or(|(class, _)| class == Class::Name as ClassId)
+            && looks_like_person(value)
+            && is_surely_persons(value)
+            && self.hold(at, Class::Name as ClassId, key, name, value)
     }
 
     fn resource_type(&mut self, at: usize, value: &[u8]) {

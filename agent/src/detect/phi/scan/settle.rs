@@ -331,7 +331,12 @@ impl Walk {
                 (_, Personal::No) => false,
             };
             if is {
-                self.hit(class, owner, Evidence::Structure, 85, &name, key, &value);
+                let by_itself = is_name && key.class.is_none() && key.names.is_none();
+                let (evidence, confidence) = match by_itself {
+                    true => (Evidence::Context, 70),
+                    false => (Evidence::Structure, 85),
+                };
+                self.hit(class, owner, evidence, confidence, &name, key, &value);
                 self.look_into(class, key, &name, Some(at), ValueType::Text, &value);
             } else if !is_ip {
                 self.frames[at].is_unplaced |= class == Class::Address as ClassId;

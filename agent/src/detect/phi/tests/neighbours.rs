@@ -325,3 +325,32 @@ fn names_by_their_first_word() {
         assert_eq!(told(body, ""), Vec::<String>::new(), "{body}");
     }
 }
+
+/// A name that nothing says it of, by its given name and by what is beside it.
+#[test]
+fn a_name_under_any_word() {
+    for (body, expected) in [
+        (
+            r#"{"email":"m@mail.example","who":"Marta Okafor"}"#,
+            "phi name $.who",
+        ),
+        (
+            r#"{"seenBy":"Marta Okafor","dob":"1980-02-14"}"#,
+            "phi name $.{key}",
+        ),
+    ] {
+        let found = told(body, "");
+        assert!(found.iter().any(|told| told == expected), "{body}: {found:?}");
+    }
+    for body in [
+        r#"{"who":"Marta Okafor","total":7}"#,
+        r#"{"email":"m@mail.example","album":"Adrian Novak Live","venue":"Karl Marx Arena","x":"Northwind Traders"}"#,
+        r#"{"email":"m@mail.example","addresses":[{"formatted":"Adrian Novak Road"}]}"#,
+    ] {
+        let found = told(body, "");
+        assert!(
+            !found.iter().any(|told| told.contains(" name ")),
+            "{body}: {found:?}"
+        );
+    }
+}

@@ -455,6 +455,12 @@ pub(in super::super) fn is_persons(name: &[u8], is_personal: bool) -> bool {
     (is_personal || begins()) && !words.any(is_other)
 }
 
+/// The same by the name alone: it begins with a given name that is hardly anything else.
+pub(in super::super) fn is_surely_persons(name: &[u8]) -> bool {
+    let first = name.split(|byte| *byte == b' ').next().unwrap_or_default();
+    is_only_given(first) && is_persons(name, false)
+}
+
 /// How a word says that a name is behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cue {
