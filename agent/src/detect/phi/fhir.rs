@@ -63,6 +63,16 @@ pub(super) enum Element {
     Reason,
     /// A concept about somebody's health.
     Clinical,
+    /// The same of what was done.
+    Done,
+    /// A questionnaire's, with its answers.
+    Item,
+    Answer,
+    /// When something was so, in CDA.
+    EffectiveTime,
+    /// What a document of CDA is about, and what its codes are kinds of texts in.
+    StructuredBody,
+    Section,
 }
 
 impl Element {
@@ -91,8 +101,8 @@ impl Element {
             b"reference" => Reference,
             b"display" => Display,
             b"id" => Id,
-            b"birthDate" => BirthDate,
-            b"deceasedDateTime" => Deceased,
+            b"birthDate" | b"bornDate" => BirthDate,
+            b"deceasedDateTime" | b"deceasedDate" => Deceased,
             b"photo" => Photo,
             b"data" => Data,
             b"url" => Url,
@@ -146,9 +156,20 @@ impl Element {
             | b"statusDate"
             | b"onsetString"
             | b"recorded"
+            | b"sent"
+            | b"received"
+            | b"authored"
+            | b"dateTime"
+            | b"dateRecorded"
+            | b"dateWritten"
+            | b"startDate"
+            | b"timingDateTime"
+            | b"plannedStartDate"
+            | b"plannedEndDate"
             | b"date"
             | b"started" => Date,
             b"period" | b"effectivePeriod" | b"performedPeriod" | b"billablePeriod" | b"servicedPeriod"
+            | b"requestedPeriod" | b"plannedPeriod" | b"scheduledPeriod" | b"timingPeriod"
             | b"onsetPeriod" | b"occurrencePeriod" | b"collectedPeriod" | b"actualPeriod" => Period,
             b"start" => Start,
             b"end" => End,
@@ -165,12 +186,17 @@ impl Element {
             | b"vaccineCode"
             | b"productOrService"
             | b"diagnosisCodeableConcept"
-            | b"procedureCodeableConcept"
             | b"concept"
             | b"valueCodeableConcept"
             | b"substance"
             | b"manifestation"
             | b"medication" => Clinical,
+            b"procedureCode" | b"procedureCodeableConcept" => Done,
+            b"item" => Item,
+            b"answer" => Answer,
+            b"effectiveTime" => EffectiveTime,
+            b"structuredBody" => StructuredBody,
+            b"section" | b"ClinicalDocument" | b"organizer" => Section,
             b"reasonCode" | b"reason" | b"reasonReference" => Reason,
             _ if KNOWN.contains(&name) => Known,
             _ => Other,
@@ -215,7 +241,6 @@ const KNOWN: &[&[u8]] = &[
     b"content",
     b"attachment",
     b"contentType",
-    b"item",
     b"items",
     b"productOrService",
     b"diagnosis",
@@ -239,7 +264,6 @@ const KNOWN: &[&[u8]] = &[
     b"target",
     b"activity",
     b"detail",
-    b"section",
     b"parameter",
     b"part",
     b"careTeam",
@@ -251,7 +275,6 @@ const KNOWN: &[&[u8]] = &[
     b"collection",
     b"condition",
     b"supportingInfo",
-    b"answer",
     b"onBehalfOf",
     b"response",
     b"request",
@@ -297,6 +320,8 @@ pub(super) fn resource(name: &[u8]) -> Option<(Resource, Owner)> {
         | b"HealthcareService"
         | b"OrganizationAffiliation"
         | b"MessageHeader"
+        | b"Slot"
+        | b"Schedule"
         | b"InsurancePlan" => (Organization, Owner::Organization),
         b"Bundle" | b"Parameters" | b"Basic" | b"Binary" => (Bundle, Owner::Unknown),
         b"Condition" | b"FamilyMemberHistory" | b"ClinicalImpression" => (Condition, Owner::Patient),
@@ -424,8 +449,6 @@ const CLINICAL: &[&[u8]] = &[
     b"RequestOrchestration",
     b"ResearchStudy",
     b"ResearchSubject",
-    b"Schedule",
-    b"Slot",
     b"Specimen",
     b"SupplyDelivery",
     b"SupplyRequest",
@@ -565,7 +588,7 @@ fn code_system_alone(system: &[u8], resource: Resource) -> Option<Class> {
     {
         return Some(Class::Medication);
     }
-    if has(b"loinc.org") {
+    if has(b"loinc.org") || system.ends_with(b"2.16.840.1.113883.6.1") {
         return match resource {
             Resource::Allergy => Some(Class::Allergy),
             _ => Some(Class::Observation),

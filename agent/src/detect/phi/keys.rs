@@ -16,9 +16,9 @@ mod lists;
 mod words;
 
 use lists::{
-    COMPANIES, DEFINED, GIVERS, INSTITUTIONS, KIN, MACHINES, MARKS, NAME_OF, NAMED, NAMED_BESIDE, OF,
-    OF_COMPANIES, ORGANIZATION, PATIENT, PERSON, PLACES, PREFIXES, QUALIFIERS, SEVERAL, SORTS, SURE, TAILS,
-    TECHNICAL, THINGS, VAGUE,
+    COMPANIES, DEFINED, GIVERS, HEALTH_TAILS, INSTITUTIONS, KIN, MACHINES, MARKS, NAME_OF, NAMED,
+    NAMED_BESIDE, OF, OF_COMPANIES, ORGANIZATION, PATIENT, PERSON, PLACES, PREFIXES, QUALIFIERS, SEVERAL,
+    SORTS, SURE, TAILS, TECHNICAL, THINGS, VAGUE,
 };
 use words::{Ends, SHORT, long, of_other_script};
 pub(super) use words::{fold, words};
@@ -99,8 +99,8 @@ impl Role {
             | b"fieldLabel" | b"prompt" | b"attribute" | b"property" | b"parameter" | b"param"
             | b"column" | b"variable" | b"Name" | b"Key" | b"question" => Role::Label,
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
-            | b"valueString" | b"fieldValue" | b"field_value" | b"answer" | b"#text" | b"$t" | b"@value"
-            | b"S" | b"N" => Role::Value,
+            | b"valueString" | b"fieldValue" | b"field_value" | b"answer" | b"AttributeValue" | b"#text"
+            | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
             b"type" | b"Type" | b"kind" | b"__typename" | b"method" => Role::Type,
             b"id" | b"ID" | b"Id" | b"identifier" | b"Identifier" | b"alias" | b"Alias" => Role::Number,
             b"number" | b"Number" | b"date" | b"Date" | b"formatted" | b"year" => Role::Kind,
@@ -274,7 +274,8 @@ impl Names {
         let search = |words: &[String]| {
             self.find(words)
                 .or_else(|| self.singular(words))
-                .or_else(|| self.without_tail(words))
+                .or_else(|| self.without_tail(words, &[]))
+                .or_else(|| self.without_tail(words, HEALTH_TAILS))
         };
         let found = search(&apart)
             .or_else(|| self.together(&words))
@@ -426,13 +427,17 @@ impl Names {
         (lists && says == Says::It).then_some((id, says, first))
     }
 
-    fn without_tail(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
+    fn without_tail(&self, words: &[String], tails: &[&str]) -> Option<(ClassId, Says, usize)> {
         let mut less = words.to_vec();
         let (mut url, mut description, mut list) = (false, false, false);
         let mut about = false;
+        let mut of_health = false;
         while let [.., _, last] = less.as_slice()
-            && (is_one_of(last, TAILS) || last.bytes().all(|byte| byte.is_ascii_digit()))
+            && (is_one_of(last, TAILS)
+                || is_one_of(last, tails)
+                || last.bytes().all(|byte| byte.is_ascii_digit()))
         {
+            of_health |= is_one_of(last, tails) && !is_one_of(last, TAILS);
             about |= matches!(last.as_str(), "data" | "info");
             url |= matches!(last.as_str(), "url" | "uri" | "link" | "href");
             description |= matches!(last.as_str(), "description" | "desc");
@@ -451,10 +456,14 @@ impl Names {
             let is = |of: fn(&Detector) -> bool| detector.is_some_and(|detector| of(detector));
             // A link to something is not it, nor is what describes it, unless it is about health; a list of codes of places
             // is of places.
-            (!about
-                || is(|detector| matches!(detector.class, Class::Name | Class::Diagnosis | Class::Passport)))
+            let told_of = is(of_nobody_else);
+            (!of_health || told_of)
+                && (!about
+                    || is(|detector| {
+                        matches!(detector.class, Class::Name | Class::Diagnosis | Class::Passport)
+                    }))
                 && (!url || is(|detector| matches!(detector.class, Class::Photo | Class::Url)))
-                && (!description || is(|detector| detector.group == Group::Health))
+                && (!description || told_of)
                 && (!list || !is(|detector| detector.class == Class::Address))
         })
     }
@@ -504,6 +513,21 @@ impl Names {
         parts.push(rest.to_owned());
         parts
     }
+}
+
+/// Of somebody's health, or of the special categories of GDPR Article 9.
+fn of_nobody_else(detector: &Detector) -> bool {
+    detector.group == Group::Health
+        || matches!(
+            detector.class,
+            Class::Ethnicity
+                | Class::Religion
+                | Class::PoliticalOpinion
+                | Class::UnionMembership
+                | Class::SexualOrientation
+                | Class::Genetic
+                | Class::Biometric
+        )
 }
 
 /// Names that are told by their first word: `nome_do_pai`, and `patient_chart_id`, whatever it is that has it.

@@ -42,6 +42,8 @@ use tables::Tables;
 
 /// Bytes of a value that is held until its object ends.
 const HELD_BYTES_MAX: usize = 128;
+/// Words before a `#`, and questions, that are looked up in one body: any may stand there.
+const SIGNS_MAX: u16 = 1024;
 /// Values that are held at a time, of all open objects.
 const HELD_LEN_MAX: usize = 1024;
 /// Resources and extensions whose type stood behind their data, in one body.
@@ -408,10 +410,9 @@ impl Sink for Walk {
                 && frame.personal > Personal::No
                 && frame.key.owner != Owner::Organization
             {
-                let inherited = if frame.array || frame.element {
-                    frame.personal
-                } else {
-                    Personal::Contact
+                let inherited = match frame.array || frame.element {
+                    true => frame.personal,
+                    false => frame.personal.min(Personal::Contact),
                 };
                 parent.personal = parent.personal.max(inherited);
             }

@@ -39,6 +39,7 @@ const XCN_NAME: &[u16] = &[2, 3];
 const NDL_NAME: &[u16] = &[1, 2, 3, 0];
 const XAD: &[u16] = &[1, 2, 3, 5];
 const FIRST: &[u16] = &[1];
+const TIMES: &[u16] = &[4, 5];
 const PHONE: &[u16] = &[1, 4, 7, 12];
 /// What has no code has a text.
 const CODE: &[u16] = &[1, 2];
@@ -89,7 +90,14 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
         (b"PV1", 44 | 45) | (b"PV2", 8 | 9) | (b"PR1", 5) | (b"OBR", 7 | 8 | 22) | (b"RXA", 3) => {
             patient(Date, FIRST)
         }
-        (b"OBX", 14) | (b"DG1", 5) | (b"ACC", 1) => patient(Date, FIRST),
+        (b"OBX", 14 | 19)
+        | (b"DG1", 5)
+        | (b"ACC", 1)
+        | (b"TXA" | b"FT1" | b"AIS", 4)
+        | (b"SPM", 17)
+        | (b"OBR", 14) => patient(Date, FIRST),
+        // From and to, of the time that was set (TQ).
+        (b"SCH", 11) => patient(Date, TIMES),
         (b"PV1", 7..=9 | 17 | 52) | (b"ORC", 10..=12) | (b"OBR", 10 | 16 | 28) => person(Name, XCN_NAME),
         (b"ROL" | b"PRT", 4 | 5) | (b"PD1", 4) | (b"EVN", 5) | (b"OBX", 16 | 25) => person(Name, XCN_NAME),
         (b"TXA", 5 | 9..=11 | 22 | 23) | (b"FT1", 20 | 21 | 24) | (b"PV2", 13) => person(Name, XCN_NAME),
@@ -242,7 +250,9 @@ pub(super) fn dicom(tag: &[u8]) -> Option<(Class, Owner)> {
         b"00080090" | b"00081048" | b"00081050" | b"00081060" | b"00081070" | b"00321032" => {
             (Name, Owner::Person)
         }
-        b"00080020" | b"00080021" | b"00080022" | b"00080023" => (Date, Owner::Patient),
+        b"00080020" | b"00080021" | b"00080022" | b"00080023" | b"0008002A" | b"00380020" | b"00380030"
+        | b"00400002" | b"00400004" | b"00400244" | b"00400250" | b"00404005" | b"00404011" | b"0040A030"
+        | b"0040A032" => (Date, Owner::Patient),
         b"00181000" | b"00181002" => (Device, Owner::Patient),
         b"00081080" => (Diagnosis, Owner::Patient),
         b"00102110" => (Allergy, Owner::Patient),

@@ -3,6 +3,7 @@
 mod formats;
 mod labelled;
 mod neighbours;
+mod places;
 mod prose;
 
 use std::path::Path;

@@ -210,6 +210,8 @@ pub const DETECTOR: Detector = Detector {
         "indirizzoresidenza",
         "viaresidenza",
         "comuneresidenza",
+        "postcodethuis",
+        "ptaddr",
     ],
     keys_alone: &["address", "addresses"],
     keys_beside: &[
@@ -298,6 +300,9 @@ pub const DETECTOR: Detector = Detector {
         "arrondissement",
         "quartier",
         "kommune",
+        "cap",
+        "addrcity",
+        "mailcity",
     ],
     words: &[
         "zip",
@@ -319,6 +324,8 @@ pub const DETECTOR: Detector = Detector {
         "demeurant",
         "home at",
         "lived at",
+        "wohnhaft",
+        "confirms the address",
     ],
     fits: own_fits,
     shape: None,

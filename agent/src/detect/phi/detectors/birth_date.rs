@@ -81,6 +81,7 @@ pub const DETECTOR: Detector = Detector {
         "hmerominiagennisis",
         "nascimento",
         "fnacimiento",
+        "bdate",
     ],
     keys_alone: &[],
     keys_beside: &["birth", "born"],

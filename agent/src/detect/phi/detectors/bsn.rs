@@ -13,7 +13,7 @@ pub const DETECTOR: Detector = Detector {
     about: "Burgerservicenummers of the Netherlands.",
     source: "Rijksdienst voor Identiteitsgegevens, Logisch Ontwerp BSN (elfproef)",
     identifies: true,
-    keys: &["bsn", "burgerservicenummer", "sofinummer"],
+    keys: &["bsn", "burgerservicenummer", "sofinummer", "citizenservicenumber"],
     keys_alone: &[],
     keys_beside: &[],
     words: &["bsn", "burgerservicenummer"],

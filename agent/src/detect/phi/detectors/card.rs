@@ -32,6 +32,7 @@ pub const DETECTOR: Detector = Detector {
         "numerocarte",
         "numerotarjeta",
         "kaartnummer",
+        "primaryaccountnumber",
     ],
     keys_alone: &[],
     keys_beside: &[],

@@ -92,6 +92,10 @@ pub const DETECTOR: Detector = Detector {
         "healthcondition",
         "healthconditions",
         "medicalconditions",
+        "chronicconditions",
+        "illness",
+        "illnesses",
+        "diagcode",
     ],
     keys_alone: &[],
     keys_beside: &[

@@ -42,6 +42,8 @@ pub const DETECTOR: Detector = Detector {
         "pwdhash",
         "personalpin",
         "userpin",
+        "userpass",
+        "senha",
     ],
     keys_alone: &["pin"],
     keys_beside: &[],

@@ -153,6 +153,10 @@ pub const DETECTOR: Detector = Detector {
         "back on",
         "contacted at",
         "contact at",
+        "call back at",
+        "sms to",
+        "text me at",
+        "ring back on",
     ],
     fits: own_fits,
     shape: Some(Shape {

@@ -198,6 +198,16 @@ pub(super) const QUALIFIERS: &[&str] = &[
     "signing",
     "phonetic",
     "individual",
+    "delivery",
+    "mail",
+    "carer",
+    "visitor",
+    "requester",
+    "requestor",
+    "caregiver",
+    "escort",
+    "referrer",
+    "witness",
 ];
 /// Words before `ip`: a machine's.
 pub(super) const MACHINES: &[&str] = &[
@@ -320,6 +330,13 @@ pub(super) const TAILS: &[&str] = &[
     "href",
     "data",
     "info",
+];
+/// The same of what is told of somebody's health, and of what else is nobody's business.
+#[rustfmt::skip]
+pub(super) const HEALTH_TAILS: &[&str] = &[
+    "name", "list", "note", "notes", "details", "summary", "other", "display", "label", "hash", "template", "vector",
+    "sequence", "result", "report", "profile", "status", "preference", "affiliation", "group", "background", "identity",
+    "history", "term",
 ];
 /// Before what identifies: who gives it out, or what it is looked up in.
 pub(super) const GIVERS: &[&str] = &[

@@ -87,7 +87,8 @@ fn content<'v>(
             return Some((b"application/xml", within(value)));
         }
         b'M' if value.starts_with(b"MSH")
-            && value.get(3) == value.get(8)
+            // Four or five signs, the fifth for what is cut short (v2.7).
+            && (value.get(3) == value.get(8) || value.get(3) == value.get(9))
             && value.len() > ENVELOPE_BYTES_MIN =>
         {
             return Some((b"application/hl7-v2", within(value)));

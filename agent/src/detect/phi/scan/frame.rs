@@ -84,6 +84,8 @@ pub(super) enum Late {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Personal {
     No,
+    /// It has what ails somebody, and what catalogues have, too.
+    Health,
     /// It has what organizations have, too: a telephone, an address.
     Contact,
     Yes,

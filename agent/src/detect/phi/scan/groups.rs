@@ -26,10 +26,15 @@ pub(super) fn personal(class: ClassId) -> Personal {
         Class::Photo,
     ];
     let is = |classes: &[Class]| classes.iter().any(|known| *known as ClassId == class);
+    let of_health = DETECTORS
+        .get(usize::from(class))
+        .is_some_and(|detector| detector.group == Group::Health);
     if is(&CONTACT) {
         Personal::Contact
     } else if is(&NOT) {
         Personal::No
+    } else if of_health {
+        Personal::Health
     } else {
         Personal::Yes
     }

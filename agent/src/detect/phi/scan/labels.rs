@@ -9,8 +9,6 @@ const LABEL_BYTES_MAX: usize = 40;
 const BEHIND_BYTES_MAX: usize = 48;
 /// Labels of several words that are looked up in one text: they are seldom the same, and nothing is remembered of them.
 const PHRASES_MAX: usize = 64;
-/// The same of words before a `#`, in one body: any word may stand there.
-const SIGNS_MAX: u16 = 1024;
 
 impl Walk {
     /// `told`: what was found so far, in no order.

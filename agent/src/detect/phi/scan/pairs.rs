@@ -124,6 +124,7 @@ impl Walk {
             return self.settle_number(at, &value);
         }
         // `{"code": "DOB", "value": …}`
+        let frame_label_is_code = frame.label.length == 0;
         let (label, is_type) = match frame.label.length {
             0 if frame.code.length as usize <= LABEL_BYTES_MAX => (frame.code, true),
             _ => (frame.label, is_type),
@@ -136,11 +137,20 @@ impl Walk {
         let Some((class, says)) = key.class else {
             return false;
         };
-        if is_type && !is_number(class) && class != Class::BirthDate as ClassId {
+        // `{"code": "Patient_Last_Name", …}` is written as names are, `{"code": "address", …}` may be a kind.
+        let is_named = frame_label_is_code && label.iter().any(|byte| b"_ .-".contains(byte));
+        if is_type && !is_named && !is_number(class) && class != Class::BirthDate as ClassId {
             return false;
         }
         // `first`, `name`: only of what looks like one.
-        let is = says == Says::It || class == Class::Name as ClassId && settle::looks_like_name(&value);
+        let beside = says == Says::Beside
+            && self.frames[..at]
+                .iter()
+                .any(|frame| frame.personal > Personal::No);
+        let is = match class == Class::Name as ClassId && says == Says::Beside {
+            true => settle::looks_like_name(&value),
+            false => says == Says::It || beside,
+        };
         if fits(class, &value) && is && told != Some(class) {
             let owner = if key.owner == Owner::Unknown {
                 owner

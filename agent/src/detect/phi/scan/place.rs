@@ -151,11 +151,28 @@ impl Walk {
         }
         let frame = &self.frames[at];
         let (owner, resource, inside) = (frame.owner, frame.resource, frame.key.element);
+        let extension = frame.extension;
         // An attribute of DICOM JSON: its values are below its tag.
         if let Some((class, owner)) = frame.tag
             && name != b"vr"
         {
             self.hit(class as ClassId, owner, Evidence::Structure, 98, name, key, value);
+            return;
+        }
+        if resource == Resource::Observation && self.answers(at, key, name, value) {
+            return;
+        }
+        // `<effectiveTime><low value="…"/>` of what somebody had, in CDA.
+        if resource == Resource::None && name == b"value" && self.is_effective(value) {
+            self.hit(
+                Class::Date as ClassId,
+                owner,
+                Evidence::Structure,
+                90,
+                name,
+                key,
+                value,
+            );
             return;
         }
         if inside == Element::Extension && key.element == Element::Url {
@@ -164,7 +181,7 @@ impl Walk {
         }
         if key.element == Element::ValueText || (key.element == Element::Text && inside == Element::Clinical)
         {
-            let class = frame.extension.filter(|_| owner != Owner::Definition);
+            let class = extension.filter(|_| owner != Owner::Definition);
             if let Some(class) = class.filter(|class| fits(*class, value)) {
                 self.hit(class, owner, Evidence::Structure, 95, name, key, value);
                 return;
@@ -248,10 +265,7 @@ impl Walk {
             return;
         }
         if let Some((mut class, says)) = by_key {
-            let iban = class == Class::Account as ClassId && (Class::Iban.detector().fits)(value);
-            if iban {
-                class = Class::Iban as ClassId;
-            }
+            class = by_check(class, key.context, value).unwrap_or(class);
             // What was measured, or reckoned: a reader of tables makes whole numbers end in `.0`.
             let measured = kind == ValueType::Number
                 && value.contains(&b'.')
@@ -285,6 +299,43 @@ impl Walk {
             return;
         }
         self.look(key, name, holder, kind, value);
+    }
+
+    /// A questionnaire's answer, whose item says what it is: `{"text": "Last name", "answer": [{"valueString": …}]}`.
+    fn answers(&mut self, at: usize, key: Key, name: &[u8], value: &[u8]) -> bool {
+        const QUESTION_BYTES_MAX: usize = 64;
+        let inside = self.frames[at].key.element;
+        if inside == Element::Item && key.element == Element::Text {
+            if value.len() <= QUESTION_BYTES_MAX {
+                self.frames[at].label = keep(&mut self.arena, value);
+            }
+            return false;
+        }
+        let is_answer = inside == Element::Answer && name.starts_with(b"value") && self.signs < SIGNS_MAX;
+        let item = self.frames[..=at].iter().rev().take(4);
+        let Some(question) = item
+            .filter(|_| is_answer)
+            .find(|frame| frame.key.element == Element::Item && frame.label.length > 0)
+        else {
+            return false;
+        };
+        let (question, owner) = (self.slot(question.label), self.frames[at].owner);
+        self.signs += 1;
+        match self.keys.class_of(&question) {
+            Some((class, _)) if fits(class, value) => {
+                self.hit(class, owner, Evidence::Structure, 90, name, key, value);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When something was so, in the body of a document of CDA.
+    fn is_effective(&self, value: &[u8]) -> bool {
+        let is = |element: Element| move |frame: &Frame| frame.key.element == element;
+        self.frames.iter().rev().take(3).any(is(Element::EffectiveTime))
+            && self.frames.iter().any(is(Element::StructuredBody))
+            && fits(Class::Date as ClassId, value)
     }
 
     /// Lets a value wait for its neighbours; whether there is room.
@@ -426,6 +477,14 @@ impl Walk {
             let plain: Cow<'_, [u8]> = percent_encoding::percent_decode_str(segment).into();
             self.path_segment(&place, before, above, &plain);
             (before, above) = (Key::default(), b"");
+            // `/mrn/4829130`: a word that no location passes says what is behind it all the same.
+            if segment
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
+                && self.keys.may_end(segment.as_bytes())
+            {
+                before.class = self.keys.class_of(segment.as_bytes());
+            }
         }
     }
 
@@ -518,6 +577,13 @@ fn fhir_class(resource: Resource, inside: Element, element: Element) -> Option<C
         (_, E::Deceased) => Class::DeathDate,
         (E::Photo, E::Data | E::Url) if resource != Resource::Practitioner => Class::Photo,
         (E::Period, E::Start | E::End) if is_care(resource) => Class::Date,
+        (E::Other | E::Resource | E::Contained, E::Start | E::End) if resource == Resource::Clinical => {
+            Class::Date
+        }
+        // Of a relative.
+        (E::Other | E::Resource | E::Contained, E::Name) if resource == Resource::Condition => Class::Name,
+        // Of an audit's agent.
+        (_, E::Address) if resource == Resource::Clinical => Class::Ip,
         (_, E::Date) if is_care(resource) => Class::Date,
         (E::Other | E::Known | E::Resource | E::Contained, E::Id) if resource == Resource::Patient => {
             Class::PatientId
@@ -527,6 +593,43 @@ fn fhir_class(resource: Resource, inside: Element, element: Element) -> Option<C
         (_, E::Sequence) => Class::Genetic,
         _ => return None,
     })
+}
+
+/// What a number is by its check digits, where its key says no more than that it is one of somebody's: `visa_number`, `ssn_tin`.
+fn by_check(class: ClassId, context: u64, value: &[u8]) -> Option<ClassId> {
+    const GENERIC: [Class; 7] = [
+        Class::Passport,
+        Class::Account,
+        Class::HealthPlan,
+        Class::PatientId,
+        Class::Mrn,
+        Class::Licence,
+        Class::Npi,
+    ];
+    /// Few numbers have theirs by chance.
+    const SURE: [Class; 2] = [Class::Iban, Class::Nir];
+    /// Some do: a word in the key has to say so, too.
+    const NAMED: [Class; 8] = [
+        Class::Ssn,
+        Class::NhsNumber,
+        Class::Bsn,
+        Class::SteuerId,
+        Class::Sin,
+        Class::Npi,
+        Class::Dea,
+        Class::Mbi,
+    ];
+    if !GENERIC.iter().any(|generic| *generic as ClassId == class) {
+        return None;
+    }
+    let is = |other: &Class| *other as ClassId != class && fits(*other as ClassId, value);
+    let named = NAMED
+        .iter()
+        .filter(|named| context & 1 << **named as ClassId != 0);
+    // A visa, of a passport or of a card.
+    let card = (class == Class::Passport as ClassId).then_some(&Class::Card);
+    let found = named.chain(&SURE).chain(card).find(|other| is(other));
+    found.map(|other| *other as ClassId)
 }
 
 /// Where something is: of somebody it is an address, of an organization its own.

@@ -5,6 +5,7 @@ use smol_str::format_smolstr;
 
 use super::super::checks::any;
 use super::super::segments::{self, Hl7};
+use super::place::fits;
 use super::*;
 
 /// The segment that is being walked.
@@ -125,6 +126,8 @@ impl Walk {
         }
         let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
         let class = match holds.class {
+            // Of the United Kingdom's National Health Service where its check digit says so.
+            Class::Mrn if fifth == b"NH" && fits(Class::NhsNumber as ClassId, &value) => Class::NhsNumber,
             Class::Mrn => fhir::identifier_type(&fifth).unwrap_or(Class::Mrn),
             Class::Phone => match (second.as_slice(), third.as_slice()) {
                 _ if value.contains(&b'@') => Class::Email,

@@ -201,18 +201,36 @@ impl Walk {
         }
         // Categories, body sites, methods and their kin are of the same systems.
         let inner = frame.key.element;
-        let wanted = |element| matches!(element, Element::Code | Element::Clinical | Element::Reason);
+        let wanted = |element| {
+            matches!(
+                element,
+                Element::Code | Element::Clinical | Element::Done | Element::Reason
+            )
+        };
         let clinical = resource == Resource::None || wanted(around) || wanted(inner);
+        // LOINC says of which kind a text is, too.
+        let of_text = resource == Resource::None
+            && at
+                .checked_sub(1)
+                .is_some_and(|parent| self.frames[parent].key.element == Element::Section);
         let about = owner == Owner::Patient || resource == Resource::None;
         if about
             && clinical
-            && let Some(class) = fhir::code_system(&system, resource)
+            && let Some(class) = fhir::code_system(&system, resource).or_else(|| {
+                // What CDA observes is a problem, where its value is a concept.
+                let is_value = resource == Resource::None && inner == Element::Value;
+                let is_snomed = system.ends_with(b"2.16.840.1.113883.6.96");
+                (is_value && is_snomed).then_some(Class::Diagnosis)
+            })
+            && !(of_text && class == Class::Observation)
         {
             let key = self.keys.get(b"code", &self.shown);
             // Why something is done is a problem, whatever is done.
-            let class = match around == Element::Reason || inner == Element::Reason {
-                true => Class::Diagnosis,
-                false => class,
+            let within = |element| around == element || inner == element;
+            let class = match class {
+                _ if within(Element::Reason) => Class::Diagnosis,
+                Class::Diagnosis if within(Element::Done) => Class::Procedure,
+                class => class,
             };
             self.hit(
                 class as ClassId,
@@ -326,7 +344,10 @@ impl Walk {
                     personal > Personal::No || (is_name && name != b"given" && looks_like_name(&value))
                 }
                 (_, Personal::Yes) => !whole || looks_like_name(&value),
-                (_, Personal::Contact) => true,
+                (_, Personal::Health) if is_name && whole => {
+                    looks_like_person(&value) && is_persons(&value, false)
+                }
+                (_, Personal::Contact | Personal::Health) => true,
                 (Owner::Unknown, Personal::No) => of_somebody && may_be_around(class),
                 (_, Personal::No) => false,
             };

@@ -633,11 +633,14 @@ fn greeted(window: &[u8]) -> Option<(usize, usize)> {
     let (from, mut to) = name_in(window)
         .or_else(|| one_name(window, begin))
         .filter(|(from, _)| *from == begin)?;
-    // `Dear Dr. Okafor` is told by the title.
     while window.get(to) == Some(&b' ') && window.get(to + 1).is_some_and(u8::is_ascii_uppercase) {
         to = one_name(window, to + 1)?.1;
     }
-    let ends = window.get(to).is_none_or(|byte| b",!.:;\n\r-".contains(byte));
+    // `Dear Dr. Okafor` is told by the title.
+    let is_title = TITLES
+        .iter()
+        .any(|title| window[from..to].eq_ignore_ascii_case(title));
+    let ends = !is_title && window.get(to).is_none_or(|byte| b",!.:;\n\r-".contains(byte));
     ends.then_some((from, to))
 }
 

@@ -41,7 +41,18 @@ pub(super) fn emails(text: &[u8], out: &mut dyn FnMut(Found)) {
         let host = &text[at + 1..end];
         let top = host.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
         // In a URL it is the user of a server, and behind `git@` there is nobody.
-        let in_url = start > 0 && matches!(text[start - 1], b':' | b'/' | b'@');
+        // `EMAIL;TYPE=HOME:m@mail.example` is none.
+        let before = &text[start.saturating_sub(64)..start];
+        let in_url = match before.last() {
+            Some(b':') => {
+                let token = before.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+                let named = token[..token.len() - 1].to_ascii_lowercase();
+                memchr::memmem::find(token, b"//").is_some()
+                    || !(token.contains(&b';') || named.ends_with(b"mail"))
+            }
+            Some(b'/' | b'@') => true,
+            _ => false,
+        };
         let is = local > 0
             && host.contains(&b'.')
             && top.len() >= 2

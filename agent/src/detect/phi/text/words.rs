@@ -41,7 +41,9 @@ impl Text {
         };
         // There is something else of somebody.
         let is_personal = has_mail || !told.is_empty();
+        let mut greeted = Vec::new();
         of_letters(text, is_personal, &mut |start, end| {
+            greeted.push((start, end));
             out(self::found(Class::Name, Evidence::Context, 75, start, end));
         });
         for pin in self.pin.find_iter(text) {
@@ -129,7 +131,9 @@ impl Text {
                 ));
             } else if mask & bit(Class::Name) != 0
                 && let Some((from, to)) = name_behind(self.cues[word], text, start, end, window, is_personal)
-                    .filter(|(from, to)| !says_none(&window[*from..*to]))
+                    .filter(|(from, to)| {
+                        !says_none(&window[*from..*to]) && !is_told(&greeted, end + from, end + to)
+                    })
             {
                 over = end + to;
                 out(self::found(Class::Name, Evidence::Context, 75, end + from, over));

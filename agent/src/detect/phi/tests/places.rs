@@ -1,0 +1,111 @@
+//! Elements of single resources, numbers with check digits, catalogues and paths: what a place says, and what it does not.
+
+use super::formats::told;
+use super::*;
+
+/// What FHIR's resources say in elements of their own, and what questionnaires ask.
+#[test]
+fn elements_of_single_resources() {
+    for (body, expected) in [
+        (
+            r#"{"resourceType":"QuestionnaireResponse","item":[{"linkId":"1","text":"Last name","answer":[{"valueString":"Okafor"}]}]}"#,
+            "phi name $.item[].answer[].valueString",
+        ),
+        (
+            r#"{"resourceType":"QuestionnaireResponse","item":[{"text":"What is your date of birth?","answer":[{"valueDate":"1980-02-14"}]}]}"#,
+            "phi birth-date $.item[].answer[].valueDate",
+        ),
+        (
+            r#"{"resourceType":"QuestionnaireResponse","authored":"2024-05-02"}"#,
+            "phi date $.authored",
+        ),
+        (
+            r#"{"resourceType":"Appointment","start":"2024-05-02T10:00:00Z"}"#,
+            "phi date $.start",
+        ),
+        (
+            r#"{"resourceType":"FamilyMemberHistory","name":"Marta Okafor"}"#,
+            "phi name $.name",
+        ),
+        (
+            r#"{"resourceType":"AuditEvent","agent":[{"network":{"address":"203.0.113.77"}}]}"#,
+            "pii ip $.agent[].network.address",
+        ),
+        (
+            r#"{"resourceType":"ImagingStudy","procedureCode":[{"coding":[{"system":"http://snomed.info/sct","code":"73761001"}]}]}"#,
+            "health procedure $.procedureCode[].coding[].code",
+        ),
+    ] {
+        let found = told(body, "application/fhir+json");
+        assert!(found.iter().any(|told| told == expected), "{body}: {found:?}");
+    }
+    for body in [
+        r#"{"resourceType":"Slot","start":"2024-05-02T10:00:00Z","end":"2024-05-02T10:30:00Z"}"#,
+        r#"{"resourceType":"Questionnaire","item":[{"text":"Last name","answer":[{"valueString":"Okafor"}]}]}"#,
+        r#"{"resourceType":"QuestionnaireResponse","item":[{"text":"How do you feel?","answer":[{"valueString":"Fine"}]}]}"#,
+    ] {
+        assert_eq!(
+            told(body, "application/fhir+json"),
+            Vec::<String>::new(),
+            "{body}"
+        );
+    }
+}
+
+/// Numbers whose check digits say more than their keys.
+#[test]
+fn check_digits_beside_what_keys_say() {
+    for (body, expected) in [
+        (
+            r#"{"visa_number":"4111111111111111"}"#,
+            "financial card $.visa_number",
+        ),
+        (r#"{"visa_number":"X4829130"}"#, "phi passport $.visa_number"),
+        (r#"{"ssn_tin":"536-22-8741"}"#, "phi ssn $.ssn_tin"),
+        (
+            r#"{"nhs_patient_id":"9434765919"}"#,
+            "phi nhs-number $.nhs_patient_id",
+        ),
+        (
+            r#"{"nhs_patient_id":"9434765910"}"#,
+            "phi patient-id $.nhs_patient_id",
+        ),
+        (
+            r#"{"accountNumber":"4111111111111111"}"#,
+            "pii account $.accountNumber",
+        ),
+        (
+            "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\rPID|1||9434765919^^^NHS^NH",
+            "phi nhs-number PID-3",
+        ),
+        (
+            "{\"message\":\"MSH|^~\\\\&#|A|B|C|D|2024||ADT^A01|1|P|2.7\\rPID|1||4829130^^^H^MR\"}",
+            "phi mrn PID-3",
+        ),
+    ] {
+        let media = if body.starts_with('M') {
+            "x-application/hl7-v2+er7"
+        } else {
+            "application/json"
+        };
+        assert_eq!(told(body, media), [expected], "{body}");
+    }
+}
+
+/// Lists of what there is are nobody's record, and a word of a path says what is behind it.
+#[test]
+fn catalogues_and_paths() {
+    let tests =
+        r#"{"tests":[{"loinc":"2708-6","name":"Oxygen saturation"},{"loinc":"8867-4","name":"Heart Rate"}]}"#;
+    let found = told(tests, "application/json");
+    assert!(!found.iter().any(|told| told.contains(" name ")), "{found:?}");
+    let mut scanner = scanner();
+    scanner.path("/api/mrn/79236186");
+    let found: Vec<String> = scanner
+        .take()
+        .iter()
+        .map(|data| format!("{} {}", data.class, data.location))
+        .collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("mrn "), "{found:?}");
+}
