@@ -13,13 +13,15 @@ use super::fhir::Element;
 use crate::call::Vocabulary;
 
 mod lists;
+mod turned;
 mod words;
 
 use lists::{
-    COMPANIES, DEFINED, GIVERS, HEALTH_TAILS, INSTITUTIONS, KIN, MACHINES, MARKS, NAME_OF, NAMED,
-    NAMED_BESIDE, OF, OF_COMPANIES, ORGANIZATION, PATIENT, PERSON, PLACES, PREFIXES, QUALIFIERS, SEVERAL,
-    SORTS, SURE, TAILS, TECHNICAL, THINGS, VAGUE,
+    COMPANIES, DEFINED, GIVERS, HEALTH_TAILS, INSTITUTIONS, MACHINES, MARKS, NAMED, NAMED_BESIDE,
+    OF_COMPANIES, ORGANIZATION, PATIENT, PERSON, PLACES, PREFIXES, QUALIFIERS, SEVERAL, SURE, TAILS,
+    TECHNICAL, THINGS, VAGUE,
 };
+use turned::{by_stem, turned};
 use words::{Ends, SHORT, long, of_other_script};
 pub(super) use words::{fold, words};
 
@@ -101,7 +103,7 @@ impl Role {
             b"value" | b"Value" | b"val" | b"rawValue" | b"raw_value" | b"stringValue" | b"string_value"
             | b"valueString" | b"fieldValue" | b"field_value" | b"answer" | b"AttributeValue" | b"#text"
             | b"$t" | b"@value" | b"S" | b"N" => Role::Value,
-            b"type" | b"Type" | b"kind" | b"__typename" | b"method" => Role::Type,
+            b"type" | b"Type" | b"kind" | b"__typename" => Role::Type,
             b"id" | b"ID" | b"Id" | b"identifier" | b"Identifier" | b"alias" | b"Alias" => Role::Number,
             b"number" | b"Number" | b"date" | b"Date" | b"formatted" | b"year" => Role::Kind,
             b"columns" | b"Columns" | b"cols" | b"columnNames" | b"column_names" | b"headers" | b"header"
@@ -212,7 +214,8 @@ impl Names {
         }
         let mut ends = Ends::default();
         exact.keys().for_each(|name| ends.add(name.as_bytes()));
-        TAILS.iter().for_each(|tail| ends.add(tail.as_bytes()));
+        let tails = TAILS.iter().chain(HEALTH_TAILS);
+        tails.for_each(|tail| ends.add(tail.as_bytes()));
         SHORT.iter().for_each(|(short, _)| ends.add(short.as_bytes()));
         Names { exact, ends, context }
     }
@@ -285,6 +288,9 @@ impl Names {
                 let sure = apart.iter().any(|word| is_one_of(word, SURE));
                 Some((id, if sure { says } else { Says::Beside }, first))
             });
+        let stemmed = by_stem(&words).filter(|_| found.is_none());
+        let is_stemmed = stemmed.is_some();
+        let found = found.or(stemmed);
         let parted = words.len() < apart.len();
         key.patient = matches!(words.as_slice(), [one] if one == "patient" || one == "patients");
         let (found, before) =
@@ -375,7 +381,7 @@ impl Names {
             return (key, Vocabulary::has(text));
         }
         let shown = key.element != Element::Other
-            || found.is_some() && is_of_words(raw)
+            || found.is_some() && !is_stemmed && is_of_words(raw)
             || super::segments::dicom(raw).is_some()
             || super::segments::hl7_place(raw)
             || ENVELOPE.contains(&raw)
@@ -528,22 +534,6 @@ fn of_nobody_else(detector: &Detector) -> bool {
                 | Class::Genetic
                 | Class::Biometric
         )
-}
-
-/// Names that are told by their first word: `nome_do_pai`, and `patient_chart_id`, whatever it is that has it.
-fn turned(words: &[String]) -> Option<(ClassId, Says, usize)> {
-    let [first, between @ .., last] = words else {
-        return None;
-    };
-    let is = |word: &String, list: &[&str]| list.contains(&word.as_str());
-    if is(first, NAME_OF) && is(last, KIN) && between.iter().all(|word| is(word, OF)) {
-        return Some((Class::Name as ClassId, Says::It, 0));
-    }
-    let of_patient = first == "patient"
-        && (1..=2).contains(&between.len())
-        && matches!(last.as_str(), "id" | "uuid" | "guid" | "uid" | "identifier")
-        && !between.iter().any(|word| is_one_of(word, SORTS));
-    of_patient.then_some((Class::PatientId as ClassId, Says::It, 0))
 }
 
 /// It has no more in it than words and a short number: `mrn_482913` and `jane@mail.example[ssn]` name somebody.

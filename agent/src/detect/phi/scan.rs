@@ -92,6 +92,8 @@ struct Walk {
     ordinal: u32,
     /// The document says at its root that it describes an API, or data.
     describes: bool,
+    /// Places that were not told, by the depth of the object that they are in, and their ordinals.
+    unplaced: Vec<(usize, u32)>,
     /// By the ordinal of the object that it is about.
     late: Vec<(u32, Late)>,
     late_known: Vec<(u32, Late)>,
@@ -162,6 +164,7 @@ impl Scanner {
                 searching: false,
                 ordinal: 0,
                 describes: false,
+                unplaced: Vec::new(),
                 late: Vec::new(),
                 late_known: Vec::new(),
                 tables: Tables::default(),
@@ -365,7 +368,6 @@ impl Sink for Walk {
             typed: None,
             extension,
             is_unplaced,
-            unplaced: None,
             is_company: false,
             has_somebody: false,
             turned_down: 0,
@@ -395,11 +397,17 @@ impl Sink for Walk {
             if !typed.is_empty() {
                 self.type_of(self.frames.len().saturating_sub(1), &typed);
             }
-            if let Some(parent) = self.frames.last_mut()
-                && (frame.is_unplaced || frame.array)
+            // What is in an array is the object's around it.
+            for (around, _) in self
+                .unplaced
+                .iter_mut()
+                .rev()
+                .take_while(|(around, _)| *around >= at)
             {
-                let own = frame.is_unplaced.then_some(frame.ordinal);
-                parent.unplaced = own.or(frame.unplaced).or(parent.unplaced);
+                *around = at.saturating_sub(1);
+            }
+            if frame.is_unplaced && self.unplaced.len() < LATE_LEN_MAX {
+                self.unplaced.push((at.saturating_sub(1), frame.ordinal));
             }
             if let Some(parent) = self.frames.last_mut() {
                 let is = frame.personal == Personal::Yes || frame.has_somebody;
@@ -538,6 +546,7 @@ impl Walk {
         self.subject.clear();
         self.searching = false;
         self.ordinal = 0;
+        self.unplaced.clear();
         self.late.clear();
         self.tables.clear();
     }
@@ -610,6 +619,7 @@ impl Walk {
         let name = (!name.is_empty()).then(|| if key.id == 0 { b"{key}".as_slice() } else { name });
         self.hits.add(&hit, || place::render(frames, names, part, name));
         if let Some(frame) = self.frames.last_mut() {
+            frame.has_somebody |= class == Class::Email as ClassId;
             frame.personal = frame.personal.max(personal(class));
         }
     }

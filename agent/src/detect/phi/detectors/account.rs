@@ -72,6 +72,9 @@ pub const DETECTOR: Detector = Detector {
         "admissionid",
         "checkingaccount",
         "savingsaccount",
+        "financialnumber",
+        "hospitalaccount",
+        "hospitalaccountnumber",
     ],
     keys_alone: &[],
     keys_beside: &[
@@ -88,6 +91,7 @@ pub const DETECTOR: Detector = Detector {
         "runnumber",
         "claimid",
         "accountid",
+        "visitid",
     ],
     words: &["kontonummer", "account number", "account no", "acct", "account #"],
     fits: number,

@@ -303,6 +303,7 @@ pub const DETECTOR: Detector = Detector {
         "cap",
         "addrcity",
         "mailcity",
+        "deliverycity",
     ],
     words: &[
         "zip",

@@ -40,7 +40,6 @@ pub const DETECTOR: Detector = Detector {
         "fingerprinthash",
         "palmprint",
         "palmprinttemplate",
-        "thumbprint",
         "iriscode",
         "irisdata",
         "facedescriptor",

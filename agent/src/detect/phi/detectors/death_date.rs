@@ -37,7 +37,6 @@ pub const DETECTOR: Detector = Detector {
         "dateandtimeofdeath",
         "patientdeathdateandtime",
         "dateofdeceased",
-        "diedat",
         "deceasedat",
         "deathtimestamp",
         "dataobito",
@@ -54,7 +53,7 @@ pub const DETECTOR: Detector = Detector {
         "dateofpassing",
     ],
     keys_alone: &[],
-    keys_beside: &[],
+    keys_beside: &["diedat"],
     words: &[
         "died",
         "death",

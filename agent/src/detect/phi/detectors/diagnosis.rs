@@ -89,8 +89,6 @@ pub const DETECTOR: Detector = Detector {
         "אבחנה",
         "מחלותרקע",
         "קודאבחנה",
-        "healthcondition",
-        "healthconditions",
         "medicalconditions",
         "chronicconditions",
         "illness",
@@ -106,6 +104,9 @@ pub const DETECTOR: Detector = Detector {
         "tani",
         "reasoncode",
         "reasondescription",
+        "knownconditions",
+        "healthcondition",
+        "healthconditions",
     ],
     words: &[
         "diagnosed with",

@@ -148,6 +148,9 @@ pub const DETECTOR: Detector = Detector {
         "cartaonacionalsaude",
         "planmemberid",
         "insuredpolicygrouporfecanumber",
+        "enrolleeid",
+        "enrolleenumber",
+        "numeromutuelle",
     ],
     keys_alone: &[],
     keys_beside: &[

@@ -68,6 +68,8 @@ pub const DETECTOR: Detector = Detector {
         "rnlicence",
         "nurselicense",
         "driverslicenseid",
+        "licenciaconducir",
+        "carnetconducir",
     ],
     keys_alone: &[],
     keys_beside: &["drivers", "certno", "crm"],

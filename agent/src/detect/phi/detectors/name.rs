@@ -214,7 +214,6 @@ pub const DETECTOR: Detector = Detector {
         "legalfirstname",
         "legallastname",
         "romajiname",
-        "aliasname",
         "formername",
         "previousname",
         "previouslastname",
@@ -276,6 +275,7 @@ pub const DETECTOR: Detector = Detector {
         "titular",
         "responsibleparty",
         "alternatename",
+        "aliasname",
     ],
     words: &[
         "patient",
@@ -356,7 +356,6 @@ pub const DETECTOR: Detector = Detector {
         "dhr",
         "mevr",
         "mevrouw",
-        "sig",
         "signor",
         "signora",
         "senhor",

@@ -19,6 +19,7 @@ pub const DETECTOR: Detector = Detector {
         "nationalprovideridentifier",
         "providernpi",
         "nationalproviderid",
+        "npicode",
     ],
     keys_alone: &[],
     keys_beside: &[],

@@ -126,7 +126,7 @@ pub const DETECTOR: Detector = Detector {
         "worknumber",
     ],
     keys_alone: &[],
-    keys_beside: &["gsm"],
+    keys_beside: &["gsm", "callernumber"],
     words: &[
         "telefon",
         "telefono",

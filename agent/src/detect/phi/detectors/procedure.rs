@@ -31,6 +31,8 @@ pub const DETECTOR: Detector = Detector {
         "pxcode",
         "procdesc",
         "surgeryname",
+        "procedureperformed",
+        "operationperformed",
     ],
     keys_alone: &[],
     keys_beside: &[],

@@ -24,6 +24,7 @@ pub const DETECTOR: Detector = Detector {
         "steueridentnummer",
         "steuerlicheidentifikationsnummer",
         "tinde",
+        "steueridentifikationsnr",
     ],
     keys_alone: &[],
     keys_beside: &[],

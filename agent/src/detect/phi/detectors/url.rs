@@ -40,6 +40,7 @@ pub const DETECTOR: Detector = Detector {
         "personalsite",
         "personalpage",
         "homepageurl",
+        "weburl",
     ],
     words: &["website", "homepage", "my site", "my website", "linkedin"],
     fits: own_fits,

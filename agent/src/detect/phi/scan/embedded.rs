@@ -88,6 +88,9 @@ fn content<'v>(
         }
         b'M' if value.starts_with(b"MSH")
             // Four or five signs, the fifth for what is cut short (v2.7).
+            && value
+                .get(3..8)
+                .is_some_and(|signs| signs.iter().all(u8::is_ascii_punctuation))
             && (value.get(3) == value.get(8) || value.get(3) == value.get(9))
             && value.len() > ENVELOPE_BYTES_MIN =>
         {

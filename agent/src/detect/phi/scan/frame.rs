@@ -49,8 +49,6 @@ pub(super) struct Frame {
     pub extension: Option<ClassId>,
     /// It is a place that was not told, for nothing said whose it is: a `location`, an address without a person.
     pub is_unplaced: bool,
-    /// One in it.
-    pub unplaced: Option<u32>,
     /// It has what companies have alone; there is somebody below it who is not named as another.
     pub is_company: bool,
     pub has_somebody: bool,
@@ -84,7 +82,7 @@ pub(super) enum Late {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Personal {
     No,
-    /// It has what ails somebody, and what catalogues have, too.
+    /// It has a measurement's code, and catalogues of laboratories have that, too.
     Health,
     /// It has what organizations have, too: a telephone, an address.
     Contact,

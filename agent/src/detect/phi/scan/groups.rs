@@ -7,33 +7,30 @@ use super::*;
 
 /// What makes an object personal.
 pub(super) fn personal(class: ClassId) -> Personal {
-    const CONTACT: [Class; 7] = [
+    const CONTACT: [Class; 6] = [
         Class::Email,
         Class::Phone,
         Class::Fax,
         Class::Address,
         Class::Url,
         Class::Ip,
-        Class::Iban,
     ];
-    const NOT: [Class; 7] = [
+    const NOT: [Class; 8] = [
         Class::Token,
         Class::Password,
         Class::PrivateKey,
         Class::Device,
         Class::Procedure,
         Class::Account,
+        Class::Iban,
         Class::Photo,
     ];
     let is = |classes: &[Class]| classes.iter().any(|known| *known as ClassId == class);
-    let of_health = DETECTORS
-        .get(usize::from(class))
-        .is_some_and(|detector| detector.group == Group::Health);
     if is(&CONTACT) {
         Personal::Contact
     } else if is(&NOT) {
         Personal::No
-    } else if of_health {
+    } else if is(&[Class::Observation]) {
         Personal::Health
     } else {
         Personal::Yes

@@ -1,6 +1,5 @@
-//! Header fields: credentials, cookies, who asked first, and what a field's name says.
+//! Header fields: credentials, cookies, and what a field's name says.
 
-use super::place::fits;
 use super::*;
 
 impl Walk {
@@ -72,35 +71,8 @@ impl Walk {
                     }
                 }
             }
-            b"x-forwarded-for" | b"forwarded" => {
-                let address = asker(value);
-                if fits(Class::Ip as ClassId, address) && !super::super::checks::is_machine_text(address) {
-                    token(self, Class::Ip, address);
-                }
-            }
             _ => self.place(key, name, Some(0), ValueType::Text, value),
         }
-    }
-}
-
-/// Who asked first, of `203.0.113.7, 10.0.0.1` and of `for="[2001:db8::17]:4711";proto=https` (RFC 7239, section 4).
-fn asker(value: &[u8]) -> &[u8] {
-    let first = value.split(|byte| *byte == b',').next().unwrap_or_default();
-    let mut pairs = first.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    let of_pair = |pair: &[u8]| {
-        pair.get(..4)
-            .is_some_and(|name| name.eq_ignore_ascii_case(b"for="))
-    };
-    let named = pairs.find(|pair| of_pair(pair)).map(|pair| &pair[4..]);
-    let address = named.unwrap_or(first).trim_ascii();
-    let address = address.strip_prefix(b"\"").unwrap_or(address);
-    match address.strip_prefix(b"[") {
-        Some(six) => six.split(|byte| *byte == b']').next().unwrap_or_default(),
-        // A port stands behind the only colon.
-        None if memchr::memchr_iter(b':', address).count() == 1 => {
-            address.split(|byte| *byte == b':').next().unwrap_or_default()
-        }
-        None => address.strip_suffix(b"\"").unwrap_or(address),
     }
 }
 
@@ -132,6 +104,7 @@ fn is_quiet(name: &[u8]) -> bool {
         ),
         Some(b'd') => matches!(name, b"date"),
         Some(b'e') => matches!(name, b"etag" | b"expires" | b"expect"),
+        Some(b'f') => matches!(name, b"forwarded"),
         Some(b'h') => matches!(name, b"host"),
         Some(b'i') => matches!(
             name,
@@ -156,6 +129,8 @@ fn is_quiet(name: &[u8]) -> bool {
             name,
             b"x-request-id"
                 | b"x-correlation-id"
+                | b"x-forwarded-for"
+                | b"x-real-ip"
                 | b"x-forwarded-host"
                 | b"x-forwarded-proto"
                 | b"x-amzn-trace-id"

@@ -124,7 +124,7 @@ impl Walk {
             return self.settle_number(at, &value);
         }
         // `{"code": "DOB", "value": …}`
-        let frame_label_is_code = frame.label.length == 0;
+        let is_code = frame.label.length == 0;
         let (label, is_type) = match frame.label.length {
             0 if frame.code.length as usize <= LABEL_BYTES_MAX => (frame.code, true),
             _ => (frame.label, is_type),
@@ -138,7 +138,7 @@ impl Walk {
             return false;
         };
         // `{"code": "Patient_Last_Name", …}` is written as names are, `{"code": "address", …}` may be a kind.
-        let is_named = frame_label_is_code && label.iter().any(|byte| b"_ .-".contains(byte));
+        let is_named = is_code && label.iter().any(|byte| b"_ .-".contains(byte));
         if is_type && !is_named && !is_number(class) && class != Class::BirthDate as ClassId {
             return false;
         }

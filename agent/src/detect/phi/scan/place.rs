@@ -219,7 +219,8 @@ impl Walk {
         if resource != Resource::None
             && let Some(class) = fhir_class(resource, inside, key.element)
         {
-            if (class.detector().fits)(value) {
+            let machine = class == Class::Ip && super::super::checks::is_machine_text(value);
+            if (class.detector().fits)(value) && !machine {
                 self.hit(class as ClassId, owner, Evidence::Structure, 98, name, key, value);
             }
             return;
@@ -311,7 +312,9 @@ impl Walk {
             }
             return false;
         }
-        let is_answer = inside == Element::Answer && name.starts_with(b"value") && self.signs < SIGNS_MAX;
+        // In XML it is the value of an element of that name.
+        let is_value = name.is_empty() || name.starts_with(b"value");
+        let is_answer = inside == Element::Answer && is_value && self.signs < SIGNS_MAX;
         let item = self.frames[..=at].iter().rev().take(4);
         let Some(question) = item
             .filter(|_| is_answer)
@@ -407,6 +410,7 @@ impl Walk {
         let frame = &self.frames[at];
         matches!(frame.resource, Resource::None | Resource::Bundle)
             && frame.owner != Owner::Organization
+            && key.owner != Owner::Organization
             && frame
                 .key
                 .class
@@ -609,7 +613,8 @@ fn by_check(class: ClassId, context: u64, value: &[u8]) -> Option<ClassId> {
     /// Few numbers have theirs by chance.
     const SURE: [Class; 2] = [Class::Iban, Class::Nir];
     /// Some do: a word in the key has to say so, too.
-    const NAMED: [Class; 8] = [
+    const NAMED: [Class; 9] = [
+        Class::Card,
         Class::Ssn,
         Class::NhsNumber,
         Class::Bsn,
@@ -626,9 +631,7 @@ fn by_check(class: ClassId, context: u64, value: &[u8]) -> Option<ClassId> {
     let named = NAMED
         .iter()
         .filter(|named| context & 1 << **named as ClassId != 0);
-    // A visa, of a passport or of a card.
-    let card = (class == Class::Passport as ClassId).then_some(&Class::Card);
-    let found = named.chain(&SURE).chain(card).find(|other| is(other));
+    let found = named.chain(&SURE).find(|other| is(other));
     found.map(|other| *other as ClassId)
 }
 

@@ -2,7 +2,7 @@
 //! with its display, a name beside a date of birth.
 
 use super::super::keys::words;
-use super::super::text::is_persons;
+use super::super::text::{is_persons, is_surely_persons};
 use super::*;
 
 impl Walk {
@@ -34,15 +34,16 @@ impl Walk {
         self.settle_company(at, is_named);
         self.held(at, is_pair);
         let frame = &self.frames[at];
-        if let Some(place) = frame.unplaced
-            && (frame.is_person() || is_named)
-        {
-            let late = match frame.owner {
-                Owner::Organization => return,
-                Owner::Unknown => Late::Beside,
-                owner => Late::Place(owner, true),
-            };
-            self.later(place, late);
+        let late = match frame.owner {
+            Owner::Organization => None,
+            _ if !(frame.is_person() || is_named) => None,
+            Owner::Unknown => Some(Late::Beside),
+            owner => Some(Late::Place(owner, true)),
+        };
+        while let Some((_, place)) = self.unplaced.pop_if(|(around, _)| *around >= at) {
+            if let Some(late) = late {
+                self.later(place, late);
+            }
         }
     }
 
@@ -98,7 +99,7 @@ impl Walk {
             held.frame == at
                 && held.class == Class::Name as ClassId
                 && looks_like_person(value)
-                && is_persons(value, false)
+                && is_surely_persons(value)
         })
     }
 
@@ -329,7 +330,8 @@ impl Walk {
             let (name, value) = (self.slot(held.name), self.slot(held.value));
             let is_name = class == Class::Name as ClassId;
             // The name is the value's; the number is what its type says.
-            if is_pair && (is_name && key.role == Role::Label || key.role == Role::Number) {
+            let is_labelled = key.role == Role::Number && name == self.bytes(self.frames[at].labelled_name);
+            if is_pair && (is_name && key.role == Role::Label || is_labelled) {
                 continue;
             }
             // `provider`, `author`: a word for people, and no name of a name.

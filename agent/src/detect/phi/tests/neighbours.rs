@@ -268,6 +268,19 @@ fn whose_an_object_is_by_what_is_in_it() {
                 .to_owned(),
             "phi phone $.phone",
         ),
+        // Each of several places is told.
+        (
+            format!(r#"{{"name":"Maria Santos","addresses":[{{"city":"Springfield"}}],"billing":{{{ADDRESS}}}}}"#),
+            "phi address $.addresses[].city",
+        ),
+        (
+            r#"{"email":"m@mail.example","industry":"Retail","phone":"212-555-0142"}"#.to_owned(),
+            "phi phone $.phone",
+        ),
+        (
+            r#"{"name":"OKAFOR, MARTA","diagnosis":"E11.9"}"#.to_owned(),
+            "phi name $.name",
+        ),
         (
             r#"{"firstName":"Marta","industry":"Retail","phone":"212-555-0142"}"#.to_owned(),
             "phi phone $.phone",
@@ -280,7 +293,8 @@ fn whose_an_object_is_by_what_is_in_it() {
         format!(r#"{{"name":"Northwind Traders",{ADDRESS}}}"#),
         format!(r#"{{"name":"Acme","phone":"212-555-0142",{ADDRESS},"industry":"Retail"}}"#),
         r#"{"payer":{"name":"Blue Cross","phone":"212-555-0142","id":"60054"}}"#.to_owned(),
-        r#"{"place_id":"x1","phone":"212-555-0142","website":"https://acme.example"}"#.to_owned(),
+        r#"{"ein":"x1","phone":"212-555-0142","website":"https://acme.example"}"#.to_owned(),
+        format!(r#"{{"name":"Madison Square Garden",{ADDRESS}}}"#),
     ] {
         let found = told(&body, "");
         assert!(found.is_empty(), "{body}: {found:?}");
@@ -318,11 +332,49 @@ fn names_by_their_first_word() {
     for body in [
         r#"{"issuer_of_patient_id":"R4829130"}"#,
         r#"{"patient_list_id":"4829130"}"#,
-        r#"{"clientToken":"6f1c0d0e7a524c1f9d8e","next_token":"6f1c0d0e7a524c1f9d8e"}"#,
+        r#"{"pageToken":"6f1c0d0e7a524c1f9d8e","next_token":"6f1c0d0e7a524c1f9d8e"}"#,
         r#"{"accountId":"4829130482","name":"Production"}"#,
         r#"{"nome_do_arquivo":"Rui Campos"}"#,
+        r#"{"certificateThumbprint":"A94A8FE5CCB19BA61C4C0873D391E987982FBBD3"}"#,
+        r#"{"denomination":"50.00","SubjectAlternativeNames":["www.example.com"]}"#,
+        r#"{"jsonrpc":"2.0","method":"getMrn","id":"10442"}"#,
     ] {
         assert_eq!(told(body, ""), Vec::<String>::new(), "{body}");
+    }
+}
+
+/// What is nobody's business, whatever stands behind the word for it, beside other data of somebody.
+#[test]
+fn special_categories_by_their_stems() {
+    for (body, expected) in [
+        (
+            r#"{"email":"m@mail.example","religious_background":"Lutheran"}"#,
+            " religion ",
+        ),
+        (
+            r#"{"email":"m@mail.example","voterParty":"Whigs"}"#,
+            " political-opinion ",
+        ),
+        (
+            r#"{"email":"m@mail.example","allergy_detail":"Peanuts"}"#,
+            " allergy ",
+        ),
+    ] {
+        let found = told(body, "");
+        assert!(
+            found.iter().any(|told| told.contains(expected)),
+            "{body}: {found:?}"
+        );
+    }
+    for body in [
+        r#"{"religious_background":"Lutheran"}"#,
+        r#"{"email":"m@mail.example","dna_center":"Building 4","political_region":"West","vaccine_lot":"EW0182","employer":"Charles Schwab"}"#,
+    ] {
+        let found = told(body, "");
+        assert!(
+            found.iter().all(|told| told.contains(" email ")),
+            "{body}: {found:?}"
+        );
     }
 }
 

@@ -40,6 +40,7 @@ fn elements_of_single_resources() {
         assert!(found.iter().any(|told| told == expected), "{body}: {found:?}");
     }
     for body in [
+        r#"{"resourceType":"AuditEvent","agent":[{"network":{"address":"10.1.2.3"}}]}"#,
         r#"{"resourceType":"Slot","start":"2024-05-02T10:00:00Z","end":"2024-05-02T10:30:00Z"}"#,
         r#"{"resourceType":"Questionnaire","item":[{"text":"Last name","answer":[{"valueString":"Okafor"}]}]}"#,
         r#"{"resourceType":"QuestionnaireResponse","item":[{"text":"How do you feel?","answer":[{"valueString":"Fine"}]}]}"#,
@@ -61,6 +62,10 @@ fn check_digits_beside_what_keys_say() {
             "financial card $.visa_number",
         ),
         (r#"{"visa_number":"X4829130"}"#, "phi passport $.visa_number"),
+        (
+            r#"{"nationalIdNo":"8001015009087"}"#,
+            "phi passport $.nationalIdNo",
+        ),
         (r#"{"ssn_tin":"536-22-8741"}"#, "phi ssn $.ssn_tin"),
         (
             r#"{"nhs_patient_id":"9434765919"}"#,
@@ -89,6 +94,23 @@ fn check_digits_beside_what_keys_say() {
             "application/json"
         };
         assert_eq!(told(body, media), [expected], "{body}");
+    }
+}
+
+/// A surname in a key is shown no more than a value is.
+#[test]
+fn names_in_keys_of_numbers() {
+    for body in [
+        r#"{"patient_okafor_id":"4829130"}"#,
+        r#"{"email":"m@mail.example","allergy_okafor":"Peanuts"}"#,
+        r#"{"message":"MSH field 7 missing for patient Marta Okafor, SSN 536-22-8741 and more than that"}"#,
+    ] {
+        let found = told(body, "application/json");
+        assert!(!found.iter().any(|told| told.contains("okafor")), "{found:?}");
+        assert!(
+            !body.contains("SSN") || found.contains(&"phi ssn $.message".to_owned()),
+            "{found:?}"
+        );
     }
 }
 

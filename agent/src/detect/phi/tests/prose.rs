@@ -12,7 +12,7 @@ fn people_in_prose() {
         ("Bill to: Jacob Luna", "phi name"),
         ("See you soon.\nRegards,\nPaula Rogers", "phi name"),
         ("Mr Okafor was seen.", "phi name"),
-        ("visto il sig. Rossi", "phi name"),
+        ("gezien door dhr. Jansen", "phi name"),
         ("Frau Schneider hat angerufen", "phi name"),
         ("With best wishes,\n\nPaul Okonkwo", "phi name"),
         ("reach us: 001-425-751-1393", "phi phone"),
@@ -107,6 +107,7 @@ fn what_companies_write() {
         "See profile https://grafana.example/d/1. Order 618-20-7374, invoice no. 212-555-0142",
         "version 842.15.6157 and 12px 20x30 640x480",
         "[error] no route. [12345] LOG: done",
+        "Sig: Take One Tablet Daily. Thank You For Shopping With Us! MME Pool Area",
     ] {
         assert_eq!(told(text, "text/plain"), Vec::<String>::new(), "{text}");
     }

@@ -133,7 +133,6 @@ const TITLES: &[&[u8]] = &[
     b"dhr",
     b"mevr",
     b"mevrouw",
-    b"sig",
     b"signor",
     b"signora",
     b"senhor",
@@ -458,7 +457,10 @@ pub(in super::super) fn is_persons(name: &[u8], is_personal: bool) -> bool {
 /// The same by the name alone: it begins with a given name that is hardly anything else.
 pub(in super::super) fn is_surely_persons(name: &[u8]) -> bool {
     let first = name.split(|byte| *byte == b' ').next().unwrap_or_default();
-    is_only_given(first) && is_persons(name, false)
+    let is_place = name
+        .split(|byte| *byte == b' ')
+        .any(|word| PLACES.iter().any(|place| word.eq_ignore_ascii_case(place)));
+    is_only_given(first) && is_persons(name, false) && !is_place
 }
 
 /// How a word says that a name is behind it.
@@ -492,6 +494,14 @@ pub(super) fn name_behind(
     is_personal: bool,
 ) -> Option<(usize, usize)> {
     let found = match cue {
+        // `MME Pool Area`
+        Cue::Title
+            if end - start == 3
+                && text[start..end].iter().all(u8::is_ascii_uppercase)
+                && &text[start..end] != b"MRS" =>
+        {
+            return None;
+        }
         Cue::Title => {
             let found = name_in(window).or_else(|| titled(text, start, end, window));
             return found.filter(|(from, to)| is_persons(&window[*from..*to], true));
@@ -574,7 +584,10 @@ pub(super) fn of_letters(text: &[u8], is_personal: bool, out: &mut dyn FnMut(usi
         let window = &rest[end..];
         let found = match () {
             () if from == 0 && is(from, end, GREETINGS) => greeted(window),
-            () if is(from, end, FAREWELLS) => signed(window),
+            // `Thank You For Shopping` is no letter's end.
+            () if is(from, end, FAREWELLS) => {
+                signed(window).filter(|(begin, _)| window[..*begin].contains(&b'\n'))
+            }
             () => None,
         };
         if let Some((from, to)) = found.filter(|(from, to)| is_persons(&window[*from..*to], is_personal)) {
@@ -605,17 +618,12 @@ pub(super) fn by_given(text: &[u8], out: &mut dyn FnMut(usize, usize)) {
             .strip_suffix(b" ")
             .and_then(<[u8]>::last)
             .is_some_and(u8::is_ascii_digit);
-        if !apart || is_numbered || text.get(end) != Some(&b' ') || !is_only_given(&text[start..end]) {
+        if !apart || is_numbered || text.get(end) != Some(&b' ') || !is_given(&text[start..end]) {
             continue;
         }
         let window = &text[start..text.len().min(start + LETTER_BYTES)];
-        let is_place = |name: &[u8]| {
-            name.split(|byte| *byte == b' ')
-                .any(|word| PLACES.iter().any(|place| word.eq_ignore_ascii_case(place)))
-        };
         if let Some((0, to)) = name_in(window)
-            && is_persons(&window[..to], false)
-            && !is_place(&window[..to])
+            && is_surely_persons(&window[..to])
         {
             out(start, start + to);
             at = start + to;

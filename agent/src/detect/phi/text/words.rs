@@ -162,6 +162,12 @@ impl Text {
         if is_personal || !told_here.is_empty() {
             told_here.extend_from_slice(told);
             told_here.sort_unstable();
+            // One may lie within another.
+            let mut reach = 0;
+            for (_, end) in &mut told_here {
+                reach = reach.max(*end);
+                *end = reach;
+            }
             by_given(text, &mut |start, end| {
                 if !is_told(&told_here, start, end) {
                     tell(self::found(Class::Name, Evidence::Context, 70, start, end));
