@@ -215,12 +215,10 @@ impl Worker {
         }
     }
 
-    /// How far everything is written. The first time, what nobody saw before becomes an event.
+    /// What nobody saw before becomes an event as soon as somebody sees again, also while more comes than can be written; how
+    /// far everything is written is noted once it is, that event too.
     fn note_seen(&mut self) {
-        if !self.is_written() {
-            return;
-        }
-        let Some(until_ns) = self.seen_until.take() else {
+        let Some(until_ns) = self.seen_until else {
             return;
         };
         if let Some(silent) = self.seen.silence(until_ns) {
@@ -240,7 +238,10 @@ impl Worker {
             silence.push(&event);
             self.process(&mut vec![silence]);
         }
-        self.seen.until(until_ns);
+        if self.is_written() {
+            self.seen_until = None;
+            self.seen.until(until_ns);
+        }
     }
 
     fn is_written(&self) -> bool {
