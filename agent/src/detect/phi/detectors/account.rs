@@ -91,7 +91,6 @@ pub const DETECTOR: Detector = Detector {
         "runnumber",
         "claimid",
         "accountid",
-        "visitid",
     ],
     words: &["kontonummer", "account number", "account no", "acct", "account #"],
     fits: number,
