@@ -2,10 +2,10 @@
 //!
 //! While a program at a tracepoint runs, the kernel begins no other run of it on that processor. An interrupt in that time may
 //! bring another socket into a state; and since Linux 7.0 such a program can be preempted, so that another task's bytes are
-//! moved and nobody is told. A second program, the same but for its name, comes
-//! right behind the first and does what that has not done. Which that is stands with the task itself, or with the socket whose
-//! state changes (a processor does that for whatever task it has just then), so that nothing else can disturb it. What
-//! [`crate::undisturbed`] does makes such a skip rare, and this makes up for it.
+//! moved and nobody is told. A second program, the same but for its name, comes right behind the first and does what that has
+//! not done. Which that is stands with the task itself, or with the socket whose state changes (a processor does that for
+//! whatever task it has just then), so that nothing else can disturb it. What [`crate::undisturbed`] does makes such a skip
+//! rare, and this makes up for it.
 
 use core::ffi::c_void;
 use core::ptr::null_mut;

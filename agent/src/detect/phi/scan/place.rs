@@ -431,14 +431,12 @@ impl Walk {
         if frame.owner == Owner::Definition {
             return;
         }
-        let late = frame.values > 1 || frame.personal > Personal::No;
-        if (late || frame.ordinal + 1 < self.ordinal)
-            && frame.resource != resource
-            && self.late.len() < LATE_LEN_MAX
-        {
-            self.late.push((frame.ordinal, Late::Resource(resource, owner)));
-        }
+        let late = frame.values > 1 || frame.personal > Personal::No || frame.ordinal + 1 < self.ordinal;
+        let (ordinal, is_other) = (frame.ordinal, frame.resource != resource);
         (frame.resource, frame.owner) = (resource, owner);
+        if late && is_other {
+            self.later(ordinal, Late::Resource(resource, owner));
+        }
     }
 
     /// The URL of an extension: its last part is a name as keys are, and says what the extension's value is.
@@ -457,10 +455,11 @@ impl Walk {
         };
         let frame = &mut self.frames[at];
         let late = frame.values > 1 || frame.children > 0;
-        if late && frame.extension != Some(class) && self.late.len() < LATE_LEN_MAX {
-            self.late.push((frame.ordinal, Late::Extension(class)));
-        }
+        let (ordinal, is_other) = (frame.ordinal, frame.extension != Some(class));
         frame.extension = Some(class);
+        if late && is_other {
+            self.later(ordinal, Late::Extension(class));
+        }
     }
 
     /// Segments of a path, each below the one before it.
