@@ -88,8 +88,10 @@ So does the type beside a number: `{\"type\": \"MRN\", \"id\": …}`, `{\"Patien
 Keys are compared without separators, capitals and accents, also behind other words: `patient_SSN` is `ssn`. In text the
 words before a colon, `=` or `#` count as a key does, `Insurance ID: …`, and those before a number, `member ID 4829…`; what is
 said of other things as well (`account 4829…`) only beside something else of somebody. A name in text stands behind a title, a
-greeting or a word for people, and begins with a given name that many have, or the text has something else of somebody; a name
-in the middle of a sentence is not told. Own names and
+greeting or a word for people, and begins with a given name that many have, or the text has something else of somebody. Beside
+that, names that begin with a given name are told wherever they stand: in the middle of a sentence, and as values of any key
+but one that ends in a word for things (`album`, `street`). Other names in the middle of a sentence are not. What has a fact of
+companies (an industry, an EIN) and nobody in it is an organization's. Own names and
 patterns are added by `detect.phi.keys` and `detect.phi.patterns`, classes are left out by `detect.phi.off`; see
 [configuration.md](configuration.md).
 
