@@ -47,6 +47,8 @@ pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
     let mut key_escaped = false;
     // In an object, a string is a key until a colon was seen.
     let mut colon = false;
+    // Whether the innermost level is an object.
+    let mut in_object = false;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         if visit.is_over() {
@@ -58,12 +60,17 @@ pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
                 let (end, escaped) = string_end(bytes, at + 1);
                 let inside = &bytes[at + 1..end.min(bytes.len())];
                 at = end + 1;
-                if levels.in_object() && !colon {
+                if in_object && !colon {
                     key_escaped = escaped;
                     if escaped {
                         unescape(inside, &mut key_text);
                     } else {
                         key = inside;
+                    }
+                    // It mostly follows at once.
+                    if bytes.get(at) == Some(&b':') {
+                        colon = true;
+                        at += 1;
                     }
                     continue;
                 }
@@ -88,12 +95,13 @@ pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
             }
             b'{' | b'[' => {
                 let name = if key_escaped { key_text.as_slice() } else { key };
-                let container = match byte {
-                    b'{' => Container::Object,
-                    _ => Container::Array,
+                in_object = byte == b'{';
+                let container = match in_object {
+                    true => Container::Object,
+                    false => Container::Array,
                 };
                 visit.open(name, container);
-                levels.push(byte == b'{');
+                levels.push(in_object);
                 (key, key_escaped, colon) = (b"", false, false);
                 at += 1;
             }
@@ -101,6 +109,7 @@ pub(super) fn visit<S: Sink>(bytes: &[u8], visit: &mut Visit<'_, S>) {
                 if levels.pop() {
                     visit.close();
                 }
+                in_object = levels.in_object();
                 (key, key_escaped, colon) = (b"", false, false);
                 at += 1;
             }

@@ -637,7 +637,13 @@ impl Walk {
         };
         let value = &value[..value.len().min(TEXT_BYTES_MAX)];
         let mut found = std::mem::take(&mut self.found);
-        let may_have_labels = self.text.scan(value, around, &mut |one| found.push(one));
+        let may_have_labels = self.text.scan(value, around, &mut |one| found.push(one))
+            && kind == ValueType::Text
+            && owner != Owner::Definition;
+        if found.is_empty() && !may_have_labels {
+            self.found = found;
+            return;
+        }
         let mut told = Vec::new();
         for found in found.drain(..) {
             let owner = match (
@@ -663,7 +669,7 @@ impl Walk {
             );
         }
         self.found = found;
-        if may_have_labels && kind == ValueType::Text && owner != Owner::Definition {
+        if may_have_labels {
             self.labels(value, name, key, owner, &mut told);
         }
     }

@@ -3,7 +3,7 @@
 //! One pass sums up which bytes there are; most values end there. Words are found where words begin, credentials by one
 //! set of literals, and numbers by walking runs of digits once. Nothing goes back further than a fixed number of bytes.
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
+use aho_corasick::AhoCorasick;
 use memchr::memmem::Finder;
 use regex_automata::meta::Regex;
 
@@ -16,6 +16,8 @@ mod forms;
 mod given;
 mod people;
 mod prose;
+mod quiet;
+mod secrets;
 mod vocabulary;
 mod words;
 
@@ -26,7 +28,8 @@ use forms::{is_extension, of_thing};
 use people::{Cue, by_given, name_behind, of_letters};
 pub(super) use people::{is_persons, is_surely_persons};
 pub(super) use prose::name_in;
-use prose::{date_in, emails, gtin, number_in, phrase_in, street};
+use prose::{date_in, emails, number_in, phrase_in, street};
+use quiet::Quiet;
 use vocabulary::Vocabulary;
 
 /// A word counts for what stands so many bytes behind it.
@@ -85,7 +88,7 @@ pub(super) struct Found {
 }
 
 /// What is known of the text's place.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub(super) struct Around {
     /// Classes whose words are in its key.
     pub context: u64,
@@ -108,33 +111,8 @@ pub(super) struct Text {
     /// By the digits of a number's first run: those of `shapes` that begin so, a bit each.
     begins: [u64; FIRST_DIGITS_MAX + 1],
     own: Vec<Own>,
+    quiet: Quiet,
 }
-
-/// What tokens begin with, how long they are at least, and their class. Sources: RFC 7515 (a JOSE header begins `{"`),
-/// and what each vendor publishes for secret scanners.
-const SECRETS: &[(&str, usize, Class)] = &[
-    ("eyJ", 30, Class::Token),
-    ("AKIA", 20, Class::Token),
-    ("ASIA", 20, Class::Token),
-    ("ghp_", 36, Class::Token),
-    ("gho_", 36, Class::Token),
-    ("ghs_", 36, Class::Token),
-    ("github_pat_", 40, Class::Token),
-    ("glpat-", 20, Class::Token),
-    ("xoxb-", 24, Class::Token),
-    ("xoxp-", 24, Class::Token),
-    ("AIza", 35, Class::Token),
-    ("sk_live_", 24, Class::Token),
-    ("rk_live_", 24, Class::Token),
-    ("sk-", 35, Class::Token),
-    ("SG.", 60, Class::Token),
-    ("npm_", 40, Class::Token),
-    ("hf_", 37, Class::Token),
-    ("shpat_", 38, Class::Token),
-    ("Bearer ", 15, Class::Token),
-    ("PRIVATE KEY-----", 16, Class::PrivateKey),
-    ("(01)", 18, Class::Device),
-];
 
 impl Text {
     pub fn new(own: Vec<Own>) -> Result<Text, String> {
@@ -148,7 +126,6 @@ impl Text {
             }
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let secrets: Vec<&str> = SECRETS.iter().map(|(prefix, ..)| *prefix).collect();
         let shapes: Vec<(ClassId, &Shape)> = DETECTORS
             .iter()
             .enumerate()
@@ -165,18 +142,34 @@ impl Text {
             cues: names.iter().map(|word| people::cue(word)).collect(),
             words: Vocabulary::new(&names),
             masks: words.into_iter().map(|(_, mask)| mask).collect(),
-            secrets: AhoCorasickBuilder::new()
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(secrets)
-                .map_err(|error| error.to_string())?,
+            secrets: secrets::finder().map_err(|error| error.to_string())?,
             shapes,
             begins,
             own,
+            quiet: Quiet::new(),
         })
     }
 
     /// Tells everything in `text`. Whether names may stand in it, and values behind them.
-    pub fn scan(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) -> bool {
+    pub fn scan(&mut self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) -> bool {
+        let Some(place) = Quiet::place(text) else {
+            return self.scan_anew(text, around, out);
+        };
+        if let Some(may_have_labels) = self.quiet.get(place, text, around) {
+            return may_have_labels;
+        }
+        let mut is_quiet = true;
+        let may_have_labels = self.scan_anew(text, around, &mut |found| {
+            is_quiet = false;
+            out(found);
+        });
+        if is_quiet {
+            self.quiet.keep(place, text, around, may_have_labels);
+        }
+        may_have_labels
+    }
+
+    fn scan_anew(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) -> bool {
         let sorts = text
             .iter()
             .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
@@ -223,59 +216,6 @@ impl Text {
         }
         let may_end = sorts & SIGN != 0 || sorts & (SPACE | DIGIT) == SPACE | DIGIT;
         may_end && sorts & (DIGIT | UPPER) != 0 && sorts & (UPPER | LOWER) != 0
-    }
-
-    fn secrets(&self, text: &[u8], out: &mut dyn FnMut(Found)) {
-        let mut over = 0;
-        for found in self.secrets.find_iter(text) {
-            let start = found.start();
-            if start < over || (start > 0 && is_word(text[start - 1]) && text[start] != b'P') {
-                continue;
-            }
-            let (prefix, length, class) = SECRETS[found.pattern().as_usize()];
-            if class == Class::PrivateKey {
-                if memchr::memmem::rfind(&text[start.saturating_sub(24)..start], b"-----BEGIN").is_some() {
-                    over = found.end();
-                    out(self::found(class, Evidence::Pattern, 97, start, over));
-                }
-                continue;
-            }
-            let rest = &text[found.end()..];
-            let end = found.end()
-                + rest
-                    .iter()
-                    .position(|byte| !(is_word(*byte) || b".-+/=()".contains(byte)))
-                    .unwrap_or(rest.len());
-            let token = &text[start..end];
-            let is = match prefix {
-                "eyJ" => token.iter().filter(|byte| **byte == b'.').count() >= 2,
-                "AKIA" | "ASIA" => {
-                    token.len() == 20
-                        && token
-                            .iter()
-                            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
-                }
-                "(01)" => token.get(4..18).is_some_and(gtin),
-                "hf_" | "npm_" | "shpat_" => {
-                    token.len() == length && token[prefix.len()..].iter().all(u8::is_ascii_alphanumeric)
-                }
-                // Names of classes have dashes at every word.
-                "sk-" => token
-                    .split(|byte| !byte.is_ascii_alphanumeric())
-                    .any(|part| part.len() >= 20 && part.iter().any(u8::is_ascii_digit)),
-                _ => token[prefix.len()..].iter().any(u8::is_ascii_digit),
-            };
-            // Whatever it is, it is looked at once.
-            over = end;
-            if is && token.len() >= length {
-                let evidence = if class == Class::Device {
-                    Evidence::Checksum
-                } else {
-                    Evidence::Pattern
-                };
-                out(self::found(class, evidence, 95, start, end));
-            }
-        }
     }
 
     fn numbers(&self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) {
