@@ -29,6 +29,7 @@ mod frame;
 mod groups;
 mod header;
 mod labels;
+mod look;
 mod pairs;
 mod place;
 mod segment;
@@ -621,56 +622,6 @@ impl Walk {
         if let Some(frame) = self.frames.last_mut() {
             frame.has_somebody |= class == Class::Email as ClassId;
             frame.personal = frame.personal.max(personal(class));
-        }
-    }
-
-    /// Looks at a value by itself.
-    fn look(&mut self, key: Key, name: &[u8], holder: Option<usize>, kind: ValueType, value: &[u8]) {
-        let owner = holder.map_or(Owner::Unknown, |holder| self.frames[holder].owner);
-        if value.len() < 5 {
-            return;
-        }
-        let around = Around {
-            context: key.context,
-            technical: key.technical,
-            number: kind == ValueType::Number || key.ids,
-        };
-        let value = &value[..value.len().min(TEXT_BYTES_MAX)];
-        let mut found = std::mem::take(&mut self.found);
-        let may_have_labels = self.text.scan(value, around, &mut |one| found.push(one))
-            && kind == ValueType::Text
-            && owner != Owner::Definition;
-        if found.is_empty() && !may_have_labels {
-            self.found = found;
-            return;
-        }
-        let mut told = Vec::new();
-        for found in found.drain(..) {
-            let owner = match (
-                owner,
-                DETECTORS
-                    .get(usize::from(found.class))
-                    .map(|detector| detector.group),
-            ) {
-                // A definition's examples are nobody's, a token in it is one.
-                (Owner::Definition, Some(Group::Credential)) => Owner::Unknown,
-                (owner, _) => owner,
-            };
-            told.push((found.start, found.end));
-            let value = &value[found.start..found.end];
-            self.hit(
-                found.class,
-                owner,
-                found.evidence,
-                found.confidence,
-                name,
-                key,
-                value,
-            );
-        }
-        self.found = found;
-        if may_have_labels {
-            self.labels(value, name, key, owner, &mut told);
         }
     }
 

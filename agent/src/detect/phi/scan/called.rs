@@ -3,23 +3,6 @@
 
 use super::*;
 
-impl Walk {
-    /// What is wrong with somebody is told in sentences: who it is, and more, may stand in what was told as that.
-    pub(super) fn look_into(
-        &mut self,
-        class: ClassId,
-        key: Key,
-        name: &[u8],
-        holder: Option<usize>,
-        kind: ValueType,
-        value: &[u8],
-    ) {
-        if is_of_health(class) && value.contains(&b' ') {
-            self.look(key, name, holder, kind, value);
-        }
-    }
-}
-
 /// A class of an object's name that the object's own names and codes say more of: `{"medication": {"name": …}}`.
 pub(super) fn is_of_health(class: ClassId) -> bool {
     const CLASSES: [Class; 9] = [
