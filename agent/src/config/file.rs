@@ -16,27 +16,7 @@ use crate::detect::PhiSettings;
 use crate::errors;
 use crate::kernel::site::Prefer;
 use crate::policy::Mode;
-use crate::yaml::{Fields, Node, Place, Reader, Value, parse_cidr, quote};
-
-/// A key of the file, for the reference.
-pub struct Key {
-    /// With the keys above it; `export[]` stands for an item of a list.
-    pub path: &'static str,
-    /// What may be written.
-    pub kind: &'static str,
-    /// As it would be written; empty if there is none.
-    pub default: &'static str,
-    pub about: &'static str,
-}
-
-const fn key(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key {
-        path,
-        kind,
-        default,
-        about,
-    }
-}
+use crate::yaml::{Fields, Key, Node, Place, Reader, Value, key, parse_cidr, quote};
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]

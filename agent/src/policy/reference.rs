@@ -6,26 +6,7 @@ use std::fmt::Write;
 
 use super::model::FIELDS;
 use crate::call::Phase;
-
-/// A key of a policy or of a file of cases.
-pub struct Key {
-    /// With the keys above it; `rules[]` stands for an item of the list.
-    pub path: &'static str,
-    /// What may be written.
-    pub kind: &'static str,
-    /// What holds if it is not written; `required` if it has to be.
-    pub default: &'static str,
-    pub about: &'static str,
-}
-
-const fn key(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key {
-        path,
-        kind,
-        default,
-        about,
-    }
-}
+use crate::yaml::{Key, key};
 
 /// Every key of a policy.
 #[rustfmt::skip]

@@ -12,9 +12,11 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::errors::{self, ErrorId};
 
+mod documented;
 mod fields;
 mod scalar;
 
+pub use documented::{Key, key};
 pub use fields::Fields;
 pub use scalar::{parse_bytes, parse_cidr, parse_duration, show_bytes, show_duration};
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::*;
-use crate::policy::reference::{CASE_KEYS, KEYS, Key, render};
+use crate::policy::reference::{CASE_KEYS, KEYS, render};
 use crate::policy::{cases, document, schema};
+use crate::yaml::Key;
 use crate::yaml::Reader;
 
 /// A policy with every key.

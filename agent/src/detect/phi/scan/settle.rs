@@ -432,7 +432,7 @@ fn part_of_name(name: &[u8]) -> u8 {
 }
 
 /// Words of organizations and things.
-const THINGS: &[&str] = &[
+const NO_PERSONS: &[&str] = &[
     "inc",
     "llc",
     "ltd",
@@ -520,7 +520,7 @@ pub(super) fn looks_like_name(value: &[u8]) -> bool {
         .filter(|word| !word.is_empty())
         .all(|word| {
             let capital = word[0].is_ascii_uppercase() || word[0] >= 0x80 || PARTICLES.contains(&word);
-            let thing = THINGS
+            let thing = NO_PERSONS
                 .iter()
                 .any(|thing| word.eq_ignore_ascii_case(thing.as_bytes()));
             capital && !thing
