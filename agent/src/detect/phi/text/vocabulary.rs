@@ -102,9 +102,11 @@ impl Vocabulary {
         let rank = usize::from(self.ranks[letters / 64]) + (begins & (bit - 1)).count_ones() as usize;
         let (from, to) = (usize::from(self.groups[rank]), usize::from(self.groups[rank + 1]));
         self.words[from..to].iter().find_map(|(word, number)| {
+            // Those of a group begin alike: their ends tell them apart.
+            let last = |text: &[u8]| text.last().map(|byte| byte | 0x20);
             let is = rest
                 .get(..word.len())
-                .is_some_and(|text| text.eq_ignore_ascii_case(word))
+                .is_some_and(|text| last(text) == last(word) && text.eq_ignore_ascii_case(word))
                 && rest
                     .get(word.len())
                     .is_none_or(|next| !next.is_ascii_alphabetic());
