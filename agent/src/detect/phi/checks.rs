@@ -269,17 +269,31 @@ fn compact(value: &[u8]) -> bool {
         && (1..=31).contains(&number(6..8))
 }
 
-/// `14 Feb 1980`, `February 14, 1980`
+/// `14 Feb 1980`, `February 14, 1980`, `14 février 1980`
 fn named_month(value: &[u8]) -> bool {
     const MONTHS: [&[u8; 3]; 12] = [
         b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
+    ];
+    /// As other languages write them, where they begin otherwise.
+    #[rustfmt::skip]
+    const OTHERS: &[&str] = &[
+        "f\u{e9}vrier", "avril", "mai", "juin", "juillet", "ao\u{fb}t", "d\u{e9}cembre", "m\u{e4}rz", "maerz", "oktober", "dezember",
+        "maart", "mei", "enero", "abril", "agosto", "diciembre", "gennaio", "maggio", "giugno", "luglio", "settembre", "ottobre",
+        "dicembre", "fevereiro", "maio", "setembro", "outubro", "dezembro", "stycznia", "lutego", "kwietnia", "maja", "czerwca",
+        "lipca", "sierpnia", "wrze\u{15b}nia", "pa\u{17a}dziernika", "listopada", "grudnia", "maj", "oktobra", "desember", "mars",
     ];
     if value.len() > 32 {
         return false;
     }
     let month = value
-        .split(|byte| !byte.is_ascii_alphabetic())
+        .split(|byte| !(byte.is_ascii_alphabetic() || *byte >= 0x80))
         .filter(|word| word.len() >= 3)
-        .any(|word| MONTHS.iter().any(|month| word[..3].eq_ignore_ascii_case(*month)));
+        .any(|word| {
+            let begins = MONTHS.iter().any(|month| word[..3].eq_ignore_ascii_case(*month));
+            begins
+                || OTHERS
+                    .iter()
+                    .any(|month| word.eq_ignore_ascii_case(month.as_bytes()))
+        });
     month && value.iter().filter(|byte| byte.is_ascii_digit()).count() >= 3
 }

@@ -11,6 +11,7 @@ use super::class::{Class, DETECTORS, Fit, Shape};
 use super::keys::ClassId;
 use crate::call::Evidence;
 
+mod addresses;
 mod behind;
 mod forms;
 mod given;
@@ -21,6 +22,7 @@ mod secrets;
 mod vocabulary;
 mod words;
 
+use addresses::{addresses, street};
 use behind::{begins_line_of_log, groups_in, is_called, mac_in, pin_in, said, secret_behind, url_in};
 pub(super) use behind::{is_told, says_none, value_in};
 pub(super) use forms::tagged;
@@ -28,7 +30,7 @@ use forms::{is_extension, of_thing};
 use people::{Cue, by_given, name_behind, of_letters};
 pub(super) use people::{is_persons, is_surely_persons};
 pub(super) use prose::name_in;
-use prose::{date_in, emails, number_in, phrase_in, street};
+use prose::{date_in, emails, number_in, phrase_in};
 use quiet::Quiet;
 use vocabulary::Vocabulary;
 
@@ -174,16 +176,15 @@ impl Text {
             .iter()
             .fold(0, |sorts, byte| sorts | SORTS[usize::from(*byte)]);
         // What is an address as a whole is none in its parts.
-        let mut addresses = Vec::new();
+        let mut whole = Vec::new();
         if sorts & (SPACE | DIGIT | UPPER) == SPACE | DIGIT | UPPER {
-            forms::addresses(text, &mut |start, end| {
+            addresses(text, &mut |start, end| {
                 out(found(Class::Address, Evidence::Pattern, 85, start, end));
-                addresses.push((start, end));
+                whole.push((start, end));
             });
         }
         let mut out = |found: Found| {
-            let is_part =
-                found.class == Class::Address as ClassId && is_told(&addresses, found.start, found.end);
+            let is_part = found.class == Class::Address as ClassId && is_told(&whole, found.start, found.end);
             if !is_part {
                 out(found);
             }
@@ -464,8 +465,8 @@ impl Text {
             out(found(Class::Ip, Evidence::Context, 85, four[0].0, four[3].1));
             return 4;
         }
-        if let Some(end) = street(text, runs[first]) {
-            out(found(Class::Address, Evidence::Pattern, 75, runs[first].0, end));
+        if let Some((start, end)) = street(text, runs[first]) {
+            out(found(Class::Address, Evidence::Pattern, 75, start, end));
         }
         0
     }

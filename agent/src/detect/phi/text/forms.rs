@@ -1,5 +1,5 @@
-//! Forms that say what they are: names of SNOMED CT with their kind, addresses as the United States write them, what stands
-//! behind a telephone number, and before one that is a thing's.
+//! Forms that say what they are: names of SNOMED CT with their kind, what stands behind a telephone number, and before one
+//! that is a thing's.
 
 use super::super::class::Class;
 
@@ -16,47 +16,6 @@ pub(in super::super) fn tagged(text: &[u8]) -> Option<Class> {
     };
     let is = text.len() <= LONGEST && at > 3 && text[0].is_ascii_alphanumeric() && !text.contains(&b'\n');
     is.then_some(class)
-}
-
-/// `866 Jerry Parks Suite 585, Port Johnny, AL 06340`: from its number to its ZIP code (USPS Publication 28).
-pub(super) fn addresses(text: &[u8], out: &mut dyn FnMut(usize, usize)) {
-    const STATES: &[u8] = b"ALAKAZARCACOCTDEDCFLGAHIIDILINIAKSKYLAMEMDMAMIMNMSMOMTNENVNHNJNMNYNCNDOHOKORPARISCSDTNTXUTVTVAWAWVWIWYPRGUVIASMPFMMHPW";
-    /// Bytes before the state.
-    const BEFORE: usize = 96;
-    let mut over = 0;
-    for comma in memchr::memchr_iter(b',', text) {
-        let Some([b' ', a, b, b' ', zip @ ..]) = text.get(comma + 1..comma + 10) else {
-            continue;
-        };
-        let is_state = STATES.chunks(2).any(|state| state == [*a, *b]);
-        let ends = text
-            .get(comma + 10)
-            .is_none_or(|next| !next.is_ascii_alphanumeric());
-        if !is_state || !zip.iter().all(u8::is_ascii_digit) || !ends || comma < over {
-            continue;
-        }
-        let least = comma.saturating_sub(BEFORE).max(over);
-        let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || b" .,'#-/".contains(byte) || *byte >= 0x80;
-        let from = text[least..comma]
-            .iter()
-            .rposition(|byte| !belongs(byte))
-            .map_or(least, |at| least + at + 1);
-        let begins = (from..comma).find(|at| {
-            let apart = *at == from || text[at - 1] == b' ';
-            let digits = text[*at..]
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
-            let street = text
-                .get(at + digits + 1)
-                .is_some_and(|next| next.is_ascii_uppercase() || next.is_ascii_digit());
-            apart && (1..=6).contains(&digits) && text.get(at + digits) == Some(&b' ') && street
-        });
-        if let Some(begins) = begins {
-            over = comma + 9;
-            out(begins, over + 1);
-        }
-    }
 }
 
 /// `555-0142x34`: behind a telephone number.

@@ -688,7 +688,11 @@ mod tests {
     /// What is behind a word of another kind is told whatever it looks like.
     #[test]
     fn a_name_needs_more_than_a_common_word() {
-        const OTHER: [&str; 4] = ["patient", "name", "next of kin", "patientin"];
+        #[rustfmt::skip]
+        const OTHER: &[&str] = &[
+            "patient", "name", "next of kin", "patientin", "m'appelle", "mi chiamo", "me llamo", "me chamo", "mi nombre es",
+            "ich hei\u{df}e", "ich heisse", "ik heet", "mijn naam is", "nazywam si\u{119}",
+        ];
         for word in Class::Name.detector().words {
             assert_eq!(cue(word) == Cue::Other, OTHER.contains(word), "{word}");
         }

@@ -1,4 +1,4 @@
-//! What stands in prose: dates, numbers and names behind a word, emails, streets. Each looks at a window of its own, and no
+//! What stands in prose: dates, numbers and names behind a word, emails. Each looks at a window of its own, and no
 //! further.
 
 use super::super::checks::{date, number};
@@ -87,7 +87,8 @@ pub(super) fn date_in(window: &[u8]) -> Option<(usize, usize)> {
     let month = words.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     let begin =
         start - (window[from..start].len() - window[from..start].trim_ascii_end().len()) - month.len();
-    let rest = &window[start..window.len().min(start + 18)];
+    // `14 de septiembre de 1980`
+    let rest = &window[start..window.len().min(start + 26)];
     let year = rest
         .windows(4)
         .position(|four| four.iter().all(u8::is_ascii_digit))?;
@@ -183,11 +184,15 @@ pub(in super::super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
     let mut at = window.iter().position(|byte| !b" :.,#-=".contains(byte))?;
     let labelled = window[..at].contains(&b':');
     // `patient is`, `patient name:`
-    for word in [b"name".as_slice(), b"is", b"was", b"named"] {
-        if window[at..]
+    for word in [b"name".as_slice(), b"is", b"was", b"named", b"ist", b"est", b"es"] {
+        let rest = &window[at..];
+        let is = rest
             .get(..word.len())
             .is_some_and(|text| text.eq_ignore_ascii_case(word))
-        {
+            && !rest
+                .get(word.len())
+                .is_some_and(|next| next.is_ascii_alphabetic());
+        if is {
             let next = at + word.len();
             at = next + window[next..].iter().position(|byte| !b" :.,=".contains(byte))?;
         }
@@ -236,57 +241,4 @@ pub(in super::super) fn name_in(window: &[u8]) -> Option<(usize, usize)> {
         }
     }
     (words >= 2).then_some((start, end))
-}
-
-/// `12 Harbour Road`: where it ends.
-pub(super) fn street(text: &[u8], run: (usize, usize)) -> Option<usize> {
-    const KINDS: &[&[u8]] = &[
-        b"Street",
-        b"St",
-        b"Avenue",
-        b"Ave",
-        b"Road",
-        b"Rd",
-        b"Boulevard",
-        b"Blvd",
-        b"Lane",
-        b"Ln",
-        b"Drive",
-        b"Dr",
-        b"Court",
-        b"Ct",
-        b"Way",
-        b"Place",
-        b"Pl",
-        b"Terrace",
-        b"Square",
-        b"Crescent",
-        b"Parkway",
-        b"Pkwy",
-        b"Circle",
-    ];
-    if run.1 - run.0 > 5 || text.get(run.1) != Some(&b' ') {
-        return None;
-    }
-    let mut at = run.1 + 1;
-    for index in 0..4 {
-        let rest = &text[at..];
-        let length = rest
-            .iter()
-            .take(24)
-            .position(|byte| !byte.is_ascii_alphabetic())
-            .unwrap_or(rest.len().min(24));
-        let word = &rest[..length];
-        if !word.first().is_some_and(u8::is_ascii_uppercase) {
-            return None;
-        }
-        if index > 0 && KINDS.contains(&word) {
-            return Some(at + length);
-        }
-        if rest.get(length) != Some(&b' ') {
-            return None;
-        }
-        at += length + 1;
-    }
-    None
 }

@@ -1,0 +1,426 @@
+//! Addresses, as they are written where people live: whole ones of the United States, and streets with a number before or
+//! behind them, with the town if it follows.
+
+/// Bytes before a number that its street's name may take, and of a town behind a postal code.
+const NAME_BYTES_MAX: usize = 48;
+
+/// `866 Jerry Parks Suite 585, Port Johnny, AL 06340`: from its number to its ZIP code (USPS Publication 28).
+pub(super) fn addresses(text: &[u8], out: &mut dyn FnMut(usize, usize)) {
+    const STATES: &[u8] = b"ALAKAZARCACOCTDEDCFLGAHIIDILINIAKSKYLAMEMDMAMIMNMSMOMTNENVNHNJNMNYNCNDOHOKORPARISCSDTNTXUTVTVAWAWVWIWYPRGUVIASMPFMMHPW";
+    /// Bytes before the state.
+    const BEFORE: usize = 96;
+    let mut over = 0;
+    for comma in memchr::memchr_iter(b',', text) {
+        let Some([b' ', a, b, b' ', zip @ ..]) = text.get(comma + 1..comma + 10) else {
+            continue;
+        };
+        let is_state = STATES.chunks(2).any(|state| state == [*a, *b]);
+        let ends = text
+            .get(comma + 10)
+            .is_none_or(|next| !next.is_ascii_alphanumeric());
+        if !is_state || !zip.iter().all(u8::is_ascii_digit) || !ends || comma < over {
+            continue;
+        }
+        let least = comma.saturating_sub(BEFORE).max(over);
+        let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || b" .,'#-/".contains(byte) || *byte >= 0x80;
+        let from = text[least..comma]
+            .iter()
+            .rposition(|byte| !belongs(byte))
+            .map_or(least, |at| least + at + 1);
+        let begins = (from..comma).find(|at| {
+            let apart = *at == from || text[at - 1] == b' ';
+            let digits = text[*at..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            let street = text
+                .get(at + digits + 1)
+                .is_some_and(|next| next.is_ascii_uppercase() || next.is_ascii_digit());
+            apart && (1..=6).contains(&digits) && text.get(at + digits) == Some(&b' ') && street
+        });
+        if let Some(begins) = begins {
+            over = comma + 9;
+            out(begins, over + 1);
+        }
+    }
+}
+
+/// The street that the number at `run` is of: `12 Harbour Road`, `Hauptstraße 12, 10115 Berlin`, `12 rue de la Paix`.
+pub(super) fn street(text: &[u8], run: (usize, usize)) -> Option<(usize, usize)> {
+    if let Some(end) = english(text, run) {
+        return Some((run.0, end));
+    }
+    // House numbers, and those of boxes.
+    if run.1 - run.0 > 5 {
+        return None;
+    }
+    if let Some((start, sure)) = before(text, run.0) {
+        let end = town(text, run.1);
+        return (sure || end.is_some()).then_some((start, end.unwrap_or(run.1)));
+    }
+    let (end, sure) = behind(text, run.1)?;
+    let with_town = town(text, end);
+    (sure || with_town.is_some()).then_some((run.0, with_town.unwrap_or(end)))
+}
+
+/// `12 Harbour Road`: where it ends.
+fn english(text: &[u8], run: (usize, usize)) -> Option<usize> {
+    const KINDS: &[&[u8]] = &[
+        b"Street",
+        b"St",
+        b"Avenue",
+        b"Ave",
+        b"Road",
+        b"Rd",
+        b"Boulevard",
+        b"Blvd",
+        b"Lane",
+        b"Ln",
+        b"Drive",
+        b"Dr",
+        b"Court",
+        b"Ct",
+        b"Way",
+        b"Place",
+        b"Pl",
+        b"Terrace",
+        b"Square",
+        b"Crescent",
+        b"Parkway",
+        b"Pkwy",
+        b"Circle",
+    ];
+    if run.1 - run.0 > 5 || text.get(run.1) != Some(&b' ') {
+        return None;
+    }
+    let mut at = run.1 + 1;
+    for index in 0..4 {
+        let rest = &text[at..];
+        let length = rest
+            .iter()
+            .take(24)
+            .position(|byte| !byte.is_ascii_alphabetic())
+            .unwrap_or(rest.len().min(24));
+        let word = &rest[..length];
+        if !word.first().is_some_and(u8::is_ascii_uppercase) {
+            return None;
+        }
+        if index > 0 && KINDS.contains(&word) {
+            return Some(at + length);
+        }
+        if rest.get(length) != Some(&b' ') {
+            return None;
+        }
+        at += length + 1;
+    }
+    None
+}
+
+/// Where the street's name begins that ends right before a number, and whether nothing else is written so.
+fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
+    /// A word's end, in the languages that join them.
+    const ENDS: &[&str] = &[
+        "stra\u{df}e",
+        "strasse",
+        "str.",
+        "gasse",
+        "allee",
+        "platz",
+        "weg",
+        "ring",
+        "ufer",
+        "damm",
+        "straat",
+        "laan",
+        "gracht",
+        "plein",
+        "kade",
+        "singel",
+        "gatan",
+        "v\u{e4}gen",
+        "gade",
+        "vej",
+        "veien",
+        "katu",
+    ];
+    /// Those that other words end in, too: a town has to follow.
+    const VAGUE_ENDS: &[&str] = &[
+        "weg", "ring", "ufer", "damm", "plein", "kade", "singel", "gade", "katu", "platz",
+    ];
+    /// Words that begin it.
+    const KINDS: &[&str] = &[
+        "viale", "piazza", "vicolo", "calle", "avenida", "paseo", "carrer", "rua", "travessa", "ulica",
+        "ul.", "calle de", "c/", "avda.", "av.", "strada",
+    ];
+    const VAGUE_KINDS: &[&str] = &[
+        "via",
+        "corso",
+        "largo",
+        "plaza",
+        "pra\u{e7}a",
+        "carrera",
+        "av.",
+        "strada",
+    ];
+    // Most numbers have no word right before them.
+    let [.., last, b' '] = text.get(..number)? else {
+        return None;
+    };
+    if !(last.is_ascii_alphabetic() || b".,".contains(last) || *last >= 0x80) {
+        return None;
+    }
+    let least = number.saturating_sub(NAME_BYTES_MAX);
+    let window = std::str::from_utf8(text.get(least..number)?)
+        .or_else(|error| std::str::from_utf8(&text[least + error.valid_up_to() + 1..number]))
+        .ok()?;
+    let name = window.strip_suffix(' ')?;
+    let name = name.strip_suffix(',').unwrap_or(name);
+    let boxes = [
+        "PO Box",
+        "P.O. Box",
+        "P. O. Box",
+        "Postfach",
+        "Postbus",
+        "Apartado",
+        "Casella Postale",
+    ];
+    if let Some(of_box) = boxes.iter().find(|of_box| name.ends_with(*of_box)) {
+        // Alone it is a company's as well.
+        return (name.len() > of_box.len()).then_some((number - 1 - of_box.len(), true));
+    }
+    let is_word = |c: char| c.is_alphabetic() || ".'-/\u{2019}".contains(c);
+    let last = name
+        .rsplit(|c| !is_word(c))
+        .next()
+        .filter(|word| !word.is_empty())?;
+    let capital = |word: &str| word.chars().next().is_some_and(char::is_uppercase);
+    let start_of = |word: &str| number - (window.len() - (word.as_ptr() as usize - window.as_ptr() as usize));
+    let ends_in = |end: &&&str| {
+        let from = last.len().checked_sub(end.len());
+        from.is_some_and(|from| last.as_bytes()[from..].eq_ignore_ascii_case(end.as_bytes()))
+    };
+    if let Some(end) = ENDS.iter().find(ends_in) {
+        let sure = !VAGUE_ENDS.contains(end);
+        if last.len() > end.len() {
+            // `Hauptstraße`; `Rahel-Hirsch-Str.`
+            return capital(last).then(|| (start_of(last), sure));
+        }
+        // `Berliner Straße`
+        let first = name[..name.len() - last.len()]
+            .trim_end()
+            .rsplit(|c| !is_word(c))
+            .next()?;
+        return (capital(first) && first.len() > 2).then(|| (start_of(first), sure));
+    }
+    // `via Giuseppe Verdi 12`, `Calle Mayor, 5`: the kind stands first.
+    let (mut rest, mut capitals) = (name, 0);
+    for _ in 0..5 {
+        let word = rest
+            .rsplit(|c| !is_word(c))
+            .next()
+            .filter(|word| !word.is_empty())?;
+        let (is, vague) = (is_one_of(KINDS, word), is_one_of(VAGUE_KINDS, word));
+        if is || vague {
+            return (capitals > 0).then(|| (start_of(word), is && !vague));
+        }
+        capitals += usize::from(capital(word));
+        rest = rest[..rest.len() - word.len()].strip_suffix(' ')?;
+    }
+    None
+}
+
+/// Where the street's name ends that stands right behind a number: `12 rue de la Paix`, `12 bis, avenue Foch`.
+fn behind(text: &[u8], number: usize) -> Option<(usize, bool)> {
+    const KINDS: &[&str] = &[
+        "rue",
+        "avenue",
+        "boulevard",
+        "chemin",
+        "impasse",
+        "all\u{e9}e",
+        "quai",
+        "bd",
+    ];
+    const VAGUE_KINDS: &[&str] = &["place", "route", "cours", "square", "avenue", "boulevard"];
+    if !matches!(text.get(number), Some(b' ' | b',')) {
+        return None;
+    }
+    let rest = valid(&text[number..], NAME_BYTES_MAX);
+    let name = rest
+        .strip_prefix(" bis")
+        .or_else(|| rest.strip_prefix(" ter"))
+        .unwrap_or(rest);
+    let name = name.strip_prefix(',').unwrap_or(name).strip_prefix(' ')?;
+    let length = |text: &str| {
+        text.find(|c: char| !(c.is_alphabetic() || "'-\u{2019}".contains(c)))
+            .unwrap_or(text.len())
+    };
+    let kind = &name[..length(name)];
+    let (is, vague) = (is_one_of(KINDS, kind), is_one_of(VAGUE_KINDS, kind));
+    if !(is || vague) {
+        return None;
+    }
+    // The last word with a capital ends it.
+    let mut at = length(name);
+    let mut end = None;
+    for _ in 0..6 {
+        let Some(next) = name[at..].strip_prefix(' ') else {
+            break;
+        };
+        let word = &next[..length(next)];
+        if word.is_empty() {
+            break;
+        }
+        at += 1 + word.len();
+        if word.chars().any(char::is_uppercase) {
+            end = Some(at);
+        }
+    }
+    let end = end?;
+    Some((number + (rest.len() - name.len()) + end, is && !vague))
+}
+
+/// Where the town ends that follows with its postal code: `, 10115 Berlin`, `, 1012 AB Amsterdam`.
+fn town(text: &[u8], from: usize) -> Option<usize> {
+    let rest = valid(text.get(from..)?, NAME_BYTES_MAX);
+    let code = rest.trim_start_matches([',', ' ', '\n', '\r', '-']);
+    if code.len() == rest.len() || rest.len() - code.len() > 4 {
+        return None;
+    }
+    let digits = code.bytes().take_while(u8::is_ascii_digit).count();
+    let mut at = match digits {
+        2 if code[2..].starts_with('-') => 3 + code[3..].bytes().take_while(u8::is_ascii_digit).count(),
+        4 if code[4..].starts_with('-') => 5 + code[5..].bytes().take_while(u8::is_ascii_digit).count(),
+        4 | 5 => digits,
+        _ => return None,
+    };
+    // Of the Netherlands: two letters more.
+    let letters = code.get(at..at + 4).map(str::as_bytes);
+    if let Some([b' ', a, b, b' ']) = letters
+        && digits == 4
+        && a.is_ascii_uppercase()
+        && b.is_ascii_uppercase()
+    {
+        at += 3;
+    }
+    let mut end = None;
+    for _ in 0..3 {
+        let Some(next) = code.get(at..).and_then(|rest| rest.strip_prefix(' ')) else {
+            break;
+        };
+        let length = next
+            .find(|c: char| !(c.is_alphabetic() || "'-\u{2019}".contains(c)))
+            .unwrap_or(next.len());
+        let word = &next[..length];
+        at += 1 + length;
+        match word.chars().next() {
+            Some(first) if first.is_uppercase() => end = Some(at),
+            // `Frankfurt am Main`
+            Some(_) if end.is_some() && length <= 3 => {}
+            _ => break,
+        }
+    }
+    Some(from + (rest.len() - code.len()) + end?)
+}
+
+fn is_one_of(words: &[&str], word: &str) -> bool {
+    words.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
+
+/// As much of the beginning as is text.
+fn valid(bytes: &[u8], most: usize) -> &str {
+    let bytes = &bytes[..bytes.len().min(most)];
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<&str> {
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let digits = bytes[at..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            if digits > 0
+                && let Some((start, end)) = street(bytes, (at, at + digits))
+            {
+                return Some(&text[start..end]);
+            }
+            at += digits.max(1);
+        }
+        None
+    }
+
+    #[test]
+    fn streets_are_written_before_and_behind_their_number() {
+        for (text, expected) in [
+            ("at 12 Harbour Road, please", "12 Harbour Road"),
+            ("wohnt Hauptstra\u{df}e 12 in Kiel", "Hauptstra\u{df}e 12"),
+            (
+                "in der Berliner Stra\u{df}e 12, 10115 Berlin, wohnhaft",
+                "Berliner Stra\u{df}e 12, 10115 Berlin",
+            ),
+            (
+                "Rahel-Hirsch-Str. 10, 60596 Frankfurt am Main.",
+                "Rahel-Hirsch-Str. 10, 60596 Frankfurt am Main",
+            ),
+            ("Am Waldweg 5, 20095 Hamburg", "Waldweg 5, 20095 Hamburg"),
+            (
+                "Keizersgracht 123, 1015 CJ Amsterdam",
+                "Keizersgracht 123, 1015 CJ Amsterdam",
+            ),
+            (
+                "12 rue de la Paix, 75002 Paris.",
+                "12 rue de la Paix, 75002 Paris",
+            ),
+            (
+                "au 7 bis, all\u{e9}e des Tilleuls",
+                "7 bis, all\u{e9}e des Tilleuls",
+            ),
+            ("12 avenue Foch, 69006 Lyon", "12 avenue Foch, 69006 Lyon"),
+            (
+                "abita in via Giuseppe Verdi 12, 20121 Milano",
+                "via Giuseppe Verdi 12, 20121 Milano",
+            ),
+            ("vive en Calle Mayor, 5", "Calle Mayor, 5"),
+            (
+                "Rua Augusta 274, 1100-053 Lisboa",
+                "Rua Augusta 274, 1100-053 Lisboa",
+            ),
+            (
+                "ul. D\u{142}uga 46, 00-238 Warszawa",
+                "ul. D\u{142}uga 46, 00-238 Warszawa",
+            ),
+            ("to PO Box 1422, please", "PO Box 1422"),
+        ] {
+            assert_eq!(of(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_street_is_none() {
+        for text in [
+            "sent via Twitter 12 times",
+            "Via SMS 2",
+            "auf dem Weg 5 Minuten",
+            "Ring 0 and Ring 3",
+            "Singel 5 of them",
+            "in 12 place Setting",
+            "3 route Handlers",
+            "Hauptstra\u{df}e",
+            "ended at 12 rue",
+            "Norweg 7",
+            "string 12",
+            "Largo 3",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+}
