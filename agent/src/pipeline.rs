@@ -70,6 +70,8 @@ struct Untold {
 pub struct Tally {
     pub matched: u64,
     pub denied: u64,
+    /// Of those, the ones that enforce mode could not stop.
+    pub passed: u64,
     /// Connections of its workload that have ended.
     pub reach: Reach,
 }
@@ -394,6 +396,10 @@ impl<G: FlowGate> Judge<G> {
         outcome: Option<&Outcome>,
     ) {
         if verdict.policy != canary::NAME {
+            let passed = outcome.is_some_and(Outcome::has_passed);
+            if passed {
+                self.tally(&verdict.policy).passed += 1;
+            }
             self.told.call(&self.clock, call, findings, verdict, outcome);
             self.events.push_call(&mut self.told);
         } else if let Some(outcome) = outcome {

@@ -1709,6 +1709,9 @@ pub struct PolicyStatus {
     /// `require` that this host cannot give, and the like.
     #[prost(string, repeated, tag = "8")]
     pub unmet: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of those denied in enforce mode, the ones that were not stopped: `observed` in their events.
+    #[prost(uint64, tag = "9")]
+    pub passed: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Library {

@@ -81,7 +81,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         };
         // Also what another configuration has kept, and what an agent holds that does not answer.
         pins::end_leases();
-        let detached = links::detach_all(OURS);
+        let unseen = |error: std::io::Error| {
+            Problem::Agent(format!(
+                "{agent}; what is attached on this host cannot be seen ({error}), so nothing was taken off here: run this with \
+                 sudo [{}]",
+                errors::NEEDS_ROOT
+            ))
+        };
+        let detached = links::detach_all(OURS).map_err(unseen)?;
         let stopped = began.elapsed();
         let Unpinned { links: removed, open } =
             pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
@@ -100,10 +107,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 );
             }
         }
-        let mut left = links::loaded(OURS);
+        let mut left = links::loaded(OURS).map_err(unseen)?;
         while !left.is_empty() && began.elapsed() < GONE_TIMEOUT {
             tokio::time::sleep(GONE_EVERY).await;
-            left = links::loaded(OURS);
+            left = links::loaded(OURS).map_err(unseen)?;
         }
         let done = Done {
             agent,

@@ -162,11 +162,17 @@ fn page(
         or_unknown(&status.scope)
     ));
     let enforced = status.policies.iter().filter(|policy| policy.mode == "enforce");
-    let denied: u64 = enforced.map(|policy| policy.denied).sum();
+    let (denied, passed) = enforced.fold((0, 0), |(denied, passed), policy| {
+        (denied + policy.denied, passed + policy.passed)
+    });
     if status.mode == "enforce" && denied > 0 {
         paper
             .put(", ")
             .styled(Style::Warn, &format!("{} denied", print::number(denied)));
+        if passed > 0 {
+            let passed = format!(", {} of them not stopped", print::number(passed));
+            paper.styled(Style::Bad, &passed);
+        }
     }
     paper.end();
     for reason in &verdict.reasons {
@@ -295,6 +301,10 @@ fn policies(paper: &mut Paper, status: &v1::Status) {
             print::number(policy.matched),
             print::number(policy.denied)
         ));
+        if policy.passed > 0 {
+            let passed = format!("{} of them not stopped", print::number(policy.passed));
+            paper.put(", ").styled(Style::Warn, &passed);
+        }
         paper.put(" · ").styled(Style::Dim, &policy.source).end();
         if let Some(coverage) = policy.coverage.as_ref().filter(|coverage| coverage.flows > 0) {
             paper.line(&format!(
@@ -473,6 +483,7 @@ pub fn json_of(status: &v1::Status, verdict: &Verdict) -> Value {
                 "rules": policy.rules,
                 "matched": policy.matched,
                 "denied": policy.denied,
+                "passed": policy.passed,
                 "coverage": coverage_json(&coverage),
                 "degraded": coverage.degraded,
                 "unmet": policy.unmet,

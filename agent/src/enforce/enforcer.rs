@@ -497,7 +497,9 @@ impl Enforcer {
 /// Why a flow is left alone: never by guess.
 fn not_enforceable(flow: &FlowInfo) -> Option<&'static str> {
     if flow.carrier.is_none_or(|cookie| cookie == 0) {
-        return Some("the TLS object has no socket behind it that is known (memory BIO)");
+        return Some(
+            "no socket is known behind the TLS object (memory BIO, early data, or taken over from a parent process)",
+        );
     }
     if !flow.enforceable {
         return Some(

@@ -38,6 +38,13 @@ pub struct Outcome {
     pub shortfall: String,
 }
 
+impl Outcome {
+    /// It was to be stopped, and was not.
+    pub fn has_passed(&self) -> bool {
+        self.guarantee == Guarantee::Observed && self.would_be.is_none() && !self.killed
+    }
+}
+
 /// What the egress program has let through of one socket's payload, by its own account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Egress {

@@ -51,6 +51,8 @@ pub struct PolicyFacts {
     pub rules: u32,
     pub matched: u64,
     pub denied: u64,
+    /// Of those, the ones that enforce mode could not stop.
+    pub passed: u64,
     pub coverage: Coverage,
     /// What it requires and this host cannot give; one line each.
     pub unmet: Vec<String>,
@@ -207,6 +209,7 @@ impl PolicyFacts {
             rules: self.rules,
             matched: self.matched,
             denied: self.denied,
+            passed: self.passed,
             coverage: Some(coverage),
             unmet: self.unmet,
         }

@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use aya::programs::ProgramError;
+
 /// Commands of `enum bpf_cmd`.
 mod command {
     pub const MAP_CREATE: libc::c_long = 0;
@@ -352,22 +354,38 @@ pub(super) fn skipped_runs(program: u32) -> io::Result<u64> {
 }
 
 /// The names of loaded programs that begin like this.
-pub fn loaded(prefix: &str) -> Vec<String> {
-    ours(prefix).map(|(_, name)| name).collect()
+///
+/// # Errors
+/// Programs cannot be listed: without CAP_SYS_ADMIN nobody may.
+pub fn loaded(prefix: &str) -> io::Result<Vec<String>> {
+    Ok(ours(prefix)?.into_iter().map(|(_, name)| name).collect())
 }
 
-fn ours(prefix: &str) -> impl Iterator<Item = (u32, String)> {
-    aya::programs::loaded_programs()
-        .flatten()
-        .filter_map(move |info| {
-            let name = info.name_as_str()?;
-            name.starts_with(prefix).then(|| (info.id(), name.to_owned()))
-        })
+fn ours(prefix: &str) -> io::Result<Vec<(u32, String)>> {
+    let mut ours = Vec::new();
+    for info in aya::programs::loaded_programs() {
+        match info {
+            Ok(info) => {
+                let name = info.name_as_str().filter(|name| name.starts_with(prefix));
+                ours.extend(name.map(|name| (info.id(), name.to_owned())));
+            }
+            Err(ProgramError::SyscallError(error)) => match error.io_error.kind() {
+                // It has gone meanwhile.
+                io::ErrorKind::NotFound => {}
+                _ => return Err(error.io_error),
+            },
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+    Ok(ours)
 }
 
 /// Takes programs whose names begin like this off every cgroup, whoever holds them, and says how many that were.
-pub fn detach_all(prefix: &str) -> usize {
-    let programs: Vec<u32> = ours(prefix).map(|(id, _)| id).collect();
+///
+/// # Errors
+/// Programs cannot be listed.
+pub fn detach_all(prefix: &str) -> io::Result<usize> {
+    let programs: Vec<u32> = ours(prefix)?.into_iter().map(|(id, _)| id).collect();
     let mut count = 0;
     let mut next = Next {
         id: 0,
@@ -387,7 +405,7 @@ pub fn detach_all(prefix: &str) -> usize {
             count += 1;
         }
     }
-    count
+    Ok(count)
 }
 
 /// It is the link of one probe: the kernel waits for its place behind all others of the host.

@@ -83,6 +83,7 @@ impl Agent {
                     rules: policy.rules_len as u32,
                     matched: tally.matched,
                     denied: tally.denied,
+                    passed: tally.passed,
                     coverage: self.coverage(position, policy, &tally.reach),
                     unmet: explain::unmet(&self.policies, position, host),
                 }

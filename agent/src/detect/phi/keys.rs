@@ -13,6 +13,7 @@ use super::fhir::Element;
 use crate::call::Vocabulary;
 
 mod lists;
+mod shown;
 mod turned;
 mod words;
 
@@ -29,9 +30,6 @@ pub(super) use words::{fold, words};
 const KEYS_LEN_MAX: usize = 4096;
 /// A longer key is no name that anybody gave.
 const KEY_BYTES_MAX: usize = 64;
-
-/// A longer number within a name may be somebody's.
-const NUMBER_DIGITS_MAX: usize = 4;
 
 /// Index of a class: a detector's place, or behind them a class of the configuration.
 pub(super) type ClassId = u8;
@@ -381,7 +379,7 @@ impl Names {
             return (key, Vocabulary::has(text));
         }
         let shown = key.element != Element::Other
-            || found.is_some() && !is_stemmed && is_of_words(raw)
+            || found.is_some() && !is_stemmed && self.is_nobodys(raw, &apart[..before.min(apart.len())])
             || super::segments::dicom(raw).is_some()
             || super::segments::hl7_place(raw)
             || ENVELOPE.contains(&raw)
@@ -536,14 +534,6 @@ fn of_nobody_else(detector: &Detector) -> bool {
         )
 }
 
-/// It has no more in it than words and a short number: `mrn_482913` and `jane@mail.example[ssn]` name somebody.
-fn is_of_words(raw: &[u8]) -> bool {
-    let long_number = raw
-        .windows(NUMBER_DIGITS_MAX + 1)
-        .any(|digits| digits.iter().all(u8::is_ascii_digit));
-    !long_number && !raw.iter().any(|byte| b"[]@\"'<>{}=&|\\".contains(byte))
-}
-
 /// openEHR's flat names are paths, with an attribute behind them: `demographics/patient:0/name|given`.
 fn last_part(raw: &[u8]) -> &[u8] {
     match memchr::memrchr(b'/', raw) {
@@ -628,32 +618,6 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_names_somebody_is_not_shown() {
-        let names = Names::new(&[]);
-        let shown = |name: &str| names.tell(name.as_bytes(), &|_| false).1;
-        for name in [
-            "ssn",
-            "patient_ssn",
-            "Address Line 2",
-            "addr1",
-            "street-2024",
-            "Policy #",
-            "이름",
-        ] {
-            assert!(shown(name), "{name}");
-        }
-        for name in [
-            "patients[00482913][ssn]",
-            "answers[jane.doe@mail.example][ssn]",
-            "mrn_482913",
-            "482913_ssn",
-            "jane=doe.ssn",
-        ] {
-            assert!(!shown(name), "{name}");
-        }
-    }
 
     #[test]
     fn a_name_stands_in_one_list() {

@@ -617,3 +617,21 @@ pub(super) const THINGS: &[&str] = &[
     "job", "position", "role", "occupation", "department", "office", "branch", "bank", "zone", "timezone", "currency",
     "display", "code", "placeholder", "hint", "help", "example", "default", "formatted",
 ];
+/// Words that stand before those for what is somebody's, and may be shown: a name is shown in which all words are known.
+#[rustfmt::skip]
+pub(super) const AHEAD: &[&str] = &[
+    "office", "second", "third", "browser", "formatted", "personal", "business", "alt", "alternate", "alternative", "other",
+    "parent", "parents", "secure", "delivery", "shipping", "ship", "bill", "residence", "residential", "nok", "reply", "cc",
+    "bcc", "supplied", "assistant", "official", "former", "national", "international", "registered", "federal", "additional",
+    "electronic", "working", "principal", "prncpal", "requested", "dispensed", "servicing", "operating", "attending",
+    "declared", "created", "updated", "request", "checking", "savings", "debit", "prepaid", "professional", "unique", "us",
+    "uk", "eu", "co", "authorized", "originating", "wireless", "hm", "wk", "bus", "pharm", "pharmacy", "phys", "ins", "dep",
+    "rx", "traveler", "traveller", "taxpayer", "tax", "payer", "payee", "shopper", "invitee", "wallet", "street", "line",
+    "given", "yomi", "former", "maternal", "paternal", "adres", "facsimile", "swedish", "danish", "norwegian", "finnish",
+    "dutch", "canadian", "german", "french", "spanish", "italian", "polish", "british", "irish", "belgian", "swiss", "austrian",
+    "numero", "plaque", "quesito", "kod", "cod", "kode", "debtor", "creditor", "borrower", "seller", "buyer", "lender",
+    "nursing", "dental", "vision", "vet", "watch", "trade", "union", "resting", "loyalty", "programme", "program", "legal",
+    "rep", "proxy", "verification", "linked", "traced", "target", "origin", "destination", "from", "to", "of", "the", "is",
+    "particle", "split", "sub", "global", "fraud", "sha", "fingerprint", "requester", "sent", "received", "inbound", "outbound",
+    "primer", "segundo", "telefone", "telefono", "correo", "courriel", "adresse", "direccion", "endereco", "indirizzo",
+];

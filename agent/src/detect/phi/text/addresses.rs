@@ -188,13 +188,10 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
         // Alone it is a company's as well.
         return (name.len() > of_box.len()).then_some((number - 1 - of_box.len(), true));
     }
-    let is_word = |c: char| c.is_alphabetic() || ".'-/\u{2019}".contains(c);
-    let last = name
-        .rsplit(|c| !is_word(c))
-        .next()
-        .filter(|word| !word.is_empty())?;
+    let (first, last) = last_word(name);
     let capital = |word: &str| word.chars().next().is_some_and(char::is_uppercase);
-    let start_of = |word: &str| number - (window.len() - (word.as_ptr() as usize - window.as_ptr() as usize));
+    // Where what is left of the name ends, all of it: where the word behind it begins.
+    let start_behind = |rest: &str| number - window.len() + rest.len();
     let ends_in = |end: &&&str| {
         let from = last.len().checked_sub(end.len());
         from.is_some_and(|from| last.as_bytes()[from..].eq_ignore_ascii_case(end.as_bytes()))
@@ -203,28 +200,25 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
         let sure = !VAGUE_ENDS.contains(end);
         if last.len() > end.len() {
             // `Hauptstraße`; `Rahel-Hirsch-Str.`
-            return capital(last).then(|| (start_of(last), sure));
+            return capital(last).then(|| (start_behind(first), sure));
         }
         // `Berliner Straße`
-        let first = name[..name.len() - last.len()]
-            .trim_end()
-            .rsplit(|c| !is_word(c))
-            .next()?;
-        return (capital(first) && first.len() > 2).then(|| (start_of(first), sure));
+        let (rest, first) = last_word(first.trim_end());
+        return (capital(first) && first.len() > 2).then(|| (start_behind(rest), sure));
     }
     // `via Giuseppe Verdi 12`, `Calle Mayor, 5`: the kind stands first.
-    let (mut rest, mut capitals) = (name, 0);
+    let (mut name, mut capitals) = (name, 0);
     for _ in 0..5 {
-        let word = rest
-            .rsplit(|c| !is_word(c))
-            .next()
-            .filter(|word| !word.is_empty())?;
+        let (rest, word) = last_word(name);
         let (is, vague) = (is_one_of(KINDS, word), is_one_of(VAGUE_KINDS, word));
         if is || vague {
-            return (capitals > 0).then(|| (start_of(word), is && !vague));
+            return (capitals > 0).then(|| (start_behind(rest), is && !vague));
+        }
+        if word.is_empty() {
+            return None;
         }
         capitals += usize::from(capital(word));
-        rest = rest[..rest.len() - word.len()].strip_suffix(' ')?;
+        name = rest.strip_suffix(' ')?;
     }
     None
 }
@@ -251,33 +245,27 @@ fn behind(text: &[u8], number: usize) -> Option<(usize, bool)> {
         .or_else(|| rest.strip_prefix(" ter"))
         .unwrap_or(rest);
     let name = name.strip_prefix(',').unwrap_or(name).strip_prefix(' ')?;
-    let length = |text: &str| {
-        text.find(|c: char| !(c.is_alphabetic() || "'-\u{2019}".contains(c)))
-            .unwrap_or(text.len())
-    };
-    let kind = &name[..length(name)];
+    let (kind, mut left) = first_word(name);
     let (is, vague) = (is_one_of(KINDS, kind), is_one_of(VAGUE_KINDS, kind));
     if !(is || vague) {
         return None;
     }
     // The last word with a capital ends it.
-    let mut at = length(name);
     let mut end = None;
     for _ in 0..6 {
-        let Some(next) = name[at..].strip_prefix(' ') else {
-            break;
+        let (word, next) = match left.strip_prefix(' ') {
+            Some(next) => first_word(next),
+            None => break,
         };
-        let word = &next[..length(next)];
         if word.is_empty() {
             break;
         }
-        at += 1 + word.len();
+        left = next;
         if word.chars().any(char::is_uppercase) {
-            end = Some(at);
+            end = Some(rest.len() - left.len());
         }
     }
-    let end = end?;
-    Some((number + (rest.len() - name.len()) + end, is && !vague))
+    Some((number + end?, is && !vague))
 }
 
 /// Where the town ends that follows with its postal code: `, 10115 Berlin`, `, 1012 AB Amsterdam`.
@@ -287,40 +275,49 @@ fn town(text: &[u8], from: usize) -> Option<usize> {
     if code.len() == rest.len() || rest.len() - code.len() > 4 {
         return None;
     }
-    let digits = code.bytes().take_while(u8::is_ascii_digit).count();
-    let mut at = match digits {
-        2 if code[2..].starts_with('-') => 3 + code[3..].bytes().take_while(u8::is_ascii_digit).count(),
-        4 if code[4..].starts_with('-') => 5 + code[5..].bytes().take_while(u8::is_ascii_digit).count(),
-        4 | 5 => digits,
+    let after_digits = code.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = code.len() - after_digits.len();
+    let mut left = match (digits, after_digits.strip_prefix('-')) {
+        // `1100-053`, `00-238`
+        (2 | 4, Some(more)) => more.trim_start_matches(|c: char| c.is_ascii_digit()),
+        (4 | 5, _) => after_digits,
         _ => return None,
     };
     // Of the Netherlands: two letters more.
-    let letters = code.get(at..at + 4).map(str::as_bytes);
-    if let Some([b' ', a, b, b' ']) = letters
+    if let [b' ', a, b, b' ', ..] = left.as_bytes()
         && digits == 4
         && a.is_ascii_uppercase()
         && b.is_ascii_uppercase()
     {
-        at += 3;
+        left = left.get(3..)?;
     }
     let mut end = None;
     for _ in 0..3 {
-        let Some(next) = code.get(at..).and_then(|rest| rest.strip_prefix(' ')) else {
-            break;
+        let (word, next) = match left.strip_prefix(' ') {
+            Some(next) => first_word(next),
+            None => break,
         };
-        let length = next
-            .find(|c: char| !(c.is_alphabetic() || "'-\u{2019}".contains(c)))
-            .unwrap_or(next.len());
-        let word = &next[..length];
-        at += 1 + length;
+        left = next;
         match word.chars().next() {
-            Some(first) if first.is_uppercase() => end = Some(at),
+            Some(first) if first.is_uppercase() => end = Some(rest.len() - left.len()),
             // `Frankfurt am Main`
-            Some(_) if end.is_some() && length <= 3 => {}
+            Some(_) if end.is_some() && word.len() <= 3 => {}
             _ => break,
         }
     }
-    Some(from + (rest.len() - code.len()) + end?)
+    Some(from + end?)
+}
+
+/// What stands before the last word, and that.
+fn last_word(text: &str) -> (&str, &str) {
+    let rest = text.trim_end_matches(|c: char| c.is_alphabetic() || ".'-/\u{2019}".contains(c));
+    (rest, text.strip_prefix(rest).unwrap_or_default())
+}
+
+/// The first word, and what stands behind it.
+fn first_word(text: &str) -> (&str, &str) {
+    let rest = text.trim_start_matches(|c: char| c.is_alphabetic() || "'-\u{2019}".contains(c));
+    (text.strip_suffix(rest).unwrap_or_default(), rest)
 }
 
 fn is_one_of(words: &[&str], word: &str) -> bool {
