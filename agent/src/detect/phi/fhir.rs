@@ -481,13 +481,37 @@ pub(super) enum Resource {
     Definition,
 }
 
+/// What a concept at this element of a resource is, whatever its code's system, and if it is only written.
+pub(super) fn concept(resource: Resource, element: Element) -> Option<Class> {
+    Some(match (resource, element) {
+        (Resource::Condition, Element::Code) => Class::Diagnosis,
+        (Resource::Procedure, Element::Code | Element::Done) => Class::Procedure,
+        (Resource::Medication, Element::Clinical) => Class::Medication,
+        (Resource::Allergy, Element::Code) => Class::Allergy,
+        (Resource::Observation, Element::Code) => Class::Observation,
+        // Why something was done.
+        (
+            Resource::Encounter | Resource::Procedure | Resource::Medication | Resource::Clinical,
+            Element::Reason,
+        ) => Class::Diagnosis,
+        _ => return None,
+    })
+}
+
 /// The type of an identifier, of HL7 table 0203.
 pub(super) fn identifier_type(code: &[u8]) -> Option<Class> {
     Some(match code {
+        // National numbers, with the country's three letters.
+        b"NNNLD" => Class::Bsn,
+        b"NNFRA" | b"INS" | b"INS-NIR" | b"INS-C" => Class::Nir,
+        b"NNCAN" => Class::Sin,
+        b"NNDEU" => Class::SteuerId,
+        b"NNGBR" => Class::NhsNumber,
+        [b'N', b'N', country @ ..] if country.len() == 3 => Class::Passport,
         b"MR" | b"PI" | b"PT" | b"MRT" | b"PE" => Class::Mrn,
         b"SS" | b"SB" | b"SSN" => Class::Ssn,
         b"DL" | b"PRN" | b"MD" | b"RN" | b"LN" | b"DN" | b"NP" | b"DDS" => Class::Licence,
-        b"PPN" | b"NI" | b"NNxxx" | b"CZ" | b"TAX" | b"PRC" => Class::Passport,
+        b"PPN" | b"NI" | b"CZ" | b"TAX" | b"PRC" => Class::Passport,
         b"NPI" => Class::Npi,
         b"DEA" => Class::Dea,
         b"MB" | b"MC" | b"MA" | b"SN" | b"HC" | b"JHN" | b"NH" | b"PHC" | b"NIIP" => Class::HealthPlan,

@@ -367,6 +367,8 @@ impl Sink for Walk {
             tag,
             hl7,
             typed: None,
+            written: Slot::default(),
+            is_coded: false,
             extension,
             is_unplaced,
             is_company: false,

@@ -95,6 +95,8 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
         | (b"ACC", 1)
         | (b"TXA" | b"FT1" | b"AIS", 4)
         | (b"SPM", 17)
+        | (b"AL1", 6)
+        | (b"RXD", 3)
         | (b"OBR", 14) => patient(Date, FIRST),
         // From and to, of the time that was set (TQ).
         (b"SCH", 11) => patient(Date, TIMES),
@@ -116,6 +118,7 @@ pub(super) fn hl7(segment: &[u8], field: u16) -> Option<Hl7> {
             person(Name, XCN_NAME)
         }
         (b"OBR", 32..=35) => person(Name, NDL_NAME),
+        (b"STF", 6) => person(BirthDate, FIRST),
         (b"CTD", 2) | (b"STF", 3) | (b"PRD", 2) | (b"PEO", 19) => person(Name, NAME),
         (b"IN1", 6) | (b"IN2", 49) | (b"IAM", 14) => person(Name, NAME),
         (b"ORC", 14) | (b"OBR", 17) | (b"CTD" | b"PRD", 5) | (b"STF", 10) => person(Phone, PHONE),

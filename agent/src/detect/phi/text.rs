@@ -15,6 +15,7 @@ mod addresses;
 mod behind;
 mod forms;
 mod given;
+mod others;
 mod people;
 mod prose;
 mod quiet;
@@ -23,7 +24,9 @@ mod vocabulary;
 mod words;
 
 use addresses::{addresses, street};
-use behind::{begins_line_of_log, groups_in, is_called, mac_in, pin_in, said, secret_behind, url_in};
+use behind::{
+    begins_line_of_log, comes_from, groups_in, is_called, mac_in, pin_in, said, secret_behind, url_in,
+};
 pub(super) use behind::{is_told, says_none, value_in};
 pub(super) use forms::tagged;
 use forms::{is_extension, of_thing};
@@ -284,7 +287,11 @@ impl Text {
             at += gap;
         };
         let left = start.checked_sub(1).map_or(b' ', |before| text[before]);
-        if left == b'+' && count > 0 {
+        // In EDIFACT it separates: `UNOC:3+4316642163619:14`.
+        let separates = start
+            .checked_sub(2)
+            .is_some_and(|before| text[before].is_ascii_alphanumeric());
+        if left == b'+' && count > 0 && !separates {
             // International form: plus, and all digits up to something else.
             let digits: usize = runs[..count].iter().map(|(from, to)| to - from).sum();
             if (8..=15).contains(&digits) && between[1..count].iter().all(|byte| b" -.)(".contains(byte)) {
@@ -459,7 +466,8 @@ impl Text {
                 .iter()
                 .all(|(from, to)| super::checks::modulo(&text[*from..*to], 1000) < 256 && to - from <= 3)
             && ((around.context | self.near(text, four[0].0)) & bit(Class::Ip) != 0
-                || begins_line_of_log(text, four[0].0, four[3].1))
+                || begins_line_of_log(text, four[0].0, four[3].1)
+                || comes_from(text, four[0].0, four[3].1))
             && !super::checks::is_machine_text(&text[four[0].0..four[3].1])
         {
             out(found(Class::Ip, Evidence::Context, 85, four[0].0, four[3].1));

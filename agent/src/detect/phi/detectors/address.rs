@@ -368,7 +368,11 @@ fn own_fits(value: &[u8]) -> bool {
     let postal = value.len() <= 12
         && value
             .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+        // `node-1`
+        && !(value.contains(&b'-') && value.iter().any(u8::is_ascii_lowercase));
+    // Chinese, Japanese and Korean are written without spaces.
+    let unspaced = value.iter().any(|byte| (0xe3..=0xed).contains(byte));
     let word = value.len() <= 40
         && value
             .iter()
@@ -377,7 +381,7 @@ fn own_fits(value: &[u8]) -> bool {
         && !is_message(value)
         && (2..=300).contains(&value.len())
         && !is_country(value)
-        && (spaced || postal || word)
+        && (spaced || postal || word || unspaced)
         && memchr::memmem::find(value, b"://").is_none()
         && !value.contains(&b'@')
         && !value.starts_with(b"0x")

@@ -63,6 +63,7 @@ pub const DETECTOR: Detector = Detector {
     examples: &[
         r#"{"fingerprint_template":"Rk1SACAyMAAAAADyAAABPAFiAMUAxQEA"}"#,
         r#"{"voiceprint":"AAECAwQFBgcICQoLDA0ODw=="}"#,
+        r#"{"biometric_identifier":"FPR-94555130"}"#,
     ],
     counter_examples: &[
         r#"{"fingerprint":true}"#,
@@ -73,5 +74,11 @@ pub const DETECTOR: Detector = Detector {
 
 /// Data, not a word: and no digest of a certificate, which is written with colons.
 fn own_fits(value: &[u8]) -> bool {
-    any(value) && value.len() >= 16 && !value.contains(&b':') && !value.contains(&b' ')
+    // `FPR-94555130`
+    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let is_number = digits >= 6 && value.contains(&b'-') && !value.iter().any(u8::is_ascii_lowercase);
+    any(value)
+        && (value.len() >= 16 || value.len() >= 8 && is_number)
+        && !value.contains(&b':')
+        && !value.contains(&b' ')
 }

@@ -75,6 +75,7 @@ pub const DETECTOR: Detector = Detector {
         "датарождения",
         "ημερομηνίαγέννησης",
         "datetimeofbirth",
+        "dobiso",
         "dobdt",
         "benebirthdt",
         "dmg02",

@@ -14,6 +14,7 @@ pub const DETECTOR: Detector = Detector {
     source: "45 CFR 164.514(b)(2)(i)(M); 21 CFR 801.40 (UDI), GS1 General Specifications",
     identifies: true,
     keys: &[
+        "imeihardwareid",
         "udi",
         "deviceid",
         "deviceidentifier",

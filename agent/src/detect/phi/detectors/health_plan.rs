@@ -14,6 +14,7 @@ pub const DETECTOR: Detector = Detector {
     source: "45 CFR 164.514(b)(2)(i)(I)",
     identifies: true,
     keys: &[
+        "healthinsuranceclaimnumber",
         "healthplannumber",
         "memberid",
         "memberno",

@@ -14,6 +14,7 @@ pub const DETECTOR: Detector = Detector {
     source: "Bundeszentralamt für Steuern; ISO/IEC 7064 mod 11, 10",
     identifies: true,
     keys: &[
+        "germanytaxpayeridentificationnumber",
         "steuerid",
         "steueridnr",
         "steueridentifikationsnummer",

@@ -45,6 +45,9 @@ pub(super) struct Frame {
     pub hl7: Option<Hl7>,
     /// An identifier's type.
     pub typed: Option<Class>,
+    /// What a concept is called in words, and whether a code said what it is.
+    pub written: Slot,
+    pub is_coded: bool,
     /// What the extension of FHIR that this is in is about.
     pub extension: Option<ClassId>,
     /// It is a place that was not told, for nothing said whose it is: a `location`, an address without a person.

@@ -196,6 +196,9 @@ impl Walk {
             Element::Code => self.frames[at].code = keep(&mut self.arena, value),
             Element::Reference => self.frames[at].reference = keep(&mut self.arena, value),
             Element::Display => self.frames[at].display = keep(&mut self.arena, value),
+            Element::Text if kind == ValueType::Text && fhir::concept(resource, inside).is_some() => {
+                self.frames[at].written = keep(&mut self.arena, value);
+            }
             Element::Value => self.frames[at].value = keep(&mut self.arena, value),
             _ => {}
         }
@@ -257,6 +260,7 @@ impl Walk {
         if let Some((class, Says::It)) = of_object
             && resource == Resource::None
             && (is_of_health(class) && says_what(called) && !is_bare(class, owner, value)
+                || class == Class::Address as ClassId && self.frames[at].key.of_thing && says_what(called)
                 || class == Class::Photo as ClassId && links(called) && owner != Owner::Unknown)
             && fits(class, value)
             && !value.contains(&b'_')

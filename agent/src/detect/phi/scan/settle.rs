@@ -26,6 +26,9 @@ impl Walk {
         if code.length > 0 {
             self.coding(at, system, code);
         }
+        if self.frames[at].written.length > 0 {
+            self.written(at);
+        }
         if referring {
             self.reference(at);
         }
@@ -217,12 +220,19 @@ impl Walk {
         let about = owner == Owner::Patient || resource == Resource::None;
         if about
             && clinical
-            && let Some(class) = fhir::code_system(&system, resource).or_else(|| {
-                // What CDA observes is a problem, where its value is a concept.
-                let is_value = resource == Resource::None && inner == Element::Value;
-                let is_snomed = system.ends_with(b"2.16.840.1.113883.6.96");
-                (is_value && is_snomed).then_some(Class::Diagnosis)
-            })
+            && let Some(class) = fhir::code_system(&system, resource)
+                .or_else(|| {
+                    // What CDA observes is a problem, where its value is a concept.
+                    let is_value = resource == Resource::None && inner == Element::Value;
+                    let is_snomed = system.ends_with(b"2.16.840.1.113883.6.96");
+                    (is_value && is_snomed).then_some(Class::Diagnosis)
+                })
+                .or_else(|| {
+                    // Whatever the system is: a reason for having none is no data.
+                    let says_why = memchr::memmem::find(&system, b"data-absent-reason").is_some();
+                    let concept = fhir::concept(resource, around).or_else(|| fhir::concept(resource, inner));
+                    concept.filter(|_| !says_why && !system.is_empty())
+                })
             && !(of_text && class == Class::Observation)
         {
             let key = self.keys.get(b"code", &self.shown);
@@ -233,6 +243,9 @@ impl Walk {
                 Class::Diagnosis if within(Element::Done) => Class::Procedure,
                 class => class,
             };
+            for coded in [Some(at), parent].into_iter().flatten() {
+                self.frames[coded].is_coded = true;
+            }
             self.hit(
                 class as ClassId,
                 owner,
@@ -241,6 +254,27 @@ impl Walk {
                 b"code",
                 key,
                 &code,
+            );
+        }
+    }
+
+    /// A concept that no code tells: `"code": {"text": "Hypertension"}` of a condition.
+    fn written(&mut self, at: usize) {
+        let frame = &self.frames[at];
+        let (owner, written) = (frame.owner, self.slot(frame.written));
+        let class = fhir::concept(frame.resource, frame.key.element);
+        if let Some(class) = class.filter(|_| !frame.is_coded && owner == Owner::Patient)
+            && (class.detector().fits)(&written)
+        {
+            let key = self.keys.get(b"text", &self.shown);
+            self.hit(
+                class as ClassId,
+                owner,
+                Evidence::Structure,
+                90,
+                b"text",
+                key,
+                &written,
             );
         }
     }

@@ -131,3 +131,69 @@ fn catalogues_and_paths() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("mrn "), "{found:?}");
 }
+
+/// Concepts without a code, or with one of a system that nobody knows.
+#[test]
+fn what_an_element_says_needs_no_code_system() {
+    for (body, expected) in [
+        (
+            r#"{"resourceType":"Condition","code":{"text":"Hypertension"}}"#,
+            vec!["health diagnosis $.code.text"],
+        ),
+        (
+            r#"{"resourceType":"MedicationRequest","medicationCodeableConcept":{"text":"Ibuprofen 400mg"}}"#,
+            vec!["health medication $.medicationCodeableConcept.text"],
+        ),
+        (
+            r#"{"resourceType":"AllergyIntolerance","code":{"text":"Penicillin"}}"#,
+            vec!["health allergy $.code.text"],
+        ),
+        (
+            r#"{"resourceType":"Condition","code":{"text":"Hypertension","coding":[{"system":"http://jpfhir.example/ICD10-2013-full","code":"I10"}]}}"#,
+            vec!["health diagnosis $.code.coding[].code"],
+        ),
+        (
+            r#"{"resourceType":"Condition","code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/data-absent-reason","code":"unknown"}]}}"#,
+            vec![],
+        ),
+        (
+            r#"{"resourceType":"Condition","category":[{"text":"Problem list"}]}"#,
+            vec![],
+        ),
+        (
+            r#"{"resourceType":"Patient","address":[{"line":["東京都杉並区美園2丁目14-10"]}]}"#,
+            vec!["phi address $.address[].line[]"],
+        ),
+    ] {
+        assert_eq!(told(body, "application/fhir+json"), expected, "{body}");
+    }
+    let message =
+        "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\rPID|1||999911112^^^NLMINBIZA^NNNLD~87076900G^^^MI^NNESP";
+    let found = told(message, "application/hl7-v2");
+    for class in ["bsn", "passport"] {
+        assert!(
+            found.iter().any(|told| told.contains(class)),
+            "{class}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_looks_like_somebodys_and_is_not() {
+    for (body, content_type) in [
+        (
+            "UNB+UNOC:3+4316642163619:14+4399902158881:14+240502:1011+1'",
+            "text/plain",
+        ),
+        ("Patient Discharge Summary\nKeep it dry.", "text/plain"),
+        (
+            r#"{"addresses":[{"type":"Hostname","address":"node-1"}]}"#,
+            "application/json",
+        ),
+    ] {
+        assert_eq!(told(body, content_type), [""; 0], "{body}");
+    }
+    let street = r#"{"email":"m@mail.example","location":{"street":{"number":8929,"name":"Jasmine Via"}}}"#;
+    let found = told(street, "application/json");
+    assert!(found.iter().all(|told| !told.contains(" name ")), "{found:?}");
+}

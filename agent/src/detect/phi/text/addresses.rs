@@ -23,10 +23,16 @@ pub(super) fn addresses(text: &[u8], out: &mut dyn FnMut(usize, usize)) {
         }
         let least = comma.saturating_sub(BEFORE).max(over);
         let belongs = |byte: &u8| byte.is_ascii_alphanumeric() || b" .,'#-/".contains(byte) || *byte >= 0x80;
-        let from = text[least..comma]
-            .iter()
-            .rposition(|byte| !belongs(byte))
-            .map_or(least, |at| least + at + 1);
+        let line = |end: usize| {
+            let other = text[least..end].iter().rposition(|byte| !belongs(byte));
+            other.map_or(least, |at| least + at + 1)
+        };
+        let town = line(comma);
+        // The street may stand on the line before.
+        let from = match town.checked_sub(1) {
+            Some(end) if text[end] == b'\n' && !text[town..comma].iter().any(u8::is_ascii_digit) => line(end),
+            _ => town,
+        };
         let begins = (from..comma).find(|at| {
             let apart = *at == from || text[at - 1] == b' ';
             let digits = text[*at..]
@@ -90,6 +96,22 @@ fn english(text: &[u8], run: (usize, usize)) -> Option<usize> {
         b"Pkwy",
         b"Circle",
     ];
+    /// Those that are said of more than streets (USPS Publication 28, appendix C).
+    #[rustfmt::skip]
+    const RARE_KINDS: &[&[u8]] = &[
+        b"Alley", b"Bend", b"Bluff", b"Branch", b"Bridge", b"Brook", b"Bypass", b"Canyon", b"Causeway", b"Cliff", b"Common",
+        b"Corner", b"Corners", b"Course", b"Cove", b"Creek", b"Crest", b"Crossing", b"Curve", b"Dale", b"Dam", b"Divide",
+        b"Estate", b"Estates", b"Expressway", b"Extension", b"Falls", b"Ferry", b"Field", b"Fields", b"Flat", b"Flats", b"Ford",
+        b"Forest", b"Forge", b"Fork", b"Freeway", b"Garden", b"Gardens", b"Gateway", b"Glen", b"Green", b"Grove", b"Harbor",
+        b"Harbors", b"Haven", b"Heights", b"Highway", b"Hill", b"Hills", b"Hollow", b"Inlet", b"Island", b"Isle", b"Junction",
+        b"Key", b"Knoll", b"Knolls", b"Lake", b"Lakes", b"Landing", b"Lodge", b"Loop", b"Mall", b"Manor", b"Meadow", b"Meadows",
+        b"Mews", b"Mill", b"Mills", b"Mission", b"Motorway", b"Mount", b"Mountain", b"Mountains", b"Neck", b"Orchard", b"Oval",
+        b"Overpass", b"Park", b"Pass", b"Passage", b"Path", b"Pike", b"Pine", b"Pines", b"Plain", b"Plains", b"Plaza", b"Point",
+        b"Points", b"Port", b"Prairie", b"Radial", b"Ramp", b"Ranch", b"Rapids", b"Ridge", b"River", b"Route", b"Row", b"Rue",
+        b"Run", b"Shoal", b"Shore", b"Shores", b"Skyway", b"Spring", b"Springs", b"Spur", b"Station", b"Stream", b"Summit",
+        b"Trace", b"Track", b"Trail", b"Tunnel", b"Turnpike", b"Underpass", b"Union", b"Valley", b"Via", b"Viaduct", b"View",
+        b"Views", b"Village", b"Vista", b"Walk", b"Wall", b"Well", b"Wells",
+    ];
     if run.1 - run.0 > 5 || text.get(run.1) != Some(&b' ') {
         return None;
     }
@@ -108,12 +130,43 @@ fn english(text: &[u8], run: (usize, usize)) -> Option<usize> {
         if index > 0 && KINDS.contains(&word) {
             return Some(at + length);
         }
+        let behind = rest.get(length..).unwrap_or_default();
+        // `823 Cassie Garden, East Virginiafort`
+        if index > 0 && run.1 - run.0 >= 2 && RARE_KINDS.contains(&word) && ends_line(behind) {
+            return Some(at + length);
+        }
+        // `898 Gabriel Hollow Suite 218`
+        if index > 0
+            && let Some(of_suite) = suite(behind)
+        {
+            return Some(at + length + of_suite);
+        }
         if rest.get(length) != Some(&b' ') {
             return None;
         }
         at += length + 1;
     }
     None
+}
+
+/// A comma and a town, or the end of a line.
+fn ends_line(rest: &[u8]) -> bool {
+    match rest {
+        [b',', b' ', next, ..] => next.is_ascii_uppercase(),
+        [b'\n' | b'\r', ..] => true,
+        _ => false,
+    }
+}
+
+/// ` Suite 218`, ` Apt. 5`: how long it is.
+fn suite(rest: &[u8]) -> Option<usize> {
+    const SUITES: &[&[u8]] = &[b" Suite ", b" Apt. ", b" Apt ", b" Unit ", b" Apartment "];
+    let word = SUITES.iter().find(|word| rest.starts_with(word))?;
+    let digits = rest[word.len()..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    (1..=5).contains(&digits).then_some(word.len() + digits)
 }
 
 /// Where the street's name begins that ends right before a number, and whether nothing else is written so.
@@ -356,9 +409,34 @@ mod tests {
     }
 
     #[test]
+    fn whole_addresses_may_take_two_lines() {
+        let of = |text: &str| {
+            let mut all = Vec::new();
+            addresses(text.as_bytes(), &mut |start, end| {
+                all.push(text[start..end].to_owned())
+            });
+            all
+        };
+        assert_eq!(
+            of("to 19036 Robinson Dam\nSergiobury, AR 98412 now"),
+            ["19036 Robinson Dam\nSergiobury, AR 98412"]
+        );
+        assert_eq!(
+            of("Order 5\n866 Jerry Parks, Port Johnny, AL 06340"),
+            ["866 Jerry Parks, Port Johnny, AL 06340"]
+        );
+        assert_eq!(of("Sergiobury, AR 98412"), [""; 0]);
+    }
+
+    #[test]
     fn streets_are_written_before_and_behind_their_number() {
         for (text, expected) in [
             ("at 12 Harbour Road, please", "12 Harbour Road"),
+            (
+                "898 Gabriel Hollow Suite 218, Bahrain",
+                "898 Gabriel Hollow Suite 218",
+            ),
+            ("823 Cassie Garden, East Virginiafort", "823 Cassie Garden"),
             ("wohnt Hauptstra\u{df}e 12 in Kiel", "Hauptstra\u{df}e 12"),
             (
                 "in der Berliner Stra\u{df}e 12, 10115 Berlin, wohnhaft",
@@ -413,6 +491,9 @@ mod tests {
             "3 route Handlers",
             "Hauptstra\u{df}e",
             "ended at 12 rue",
+            "20 Golden Park visitors",
+            "2 Golden Hills, Inc",
+            "12 Monkeys Suite",
             "Norweg 7",
             "string 12",
             "Largo 3",

@@ -380,6 +380,11 @@ pub(super) fn mac_in(window: &[u8]) -> Option<(usize, usize)> {
     (is && whole).then_some((start, start + 17))
 }
 
+/// `Failed password for root from 203.0.113.77 port 40022`
+pub(super) fn comes_from(text: &[u8], start: usize, end: usize) -> bool {
+    text[..start].ends_with(b"from ") && text[end..].starts_with(b" port ")
+}
+
 /// An address at a line's beginning, and behind it what servers write of a request: `203.0.113.7 - - [`.
 pub(super) fn begins_line_of_log(text: &[u8], start: usize, end: usize) -> bool {
     let begins = start.checked_sub(1).is_none_or(|before| text[before] == b'\n');
