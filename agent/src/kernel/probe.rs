@@ -393,7 +393,7 @@ pub fn lockdown() -> Option<String> {
     Some(chosen.to_owned())
 }
 
-/// Programs on the hooks that the agent uses, by whomever. Empty without root.
+/// Programs on the hooks that the agent uses, but an agent's own. Empty without root.
 pub fn other_programs() -> Vec<OtherProgram> {
     let mut found: Vec<OtherProgram> = aya::programs::loaded_programs()
         .map_while(Result::ok)
@@ -409,6 +409,9 @@ pub fn other_programs() -> Vec<OtherProgram> {
                 _ => return None,
             };
             let name = program.name_as_str().unwrap_or_default().to_owned();
+            if name.starts_with("apiward_") {
+                return None;
+            }
             Some(OtherProgram {
                 hook,
                 name,

@@ -64,6 +64,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     client::block_on(async {
         let mut agent = Agent::connect(&args.agent).await?;
         let mut endpoints = agent.inventory().await?;
+        let known = endpoints.len();
         endpoints.retain(|endpoint| is_wanted(&args, endpoint));
         sort(&mut endpoints);
         if args.openapi {
@@ -89,7 +90,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Output::Json => print::out(&as_json(&endpoints))?,
             Output::Table => {
                 let mut paper = Paper::new(print::Color::Auto.is_on());
-                table(&mut paper, &endpoints, &TimeZone::system());
+                table(&mut paper, &endpoints, known, &TimeZone::system());
                 print::out(paper.as_str())?;
             }
         }
@@ -165,9 +166,17 @@ const HEADS: [&str; 9] = [
     "METHOD", "PATH", "CALLS", "2XX", "4XX", "5XX", "P95", "AUTH", "DATA",
 ];
 
-fn table(paper: &mut Paper, endpoints: &[v1::Endpoint], zone: &TimeZone) {
+/// `known`: endpoints that there are, whether they are wanted or not.
+fn table(paper: &mut Paper, endpoints: &[v1::Endpoint], known: usize, zone: &TimeZone) {
     if endpoints.is_empty() {
-        paper.line("nothing was seen yet: `apiward status` says what is in sight");
+        paper.line(&match known {
+            0 => "nothing was seen yet: `apiward status` says what is in sight".to_owned(),
+            _ => format!(
+                "none of {} is like that: `apiward inventory` without filters shows their workloads, --unmatched those \
+                 that no server has answered",
+                print::plural(known as u64, "endpoint")
+            ),
+        });
         return;
     }
     let rows: Vec<[String; 9]> = endpoints.iter().map(row).collect();

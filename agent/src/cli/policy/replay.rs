@@ -85,7 +85,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         Output::Json => put_json(&page_json(&sums))?,
         Output::Table => print::out(page(&sums, Color::Auto.is_on()).as_str())?,
     }
-    Ok(match sums.denied + sums.undecidable {
+    // Of what nobody could read, nobody knows whether it would be denied.
+    let unread = if sums.calls == 0 { sums.unreadable } else { 0 };
+    Ok(match sums.denied + sums.undecidable + unread {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
