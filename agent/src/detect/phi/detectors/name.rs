@@ -299,6 +299,8 @@ pub const DETECTOR: Detector = Detector {
         "herr",
         "frau",
         "patientin",
+        "candidate",
+        "landlord",
         "customer",
         "owner",
         "owner is",

@@ -41,7 +41,15 @@ pub(super) fn is_bare(class: ClassId, owner: Owner, value: &[u8]) -> bool {
 
 /// Names of a link to what an object is.
 pub(super) fn links(name: &[u8]) -> bool {
-    [b"url".as_slice(), b"href", b"src", b"uri"]
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known))
+    const NAMES: [&[u8]; 8] = [
+        b"url",
+        b"href",
+        b"src",
+        b"uri",
+        b"large",
+        b"medium",
+        b"small",
+        b"thumbnail",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }

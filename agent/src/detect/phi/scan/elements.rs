@@ -13,6 +13,14 @@ fn is_in_place(class: Class, value: &[u8]) -> bool {
     super::super::checks::any(value) && (!formed || (class.detector().fits)(value))
 }
 
+/// What is written where telephones are (XTN) may be an email.
+fn of_kind(class: Class, value: &[u8]) -> Class {
+    match class {
+        Class::Phone if value.contains(&b'@') => Class::Email,
+        class => class,
+    }
+}
+
 impl Walk {
     /// Of what opens: the field that it is, or what it holds as a component of one.
     pub(super) fn numbered(name: &[u8], field: Option<Hl7>) -> (Option<Hl7>, Option<(Class, Owner)>) {
@@ -35,6 +43,7 @@ impl Walk {
         let Some((class, owner)) = part.or(first.map(|field| (field.class, field.owner))) else {
             return false;
         };
+        let class = of_kind(class, value);
         if is_in_place(class, value) {
             self.hit(class as ClassId, owner, Evidence::Structure, 95, name, key, value);
         }
@@ -48,6 +57,7 @@ impl Walk {
         let Some((class, owner)) = frame.tag.or(alone.map(|field| (field.class, field.owner))) else {
             return false;
         };
+        let class = of_kind(class, value);
         if is_in_place(class, value) {
             self.hit(class as ClassId, owner, Evidence::Structure, 98, b"", key, value);
         }

@@ -133,7 +133,7 @@ impl Walk {
             return false;
         }
         let label = self.slot(label);
-        let key = self.keys.get(last_name(&label), &self.shown);
+        let key = self.keys.get(last_name(asked(&label)), &self.shown);
         let Some((class, says)) = key.class else {
             return false;
         };
@@ -243,4 +243,20 @@ fn last_name(label: &[u8]) -> &[u8] {
         .rsplit(|byte| *byte == b'/')
         .find(is_name)
         .unwrap_or_default()
+}
+
+/// `What is your full name?` → `full name`.
+pub(super) fn asked(label: &[u8]) -> &[u8] {
+    const ASKING: &[&[u8]] = &[
+        b"what", b"whats", b"what's", b"is", b"are", b"your", b"the", b"please", b"enter", b"provide",
+        b"specify", b"confirm",
+    ];
+    let mut rest = label.strip_suffix(b"?").unwrap_or(label);
+    while let Some(at) = memchr::memchr(b' ', rest) {
+        if !ASKING.iter().any(|word| rest[..at].eq_ignore_ascii_case(word)) {
+            break;
+        }
+        rest = &rest[at + 1..];
+    }
+    rest
 }

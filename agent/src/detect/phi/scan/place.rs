@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 
 use super::super::text::{is_surely_persons, says_none, tagged};
 use super::called::{is_bare, is_of_health, links, says_what};
+use super::pairs::asked;
 use super::settle::looks_like_person;
 use super::*;
 
@@ -269,6 +270,17 @@ impl Walk {
             self.look_into(class, key, name, holder, kind, value);
             return;
         }
+        // `{"email": …, "picture": {"large": …}}`
+        if let Some((class, _)) = of_object
+            && class == Class::Photo as ClassId
+            && by_key.is_none()
+            && links(called)
+            && owner == Owner::Unknown
+            && fits(class, value)
+            && self.hold(at, class, key, name, value)
+        {
+            return;
+        }
         if let Some((mut class, says)) = by_key {
             class = by_check(class, key.context, value).unwrap_or(class);
             // What was measured, or reckoned: a reader of tables makes whole numbers end in `.0`.
@@ -328,7 +340,7 @@ impl Walk {
         };
         let (question, owner) = (self.slot(question.label), self.frames[at].owner);
         self.signs += 1;
-        match self.keys.class_of(&question) {
+        match self.keys.class_of(asked(&question)) {
             Some((class, _)) if fits(class, value) => {
                 self.hit(class, owner, Evidence::Structure, 90, name, key, value);
                 true

@@ -425,7 +425,8 @@ impl Walk {
 
 /// What is somebody's although only the record around it says whose: where he lives, and what ails him.
 fn may_be_around(class: ClassId) -> bool {
-    const AROUND: [Class; 4] = [
+    const AROUND: [Class; 5] = [
+        Class::Photo,
         Class::Address,
         Class::Diagnosis,
         Class::Medication,

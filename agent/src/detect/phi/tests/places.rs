@@ -197,3 +197,32 @@ fn what_looks_like_somebodys_and_is_not() {
     let found = told(street, "application/json");
     assert!(found.iter().all(|told| !told.contains(" name ")), "{found:?}");
 }
+
+#[test]
+fn questions_pictures_and_greetings() {
+    for (body, content_type, expected) in [
+        (
+            r#"{"answers":[{"question":"What is your full name?","answer":"Autumn Duke"}]}"#,
+            "application/json",
+            "phi name $.{key}[].answer",
+        ),
+        (
+            r#"{"gender":"male","picture":{"large":"https://pictures.example/men/75.jpg"}}"#,
+            "application/json",
+            "phi photo $.picture.{key}",
+        ),
+        (
+            "Estimado Heraclio Campo: su DNI 12345678Z caduca; escriba a m@mail.example.",
+            "text/plain",
+            "phi name $",
+        ),
+    ] {
+        let found = told(body, content_type);
+        assert!(found.iter().any(|told| told == expected), "{body}: {found:?}");
+    }
+    let found = told(
+        r#"{"sku":"A-1","picture":{"large":"https://pictures.example/shoe.jpg"}}"#,
+        "application/json",
+    );
+    assert_eq!(found, [""; 0]);
+}

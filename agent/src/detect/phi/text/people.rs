@@ -8,6 +8,8 @@ use super::prose::name_in;
 /// Words that say it where they are written small or begin a sentence, and the row of capitals ends with the name: within a
 /// title they are of many things, `Customer Service Desk`.
 const SMALL: &[&[u8]] = &[
+    b"candidate",
+    b"landlord",
     b"customer",
     b"owner",
     b"owner is",
@@ -117,7 +119,24 @@ const FAREWELLS_FIRST: &[&[u8]] = &[
     b"cordiali",
     b"distinti",
 ];
-const GREETINGS: &[&[u8]] = &[b"dear", b"hi", b"hello", b"hey"];
+const GREETINGS: &[&[u8]] = &[
+    b"dear",
+    b"hi",
+    b"hello",
+    b"hey",
+    b"estimado",
+    b"estimada",
+    b"gentile",
+    b"cher",
+    b"caro",
+    b"cara",
+    b"lieber",
+    b"liebe",
+    b"querido",
+    b"querida",
+    b"beste",
+    b"geachte",
+];
 const TITLES: &[&[u8]] = &[
     b"mr",
     b"mrs",
@@ -310,7 +329,7 @@ pub(super) fn of_letters(text: &[u8], is_personal: bool, out: &mut dyn FnMut(usi
         let rest = &text[line..text.len().min(line + LETTER_BYTES)];
         if !rest
             .first()
-            .is_some_and(|first| b"abcdfhkmrstwy".contains(&first.to_ascii_lowercase()))
+            .is_some_and(|first| b"abcdefghklmqrstwy".contains(&first.to_ascii_lowercase()))
         {
             continue;
         }
