@@ -91,7 +91,8 @@ said of other things as well (`account 4829…`) only beside something else of s
 greeting or a word for people, and begins with a given name that many have, or the text has something else of somebody. Beside
 that, names that begin with a given name are told wherever they stand: in the middle of a sentence, and as values of any key
 but one that ends in a word for things (`album`, `street`). Other names in the middle of a sentence are not. What has a fact of
-companies (an industry, an EIN) and nobody in it is an organization's. Own names and
+companies (an industry, an EIN) and nobody in it is an organization's. A location shows a key whose words all ship with the
+agent; any other is `{key}` (`okafor_phone`), unless `redact.literals` has it. Own names and
 patterns are added by `detect.phi.keys` and `detect.phi.patterns`, classes are left out by `detect.phi.off`; see
 [configuration.md](configuration.md).
 

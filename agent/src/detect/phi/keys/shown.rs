@@ -2,7 +2,7 @@
 //! and whose it is.
 
 use super::lists::{AHEAD, NAMED, QUALIFIERS};
-use super::words::long;
+use super::words::is_short;
 use super::{Names, is_organization, owner_of};
 use crate::call::Vocabulary;
 
@@ -28,7 +28,7 @@ impl Names {
             || QUALIFIERS.contains(&word)
             || AHEAD.contains(&word)
             || NAMED.contains(&word)
-            || long(&["".to_owned(), word.to_owned()]).is_some()
+            || is_short(word)
     }
 }
 

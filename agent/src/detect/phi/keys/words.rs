@@ -35,6 +35,11 @@ const ABBREVIATED: &[(&str, &str)] = &[
     ("tm", "time"),
 ];
 
+/// A word that is written short.
+pub(super) fn is_short(word: &str) -> bool {
+    ABBREVIATED.iter().chain(SHORT).any(|(short, _)| *short == word)
+}
+
 /// The words that short ones stand for; `None`: there are none.
 pub(super) fn long(words: &[String]) -> Option<Vec<String>> {
     let of = |word: &String| {

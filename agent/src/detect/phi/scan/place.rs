@@ -270,7 +270,7 @@ impl Walk {
             self.look_into(class, key, name, holder, kind, value);
             return;
         }
-        // `{"email": …, "picture": {"large": …}}`
+        // `{"gender": …, "picture": {"large": …}}`
         if let Some((class, _)) = of_object
             && class == Class::Photo as ClassId
             && by_key.is_none()
