@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use aya::programs::ProgramError;
+use rustix::thread::CapabilitySet;
 
 /// Commands of `enum bpf_cmd`.
 mod command {
@@ -369,12 +370,16 @@ fn ours(prefix: &str) -> io::Result<Vec<(u32, String)>> {
                 let name = info.name_as_str().filter(|name| name.starts_with(prefix));
                 ours.extend(name.map(|name| (info.id(), name.to_owned())));
             }
-            Err(ProgramError::SyscallError(error)) => match error.io_error.kind() {
-                // It has gone meanwhile.
-                io::ErrorKind::NotFound => {}
-                _ => return Err(error.io_error),
-            },
-            Err(error) => return Err(io::Error::other(error)),
+            // Nobody may list programs without a right of root's.
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::PermissionDenied
+                    && !rustix::thread::capabilities(None)
+                        .is_ok_and(|all| all.effective.contains(CapabilitySet::SYS_ADMIN)) =>
+            {
+                return Err(error.io_error);
+            }
+            // One that has gone meanwhile, or that is kept from everybody, is none of ours.
+            Err(_) => {}
         }
     }
     Ok(ours)

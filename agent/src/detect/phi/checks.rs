@@ -280,20 +280,22 @@ fn named_month(value: &[u8]) -> bool {
         "f\u{e9}vrier", "avril", "mai", "juin", "juillet", "ao\u{fb}t", "d\u{e9}cembre", "m\u{e4}rz", "maerz", "oktober", "dezember",
         "maart", "mei", "enero", "abril", "agosto", "diciembre", "gennaio", "maggio", "giugno", "luglio", "settembre", "ottobre",
         "dicembre", "fevereiro", "maio", "setembro", "outubro", "dezembro", "stycznia", "lutego", "kwietnia", "maja", "czerwca",
-        "lipca", "sierpnia", "wrze\u{15b}nia", "pa\u{17a}dziernika", "listopada", "grudnia", "maj", "oktobra", "desember", "mars",
+        "lipca", "sierpnia", "wrze\u{15b}nia", "pa\u{17a}dziernika", "listopada", "grudnia", "maj", "oktobra", "desember", "fevrier", "aout",
     ];
     if value.len() > 32 {
         return false;
     }
-    let month = value
-        .split(|byte| !(byte.is_ascii_alphabetic() || *byte >= 0x80))
-        .filter(|word| word.len() >= 3)
-        .any(|word| {
-            let begins = MONTHS.iter().any(|month| word[..3].eq_ignore_ascii_case(*month));
-            begins
-                || OTHERS
-                    .iter()
-                    .any(|month| word.eq_ignore_ascii_case(month.as_bytes()))
-        });
+    let begins = |word: &[u8]| {
+        let three = word.get(..3).unwrap_or_default();
+        MONTHS.iter().any(|month| three.eq_ignore_ascii_case(*month))
+    };
+    let is_other = |word: &[u8]| {
+        let is = |month: &&str| word.eq_ignore_ascii_case(month.as_bytes());
+        OTHERS.iter().any(is)
+    };
+    // What is no letter of ASCII may be a blank, too: `14\u{a0}Feb\u{a0}1980`.
+    let mut words = value.split(|byte| !byte.is_ascii_alphabetic());
+    let mut others = value.split(|byte| !(byte.is_ascii_alphabetic() || *byte >= 0x80));
+    let month = words.any(begins) || others.any(is_other);
     month && value.iter().filter(|byte| byte.is_ascii_digit()).count() >= 3
 }

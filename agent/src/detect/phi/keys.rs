@@ -278,8 +278,12 @@ impl Names {
                 .or_else(|| self.without_tail(words, &[]))
                 .or_else(|| self.without_tail(words, HEALTH_TAILS))
         };
-        let found = search(&apart)
-            .or_else(|| self.together(&words))
+        let found = search(&apart);
+        let together = self.together(&words).filter(|_| found.is_none());
+        // What is written together with it: `custdob`.
+        let glued = together.and_then(|(.., at)| words.first()?.get(..at));
+        let found = found
+            .or_else(|| together.map(|(id, says, _)| (id, says, 0)))
             .or_else(|| turned(&words))
             .or_else(|| {
                 let (id, says, first) = search(&long(&apart)?)?;
@@ -379,7 +383,10 @@ impl Names {
             return (key, Vocabulary::has(text));
         }
         let shown = key.element != Element::Other
-            || found.is_some() && !is_stemmed && self.is_nobodys(raw, &apart[..before.min(apart.len())])
+            || found.is_some()
+                && !is_stemmed
+                && self.is_nobodys(raw, &apart[..before.min(apart.len())])
+                && glued.is_none_or(|glued| glued.is_empty() || self.is_known(glued))
             || super::segments::dicom(raw).is_some()
             || super::segments::hl7_place(raw)
             || ENVELOPE.contains(&raw)
@@ -472,7 +479,8 @@ impl Names {
         })
     }
 
-    /// `checkingaccountnumber`, `bsnnummer`: a known name with something before or behind it, without a sign between.
+    /// `checkingaccountnumber`, `bsnnummer`: a known name with something before or behind it, without a sign between; and how
+    /// many bytes stand before it that may be anything.
     fn together(&self, words: &[String]) -> Option<(ClassId, Says, usize)> {
         let [word] = words else {
             return None;
@@ -492,9 +500,10 @@ impl Names {
         // `custdob`, `ptmrn`.
         let short = PREFIXES.iter().find_map(|short| known(word.strip_prefix(short)?));
         let from = 1..(word.len() + 1).saturating_sub(TOGETHER_MIN);
-        behind
-            .or(short)
-            .or_else(|| from.filter(is_of).filter_map(|at| word.get(at..)).find_map(known))
+        behind.or(short).or_else(|| {
+            from.filter(is_of)
+                .find_map(|at| known(word.get(at..)?).map(|(id, says, _)| (id, says, at)))
+        })
     }
 
     /// `emergencycontactname` → `emergency`, `contact`, `name`: words for people at the beginning come off, the longest

@@ -290,7 +290,7 @@ impl Text {
         // In EDIFACT it separates: `UNOC:3+4316642163619:14`.
         let separates = start
             .checked_sub(2)
-            .is_some_and(|before| text[before].is_ascii_alphanumeric());
+            .is_some_and(|before| text[before].is_ascii_digit());
         if left == b'+' && count > 0 && !separates {
             // International form: plus, and all digits up to something else.
             let digits: usize = runs[..count].iter().map(|(from, to)| to - from).sum();

@@ -370,9 +370,10 @@ fn own_fits(value: &[u8]) -> bool {
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
         // `node-1`
-        && !(value.contains(&b'-') && value.iter().any(u8::is_ascii_lowercase));
+        && !(value.contains(&b'-') && value.windows(3).any(|three| three.iter().all(u8::is_ascii_lowercase)));
     // Chinese, Japanese and Korean are written without spaces.
-    let unspaced = value.iter().any(|byte| (0xe3..=0xed).contains(byte));
+    let unspaced =
+        value.iter().any(|byte| (0xe3..=0xed).contains(byte)) && std::str::from_utf8(value).is_ok();
     let word = value.len() <= 40
         && value
             .iter()

@@ -617,6 +617,7 @@ pub(super) const THINGS: &[&str] = &[
     "job", "position", "role", "occupation", "department", "office", "branch", "bank", "zone", "timezone", "currency",
     "display", "code", "placeholder", "hint", "help", "example", "default", "formatted",
 ];
+
 /// Words that stand before those for what is somebody's, and may be shown: a name is shown in which all words are known.
 #[rustfmt::skip]
 pub(super) const AHEAD: &[&str] = &[
@@ -627,7 +628,7 @@ pub(super) const AHEAD: &[&str] = &[
     "declared", "created", "updated", "request", "checking", "savings", "debit", "prepaid", "professional", "unique", "us",
     "uk", "eu", "co", "authorized", "originating", "wireless", "hm", "wk", "bus", "pharm", "pharmacy", "phys", "ins", "dep",
     "rx", "traveler", "traveller", "taxpayer", "tax", "payer", "payee", "shopper", "invitee", "wallet", "street", "line",
-    "given", "yomi", "former", "maternal", "paternal", "adres", "facsimile", "swedish", "danish", "norwegian", "finnish",
+    "given", "yomi", "maternal", "paternal", "adres", "facsimile", "swedish", "danish", "norwegian", "finnish",
     "dutch", "canadian", "german", "french", "spanish", "italian", "polish", "british", "irish", "belgian", "swiss", "austrian",
     "numero", "plaque", "quesito", "kod", "cod", "kode", "debtor", "creditor", "borrower", "seller", "buyer", "lender",
     "nursing", "dental", "vision", "vet", "watch", "trade", "union", "resting", "loyalty", "programme", "program", "legal",

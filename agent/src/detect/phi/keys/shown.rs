@@ -6,17 +6,18 @@ use super::words::is_short;
 use super::{Names, is_organization, owner_of};
 use crate::call::Vocabulary;
 
-/// A longer number within a name may be somebody's.
+/// More digits in a name may be somebody's number.
 const NUMBER_DIGITS_MAX: usize = 4;
 
 impl Names {
     /// `ahead`: the words before those that say what it is.
     pub(super) fn is_nobodys(&self, raw: &[u8], ahead: &[String]) -> bool {
-        is_of_words(raw) && ahead.iter().all(|word| self.is_known(word))
+        // Letters of other scripts are in no word.
+        is_of_words(raw) && super::words::fold(raw).is_ascii() && ahead.iter().all(|word| self.is_known(word))
     }
 
     /// A word that ships with the agent.
-    fn is_known(&self, word: &str) -> bool {
+    pub(super) fn is_known(&self, word: &str) -> bool {
         let digits = word.bytes().all(|byte| byte.is_ascii_digit());
         digits
             // `x-…`
@@ -57,6 +58,7 @@ mod tests {
             "secondary_email",
             "emergency_contact_phone_number",
             "pat_mrn",
+            "checkingaccountnumber",
             "이름",
         ] {
             assert!(shown(name), "{name}");
@@ -76,6 +78,11 @@ mod tests {
             "zq marge ssn",
             "patient okafor email",
             "987-65-4321 phone",
+            "Петров phone",
+            "田中_ssn",
+            "okaforphonenumber",
+            "martaokafordateofbirth",
+            "patientokaforphonenumber",
         ] {
             assert!(!shown(name), "{name}");
         }

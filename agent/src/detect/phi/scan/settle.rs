@@ -229,7 +229,11 @@ impl Walk {
                 })
                 .or_else(|| {
                     // Whatever the system is: a reason for having none is no data.
-                    let says_why = memchr::memmem::find(&system, b"data-absent-reason").is_some();
+                    const REASONS: [&[u8]; 3] =
+                        [b"data-absent-reason", b"NullFlavor", b"2.16.840.1.113883.5.1008"];
+                    let says_why = REASONS
+                        .iter()
+                        .any(|reason| memchr::memmem::find(&system, reason).is_some());
                     let concept = fhir::concept(resource, around).or_else(|| fhir::concept(resource, inner));
                     concept.filter(|_| !says_why && !system.is_empty())
                 })

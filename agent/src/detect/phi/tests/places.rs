@@ -157,6 +157,10 @@ fn what_an_element_says_needs_no_code_system() {
             vec![],
         ),
         (
+            r#"{"resourceType":"Condition","code":{"text":"Hypertension","coding":[{"system":"http://terminology.hl7.org/CodeSystem/v3-NullFlavor","code":"UNK"}]}}"#,
+            vec!["health diagnosis $.code.text"],
+        ),
+        (
             r#"{"resourceType":"Condition","category":[{"text":"Problem list"}]}"#,
             vec![],
         ),
@@ -170,6 +174,7 @@ fn what_an_element_says_needs_no_code_system() {
     let message =
         "MSH|^~\\&|A|B|C|D|2024||ADT^A01|1|P|2.5\rPID|1||999911112^^^NLMINBIZA^NNNLD~87076900G^^^MI^NNESP";
     let found = told(message, "application/hl7-v2");
+    assert!(!found.iter().any(|told| told.contains("mrn")), "{found:?}");
     for class in ["bsn", "passport"] {
         assert!(
             found.iter().any(|told| told.contains(class)),
@@ -193,9 +198,10 @@ fn what_looks_like_somebodys_and_is_not() {
     ] {
         assert_eq!(told(body, content_type), [""; 0], "{body}");
     }
-    let street = r#"{"email":"m@mail.example","location":{"street":{"number":8929,"name":"Jasmine Via"}}}"#;
+    let street = r#"{"gender":"male","location":{"street":{"number":8929,"name":"Jasmine Via"}}}"#;
     let found = told(street, "application/json");
     assert!(found.iter().all(|told| !told.contains(" name ")), "{found:?}");
+    assert!(found.iter().any(|told| told.contains(" address ")), "{found:?}");
 }
 
 #[test]
@@ -225,4 +231,35 @@ fn questions_pictures_and_greetings() {
         "application/json",
     );
     assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn what_is_told_as_before() {
+    for (body, content_type, class) in [
+        (
+            "{\"dob\":\"14\u{a0}Feb\u{a0}1980\"}",
+            "application/json",
+            "birth-date",
+        ),
+        (
+            r#"{"firstName":"Marta","zip":"k1a-0b1"}"#,
+            "application/json",
+            "address",
+        ),
+        ("Patient: April West", "text/plain", "name"),
+        ("Tel+442071838750", "text/plain", "phone"),
+        (
+            "Failed password for root from 203.0.113.77 port 40022 ssh2",
+            "text/plain",
+            "ip",
+        ),
+        (
+            "MSH|^~\\&|A|B|C|D|2024||MFN^M02|1|P|2.5\rSTF|1|||||19800214",
+            "application/hl7-v2",
+            "birth-date",
+        ),
+    ] {
+        let found = told(body, content_type);
+        assert!(found.iter().any(|told| told.contains(class)), "{body}: {found:?}");
+    }
 }

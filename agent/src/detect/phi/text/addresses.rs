@@ -29,7 +29,7 @@ pub(super) fn addresses(text: &[u8], out: &mut dyn FnMut(usize, usize)) {
         };
         let town = line(comma);
         // The street may stand on the line before.
-        let from = match town.checked_sub(1) {
+        let from = match town.checked_sub(1).filter(|end| *end >= least) {
             Some(end) if text[end] == b'\n' && !text[town..comma].iter().any(u8::is_ascii_digit) => line(end),
             _ => town,
         };
@@ -160,7 +160,7 @@ fn ends_line(rest: &[u8]) -> bool {
 
 /// ` Suite 218`, ` Apt. 5`: how long it is.
 fn suite(rest: &[u8]) -> Option<usize> {
-    const SUITES: &[&[u8]] = &[b" Suite ", b" Apt. ", b" Apt ", b" Unit ", b" Apartment "];
+    const SUITES: &[&[u8]] = &[b" Suite ", b" Apt. ", b" Apt ", b" Apartment "];
     let word = SUITES.iter().find(|word| rest.starts_with(word))?;
     let digits = rest[word.len()..]
         .iter()
@@ -223,9 +223,12 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
         return None;
     }
     let least = number.saturating_sub(NAME_BYTES_MAX);
-    let window = std::str::from_utf8(text.get(least..number)?)
-        .or_else(|error| std::str::from_utf8(&text[least + error.valid_up_to() + 1..number]))
-        .ok()?;
+    // Not from the middle of a letter.
+    let rest = text[least..number]
+        .iter()
+        .take(3)
+        .take_while(|byte| (0x80..0xc0).contains(*byte));
+    let window = std::str::from_utf8(text.get(least + rest.count()..number)?).ok()?;
     let name = window.strip_suffix(' ')?;
     let name = name.strip_suffix(',').unwrap_or(name);
     let boxes = [
@@ -237,14 +240,14 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
         "Apartado",
         "Casella Postale",
     ];
-    if let Some(of_box) = boxes.iter().find(|of_box| name.ends_with(*of_box)) {
+    // Where what is left of the name ends, all of it: where the word behind it begins.
+    let start_behind = |rest: &str| number - window.len() + rest.len();
+    if let Some(rest) = boxes.iter().find_map(|of_box| name.strip_suffix(*of_box)) {
         // Alone it is a company's as well.
-        return (name.len() > of_box.len()).then_some((number - 1 - of_box.len(), true));
+        return (!rest.is_empty()).then(|| (start_behind(rest), true));
     }
     let (first, last) = last_word(name);
     let capital = |word: &str| word.chars().next().is_some_and(char::is_uppercase);
-    // Where what is left of the name ends, all of it: where the word behind it begins.
-    let start_behind = |rest: &str| number - window.len() + rest.len();
     let ends_in = |end: &&&str| {
         let from = last.len().checked_sub(end.len());
         from.is_some_and(|from| last.as_bytes()[from..].eq_ignore_ascii_case(end.as_bytes()))
@@ -253,7 +256,9 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
         let sure = !VAGUE_ENDS.contains(end);
         if last.len() > end.len() {
             // `Hauptstraße`; `Rahel-Hirsch-Str.`
-            return capital(last).then(|| (start_behind(first), sure));
+            // `Instr. 12`
+            let is = capital(last) && !(*end == "str." && ["Instr.", "Constr.", "Regstr."].contains(&last));
+            return is.then(|| (start_behind(first), sure));
         }
         // `Berliner Straße`
         let (rest, first) = last_word(first.trim_end());
@@ -270,6 +275,10 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
         if word.is_empty() {
             return None;
         }
+        // `calle donde vive Ana tiene 20 casas`
+        if !(capital(word) || capitals > 0 && word.chars().count() <= 3) {
+            return None;
+        }
         capitals += usize::from(capital(word));
         name = rest.strip_suffix(' ')?;
     }
@@ -278,16 +287,7 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
 
 /// Where the street's name ends that stands right behind a number: `12 rue de la Paix`, `12 bis, avenue Foch`.
 fn behind(text: &[u8], number: usize) -> Option<(usize, bool)> {
-    const KINDS: &[&str] = &[
-        "rue",
-        "avenue",
-        "boulevard",
-        "chemin",
-        "impasse",
-        "all\u{e9}e",
-        "quai",
-        "bd",
-    ];
+    const KINDS: &[&str] = &["rue", "chemin", "impasse", "all\u{e9}e", "quai", "bd"];
     const VAGUE_KINDS: &[&str] = &["place", "route", "cours", "square", "avenue", "boulevard"];
     if !matches!(text.get(number), Some(b' ' | b',')) {
         return None;
@@ -426,6 +426,10 @@ mod tests {
             ["866 Jerry Parks, Port Johnny, AL 06340"]
         );
         assert_eq!(of("Sergiobury, AR 98412"), [""; 0]);
+        for length in 90..100 {
+            let text = format!("\n{}, AL 06340", "a".repeat(length));
+            assert_eq!(of(&text), [""; 0], "{length}");
+        }
     }
 
     #[test]
@@ -474,6 +478,11 @@ mod tests {
                 "ul. D\u{142}uga 46, 00-238 Warszawa",
             ),
             ("to PO Box 1422, please", "PO Box 1422"),
+            ("to PO Box, 1422", "PO Box, 1422"),
+            (
+                "\u{2019}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa Hauptstra\u{df}e 12",
+                "Hauptstra\u{df}e 12",
+            ),
         ] {
             assert_eq!(of(text), Some(expected), "{text}");
         }
@@ -497,6 +506,10 @@ mod tests {
             "Norweg 7",
             "string 12",
             "Largo 3",
+            "La calle donde vive Ana tiene 20 casas",
+            "El paseo de Marta dura 45 minutos",
+            "See Instr. 12",
+            "10 Intensive Care Unit 5",
         ] {
             assert_eq!(of(text), None, "{text}");
         }

@@ -278,7 +278,11 @@ pub(super) fn name_behind(
         Cue::Small if is_small(text, start) => name_in(window).filter(|(_, to)| !goes_on(&window[*to..])),
         Cue::Small => None,
         Cue::Sure => name_in(window),
-        Cue::Other => return name_in(window).filter(|(from, to)| !is_heading(&window[*from..*to])),
+        // `Patient: April West`
+        Cue::Other => {
+            return name_in(window)
+                .filter(|(from, to)| window[..*from].contains(&b':') || !is_heading(&window[*from..*to]));
+        }
     };
     found.filter(|(from, to)| is_persons(&window[*from..*to], is_personal))
 }
