@@ -539,6 +539,7 @@ impl Sink for Walk {
 impl Walk {
     fn begin(&mut self, part: Part) {
         self.part = part;
+        self.text.forget();
         self.frames.clear();
         self.names.clear();
         self.arena.clear();

@@ -155,6 +155,11 @@ impl Text {
         })
     }
 
+    /// Another body begins: what was said in the last one is forgotten.
+    pub fn forget(&mut self) {
+        self.quiet.forget();
+    }
+
     /// Tells everything in `text`. Whether names may stand in it, and values behind them.
     pub fn scan(&mut self, text: &[u8], around: Around, out: &mut dyn FnMut(Found)) -> bool {
         let Some(place) = Quiet::place(text) else {

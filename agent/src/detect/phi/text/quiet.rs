@@ -1,7 +1,7 @@
 //! Texts in which nothing was found: what bodies say again and again (a status, a unit, the address of a code system) is
 //! looked at once.
 //!
-//! A text in which something was found is not remembered.
+//! A text in which something was found is not remembered, and none longer than the body lasts that it is in.
 
 use super::Around;
 
@@ -14,6 +14,8 @@ const LEN: usize = 256;
 
 pub(super) struct Quiet {
     texts: Vec<Remembered>,
+    /// The places that are taken.
+    taken: Vec<Place>,
 }
 
 #[derive(Clone, Copy)]
@@ -39,6 +41,17 @@ impl Quiet {
         };
         Quiet {
             texts: vec![none; LEN],
+            taken: Vec::with_capacity(LEN),
+        }
+    }
+
+    /// Another body begins.
+    pub(super) fn forget(&mut self) {
+        for place in self.taken.drain(..) {
+            if let Some(known) = self.texts.get_mut(place.0) {
+                known.bytes.fill(0);
+                known.length = 0;
+            }
         }
     }
 
@@ -70,6 +83,9 @@ impl Quiet {
         let Some(known) = self.texts.get_mut(place.0) else {
             return;
         };
+        if known.length == 0 {
+            self.taken.push(place);
+        }
         if let Some(bytes) = known.bytes.get_mut(..text.len()) {
             bytes.copy_from_slice(text);
             known.around = around;
@@ -82,6 +98,7 @@ impl Quiet {
 #[cfg(test)]
 mod tests {
     use super::super::{Around, Found, Text};
+    use super::BYTES_MAX;
 
     fn found(text: &mut Text, value: &str, around: Around) -> usize {
         let mut count = 0;
@@ -102,6 +119,24 @@ mod tests {
                 0
             );
         }
+    }
+
+    #[test]
+    fn nothing_is_kept_from_body_to_body() {
+        let mut text = Text::new(Vec::new()).unwrap();
+        for value in ["write to nobody about this", "nor of that to anybody"] {
+            found(&mut text, value, Around::default());
+        }
+        let kept = |text: &Text| {
+            text.quiet
+                .texts
+                .iter()
+                .filter(|known| known.bytes != [0; BYTES_MAX])
+                .count()
+        };
+        assert_eq!(kept(&text), 2);
+        text.forget();
+        assert_eq!(kept(&text), 0);
     }
 
     #[test]
