@@ -402,6 +402,7 @@ fn flows_that_cannot_be_held_are_left_alone_and_said_so() {
         let outcome = scene.outcome();
         assert_eq!((outcome.guarantee, outcome.collateral), (Guarantee::Observed, 0));
         assert!(outcome.shortfall.contains(why), "{}", outcome.shortfall);
+        assert!(outcome.has_passed());
         assert_eq!(scene.did(), Vec::<String>::new());
         assert_eq!(scene.enforcement.stats().not_enforced, 1);
 
@@ -409,6 +410,7 @@ fn flows_that_cannot_be_held_are_left_alone_and_said_so() {
         scene.call = call(2, flow.clone());
         let outcome = scene.outcome();
         assert_eq!(outcome.would_be, Some(Guarantee::Observed));
+        assert!(!outcome.has_passed(), "nobody wanted to stop it");
         assert!(
             outcome.shortfall.starts_with("it would not be enforced"),
             "{}",
@@ -421,6 +423,7 @@ fn flows_that_cannot_be_held_are_left_alone_and_said_so() {
         scene.call = call(3, flow);
         let outcome = scene.outcome();
         assert_eq!((outcome.guarantee, outcome.killed), (Guarantee::Observed, true));
+        assert!(!outcome.has_passed());
         assert_eq!(scene.did(), ["kill 4242"]);
     }
 }
