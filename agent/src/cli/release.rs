@@ -88,7 +88,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 errors::NEEDS_ROOT
             ))
         };
-        let detached = links::detach_all(OURS).map_err(unseen)?;
+        let detached = links::detach_all().map_err(unseen)?;
         let stopped = began.elapsed();
         let Unpinned { links: removed, open } =
             pins::remove_all(&pins).map_err(|error| Problem::Agent(error.to_string()))?;
@@ -107,10 +107,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 );
             }
         }
-        let mut left = links::loaded(OURS).map_err(unseen)?;
+        let mut left = links::loaded().map_err(unseen)?;
         while !left.is_empty() && began.elapsed() < GONE_TIMEOUT {
             tokio::time::sleep(GONE_EVERY).await;
-            left = links::loaded(OURS).map_err(unseen)?;
+            left = links::loaded().map_err(unseen)?;
         }
         let done = Done {
             agent,
@@ -153,9 +153,6 @@ fn leave_to_another(open: Vec<OwnedFd>) {
         drop(holder.stdin.take());
     }
 }
-
-/// What the names of our programs begin with.
-const OURS: &str = "apiward_";
 
 async fn ask(args: &Args) -> Result<String, Problem> {
     let mut agent = Agent::connect(&args.agent).await?;

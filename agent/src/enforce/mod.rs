@@ -39,9 +39,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// It was to be stopped, and was not.
+    /// It was to be stopped, and was not, whatever became of the process.
     pub fn has_passed(&self) -> bool {
-        self.guarantee == Guarantee::Observed && self.would_be.is_none() && !self.killed
+        self.guarantee == Guarantee::Observed && self.would_be.is_none()
     }
 }
 

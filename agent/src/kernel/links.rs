@@ -13,7 +13,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use aya::programs::ProgramError;
-use rustix::thread::CapabilitySet;
 
 /// Commands of `enum bpf_cmd`.
 mod command {
@@ -354,28 +353,27 @@ pub(super) fn skipped_runs(program: u32) -> io::Result<u64> {
     Ok(info_of_program(program.as_fd())?.recursion_misses)
 }
 
-/// The names of loaded programs that begin like this.
+/// What the names of an agent's programs begin with.
+pub const OURS: &str = "apiward_";
+
+/// The names of an agent's programs that are loaded.
 ///
 /// # Errors
 /// Programs cannot be listed: without CAP_SYS_ADMIN nobody may.
-pub fn loaded(prefix: &str) -> io::Result<Vec<String>> {
-    Ok(ours(prefix)?.into_iter().map(|(_, name)| name).collect())
+pub fn loaded() -> io::Result<Vec<String>> {
+    Ok(ours()?.into_iter().map(|(_, name)| name).collect())
 }
 
-fn ours(prefix: &str) -> io::Result<Vec<(u32, String)>> {
+fn ours() -> io::Result<Vec<(u32, String)>> {
     let mut ours = Vec::new();
     for info in aya::programs::loaded_programs() {
         match info {
             Ok(info) => {
-                let name = info.name_as_str().filter(|name| name.starts_with(prefix));
+                let name = info.name_as_str().filter(|name| name.starts_with(OURS));
                 ours.extend(name.map(|name| (info.id(), name.to_owned())));
             }
-            // Nobody may list programs without a right of root's.
-            Err(ProgramError::SyscallError(error))
-                if error.io_error.kind() == io::ErrorKind::PermissionDenied
-                    && !rustix::thread::capabilities(None)
-                        .is_ok_and(|all| all.effective.contains(CapabilitySet::SYS_ADMIN)) =>
-            {
+            // There is no list of them.
+            Err(ProgramError::SyscallError(error)) if error.call == "bpf_prog_get_next_id" => {
                 return Err(error.io_error);
             }
             // One that has gone meanwhile, or that is kept from everybody, is none of ours.
@@ -385,12 +383,12 @@ fn ours(prefix: &str) -> io::Result<Vec<(u32, String)>> {
     Ok(ours)
 }
 
-/// Takes programs whose names begin like this off every cgroup, whoever holds them, and says how many that were.
+/// Takes an agent's programs off every cgroup, whoever holds them, and says how many that were.
 ///
 /// # Errors
 /// Programs cannot be listed.
-pub fn detach_all(prefix: &str) -> io::Result<usize> {
-    let programs: Vec<u32> = ours(prefix)?.into_iter().map(|(id, _)| id).collect();
+pub fn detach_all() -> io::Result<usize> {
+    let programs: Vec<u32> = ours()?.into_iter().map(|(id, _)| id).collect();
     let mut count = 0;
     let mut next = Next {
         id: 0,

@@ -409,7 +409,7 @@ pub fn other_programs() -> Vec<OtherProgram> {
                 _ => return None,
             };
             let name = program.name_as_str().unwrap_or_default().to_owned();
-            if name.starts_with("apiward_") {
+            if name.starts_with(super::links::OURS) {
                 return None;
             }
             Some(OtherProgram {

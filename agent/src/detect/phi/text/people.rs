@@ -453,7 +453,7 @@ mod tests {
     use super::super::super::class::Class;
     use super::*;
 
-    /// What is behind a word of another kind is told whatever it looks like.
+    /// What is behind a word of another kind is told whatever it looks like, but for a heading.
     #[test]
     fn a_name_needs_more_than_a_common_word() {
         #[rustfmt::skip]
