@@ -113,7 +113,30 @@ pub struct TlsObject {
     pub dead: u8,
     /// As of [`Flow`].
     pub framed: u8,
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// The loader's number of the library, once there is a carrier.
+    pub library: u32,
+}
+
+/// Where a process comes from, for its TLS objects.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Kin {
+    /// Process id; 0: not seen.
+    pub parent: u32,
+    pub reserved: u32,
+    /// When it was forked, and when it last forked a child itself; kernel ns, 0: not seen.
+    pub born_at: u64,
+    pub forked_at: u64,
+}
+
+/// A TLS object as it was when its process had done with it, for a child that may still have it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Parted {
+    pub object: TlsObject,
+    /// Kernel ns.
+    pub at: u64,
 }
 
 /// `TlsObject::judged`: which way its requests go, if it was seen from its beginning.
@@ -273,6 +296,8 @@ const _: () = {
     assert!(core::mem::size_of::<Flow>() == 56);
     assert!(core::mem::size_of::<TlsKey>() == 16);
     assert!(core::mem::size_of::<TlsObject>() == 56);
+    assert!(core::mem::size_of::<Kin>() == 24);
+    assert!(core::mem::size_of::<Parted>() == 64);
     assert!(core::mem::size_of::<TlsCall>() == 64);
     assert!(core::mem::size_of::<Withhold>() == 16);
     assert!(core::mem::size_of::<Multiple>() == 24);

@@ -208,18 +208,23 @@ pub extern "C" fn apiward_bound(tcp: *const Tcp, flow: *const Flow) -> i32 {
     if call.op != TAKING {
         judges(tcp, flow, object, call.op);
     }
-    let generation = object.generation;
-    let (object, library) = (call.object, call.library);
+    object.library = call.library;
+    tell(call.object, object);
+    (gate::is_on() && writes(call.op)) as i32
+}
+
+/// The agent learns which socket carries an object.
+#[inline(always)]
+pub fn tell(address: u64, object: &TlsObject) {
     emit::<TlsBind, 0>(kind::TLS_BIND, 0, |record| {
         record.body = TlsBind {
-            object,
-            cookie: tcp.cookie,
-            generation,
-            library,
+            object: address,
+            cookie: object.carrier,
+            generation: object.generation,
+            library: object.library,
         };
         0
     });
-    (gate::is_on() && writes(call.op)) as i32
 }
 
 /// Which way the object's requests go, if this is its beginning: a handshake, or the first that happens on the

@@ -10,6 +10,7 @@ mod carrier;
 mod emit;
 mod gate;
 mod io;
+mod kin;
 mod maps;
 mod middle;
 mod operation;

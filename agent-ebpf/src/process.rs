@@ -10,7 +10,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use crate::emit::emit;
 use crate::maps::{MULTIPLES, OFFSETS, PROCESSES};
 use crate::sock::read;
-use crate::{scope, tls};
+use crate::{kin, scope, tls};
 
 /// Mounts that lie on top of each other at one place.
 const MOUNTS_MAX: u32 = 8;
@@ -19,6 +19,7 @@ const MOUNTS_MAX: u32 = 8;
 pub fn executed() {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let _ = PROCESSES.remove(&pid);
+    kin::forget(pid);
     // Where executables are the scope, the agent learns of a new one by this very record.
     if !scope::task() && !scope::by_exe() {
         return;
@@ -139,7 +140,10 @@ pub fn forked(ctx: &BtfTracePointContext) {
     // What is remembered under this id is of a process that has ended.
     let _ = PROCESSES.remove(&pid);
     if scope::task() {
+        kin::forked((bpf_get_current_pid_tgid() >> 32) as u32, pid);
         change(kind::FORK, pid);
+    } else {
+        kin::forget(pid);
     }
 }
 
@@ -155,6 +159,7 @@ pub fn exited() {
     let inside = scope::task();
     scope::ends(pid);
     let _ = PROCESSES.remove(&pid);
+    kin::forget(pid);
     if inside {
         change(kind::EXIT, 0);
     }

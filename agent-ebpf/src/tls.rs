@@ -18,6 +18,7 @@ use crate::emit::emit;
 use crate::gate;
 use crate::gate::tls::{REFUSED, WRITTEN, answer, apiward_gate_tls_denied, ask, judge};
 use crate::io::{budget, is_preface};
+use crate::kin;
 use crate::maps::{SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS};
 use crate::operation::Operation;
 use crate::scope;
@@ -585,6 +586,9 @@ pub fn object_of(object: u64) -> Option<*mut TlsObject> {
     if let Some(known) = TLS_OBJECTS.get_ptr_mut(&key) {
         return Some(known);
     }
+    if kin::apiward_inherit(object) != 0 {
+        return TLS_OBJECTS.get_ptr_mut(&key);
+    }
     let fresh = TlsObject {
         carrier: 0,
         socket: 0,
@@ -597,21 +601,26 @@ pub fn object_of(object: u64) -> Option<*mut TlsObject> {
         judged: judged::NOT,
         dead: 0,
         framed: 0,
-        reserved: [0; 7],
+        reserved: [0; 3],
+        library: 0,
     };
     let _ = TLS_OBJECTS.insert(&key, &fresh, 0);
     TLS_OBJECTS.get_ptr_mut(&key)
 }
 
-/// Tells objects at one address apart. Steps of 1 µs: none is freed and made again faster.
+/// Nanoseconds to steps of 1 µs: none is freed and made again faster.
+pub const GENERATION_SHIFT: u32 = 10;
+
+/// When an object was made: tells those at one address apart.
 #[inline(always)]
 fn generation() -> u32 {
     // SAFETY: helper without arguments.
-    (unsafe { bpf_ktime_get_ns() } >> 10) as u32
+    (unsafe { bpf_ktime_get_ns() } >> GENERATION_SHIFT) as u32
 }
 
 #[inline(always)]
 fn freed(object: u64) {
+    kin::apiward_part(object);
     let key = key(object);
     // SAFETY: copied out at once.
     let Some(known) = TLS_OBJECTS.get_ptr(&key).map(|known| unsafe { *known }) else {
@@ -628,6 +637,7 @@ pub fn begins_anew(object: u64) {
     let Some(known) = TLS_OBJECTS.get_ptr_mut(&key) else {
         return;
     };
+    kin::apiward_part(object);
     // SAFETY: a live map value; calls on one object are serialised by the application.
     let known = unsafe { &mut *known };
     over_with(&key, known);

@@ -23,10 +23,10 @@ pub const STORIES: &[Story] = &[
         looks_forbidden("outbound")
     }),
     ("tls_the_server_is_never_told", tls_the_server_is_never_told),
-    (
-        "tls_an_object_for_several_connections",
-        tls_an_object_for_several_connections,
-    ),
+    ("tls_an_object_for_several_connections", || {
+        library_server("cleared")
+    }),
+    ("tls_in_a_forked_child", || library_server("forked")),
 ];
 
 const FORBIDDEN: &str = "/fhir/Patient/$export";
@@ -50,7 +50,7 @@ fn scene<'a>(world: &'a World, direction: &'static str) -> Result<Scene<'a>> {
 fn scene_of<'a>(
     world: &'a World,
     direction: &'static str,
-    server: fn(&World, Place, &Identity) -> Result<Server>,
+    server: impl Fn(&World, Place, &Identity) -> Result<Server>,
 ) -> Result<Scene<'a>> {
     let authority = Authority::new(world)?;
     let identity = authority.issue(world, "server", &[])?;
@@ -295,13 +295,15 @@ fn tls_the_server_is_never_told() -> Result {
     scene.end()
 }
 
-/// The library's object of a connection that was denied something is used for the next ones: they are none the worse for it.
-fn tls_an_object_for_several_connections() -> Result {
+/// What a server is asked that uses the library in a way of its own. `cleared`: the object of a connection that was denied
+/// something is used for the next ones, which are none the worse for it. `forked`: the parent shakes hands and frees the object,
+/// its child reads by its own copy.
+fn library_server(way: &'static str) -> Result {
     let world = World::new()?;
     let mut scene = scene_of(&world, "inbound", |world, place, identity| {
-        servers::library_app(world, place, "cleared", identity)
+        servers::library_app(world, place, way, identity)
     })?;
-    let ids = trace_ids(6);
+    let ids = trace_ids(12);
     let close = "Connection: close\r\n";
     let (mut forbidden, mut allowed) = (Vec::new(), Vec::new());
     for pair in ids.chunks(2) {

@@ -17,7 +17,7 @@ use super::{Maps, scan};
 use crate::emit::{count, emit, hasten};
 use crate::maps::{OFFSETS, SOME_WITHHELD, TLS_OBJECTS, WITHHELD};
 use crate::sock::{read, tuple};
-use crate::{owner, tls};
+use crate::{kin, owner, tls};
 
 const BPF_NOEXIST: u64 = 1;
 const TCP_CLOSE: u8 = 7;
@@ -81,13 +81,21 @@ pub mod answer {
     /// Not yet: it has to be looked at; and whose object it is, is not known.
     pub const LOOK: i32 = 4;
     pub const WHOSE: i32 = 5;
+    /// Nor yet: nothing is known of the object.
+    pub const UNKNOWN: i32 = 6;
 }
 
 /// Judges the first `bytes` bytes of a call's buffer. One after another, not one inside the other: the calls of a program
 /// share 512 bytes of stack, and the look takes most of what a probe's program leaves.
 #[inline(always)]
 pub fn judge(call: &TlsCall, bytes: u64, asked: u32) -> i32 {
-    let answer = apiward_tls_begin(call, bytes, asked);
+    let mut answer = apiward_tls_begin(call, bytes, asked);
+    if answer == answer::UNKNOWN && kin::apiward_inherit(call.object) != 0 {
+        answer = apiward_tls_begin(call, bytes, asked);
+    }
+    if answer == answer::UNKNOWN {
+        return answer::PASS;
+    }
     if answer < answer::LOOK {
         return answer;
     }
@@ -108,7 +116,7 @@ pub extern "C" fn apiward_tls_begin(call: *const TlsCall, bytes: u64, asked: u32
     };
     let key = tls::key(call.object);
     let Some(object) = TLS_OBJECTS.get_ptr_mut(&key) else {
-        return answer::PASS;
+        return answer::UNKNOWN;
     };
     // SAFETY: a live map value; calls on one object are serialised by the application.
     let object = unsafe { &mut *object };
