@@ -5,6 +5,7 @@
 //! a CONNECT or an upgrade until its answer says whether they are HTTP at all. After a loss, order alone cannot be
 //! trusted; then positions decide, and the calls concerned say that they overlap a loss.
 
+mod negotiation;
 mod requests;
 mod responses;
 mod stopped;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use self::negotiation::{Negotiating, Next};
 use self::strange::Strange;
 use super::known::KnownRequests;
 use super::messages::Messages;
@@ -112,6 +114,8 @@ struct Lane {
     /// Where and when the message in progress began.
     message_position: u64,
     message_at: KernelTime,
+    /// What it said to a SOCKS proxy, or that said to it, is over.
+    negotiated: bool,
 }
 
 impl Lane {
@@ -124,6 +128,7 @@ impl Lane {
             other_position: None,
             message_position: 0,
             message_at: KernelTime(0),
+            negotiated: false,
         }
     }
 
@@ -165,6 +170,8 @@ pub(super) struct Conversation {
     /// What a PROXY protocol header said, and that it was looked for.
     proxied_client: Option<SocketAddr>,
     proxied: bool,
+    /// With a SOCKS proxy.
+    negotiating: Negotiating,
     /// Decided by the gate, of a request whose bytes come by themselves.
     decided: Option<Box<Stopped>>,
     /// Requests that have their whole answers.
@@ -202,6 +209,7 @@ impl Conversation {
             proxied_client: None,
             tunnels: 0,
             proxied: false,
+            negotiating: Negotiating::No,
             decided: None,
             answered: 0,
             upgrades: Upgrade::Unknown,
@@ -372,6 +380,7 @@ impl Conversation {
         if self.is_strange(direction) {
             return self.strange_piece(piece, cx);
         }
+        self.answered_by_none(Some(&piece));
         let answers_strange = self.is_strange(opposite(direction));
         let Some((role, piece)) = self.decide(piece, None, cx) else {
             match answers_strange && self.is_strange(direction) {
@@ -454,6 +463,17 @@ impl Conversation {
             buffer.extend_from_slice(bytes);
             piece.position = (piece.position + bytes.len() as u64).saturating_sub(buffer.len() as u64);
             *bytes = Bytes::from(std::mem::take(buffer));
+        }
+        let next = self
+            .negotiating
+            .pass(&self.flow, &mut lane.negotiated, &mut piece);
+        let What::Chunk(bytes) = &mut piece.what else {
+            return None;
+        };
+        // Whoever is answered in HTTP does not negotiate.
+        if matches!(next, Next::Wait) && expected != Some(Role::Requests) {
+            *buffer = bytes.to_vec();
+            return None;
         }
         if expected != Some(Role::Responses) && !self.proxied {
             match Prefix::of(bytes) {

@@ -10,6 +10,7 @@ mod mllp;
 mod proxy;
 mod scan;
 mod sniff;
+mod socks;
 mod tls;
 mod websocket;
 
@@ -23,6 +24,7 @@ pub use self::http2::{Decoder as Http2Decoder, PREFACE as HTTP2_PREFACE, Told};
 pub use self::mllp::{MllpDecoder, MllpEnd, MllpEvent};
 pub use self::proxy::Prefix;
 pub use self::sniff::Sniffed;
+pub use self::socks::Negotiation;
 #[cfg(test)]
 pub(crate) use self::tls::tests as tls_tests;
 pub use self::tls::{

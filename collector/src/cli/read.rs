@@ -33,11 +33,11 @@ pub struct Args {
     /// Kinds of events; may be repeated.
     #[arg(long, value_enum)]
     kind: Vec<Kind>,
-    /// Calls whose path matches: `*` within a segment, `**` across.
-    #[arg(long, value_parser = glob)]
+    /// Calls whose path matches: `*` within a segment, `**` across; `{id}` is itself, as it is printed.
+    #[arg(long, value_parser = path_glob)]
     path: Option<GlobMatcher>,
-    /// Events of programs whose path matches.
-    #[arg(long, value_parser = glob)]
+    /// Events of programs with this name, or, where it has a `/`, path.
+    #[arg(long, value_parser = exe_glob)]
     exe: Option<GlobMatcher>,
     /// Calls to hosts that match.
     #[arg(long, value_parser = glob)]
@@ -89,6 +89,17 @@ fn glob(text: &str) -> Result<GlobMatcher, String> {
         .build()
         .map(|glob| glob.compile_matcher())
         .map_err(|error| error.to_string())
+}
+
+fn path_glob(text: &str) -> Result<GlobMatcher, String> {
+    glob(&text.replace('{', "[{]").replace('}', "[}]"))
+}
+
+fn exe_glob(text: &str) -> Result<GlobMatcher, String> {
+    match text.contains('/') {
+        true => glob(text),
+        false => glob(&format!("**/{text}")),
+    }
 }
 
 fn status(text: &str) -> Result<(u32, u32), String> {
@@ -268,6 +279,16 @@ mod tests {
         for wrong in ["", "9xx", "xx", "99", "600", "4x"] {
             assert!(status(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn programs_match_by_name_and_paths_as_they_are_printed() {
+        let curl = exe_glob("curl").expect("a glob");
+        assert!(curl.is_match("/usr/bin/curl") && !curl.is_match("/usr/bin/curl2"));
+        let there = exe_glob("/usr/*/curl").expect("a glob");
+        assert!(there.is_match("/usr/bin/curl") && !there.is_match("/opt/bin/curl"));
+        let path = path_glob("/fhir/*/{id}").expect("a glob");
+        assert!(path.is_match("/fhir/Patient/{id}") && !path.is_match("/fhir/Patient/id"));
     }
 
     #[test]
