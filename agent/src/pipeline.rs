@@ -306,6 +306,9 @@ impl<G: FlowGate> Judge<G> {
                 self.judged.insert(call.id, verdict);
             }
         }
+        if phase == Phase::Head && !self.judged.get(&call.id).is_some_and(is_denial) {
+            self.enforcement.on_begun(call);
+        }
         if phase == Phase::Complete
             && let Some(verdict) = self.judged.remove(&call.id)
         {

@@ -64,6 +64,11 @@ impl<G: FlowGate> Enforcement<G> {
         self.carry_out(todo);
     }
 
+    /// A call begins, and is not denied.
+    pub fn on_begun(&mut self, call: &ApiCall) {
+        self.enforcer.on_begun(call);
+    }
+
     /// A call on the flow has its whole answer, of the application.
     pub fn on_answered(&mut self, at: KernelTime, flow: FlowId) {
         let step = self.answers.on_application(flow);

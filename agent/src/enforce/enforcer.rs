@@ -174,6 +174,8 @@ struct Denied {
 }
 
 struct DeadFlow {
+    /// The call that it is dead by.
+    call: CallId,
     withheld: Result<(), GateError>,
     reset: bool,
 }
@@ -292,7 +294,7 @@ impl Enforcer {
         let mut todo = Vec::new();
         // A flow that is dead already is withheld from further ahead; its calls share its fate, not its numbers.
         if !self.dead.contains_key(&cookie) {
-            todo.extend(self.bury(cookie));
+            todo.extend(self.bury(call.id, cookie));
             todo.push(Do::Withhold { cookie, from });
         }
         todo.extend(kill);
@@ -302,6 +304,19 @@ impl Enforcer {
             flow: call.flow.clone(),
         });
         todo
+    }
+
+    /// A call begins that is not denied. Behind one that is, on the same connection, it is lost with it.
+    pub fn on_begun(&mut self, call: &ApiCall) {
+        let flow = call.flow.carrier.and_then(|cookie| self.dead.get(&cookie));
+        let Some(denied) = flow.and_then(|flow| self.calls.get_mut(&flow.call)) else {
+            return;
+        };
+        match &mut denied.outcome {
+            None => denied.collateral += 1,
+            Some(outcome) if outcome.guarantee != Guarantee::Observed => outcome.collateral += 1,
+            Some(_) => {}
+        }
     }
 
     /// Takes in what became of something.
@@ -466,7 +481,7 @@ impl Enforcer {
         self.calls.insert(call, denied);
     }
 
-    fn bury(&mut self, cookie: u64) -> Option<Do> {
+    fn bury(&mut self, call: CallId, cookie: u64) -> Option<Do> {
         let mut released = None;
         while self.dead.len() >= self.limits.dead_flows_max {
             let Some(oldest) = self.dead_order.pop_front() else {
@@ -486,6 +501,7 @@ impl Enforcer {
         self.dead.insert(
             cookie,
             DeadFlow {
+                call,
                 withheld,
                 reset: false,
             },

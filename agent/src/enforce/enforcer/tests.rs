@@ -242,6 +242,29 @@ fn a_response_that_never_left_is_contained() {
 }
 
 #[test]
+fn what_begins_behind_it_on_the_connection_is_lost_too() {
+    // Before the outcome is known, and after.
+    for egress in [None, passed(FROM, 1)] {
+        let known = egress.is_some();
+        let mut scene = Scene::new();
+        scene.gate().egress = egress;
+        scene.judge();
+        for (id, cookie) in [(2, COOKIE), (3, COOKIE), (4, COOKIE + 1)] {
+            let behind = call(id, flow(FlowId::Socket(cookie), Some(cookie)));
+            scene.enforcement.on_begun(&behind);
+        }
+        let outcome = match scene.enforcement.outcome(&scene.call) {
+            Answer::Ready(outcome) => outcome,
+            _ => {
+                scene.enforcement.on_closed(FlowId::Socket(COOKIE), &end_at(FROM));
+                scene.enforcement.finished().remove(0).1
+            }
+        };
+        assert_eq!(outcome.collateral, 4, "known: {known}");
+    }
+}
+
+#[test]
 fn one_byte_of_it_makes_a_cut() {
     for end in [FROM.wrapping_add(1), FROM.wrapping_add(20)] {
         let mut scene = Scene::new();
