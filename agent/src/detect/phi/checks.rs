@@ -210,7 +210,36 @@ pub(super) fn number(value: &[u8]) -> bool {
 
 /// A code of a terminology: short, without spaces at its ends.
 pub(super) fn code_or_text(value: &[u8]) -> bool {
-    (2..=200).contains(&value.len()) && any(value) && !is_demand(value)
+    (2..=200).contains(&value.len()) && any(value) && !is_demand(value) && !is_type(value)
+}
+
+/// A type of FHIR, where a description of its types has them: `{"Claim.diagnosis": "CodeableConcept"}`.
+fn is_type(value: &[u8]) -> bool {
+    const TYPES: [&[u8]; 22] = [
+        b"Attachment",
+        b"BackboneElement",
+        b"Boolean",
+        b"Code",
+        b"CodeableConcept",
+        b"CodeableReference",
+        b"Coding",
+        b"DateTime",
+        b"DomainResource",
+        b"Element",
+        b"Identifier",
+        b"Integer",
+        b"Period",
+        b"Quantity",
+        b"Range",
+        b"Ratio",
+        b"Reference",
+        b"Resource",
+        b"SampledData",
+        b"SimpleQuantity",
+        b"String",
+        b"Time",
+    ];
+    TYPES.contains(&value)
 }
 
 /// `is required`, `Diagnosis: required`, `must be a code`: what is said of a field, and no value of it.

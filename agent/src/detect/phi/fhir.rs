@@ -598,6 +598,7 @@ fn code_system_alone(system: &[u8], resource: Resource) -> Option<Class> {
         b"2.16.840.1.113883.6.88",
         b"2.16.840.1.113883.6.69",
         b"2.16.840.1.113883.12.292",
+        b"2.16.840.1.113883.6.59",
     ]) {
         return Some(Class::Medication);
     }

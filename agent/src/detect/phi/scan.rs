@@ -371,6 +371,7 @@ impl Sink for Walk {
             is_coded: false,
             extension,
             is_unplaced,
+            sentences: 0,
             is_company: false,
             has_somebody: false,
             turned_down: 0,

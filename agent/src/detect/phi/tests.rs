@@ -5,6 +5,7 @@ mod labelled;
 mod neighbours;
 mod places;
 mod prose;
+mod shipped;
 
 use std::path::Path;
 

@@ -13,6 +13,7 @@ use crate::call::Evidence;
 
 mod addresses;
 mod behind;
+mod cards;
 mod forms;
 mod given;
 mod others;
@@ -20,6 +21,7 @@ mod people;
 mod prose;
 mod quiet;
 mod secrets;
+mod surnames;
 mod vocabulary;
 mod words;
 
@@ -31,7 +33,7 @@ pub(super) use behind::{is_told, says_none, value_in};
 pub(super) use forms::tagged;
 use forms::{is_extension, of_thing};
 use people::{Cue, by_given, name_behind, of_letters};
-pub(super) use people::{is_persons, is_surely_persons};
+pub(super) use people::{is_persons, is_surely_persons, names_somebody};
 pub(super) use prose::name_in;
 use prose::{date_in, emails, number_in, phrase_in};
 use quiet::Quiet;
@@ -191,9 +193,17 @@ impl Text {
                 whole.push((start, end));
             });
         }
+        // Nor is what a card says.
+        let mut said = Vec::new();
+        if cards::are(text) {
+            cards::cards(text, &mut |found| {
+                said.push((found.start, found.end));
+                out(found);
+            });
+        }
         let mut out = |found: Found| {
             let is_part = found.class == Class::Address as ClassId && is_told(&whole, found.start, found.end);
-            if !is_part {
+            if !is_part && !is_told(&said, found.start, found.end) {
                 out(found);
             }
         };
@@ -291,12 +301,22 @@ impl Text {
             between[count] = text[at];
             at += gap;
         };
-        let left = start.checked_sub(1).map_or(b' ', |before| text[before]);
+        let mut left = start.checked_sub(1).map_or(b' ', |before| text[before]);
+        // `+(968) 2469 0002`, `+ 974 4403 4980`
+        let plus = match (left, start.checked_sub(2).map(|before| text[before])) {
+            (b'(', Some(b'+')) => start - 2,
+            (b' ', Some(b'+')) if count > 2 => start - 2,
+            _ => start.saturating_sub(1),
+        };
+        // No country's code begins with 0, and an offset of time does.
+        if text.get(plus) == Some(&b'+') && text[start] != b'0' {
+            left = b'+';
+        }
         // In EDIFACT it separates: `UNOC:3+4316642163619:14`.
-        let separates = start
-            .checked_sub(2)
+        let separates = plus
+            .checked_sub(1)
             .is_some_and(|before| text[before].is_ascii_digit());
-        if left == b'+' && count > 0 && !separates {
+        if left == b'+' && text[start] != b'0' && count > 0 && !separates {
             // International form: plus, and all digits up to something else.
             let digits: usize = runs[..count].iter().map(|(from, to)| to - from).sum();
             if (8..=15).contains(&digits) && between[1..count].iter().all(|byte| b" -.)(".contains(byte)) {
@@ -314,7 +334,7 @@ impl Text {
                     self.phone_or_fax(text, start),
                     evidence,
                     confidence,
-                    start - 1,
+                    plus,
                     runs[count - 1].1,
                 ));
                 return runs[count - 1].1;

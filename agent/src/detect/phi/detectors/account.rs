@@ -75,6 +75,7 @@ pub const DETECTOR: Detector = Detector {
         "financialnumber",
         "hospitalaccount",
         "hospitalaccountnumber",
+        "acctid",
     ],
     keys_alone: &[],
     keys_beside: &[

@@ -89,6 +89,8 @@ pub(super) const PERSON: &[&str] = &[
     "guest",
     "profile",
     "participant",
+    "attendee",
+    "invitee",
     "emergency",
     "primary",
     "contributor",

@@ -52,6 +52,8 @@ pub(super) struct Frame {
     pub extension: Option<ClassId>,
     /// It is a place that was not told, for nothing said whose it is: a `location`, an address without a person.
     pub is_unplaced: bool,
+    /// Names in it that are sentences.
+    pub sentences: u8,
     /// It has what companies have alone; there is somebody below it who is not named as another.
     pub is_company: bool,
     pub has_somebody: bool,

@@ -147,6 +147,10 @@ impl Walk {
         if at == 0 && is_description(name, value) {
             self.describes = true;
         }
+        // `{"This account is inactive.": …, "Password": …}`: what people read, and its translation.
+        if name.ends_with(b".") && memchr::memchr_iter(b' ', name).nth(2).is_some() {
+            self.frames[at].sentences = self.frames[at].sentences.saturating_add(1);
+        }
         if self.at_number(at, key, name, value) {
             return;
         }
@@ -182,7 +186,7 @@ impl Walk {
         }
         if key.element == Element::ValueText || (key.element == Element::Text && inside == Element::Clinical)
         {
-            let class = extension.filter(|_| owner != Owner::Definition);
+            let class = extension.filter(|_| owner != Owner::Definition && has_extensions(resource));
             if let Some(class) = class.filter(|class| fits(*class, value)) {
                 self.hit(class, owner, Evidence::Structure, 95, name, key, value);
                 return;
@@ -261,6 +265,7 @@ impl Walk {
         if let Some((class, Says::It)) = of_object
             && resource == Resource::None
             && (is_of_health(class) && says_what(called) && !is_bare(class, owner, value)
+                || class == Class::Name as ClassId && is_language(called)
                 || class == Class::Address as ClassId && self.frames[at].key.of_thing && says_what(called)
                 || class == Class::Photo as ClassId && links(called) && owner != Owner::Unknown)
             && fits(class, value)
@@ -292,7 +297,10 @@ impl Walk {
                     .is_some_and(|detector| detector.identifies);
             // So many of them.
             let counted = kind == ValueType::Number && value.len() < 5 && is_of_health(class);
-            let fits = !measured && !counted && fits(class, value) && !self.keys.is_label(value, class);
+            // Of a tax, or of a species: numbers of those who pay it are longer.
+            let is_short = class == Class::Passport as ClassId && value.len() < 7 && is_tax_id(name);
+            let fits =
+                !measured && !counted && !is_short && fits(class, value) && !self.keys.is_label(value, class);
             let machine = class == Class::Ip as ClassId && super::super::checks::is_machine_text(value);
             let says = if machine { Says::Beside } else { says };
             let owner = match key.owner {
@@ -457,10 +465,9 @@ impl Walk {
 
     /// The URL of an extension: its last part is a name as keys are, and says what the extension's value is.
     fn extension(&mut self, at: usize, url: &[u8]) {
-        let person = matches!(
-            self.frames[at].resource,
-            Resource::Patient | Resource::RelatedPerson | Resource::Practitioner
-        );
+        // Whose it is may be said behind it.
+        let person = has_extensions(self.frames[at].resource)
+            || matches!(self.frames[at].resource, Resource::None | Resource::Bundle);
         let name = url
             .rsplit(|byte| matches!(byte, b'/' | b'#'))
             .next()
@@ -648,6 +655,31 @@ fn by_check(class: ClassId, context: u64, value: &[u8]) -> Option<ClassId> {
         .filter(|named| context & 1 << **named as ClassId != 0);
     let found = named.chain(&SURE).find(|other| is(other));
     found.map(|other| *other as ClassId)
+}
+
+/// `en`, `pt-BR`, `en_US`
+fn is_language(name: &[u8]) -> bool {
+    let small = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_lowercase);
+    let large = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_uppercase);
+    match name.split_at_checked(2) {
+        Some((language, [])) => small(language),
+        Some((language, [b'-' | b'_', region @ ..])) => small(language) && large(region),
+        _ => false,
+    }
+}
+
+/// `tax_id`, `taxId`
+fn is_tax_id(name: &[u8]) -> bool {
+    let letters = name.iter().filter(|byte| byte.is_ascii_alphabetic());
+    letters.map(u8::to_ascii_lowercase).eq(*b"taxid")
+}
+
+/// Resources whose extensions say more of somebody.
+pub(super) fn has_extensions(resource: Resource) -> bool {
+    matches!(
+        resource,
+        Resource::Patient | Resource::RelatedPerson | Resource::Practitioner
+    )
 }
 
 /// Where something is: of somebody it is an address, of an organization its own.

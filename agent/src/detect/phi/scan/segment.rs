@@ -15,6 +15,8 @@ pub(super) struct Segment {
     id: SmolStr,
     /// NM1's entity, which holds for what follows it.
     entity: Vec<u8>,
+    /// And that it is an organization.
+    is_company: bool,
     qualifier: Vec<u8>,
     field: u16,
     repetition: u16,
@@ -137,6 +139,8 @@ impl Walk {
                 _ => Class::Phone,
             },
             Class::Allergy => Class::Allergy,
+            // ICD-9 has procedures, too, and not all tell them apart.
+            Class::Procedure if self.segment.id == "PR1" => Class::Procedure,
             class => table.unwrap_or(class),
         };
         self.segment_hit(class, holds.owner, &value);
@@ -198,7 +202,11 @@ impl Walk {
     fn x12(&mut self, at: Field<'_>, value: &[u8]) {
         let short = || value[..value.len().min(8)].to_vec();
         match (at.segment, at.field, at.component) {
-            (b"NM1" | b"N1", 1, 1) => self.segment.entity = short(),
+            (b"NM1" | b"N1", 1, 1) => {
+                self.segment.entity = short();
+                self.segment.is_company = false;
+            }
+            (b"NM1", 2, 1) => self.segment.is_company = value == b"2",
             (b"NM1", 8, 1)
             | (b"REF" | b"DMG" | b"DTP" | b"DTM", 1, 1)
             | (b"PER", 3 | 5 | 7, 1)
@@ -222,6 +230,7 @@ impl Walk {
             &self.segment.qualifier,
         );
         if let Some((class, owner)) = found
+            && !(class == Class::Name && self.segment.is_company)
             && any(value)
             && (class != Class::Name || (class.detector().fits)(value))
         {

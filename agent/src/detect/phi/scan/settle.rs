@@ -2,7 +2,8 @@
 //! with its display, a name beside a date of birth.
 
 use super::super::keys::words;
-use super::super::text::{is_persons, is_surely_persons};
+use super::super::text::{is_persons, is_surely_persons, names_somebody};
+use super::place::has_extensions;
 use super::*;
 
 impl Walk {
@@ -12,6 +13,10 @@ impl Walk {
             return;
         }
         let element = frame.key.element;
+        if frame.sentences >= SENTENCES_MIN && frame.resource == Resource::None {
+            self.later(frame.ordinal, Late::Place(Owner::Definition, true));
+            return;
+        }
         let (system, value, code) = (frame.system, frame.value, frame.code);
         let referring = frame.reference.length + frame.display.length > 0;
         if value.length > 0 {
@@ -198,7 +203,7 @@ impl Walk {
             }
             return;
         }
-        if let Some(class) = frame.extension {
+        if let Some(class) = frame.extension.filter(|_| has_extensions(resource)) {
             let key = self.keys.get(b"code", &self.shown);
             self.hit(class, owner, Evidence::Structure, 95, b"code", key, &code);
             return;
@@ -225,7 +230,13 @@ impl Walk {
                     // What CDA observes is a problem, where its value is a concept.
                     let is_value = resource == Resource::None && inner == Element::Value;
                     let is_snomed = system.ends_with(b"2.16.840.1.113883.6.96");
-                    (is_value && is_snomed).then_some(Class::Diagnosis)
+                    let is_done = resource == Resource::None
+                        && parent.is_some_and(|parent| self.frames[parent].named_as(Class::Procedure));
+                    match is_snomed {
+                        true if is_value => Some(Class::Diagnosis),
+                        true if is_done && inner == Element::Code => Some(Class::Procedure),
+                        _ => None,
+                    }
                 })
                 .or_else(|| {
                     // Whatever the system is: a reason for having none is no data.
@@ -359,6 +370,7 @@ impl Walk {
             .iter()
             .any(|frame| frame.personal == Personal::Yes);
         let is_named = frame.named_as(Class::Name) || self.has_parts(at);
+        let is_concept = self.frames[at].system.length > 0 && self.frames[at].code.length > 0;
         for held in self.held.split_off(from.min(self.held.len())) {
             if held.frame != at {
                 self.held.push(held);
@@ -370,6 +382,10 @@ impl Walk {
             // The name is the value's; the number is what its type says.
             let is_labelled = key.role == Role::Number && name == self.bytes(self.frames[at].labelled_name);
             if is_pair && (is_name && key.role == Role::Label || is_labelled) {
+                continue;
+            }
+            // A code of a system, and how it is displayed: `<value code="…" codeSystem="…" displayName="Drug allergy"/>`.
+            if is_name && is_concept {
                 continue;
             }
             // `provider`, `author`: a word for people, and no name of a name.
@@ -391,7 +407,18 @@ impl Walk {
                 (Owner::Unknown, Personal::No) => of_somebody && may_be_around(class),
                 (_, Personal::No) => false,
             };
-            if is {
+            // `{"customer_name": "Marta Okafor"}`: where somebody may be named, he is by his name.
+            let is_his = || {
+                let is_item =
+                    matches!(self.frames[at].owner, Owner::Patient | Owner::Person) && is_whole(&name);
+                let may_be_named = key.whole || key.names.is_some() || is_full(&name) || is_item;
+                is_name
+                    && may_be_named
+                    && !has_made(&name)
+                    && looks_like_person(&value)
+                    && names_somebody(&value)
+            };
+            if is || is_his() {
                 let by_itself = is_name && key.class.is_none() && key.names.is_none();
                 let (evidence, confidence) = match by_itself {
                     true => (Evidence::Context, 70),
@@ -450,6 +477,26 @@ fn is_whole(name: &[u8]) -> bool {
         b"full_name",
     ];
     WHOLE.iter().any(|whole| name.eq_ignore_ascii_case(whole))
+}
+
+/// Whoever has made something, a book or a song, is no secret by that.
+fn has_made(name: &[u8]) -> bool {
+    words(name).last().is_some_and(|last| {
+        matches!(
+            last.as_str(),
+            "author" | "authors" | "performer" | "performers" | "by"
+        )
+    })
+}
+
+/// So many names of an object that are sentences make it a catalogue of messages.
+const SENTENCES_MIN: u8 = 3;
+
+/// Of those, names of whole names.
+fn is_full(name: &[u8]) -> bool {
+    [&b"fullname"[..], b"full_name"]
+        .iter()
+        .any(|full| name.eq_ignore_ascii_case(full))
 }
 
 /// Which part of a name a key says, as one bit; 0: none.

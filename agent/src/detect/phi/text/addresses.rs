@@ -235,6 +235,10 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
         "PO Box",
         "P.O. Box",
         "P. O. Box",
+        "P.O Box",
+        "P.O.Box",
+        "PO BOX",
+        "P.O. BOX",
         "Postfach",
         "Postbus",
         "Apartado",
@@ -243,8 +247,16 @@ fn before(text: &[u8], number: usize) -> Option<(usize, bool)> {
     // Where what is left of the name ends, all of it: where the word behind it begins.
     let start_behind = |rest: &str| number - window.len() + rest.len();
     if let Some(rest) = boxes.iter().find_map(|of_box| name.strip_suffix(*of_box)) {
-        // Alone it is a company's as well.
-        return (!rest.is_empty()).then(|| (start_behind(rest), true));
+        // Without anything around it, it is a company's as well.
+        let digits = text[number..].iter().take_while(|byte| byte.is_ascii_digit());
+        let behind = &text[number + digits.count()..];
+        let goes_on =
+            matches!(behind, [b',', b' ', next, ..] | [b'\n', next, ..] if next.is_ascii_uppercase());
+        return Some((start_behind(rest), !rest.is_empty() || goes_on));
+    }
+    // Houses have fewer digits where the number stands behind the street.
+    if text[number..].iter().take(5).all(u8::is_ascii_digit) && text.len() >= number + 5 {
+        return None;
     }
     let (first, last) = last_word(name);
     let capital = |word: &str| word.chars().next().is_some_and(char::is_uppercase);

@@ -4,6 +4,7 @@ use super::given::{is_given, is_only_given};
 use super::is_word;
 use super::others::OTHERS;
 use super::prose::name_in;
+use super::surnames::is_surname;
 
 /// Words that say it where they are written small or begin a sentence, and the row of capitals ends with the name: within a
 /// title they are of many things, `Customer Service Desk`.
@@ -213,6 +214,29 @@ fn is_heading(name: &[u8]) -> bool {
     words_of(name).all(is_other)
 }
 
+/// `Georgetown University`
+fn ends_in_institution(name: &[u8]) -> bool {
+    const INSTITUTIONS: [&[u8]; 14] = [
+        b"university",
+        b"college",
+        b"hospital",
+        b"clinic",
+        b"inc",
+        b"llc",
+        b"ltd",
+        b"gmbh",
+        b"school",
+        b"institute",
+        b"foundation",
+        b"corporation",
+        b"company",
+        b"association",
+    ];
+    words_of(name)
+        .last()
+        .is_some_and(|last| INSTITUTIONS.iter().any(|known| last.eq_ignore_ascii_case(known)))
+}
+
 fn words_of(name: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     name.split(|byte| !(byte.is_ascii_alphabetic() || *byte >= 0x80 || b"'-".contains(byte)))
         .filter(|word| !word.is_empty())
@@ -230,6 +254,54 @@ pub(in super::super) fn is_surely_persons(name: &[u8]) -> bool {
         .split(|byte| *byte == b' ')
         .any(|word| PLACES.iter().any(|place| word.eq_ignore_ascii_case(place)));
     is_only_given(first) && is_persons(name, false) && !is_place
+}
+
+/// The same where a key says that somebody is named: `Okafor, Marta`, `Dr. Marta N. Okafor`, `Jingtao Wang`.
+pub(in super::super) fn names_somebody(name: &[u8]) -> bool {
+    const GIVEN_BEHIND: u8 = b',';
+    let name = untitled(name);
+    let (last, first) = match name.iter().position(|byte| *byte == GIVEN_BEHIND) {
+        Some(comma) => (&name[..comma], name[comma + 1..].trim_ascii_start()),
+        None => (name, name),
+    };
+    let family = || match last.len() == name.len() {
+        true => words_of(last).filter(|word| !is_suffix(word)).last(),
+        false => words_of(last).find(|word| !is_suffix(word)),
+    };
+    is_surely_persons(first)
+        || family().is_some_and(is_surname)
+            && words_of(name).count() <= 4
+            && is_persons(name, true)
+            && !words_of(name).next().is_some_and(is_of_place)
+}
+
+/// What stands behind titles.
+fn untitled(mut name: &[u8]) -> &[u8] {
+    while let Some(end) = name.iter().position(|byte| *byte == b' ') {
+        let word = name[..end].strip_suffix(b".").unwrap_or(&name[..end]);
+        if !TITLES.iter().any(|title| word.eq_ignore_ascii_case(title)) {
+            break;
+        }
+        name = name[end..].trim_ascii_start();
+    }
+    name
+}
+
+/// `Jr`, `III`, `MD`: behind a name.
+fn is_suffix(word: &[u8]) -> bool {
+    const SUFFIXES: [&[u8]; 12] = [
+        b"jr", b"sr", b"ii", b"iii", b"iv", b"md", b"do", b"phd", b"rn", b"np", b"esq", b"dds",
+    ];
+    SUFFIXES.iter().any(|suffix| word.eq_ignore_ascii_case(suffix))
+}
+
+/// `New Orleans`, `Fort Wayne`
+fn is_of_place(word: &[u8]) -> bool {
+    const BEFORE: [&[u8]; 22] = [
+        b"new", b"north", b"south", b"east", b"west", b"mount", b"saint", b"st", b"fort", b"port", b"lake",
+        b"los", b"las", b"san", b"santa", b"the", b"big", b"grand", b"upper", b"lower", b"old", b"great",
+    ];
+    BEFORE.iter().any(|before| word.eq_ignore_ascii_case(before))
 }
 
 /// How a word says that a name is behind it.
@@ -280,8 +352,10 @@ pub(super) fn name_behind(
         Cue::Sure => name_in(window),
         // `Patient: April West`
         Cue::Other => {
-            return name_in(window)
-                .filter(|(from, to)| window[..*from].contains(&b':') || !is_heading(&window[*from..*to]));
+            return name_in(window).filter(|(from, to)| {
+                let name = &window[*from..*to];
+                (window[..*from].contains(&b':') || !is_heading(name)) && !ends_in_institution(name)
+            });
         }
     };
     found.filter(|(from, to)| is_persons(&window[*from..*to], is_personal))
