@@ -53,3 +53,20 @@ pub(super) fn links(name: &[u8]) -> bool {
     ];
     NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
+
+/// `en`, `pt-BR`, `en_US`
+pub(super) fn is_language(name: &[u8]) -> bool {
+    let small = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_lowercase);
+    let large = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_uppercase);
+    match name.split_at_checked(2) {
+        Some((language, [])) => small(language),
+        Some((language, [b'-' | b'_', region @ ..])) => small(language) && large(region),
+        _ => false,
+    }
+}
+
+/// `tax_id`, `taxId`
+pub(super) fn is_tax_id(name: &[u8]) -> bool {
+    let letters = name.iter().filter(|byte| byte.is_ascii_alphabetic());
+    letters.map(u8::to_ascii_lowercase).eq(*b"taxid")
+}

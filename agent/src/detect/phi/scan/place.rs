@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smol_str::SmolStr;
 
 use super::super::text::{is_surely_persons, says_none, tagged};
-use super::called::{is_bare, is_of_health, links, says_what};
+use super::called::{is_bare, is_language, is_of_health, is_tax_id, links, says_what};
 use super::pairs::asked;
 use super::settle::looks_like_person;
 use super::*;
@@ -655,23 +655,6 @@ fn by_check(class: ClassId, context: u64, value: &[u8]) -> Option<ClassId> {
         .filter(|named| context & 1 << **named as ClassId != 0);
     let found = named.chain(&SURE).find(|other| is(other));
     found.map(|other| *other as ClassId)
-}
-
-/// `en`, `pt-BR`, `en_US`
-fn is_language(name: &[u8]) -> bool {
-    let small = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_lowercase);
-    let large = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_uppercase);
-    match name.split_at_checked(2) {
-        Some((language, [])) => small(language),
-        Some((language, [b'-' | b'_', region @ ..])) => small(language) && large(region),
-        _ => false,
-    }
-}
-
-/// `tax_id`, `taxId`
-fn is_tax_id(name: &[u8]) -> bool {
-    let letters = name.iter().filter(|byte| byte.is_ascii_alphabetic());
-    letters.map(u8::to_ascii_lowercase).eq(*b"taxid")
 }
 
 /// Resources whose extensions say more of somebody.

@@ -605,7 +605,12 @@ pub(super) fn looks_like_name(value: &[u8]) -> bool {
         .split(|byte| matches!(byte, b' ' | b',' | b'^'))
         .filter(|word| !word.is_empty())
         .all(|word| {
-            let capital = word[0].is_ascii_uppercase() || word[0] >= 0x80 || PARTICLES.contains(&word);
+            // `John (Jack) Okafor`
+            let first = match word {
+                [b'(' | b'"' | b'\'', first, ..] => *first,
+                _ => word[0],
+            };
+            let capital = first.is_ascii_uppercase() || first >= 0x80 || PARTICLES.contains(&word);
             let thing = NO_PERSONS
                 .iter()
                 .any(|thing| word.eq_ignore_ascii_case(thing.as_bytes()));

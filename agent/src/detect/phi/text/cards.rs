@@ -40,10 +40,10 @@ pub(super) fn cards(text: &[u8], out: &mut dyn FnMut(Found)) {
         };
         if let Some(class) = class_of(name, parameters, value) {
             tell(class, start + colon + 1, value.len());
-        } else if name.eq_ignore_ascii_case(b"ATTENDEE") || name.eq_ignore_ascii_case(b"ORGANIZER") {
-            if let Some((at, bytes)) = common_name(parameters) {
-                tell(Class::Name, start + end + at, bytes);
-            }
+        } else if (name.eq_ignore_ascii_case(b"ATTENDEE") || name.eq_ignore_ascii_case(b"ORGANIZER"))
+            && let Some((at, bytes)) = common_name(parameters)
+        {
+            tell(Class::Name, start + end + at, bytes);
         }
     }
 }
