@@ -63,7 +63,7 @@ keyed hash of the first value to correlate by. The key is this installation's ow
 does.
 
 Bodies are read through `Content-Encoding` gzip, deflate, br and zstd, as JSON, NDJSON, XML, forms, multipart, CSV,
-HL7 v2, X12, GraphQL, protobuf and text, by their media type or their first bytes; so are contents within their values:
+HL7 v2, X12, vCard, iCalendar, GraphQL, protobuf and text, by their media type or their first bytes; so are contents within their values:
 JSON, XML, HL7 v2 or X12 in a string, a GraphQL `query`, base64 of text (FHIR's attachments, `data:` URLs). What is not
 captured is not looked at (`capture.body_bytes_max`), nor are images and other binary documents.
 
@@ -90,7 +90,10 @@ words before a colon, `=` or `#` count as a key does, `Insurance ID: …`, and t
 said of other things as well (`account 4829…`) only beside something else of somebody. A name in text stands behind a title, a
 greeting or a word for people, and begins with a given name that many have, or the text has something else of somebody. Beside
 that, names that begin with a given name are told wherever they stand: in the middle of a sentence, and as values of any key
-but one that ends in a word for things (`album`, `street`). Other names in the middle of a sentence are not. What has a fact of
+but one that ends in a word for things (`album`, `street`). Other names in the middle of a sentence are not. Where a key says
+that somebody may be named (`customer_name`, `full_name`, `owner`, `members[].name`), a name is told without anything beside
+it, if it begins with a given name or ends in a family name that many have; whoever wrote something (`author`) is not. An object
+whose keys are sentences is a catalogue of messages, and nobody's. What has a fact of
 companies (an industry, an EIN) and nobody in it is an organization's. A location shows a key whose words all ship with the
 agent; any other is `{key}` (`okafor_phone`), unless `redact.literals` has it. Own names and
 patterns are added by `detect.phi.keys` and `detect.phi.patterns`, classes are left out by `detect.phi.off`; see
