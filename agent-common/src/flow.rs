@@ -122,15 +122,15 @@ pub struct TlsObject {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Kin {
-    /// Process id; 0: not seen.
+    /// Process ids of its parent, and of the child that it forked last; 0: not seen.
     pub parent: u32,
-    pub reserved: u32,
+    pub child: u32,
     /// When it was forked, and when it last forked a child itself; kernel ns, 0: not seen.
     pub born_at: u64,
     pub forked_at: u64,
 }
 
-/// A TLS object as it was when its process had done with it, for a child that may still have it.
+/// A TLS object as it was when its process had done with it, for children that may still have it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Parted {

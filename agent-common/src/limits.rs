@@ -32,9 +32,9 @@ pub const FLOWS_MAX: u32 = 32 * 1024;
 /// TLS objects, likewise.
 pub const TLS_OBJECTS_MAX: u32 = 32 * 1024;
 /// Processes whose parent is remembered, for the TLS objects that they have from it; and objects whose process has done with
-/// them while a child may have them. What is forgotten is tied to its socket when it is first written to.
+/// them while a child may have them. What is forgotten is tied to its socket when that is used.
 pub const KIN_MAX: u32 = 2 * 1024;
-pub const PARTED_MAX: u32 = 1024;
+pub const PARTED_MAX: u32 = 2 * 1024;
 /// Places for threads inside a TLS call, by the low bits of the thread id: as many as there are ids by default on a small host. A
 /// power of two; two threads that share one are told apart.
 pub const TLS_CALLS_MAX: u32 = 32 * 1024;

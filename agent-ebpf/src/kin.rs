@@ -11,6 +11,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
 
 use crate::carrier::tell;
+use crate::gate;
 use crate::gate::tls::is_carrier;
 use crate::maps::TLS_OBJECTS;
 use crate::tls::{GENERATION_SHIFT, key};
@@ -18,6 +19,10 @@ use crate::tls::{GENERATION_SHIFT, key};
 const BPF_NOEXIST: u64 = 1;
 /// Generations of objects come again after twice this: of two that are closer, it is certain which was first.
 const CERTAIN_NS: u64 = 1 << (31 + GENERATION_SHIFT);
+/// `TlsKey::reserved`: a process has freed it; or its parent has, and it was forked last before that. A parent frees the
+/// object of one connection after the other, often at one address, while children wait for their clients.
+const ITSELF: u32 = 0;
+const PARENT: u32 = 1;
 
 /// By process id.
 #[map]
@@ -32,19 +37,19 @@ pub fn forked(parent: u32, child: u32) {
     let at = unsafe { bpf_ktime_get_ns() };
     let born = Kin {
         parent,
-        reserved: 0,
+        child: 0,
         born_at: at,
         forked_at: 0,
     };
     let _ = KIN.insert(&child, &born, 0);
     if let Some(known) = KIN.get_ptr_mut(&parent) {
         // SAFETY: a live map value; of two threads that fork at once, either is the last.
-        unsafe { (*known).forked_at = at };
+        unsafe { ((*known).child, (*known).forked_at) = (child, at) };
         return;
     }
     let begins = Kin {
         parent: 0,
-        reserved: 0,
+        child,
         born_at: 0,
         forked_at: at,
     };
@@ -57,8 +62,8 @@ pub fn forget(pid: u32) {
     let _ = KIN.remove(&pid);
 }
 
-/// The current process has an object at this address from its parent, which is noted and told. 1: so it is. Global, like the next: the
-/// verifier looks at it once.
+/// The current process has an object at this address from its parent, which is noted and told. 1: so it is. Global, like the
+/// next ones: the verifier looks at it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn apiward_inherit(object: u64) -> i32 {
@@ -70,6 +75,10 @@ pub extern "C" fn apiward_inherit(object: u64) -> i32 {
     let Some(theirs) = inherited(&key, unsafe { &*kin }) else {
         return 0;
     };
+    // SAFETY: a live map value.
+    if !unsafe { (*theirs).carrier != 0 && is_carrier(&*theirs) } {
+        return 0;
+    }
     // SAFETY: a live map value, copied by the helper.
     let _ = TLS_OBJECTS.insert(&key, unsafe { &*theirs }, BPF_NOEXIST);
     let Some(own) = TLS_OBJECTS.get_ptr_mut(&key) else {
@@ -85,18 +94,18 @@ pub extern "C" fn apiward_inherit(object: u64) -> i32 {
     1
 }
 
-/// The current process frees what is at this address, or takes it for another connection: a child may still have it, and it has
-/// no more what it had from its parent.
+/// The current process frees what is at this address, or takes it for another connection: a child may still have it, and the
+/// process has no more what it had from its parent.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn apiward_part(object: u64) -> i32 {
-    let key = key(object);
+    let mut key = key(object);
     let Some(kin) = KIN.get_ptr(&key.pid) else {
         return 0;
     };
     // SAFETY: a live map value.
     let kin = unsafe { &*kin };
-    // SAFETY: live map values.
+    // SAFETY: a live map value.
     let own = TLS_OBJECTS
         .get_ptr(&key)
         .filter(|own| unsafe { is_older(&**own, kin.forked_at) });
@@ -110,7 +119,29 @@ pub extern "C" fn apiward_part(object: u64) -> i32 {
         at: unsafe { bpf_ktime_get_ns() },
     };
     let _ = PARTED.insert(&key, &parted, 0);
+    if own.is_some() {
+        (key.pid, key.reserved) = (kin.child, PARENT);
+        let _ = PARTED.insert(&key, &parted, 0);
+    }
     0
+}
+
+/// What is known of this address is of a process that had the current one's id before it was born, and whose objects nobody
+/// freed: its socket is gone. It is forgotten. 1: so it was.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn apiward_outlived(object: u64) -> i32 {
+    let key = key(object);
+    let (Some(kin), Some(own)) = (KIN.get_ptr(&key.pid), TLS_OBJECTS.get_ptr(&key)) else {
+        return 0;
+    };
+    // SAFETY: live map values.
+    if !unsafe { is_older(&*own, (*kin).born_at) } {
+        return 0;
+    }
+    let _ = TLS_OBJECTS.remove(&key);
+    gate::tls::freed(&key);
+    1
 }
 
 /// What the parent of the current process had at this address when it forked it, if that is still the child's.
@@ -119,29 +150,33 @@ fn inherited(key: &TlsKey, kin: &Kin) -> Option<*const TlsObject> {
     if kin.parent == 0 {
         return None;
     }
-    let freed_since = |key: &TlsKey| {
-        let parted = PARTED.get_ptr(key)?;
-        // SAFETY: a live map value.
-        (unsafe { (*parted).at } >= kin.born_at).then_some(parted)
+    // SAFETY: live map values.
+    let since = |parted: &*const Parted| unsafe { (**parted).at } >= kin.born_at;
+    let freed = |pid, reserved| {
+        let of = TlsKey {
+            object: key.object,
+            pid,
+            reserved,
+        };
+        PARTED.get_ptr(&of).filter(since)
     };
-    if freed_since(key).is_some() {
+    if freed(key.pid, ITSELF).is_some() {
         return None;
     }
     let theirs = TlsKey {
         object: key.object,
         pid: kin.parent,
-        reserved: 0,
+        reserved: ITSELF,
     };
     // SAFETY: live map values.
     let is_it = |object: &*const TlsObject| unsafe { is_older(&**object, kin.born_at) };
-    let object = TLS_OBJECTS.get_ptr(&theirs).filter(is_it).or_else(|| {
-        // SAFETY: as above.
-        freed_since(&theirs)
-            .map(|parted| unsafe { &raw const (*parted).object })
-            .filter(is_it)
-    })?;
     // SAFETY: as above.
-    unsafe { (*object).carrier != 0 && is_carrier(&*object) }.then_some(object)
+    let object_of = |parted: *const Parted| unsafe { &raw const (*parted).object };
+    TLS_OBJECTS
+        .get_ptr(&theirs)
+        .filter(is_it)
+        .or_else(|| freed(key.pid, PARENT).map(object_of).filter(is_it))
+        .or_else(|| freed(kin.parent, ITSELF).map(object_of).filter(is_it))
 }
 
 /// The object was made before this moment, 0 for none.

@@ -16,7 +16,7 @@ use aya_ebpf::programs::ProbeContext;
 
 use crate::emit::emit;
 use crate::gate;
-use crate::gate::tls::{REFUSED, WRITTEN, answer, apiward_gate_tls_denied, ask, judge};
+use crate::gate::tls::{REFUSED, WRITTEN, answer, apiward_gate_tls_denied, ask, is_carrier, judge};
 use crate::io::{budget, is_preface};
 use crate::kin;
 use crate::maps::{SOME_BESIDE, TLS_CALLS, TLS_CALLS_BESIDE, TLS_OBJECTS, TLS_OUTER_CALLS, TLS_REFUSALS};
@@ -584,7 +584,11 @@ pub fn passed_by(object: &mut TlsObject, call: &TlsCall, moved: u64, sent: bool)
 pub fn object_of(object: u64) -> Option<*mut TlsObject> {
     let key = key(object);
     if let Some(known) = TLS_OBJECTS.get_ptr_mut(&key) {
-        return Some(known);
+        // SAFETY: a live map value; calls on one object are serialised by the application.
+        let is_gone = unsafe { (*known).carrier != 0 && !is_carrier(&*known) };
+        if !is_gone || kin::apiward_outlived(object) == 0 {
+            return Some(known);
+        }
     }
     if kin::apiward_inherit(object) != 0 {
         return TLS_OBJECTS.get_ptr_mut(&key);

@@ -18,7 +18,7 @@ use crate::export::{Batch, wire};
 use crate::flow::{Flows, Item};
 use crate::policy::breaker::Breakers;
 use crate::policy::coverage::{Ended, Reach};
-use crate::policy::{Action, Engine, Guarantee, Verdict, canary};
+use crate::policy::{Action, Engine, Guarantee, Mode, Verdict, canary};
 
 /// Ended calls whose outcome is not known yet; beyond it, an event goes out without one, and says so.
 const UNTOLD_CALLS_MAX: usize = 8_192;
@@ -306,7 +306,8 @@ impl<G: FlowGate> Judge<G> {
                 self.judged.insert(call.id, verdict);
             }
         }
-        if phase == Phase::Head && !self.judged.get(&call.id).is_some_and(is_denial) {
+        let stops = |verdict: &Verdict| is_denial(verdict) && verdict.mode == Mode::Enforce;
+        if phase == Phase::Head && !self.judged.get(&call.id).is_some_and(stops) {
             self.enforcement.on_begun(call);
         }
         if phase == Phase::Complete

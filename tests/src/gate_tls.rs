@@ -297,7 +297,7 @@ fn tls_the_server_is_never_told() -> Result {
 
 /// What a server is asked that uses the library in a way of its own. `cleared`: the object of a connection that was denied
 /// something is used for the next ones, which are none the worse for it. `forked`: the parent shakes hands and frees the object,
-/// its child reads by its own copy.
+/// its child reads by its own copy, also when the parent has freed the objects of later connections by then.
 fn library_server(way: &'static str) -> Result {
     let world = World::new()?;
     let mut scene = scene_of(&world, "inbound", |world, place, identity| {
@@ -306,12 +306,16 @@ fn library_server(way: &'static str) -> Result {
     let ids = trace_ids(12);
     let close = "Connection: close\r\n";
     let (mut forbidden, mut allowed) = (Vec::new(), Vec::new());
-    for pair in ids.chunks(2) {
-        let got = scene.send(&world, &[piece(wire::head("GET", FORBIDDEN, &pair[0], ""))], &[])?;
+    for (round, pair) in ids.chunks(2).enumerate() {
+        let more: &[&str] = match (way, round % 2) {
+            ("forked", 1) => &["--others", "2"],
+            _ => &[],
+        };
+        let got = scene.send(&world, &[piece(wire::head("GET", FORBIDDEN, &pair[0], ""))], more)?;
         ensure!(got.is_empty(), "of a forbidden call the client got {got:?}");
         forbidden.push(pair[0].clone());
         let head = wire::head("GET", "/fhir/Patient/1", &pair[1], close);
-        let got = scene.send(&world, &[piece(head)], &[])?;
+        let got = scene.send(&world, &[piece(head)], more)?;
         ensure!(
             got.starts_with("HTTP/1.1 200 "),
             "the next connection got {got:?}"

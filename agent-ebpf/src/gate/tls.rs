@@ -120,6 +120,9 @@ pub extern "C" fn apiward_tls_begin(call: *const TlsCall, bytes: u64, asked: u32
     };
     // SAFETY: a live map value; calls on one object are serialised by the application.
     let object = unsafe { &mut *object };
+    if object.carrier != 0 && !is_carrier(object) && kin::apiward_outlived(call.object) != 0 {
+        return answer::UNKNOWN;
+    }
     let writes = asked == ask::WRITES || asked == ask::WROTE;
     if object.judged != if writes { judged::WRITES } else { judged::READS } {
         return answer::PASS;

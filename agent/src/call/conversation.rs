@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use self::negotiation::{Negotiating, Next};
+use self::negotiation::Negotiating;
 use self::strange::Strange;
 use super::known::KnownRequests;
 use super::messages::Messages;
@@ -114,8 +114,6 @@ struct Lane {
     /// Where and when the message in progress began.
     message_position: u64,
     message_at: KernelTime,
-    /// What it said to a SOCKS proxy, or that said to it, is over.
-    negotiated: bool,
 }
 
 impl Lane {
@@ -128,7 +126,6 @@ impl Lane {
             other_position: None,
             message_position: 0,
             message_at: KernelTime(0),
-            negotiated: false,
         }
     }
 
@@ -380,7 +377,9 @@ impl Conversation {
         if self.is_strange(direction) {
             return self.strange_piece(piece, cx);
         }
-        self.answered_by_none(Some(&piece));
+        let Some(piece) = self.negotiate(piece, cx) else {
+            return;
+        };
         let answers_strange = self.is_strange(opposite(direction));
         let Some((role, piece)) = self.decide(piece, None, cx) else {
             match answers_strange && self.is_strange(direction) {
@@ -464,14 +463,12 @@ impl Conversation {
             piece.position = (piece.position + bytes.len() as u64).saturating_sub(buffer.len() as u64);
             *bytes = Bytes::from(std::mem::take(buffer));
         }
-        let next = self
-            .negotiating
-            .pass(&self.flow, &mut lane.negotiated, &mut piece);
+        // Whoever is answered in HTTP does not negotiate.
+        let waits = expected != Some(Role::Requests) && self.negotiating.waits(&self.flow, &piece);
         let What::Chunk(bytes) = &mut piece.what else {
             return None;
         };
-        // Whoever is answered in HTTP does not negotiate.
-        if matches!(next, Next::Wait) && expected != Some(Role::Requests) {
+        if waits {
             *buffer = bytes.to_vec();
             return None;
         }

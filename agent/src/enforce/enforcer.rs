@@ -282,8 +282,17 @@ impl Enforcer {
             }
             return kill.into_iter().collect();
         }
-        denied.collateral = others_open;
         let cookie = denied.cookie;
+        match self.dead.contains_key(&cookie) {
+            false => denied.collateral = others_open,
+            // Those are lost by the first, and this one is denied itself.
+            true if phase > Phase::Head => {
+                if let Some(collateral) = self.collateral_of(cookie) {
+                    *collateral = collateral.saturating_sub(1);
+                }
+            }
+            true => {}
+        }
         let from = match denied.direction {
             // After the whole response there is nothing to withhold from; the connection shall still go.
             CallDirection::Inbound if phase < Phase::Complete => denied.from,
@@ -308,14 +317,18 @@ impl Enforcer {
 
     /// A call begins that is not denied. Behind one that is, on the same connection, it is lost with it.
     pub fn on_begun(&mut self, call: &ApiCall) {
-        let flow = call.flow.carrier.and_then(|cookie| self.dead.get(&cookie));
-        let Some(denied) = flow.and_then(|flow| self.calls.get_mut(&flow.call)) else {
-            return;
-        };
+        if let Some(collateral) = call.flow.carrier.and_then(|cookie| self.collateral_of(cookie)) {
+            *collateral += 1;
+        }
+    }
+
+    /// The calls that are lost by the first denial on a connection, until that is told.
+    fn collateral_of(&mut self, cookie: u64) -> Option<&mut u32> {
+        let denied = self.calls.get_mut(&self.dead.get(&cookie)?.call)?;
         match &mut denied.outcome {
-            None => denied.collateral += 1,
-            Some(outcome) if outcome.guarantee != Guarantee::Observed => outcome.collateral += 1,
-            Some(_) => {}
+            None => Some(&mut denied.collateral),
+            Some(outcome) if outcome.guarantee != Guarantee::Observed => Some(&mut outcome.collateral),
+            Some(_) => None,
         }
     }
 

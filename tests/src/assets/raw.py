@@ -2,7 +2,7 @@
 
 Reads from its file a JSON list of pieces; a piece is text in Latin-1, or [text, count] for text that repeats. Each
 piece is one write. With `--bytes` every byte is a write of its own; with `--go` the last one waits until something has
-come back and that file is there.
+come back and that file is there; with `--others` so many further connections are made before the first.
 """
 
 import argparse
@@ -20,17 +20,26 @@ arguments.add_argument("--pieces", required=True)
 arguments.add_argument("--bytes", action="store_true")
 arguments.add_argument("--go")
 arguments.add_argument("--limit", type=float, default=20)
+arguments.add_argument("--others", type=int, default=0)
 arguments = arguments.parse_args()
 
 with open(arguments.pieces) as file:
     pieces = json.load(file)
-connection = socket.create_connection((arguments.host, arguments.port), timeout=arguments.limit)
-connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+context = None
 if arguments.ca:
     import ssl
 
     context = ssl.create_default_context(cafile=arguments.ca)
-    connection = context.wrap_socket(connection, server_hostname=arguments.host)
+
+
+def connected():
+    connection = socket.create_connection((arguments.host, arguments.port), timeout=arguments.limit)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return context.wrap_socket(connection, server_hostname=arguments.host) if context else connection
+
+
+connection = connected()
+others = [connected() for _ in range(arguments.others)]
 try:
     for number, piece in enumerate(pieces):
         if arguments.go and number == len(pieces) - 1:

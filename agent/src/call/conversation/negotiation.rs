@@ -1,8 +1,11 @@
 //! What a client and a SOCKS proxy say before the connection is the client's own.
+//!
+//! The client's words are held back until the proxy has granted what they ask for: whoever answers otherwise was asked
+//! something else, and may have found a request in them.
 
 use bytes::Buf;
 
-use super::{Conversation, Side, Strange, opposite};
+use super::{Context, Conversation, SNIFF_BYTES_MAX, Side, Strange, opposite};
 use crate::capture::{Direction, FlowInfo, SocketRole};
 use crate::decode::Negotiation;
 use crate::flow::{Piece, What};
@@ -12,53 +15,10 @@ use crate::flow::{Piece, What};
 pub(super) enum Negotiating {
     #[default]
     No,
-    /// The client has said this, which may be one, or a part of it.
+    /// All that the client has said, which is a negotiation, or a part of one, and perhaps more.
     Perhaps(Box<Piece>),
-    /// The client has said what it wants.
-    Asked,
-}
-
-/// What to do with a piece at a direction's beginning.
-pub(super) enum Next {
-    /// Whatever it has left is the connection's.
-    Read,
-    Wait,
-}
-
-impl Negotiating {
-    /// Passes over it at the beginning of `piece`, which has all that has come of its direction. `is_over`: there, it is.
-    pub(super) fn pass(&mut self, flow: &FlowInfo, is_over: &mut bool, piece: &mut Piece) -> Next {
-        let What::Chunk(bytes) = &mut piece.what else {
-            return Next::Read;
-        };
-        if *is_over || flow.joined_late || bytes.is_empty() {
-            return Next::Read;
-        }
-        let is_client = Some(piece.direction) == asking(flow);
-        let negotiation = match (&self, is_client) {
-            (_, true) => Negotiation::of_client(bytes),
-            (Negotiating::No, false) => Negotiation::None,
-            (_, false) => Negotiation::of_server(bytes),
-        };
-        match negotiation {
-            Negotiation::None => return Next::Read,
-            Negotiation::More => {
-                if is_client {
-                    *self = Negotiating::Perhaps(Box::new(piece.clone()));
-                }
-                return Next::Wait;
-            }
-            Negotiation::Over(negotiation_bytes) => {
-                bytes.advance(negotiation_bytes);
-                piece.position += negotiation_bytes as u64;
-            }
-        }
-        if is_client {
-            *self = Negotiating::Asked;
-        }
-        *is_over = true;
-        Next::Read
-    }
+    /// The proxy has granted it: what follows, each way, is the connection's.
+    Granted,
 }
 
 /// Where a client's requests go.
@@ -70,29 +30,96 @@ fn asking(flow: &FlowInfo) -> Option<Direction> {
     }
 }
 
-impl Conversation {
-    /// What the other side says, or that it says nothing, shows that there is no negotiation: what the client has said began
-    /// strangely, and may hide a request.
-    pub(super) fn answered_by_none(&mut self, answer: Option<&Piece>) {
-        let Negotiating::Perhaps(_) = self.negotiating else {
-            return;
+impl Negotiating {
+    /// Whether `piece`, all that has come of its direction, has to wait for the other side's answer.
+    pub(super) fn waits(&mut self, flow: &FlowInfo, piece: &Piece) -> bool {
+        let What::Chunk(bytes) = &piece.what else {
+            return false;
         };
-        let answers = |asking: &Direction| answer.is_none_or(|answer| answer.direction != *asking);
-        let Some(asking) = asking(&self.flow).filter(answers) else {
-            return;
-        };
-        if let Some(What::Chunk(bytes)) = answer.map(|answer| &answer.what)
-            && let Side::Undecided { buffer, .. } = &self.lane_mut(opposite(asking)).side
-            && Negotiation::of_server(&[buffer, &bytes[..]].concat()) != Negotiation::None
-        {
-            return;
+        let begins = || Negotiation::of_client(bytes) != Negotiation::None;
+        let may = !flow.joined_late
+            && !matches!(self, Negotiating::Granted)
+            && Some(piece.direction) == asking(flow)
+            && (1..=SNIFF_BYTES_MAX).contains(&bytes.len());
+        let waits = may && begins();
+        if waits {
+            *self = Negotiating::Perhaps(Box::new(piece.clone()));
         }
-        let Negotiating::Perhaps(said) = std::mem::take(&mut self.negotiating) else {
-            return;
+        waits
+    }
+}
+
+impl Conversation {
+    /// Takes in what the other side answers to a negotiation. `None`: it is part of it.
+    pub(super) fn negotiate(&mut self, mut answer: Piece, cx: &mut Context<'_>) -> Option<Piece> {
+        let (Negotiating::Perhaps(_), Some(asking)) = (&self.negotiating, asking(&self.flow)) else {
+            return Some(answer);
         };
-        let lane = self.lane_mut(asking);
+        if answer.direction == asking {
+            return Some(answer);
+        }
+        let Negotiating::Perhaps(mut said) = std::mem::take(&mut self.negotiating) else {
+            return Some(answer);
+        };
+        let (What::Chunk(bytes), What::Chunk(asked)) = (&mut answer.what, &mut said.what) else {
+            self.is_none(*said);
+            return Some(answer);
+        };
+        let lane = self.lane_mut(opposite(asking));
+        let mut whole = match &mut lane.side {
+            Side::Undecided { buffer, late: false } => std::mem::take(buffer),
+            _ => Vec::new(),
+        };
+        whole.extend_from_slice(bytes);
+        match (Negotiation::of_server(&whole), Negotiation::of_client(asked)) {
+            (Negotiation::More, _) => {
+                if let Side::Undecided { buffer, .. } = &mut lane.side {
+                    *buffer = whole;
+                }
+                self.negotiating = Negotiating::Perhaps(said);
+                None
+            }
+            (Negotiation::Over(answered), Negotiation::Over(negotiated)) => {
+                self.negotiating = Negotiating::Granted;
+                let before = whole.len() - bytes.len();
+                bytes.advance(answered.saturating_sub(before));
+                answer.position += answered.saturating_sub(before) as u64;
+                asked.advance(negotiated);
+                said.position += negotiated as u64;
+                let is_more = !asked.is_empty();
+                if let Side::Undecided { buffer, .. } = &mut self.lane_mut(asking).side {
+                    *buffer = Vec::new();
+                }
+                if is_more {
+                    self.undecided_piece(*said, cx);
+                }
+                let is_over = matches!(&answer.what, What::Chunk(rest) if rest.is_empty());
+                (!is_over).then_some(answer)
+            }
+            _ => {
+                if let Side::Undecided { buffer, .. } = &mut lane.side {
+                    // What was kept of it comes before this.
+                    whole.truncate(whole.len() - bytes.len());
+                    *buffer = whole;
+                }
+                self.is_none(*said);
+                Some(answer)
+            }
+        }
+    }
+
+    /// The connection ends before there is an answer.
+    pub(super) fn end_negotiation(&mut self) {
+        if let Negotiating::Perhaps(said) = std::mem::take(&mut self.negotiating) {
+            self.is_none(*said);
+        }
+    }
+
+    /// What the client has said is no negotiation: it began strangely, and may hide a request.
+    fn is_none(&mut self, said: Piece) {
+        let lane = self.lane_mut(said.direction);
         if let Side::Undecided { late: false, .. } = lane.side {
-            lane.side = Side::Strange(Strange::new(*said));
+            lane.side = Side::Strange(Strange::new(said));
         }
     }
 }

@@ -171,7 +171,7 @@ impl Conversation {
 
     /// The conversation ends before the other side has said anything.
     pub(super) fn end_strange(&mut self, cx: &mut Context<'_>) {
-        self.answered_by_none(None);
+        self.end_negotiation();
         for direction in [Direction::Received, Direction::Sent] {
             self.read_strange(direction, cx);
             if self.is_strange(direction) {

@@ -215,7 +215,11 @@ pub(super) fn code_or_text(value: &[u8]) -> bool {
 
 /// A type of FHIR, where a description of its types has them: `{"Claim.diagnosis": "CodeableConcept"}`.
 fn is_type(value: &[u8]) -> bool {
-    const TYPES: [&[u8]; 22] = [
+    const TYPES: [&[u8]; 26] = [
+        b"Annotation",
+        b"Dosage",
+        b"Money",
+        b"Timing",
         b"Attachment",
         b"BackboneElement",
         b"Boolean",

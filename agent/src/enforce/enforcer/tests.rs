@@ -265,6 +265,31 @@ fn what_begins_behind_it_on_the_connection_is_lost_too() {
 }
 
 #[test]
+fn another_denial_on_the_connection_loses_nobody_anew() {
+    let mut scene = Scene::new();
+    scene.gate().egress = None;
+    scene.judge();
+    let on = |id| call(id, flow(FlowId::Socket(COOKIE), Some(COOKIE)));
+    let (allowed, denied_later) = (on(2), on(3));
+    scene.enforcement.on_begun(&allowed);
+    scene.enforcement.on_begun(&denied_later);
+    scene
+        .enforcement
+        .on_verdict(HEAD_AT, Phase::Request, &denied_later, &scene.verdict, 3);
+    for denied in [&scene.call, &denied_later] {
+        assert_eq!(scene.enforcement.outcome(denied), Answer::Pending);
+    }
+    scene.enforcement.on_closed(FlowId::Socket(COOKIE), &end_at(FROM));
+    let lost: Vec<u32> = scene
+        .enforcement
+        .finished()
+        .iter()
+        .map(|(_, outcome)| outcome.collateral)
+        .collect();
+    assert_eq!(lost, [3, 0]);
+}
+
+#[test]
 fn one_byte_of_it_makes_a_cut() {
     for end in [FROM.wrapping_add(1), FROM.wrapping_add(20)] {
         let mut scene = Scene::new();
@@ -542,11 +567,12 @@ fn a_denial_sticks() {
     scene.call = call(2, flow(FlowId::Socket(COOKIE), Some(COOKIE)));
     scene.call.response_position = Some(FROM.wrapping_sub(100));
     scene.gate().destroy = Err(GateError::Gone);
-    assert_eq!(
-        scene.outcome(),
-        plain(Guarantee::Cut),
-        "some of its response was on its way"
-    );
+    // Whoever is lost is by the first.
+    let alone = Outcome {
+        collateral: 0,
+        ..plain(Guarantee::Cut)
+    };
+    assert_eq!(scene.outcome(), alone, "some of its response was on its way");
     assert_eq!(scene.did(), ["destroy 77"]);
     // A verdict at a later phase of a call that is denied already is no second denial.
     scene.enforcement.on_verdict(

@@ -75,10 +75,10 @@ pub const DETECTOR: Detector = Detector {
         "financialnumber",
         "hospitalaccount",
         "hospitalaccountnumber",
-        "acctid",
     ],
     keys_alone: &[],
     keys_beside: &[
+        "acctid",
         "fin",
         "har",
         "accession",

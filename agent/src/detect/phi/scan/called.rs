@@ -56,7 +56,8 @@ pub(super) fn links(name: &[u8]) -> bool {
 
 /// `en`, `pt-BR`, `en_US`
 pub(super) fn is_language(name: &[u8]) -> bool {
-    let small = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_lowercase);
+    // An `id` is one, whatever it is in Indonesia.
+    let small = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_lowercase) && part != b"id";
     let large = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_uppercase);
     match name.split_at_checked(2) {
         Some((language, [])) => small(language),

@@ -265,7 +265,9 @@ impl Walk {
         if let Some((class, Says::It)) = of_object
             && resource == Resource::None
             && (is_of_health(class) && says_what(called) && !is_bare(class, owner, value)
-                || class == Class::Name as ClassId && is_language(called)
+                || class == Class::Name as ClassId
+                    && is_language(called)
+                    && !self.keys.is_label(value, class)
                 || class == Class::Address as ClassId && self.frames[at].key.of_thing && says_what(called)
                 || class == Class::Photo as ClassId && links(called) && owner != Owner::Unknown)
             && fits(class, value)

@@ -230,7 +230,7 @@ impl Walk {
             &self.segment.qualifier,
         );
         if let Some((class, owner)) = found
-            && !(class == Class::Name && self.segment.is_company)
+            && !(at.segment == b"NM1" && class == Class::Name && self.segment.is_company)
             && any(value)
             && (class != Class::Name || (class.detector().fits)(value))
         {

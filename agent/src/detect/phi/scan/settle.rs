@@ -13,10 +13,7 @@ impl Walk {
             return;
         }
         let element = frame.key.element;
-        if frame.sentences >= SENTENCES_MIN && frame.resource == Resource::None {
-            self.later(frame.ordinal, Late::Place(Owner::Definition, true));
-            return;
-        }
+        let (ordinal, is_catalogue) = (frame.ordinal, is_catalogue(frame));
         let (system, value, code) = (frame.system, frame.value, frame.code);
         let referring = frame.reference.length + frame.display.length > 0;
         if value.length > 0 {
@@ -36,6 +33,9 @@ impl Walk {
         }
         if referring {
             self.reference(at);
+        }
+        if is_catalogue {
+            self.later(ordinal, Late::Place(Owner::Definition, true));
         }
         let is_pair = self.settle_pair(at);
         let is_named = self.names_person(at);
@@ -385,7 +385,7 @@ impl Walk {
                 continue;
             }
             // A code of a system, and how it is displayed: `<value code="…" codeSystem="…" displayName="Drug allergy"/>`.
-            if is_name && is_concept {
+            if is_name && is_concept && displays(&name) {
                 continue;
             }
             // `provider`, `author`: a word for people, and no name of a name.
@@ -479,18 +479,26 @@ fn is_whole(name: &[u8]) -> bool {
     WHOLE.iter().any(|whole| name.eq_ignore_ascii_case(whole))
 }
 
-/// Whoever has made something, a book or a song, is no secret by that.
-fn has_made(name: &[u8]) -> bool {
-    words(name).last().is_some_and(|last| {
-        matches!(
-            last.as_str(),
-            "author" | "authors" | "performer" | "performers" | "by"
-        )
-    })
+/// How a code is displayed.
+fn displays(name: &[u8]) -> bool {
+    [&b"displayName"[..], b"display"].contains(&name)
 }
 
-/// So many names of an object that are sentences make it a catalogue of messages.
-const SENTENCES_MIN: u8 = 3;
+/// Whoever has made something, a book or a song, is no secret by that.
+fn has_made(name: &[u8]) -> bool {
+    let words = words(name);
+    let last = words.last().map_or("", String::as_str);
+    matches!(last, "author" | "authors" | "performer" | "performers") || words.len() == 1 && last == "by"
+}
+
+/// A catalogue of messages: most of its names are sentences, and nothing is within it.
+fn is_catalogue(frame: &Frame) -> bool {
+    const SENTENCES_MIN: u8 = 3;
+    frame.sentences >= SENTENCES_MIN
+        && u32::from(frame.sentences) * 2 >= frame.values
+        && frame.children == 0
+        && frame.resource == Resource::None
+}
 
 /// Of those, names of whole names.
 fn is_full(name: &[u8]) -> bool {

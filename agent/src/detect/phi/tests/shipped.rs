@@ -43,6 +43,10 @@ fn names_where_somebody_may_be_named() {
         r#"{"full_name":"Republic of Korea","assignee":"Jackson Laboratory"}"#,
         r#"{"members":[{"name":"Web Assets"}]}"#,
         r#"{"author":"Monica Lam","title":"On Ships"}"#,
+        // Houses that are called as people are, and places on a map.
+        r#"{"customer_name":"Johns Hopkins","owner":"JP Morgan","client":"MD Anderson","customer":"Marks and Spencer"}"#,
+        r#"{"owner":"Norman, Oklahoma","recipient":"Harrison, AR","customer":"Solomon Islands"}"#,
+        r#"{"firstName":{"en":"First name","de":"Vorname"},"lastName":{"en":"Last name","id":"Okafor"}}"#,
     ] {
         assert!(classes(body, "application/json").is_empty(), "{body}");
     }
@@ -68,6 +72,19 @@ fn what_only_looks_like_it() {
         ),
         ("Yersinia pestis biovar Microtus str. 91001", "text/plain"),
         ("Account Name Georgetown University", "text/plain"),
+        // A hospital's card, a room.
+        (
+            "BEGIN:VCARD\nFN:General Hospital\nORG:General Hospital;Cardiology\nADR:;;Main St;Desert Base;New Mexico;55416;USA\nEND:VCARD\n",
+            "text/vcard",
+        ),
+        (
+            "BEGIN:VCARD\nKIND:org\nFN:Purple Goose\nEND:VCARD\n",
+            "text/vcard",
+        ),
+        (
+            "BEGIN:VCALENDAR\nATTENDEE;CUTYPE=ROOM;CN=Purple Goose:x\nORGANIZER;CN=Cardiology Department:y\nEND:VCALENDAR\n",
+            "text/calendar",
+        ),
         // An organization that provides.
         (
             "ISA*00*~NM1*1P*2*BONE AND JOINT CLINIC*****XX*~",
@@ -85,6 +102,34 @@ fn what_only_looks_like_it() {
                     <birthTime value=\"19800214\"/><maritalStatusCode code=\"M\" codeSystem=\"2.16.840.1.113883.5.2\" displayName=\"Never Married\"/>\
                     </patient></patientRole></recordTarget></ClinicalDocument>";
     assert_eq!(classes(document, "application/xml"), ["birth-date", "name"]);
+}
+
+#[test]
+fn what_only_looks_like_nobodys() {
+    for (body, content_type, expected) in [
+        (
+            r#"{"patient":{"system":"MRN","code":"12345","name":"Marta Okafor"}}"#,
+            "application/json",
+            "name",
+        ),
+        // A form's questions are no catalogue where there is more than them.
+        (
+            r#"{"Please enter your full name.":"x","Please enter your birth date.":"y","Please list any medication.":"z","ssn":"536228741","patient":{"id":"1"}}"#,
+            "application/json",
+            "ssn",
+        ),
+        (
+            "ISA*00*~NM1*1P*2*BONE CLINIC~PER*IC*JANE DOE*TE*2125550142~",
+            "application/edi-x12",
+            "name",
+        ),
+    ] {
+        let classes = classes(body, content_type);
+        assert!(
+            classes.iter().any(|class| class == expected),
+            "{body}: {classes:?}"
+        );
+    }
 }
 
 #[test]

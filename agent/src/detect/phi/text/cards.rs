@@ -4,6 +4,7 @@
 
 use super::super::class::Class;
 use super::Evidence;
+use super::people::{ends_in_institution, is_persons};
 use super::{Found, found};
 
 const CARD: &[u8] = b"BEGIN:VCARD";
@@ -19,33 +20,91 @@ pub(super) fn are(text: &[u8]) -> bool {
     })
 }
 
-/// What is said of somebody, line by line.
-pub(super) fn cards(text: &[u8], out: &mut dyn FnMut(Found)) {
+/// A line of one, taken apart.
+struct Line<'a> {
+    name: &'a [u8],
+    /// From their first `;` on, which is at this place of the text.
+    parameters: &'a [u8],
+    parameters_at: usize,
+    value: &'a [u8],
+    value_at: usize,
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut from = 0;
-    for line in text.split(|byte| *byte == b'\n') {
+    text.split(|byte| *byte == b'\n').filter_map(move |line| {
         let start = from;
         from += line.len() + 1;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(colon) = colon_of(line) else { continue };
+        let colon = colon_of(line)?;
         let (property, value) = (&line[..colon], &line[colon + 1..]);
         let end = property
             .iter()
             .position(|byte| *byte == b';')
             .unwrap_or(property.len());
         let (name, parameters) = property.split_at(end);
-        // `item1.TEL`
-        let name = name.rsplit(|byte| *byte == b'.').next().unwrap_or(name);
+        Some(Line {
+            // `item1.TEL`
+            name: name.rsplit(|byte| *byte == b'.').next().unwrap_or(name),
+            parameters,
+            parameters_at: start + end,
+            value,
+            value_at: start + colon + 1,
+        })
+    })
+}
+
+/// What is said of somebody, line by line. A card of an organization is nobody's.
+pub(super) fn cards(text: &[u8], out: &mut dyn FnMut(Found)) {
+    let mut of_nobody = false;
+    for line in lines(text) {
+        let Line {
+            name,
+            parameters,
+            value,
+            ..
+        } = line;
+        if name.eq_ignore_ascii_case(b"BEGIN") {
+            of_nobody = text.get(line.value_at..).is_some_and(is_organizations);
+        }
+        if of_nobody {
+            continue;
+        }
         let mut tell = |class, at: usize, bytes: usize| {
             out(found(class, Evidence::Structure, CONFIDENCE, at, at + bytes));
         };
         if let Some(class) = class_of(name, parameters, value) {
-            tell(class, start + colon + 1, value.len());
+            tell(class, line.value_at, value.len());
         } else if (name.eq_ignore_ascii_case(b"ATTENDEE") || name.eq_ignore_ascii_case(b"ORGANIZER"))
             && let Some((at, bytes)) = common_name(parameters)
         {
-            tell(Class::Name, start + end + at, bytes);
+            tell(Class::Name, line.parameters_at + at, bytes);
         }
     }
+}
+
+/// The card says that it is of a company or a place, or gives its name as that of one. Each card of a text is looked through
+/// once more for it, up to its end.
+fn is_organizations(card: &[u8]) -> bool {
+    const LINES_MAX: usize = 64;
+    let (mut formatted, mut organization) = (&b""[..], &b""[..]);
+    for line in lines(card).take(LINES_MAX) {
+        let is = |known: &[u8]| line.name.eq_ignore_ascii_case(known);
+        if is(b"END") {
+            break;
+        }
+        if is(b"KIND") {
+            return [&b"org"[..], b"organization", b"group", b"location"]
+                .iter()
+                .any(|kind| line.value.eq_ignore_ascii_case(kind));
+        }
+        if is(b"FN") {
+            formatted = line.value;
+        } else if is(b"ORG") {
+            organization = line.value.split(|byte| *byte == b';').next().unwrap_or_default();
+        }
+    }
+    !formatted.is_empty() && formatted == organization
 }
 
 /// Behind the name and its parameters, of which some are in quotes.
@@ -90,12 +149,23 @@ fn class_of(name: &[u8], parameters: &[u8], value: &[u8]) -> Option<Class> {
     })
 }
 
-/// `;CN="Marta Okafor"`: where it is, and how long.
+/// `;CN="Marta Okafor"` of an individual: where it is, and how long.
 fn common_name(parameters: &[u8]) -> Option<(usize, usize)> {
-    let at = parameters
-        .windows(4)
-        .position(|four| four.eq_ignore_ascii_case(b";CN="))?
-        + 4;
+    let behind = |name: &[u8]| {
+        let at = parameters
+            .windows(name.len())
+            .position(|window| window.eq_ignore_ascii_case(name))?;
+        Some(at + name.len())
+    };
+    let is_one = |at: usize| {
+        let kind = &parameters[at..];
+        kind.get(..10)
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"INDIVIDUAL"))
+    };
+    if !behind(b";CUTYPE=").is_none_or(is_one) {
+        return None;
+    }
+    let at = behind(b";CN=")?;
     let rest = &parameters[at..];
     let (skip, end) = match rest.first() {
         Some(b'"') => (1, b'"'),
@@ -103,8 +173,11 @@ fn common_name(parameters: &[u8]) -> Option<(usize, usize)> {
     };
     let rest = &rest[skip..];
     let bytes = rest.iter().position(|byte| *byte == end).unwrap_or(rest.len());
-    // Of a room, a list, or an address again.
     let name = &rest[..bytes];
-    let is_name = name.contains(&b' ') && !name.iter().any(|byte| byte.is_ascii_digit() || *byte == b'@');
+    // Of a room, a list, or an address again.
+    let is_name = name.contains(&b' ')
+        && !name.iter().any(|byte| byte.is_ascii_digit() || *byte == b'@')
+        && is_persons(name, true)
+        && !ends_in_institution(name);
     is_name.then_some((at + skip, bytes))
 }

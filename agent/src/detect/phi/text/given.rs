@@ -10,15 +10,17 @@ use super::super::keys::fold;
 /// It begins a phrase that is no name, too: `Grant Access`, `Austin Airport`. In order.
 #[rustfmt::skip]
 const COMMON: &[&[u8]] = &[
-    b"amber", b"angel", b"april", b"art", b"austin", b"autumn", b"bill", b"blanche", b"cameron", b"carolina", b"chad",
-    b"chance", b"charlotte", b"chase", b"chelsea", b"christian", b"clark", b"crystal", b"dale", b"dallas", b"davis",
-    b"dawn", b"dean", b"don", b"drew", b"ellis", b"faith", b"florence", b"forrest", b"frank", b"gene", b"georgia",
-    b"glen", b"grace", b"grant", b"guy", b"hazel", b"heath", b"holly", b"homer", b"hope", b"hudson", b"hunter",
-    b"israel", b"ivy", b"jade", b"jasmine", b"jesus", b"jordan", b"joy", b"june", b"kent", b"lance", b"lee", b"lily",
-    b"lincoln", b"lowell", b"madison", b"marina", b"mark", b"max", b"mercedes", b"merrill", b"milan", b"miles",
-    b"misty", b"morgan", b"nelson", b"pat", b"pearl", b"penny", b"perry", b"prince", b"ray", b"rich", b"rob",
-    b"roman", b"rose", b"ross", b"ruby", b"santiago", b"savannah", b"sterling", b"stewart", b"sue", b"summer",
-    b"sydney", b"vance", b"victoria", b"violet", b"virgil", b"virginia", b"will",
+    b"amber", b"angel", b"april", b"art", b"austin", b"autumn", b"avis", b"bill", b"blanche", b"calvin", b"cameron",
+    b"carolina", b"chad", b"chance", b"chanel", b"charlotte", b"chase", b"chelsea", b"christian", b"clark", b"conrad",
+    b"crystal", b"dale", b"dallas", b"darwin", b"davis", b"dawn", b"dean", b"don", b"drew", b"eddie", b"ellis",
+    b"faith", b"fannie", b"florence", b"forrest", b"frank", b"gene", b"georgia", b"glen", b"grace", b"grant", b"gus",
+    b"guy", b"harley", b"hazel", b"heath", b"holly", b"homer", b"hope", b"hudson", b"hunter", b"israel", b"ivy",
+    b"jade", b"jasmine", b"jesus", b"jordan", b"joy", b"juliet", b"june", b"kent", b"kris", b"lance", b"lee", b"lily",
+    b"lincoln", b"lora", b"lowell", b"madison", b"marina", b"mark", b"max", b"melba", b"mercedes", b"merrill",
+    b"milan", b"miles", b"misty", b"morgan", b"nelson", b"octavia", b"otis", b"pat", b"pearl", b"penny", b"perry",
+    b"prince", b"ralph", b"ray", b"reuben", b"rich", b"rob", b"roman", b"rose", b"rosetta", b"ross", b"ruby",
+    b"santiago", b"savannah", b"solomon", b"sterling", b"stewart", b"sue", b"summer", b"sydney", b"val", b"vance",
+    b"victoria", b"violet", b"virgil", b"virginia", b"warner", b"will",
 ];
 
 /// It is one of them, and hardly anything else.

@@ -183,6 +183,7 @@ const PLACES: &[&[u8]] = &[
     b"house",
     b"institute",
     b"island",
+    b"islands",
     b"lake",
     b"library",
     b"mall",
@@ -215,8 +216,11 @@ fn is_heading(name: &[u8]) -> bool {
 }
 
 /// `Georgetown University`
-fn ends_in_institution(name: &[u8]) -> bool {
-    const INSTITUTIONS: [&[u8]; 14] = [
+pub(super) fn ends_in_institution(name: &[u8]) -> bool {
+    const INSTITUTIONS: [&[u8]; 17] = [
+        b"department",
+        b"room",
+        b"team",
         b"university",
         b"college",
         b"hospital",
@@ -258,9 +262,8 @@ pub(in super::super) fn is_surely_persons(name: &[u8]) -> bool {
 
 /// The same where a key says that somebody is named: `Okafor, Marta`, `Dr. Marta N. Okafor`, `Jingtao Wang`.
 pub(in super::super) fn names_somebody(name: &[u8]) -> bool {
-    const GIVEN_BEHIND: u8 = b',';
     let name = untitled(name);
-    let (last, first) = match name.iter().position(|byte| *byte == GIVEN_BEHIND) {
+    let (last, first) = match name.iter().position(|byte| *byte == b',') {
         Some(comma) => (&name[..comma], name[comma + 1..].trim_ascii_start()),
         None => (name, name),
     };
@@ -268,11 +271,53 @@ pub(in super::super) fn names_somebody(name: &[u8]) -> bool {
         true => words_of(last).filter(|word| !is_suffix(word)).last(),
         false => words_of(last).find(|word| !is_suffix(word)),
     };
+    // `JP Morgan`, `MD Anderson`
+    let is_abbreviated = || {
+        let begin = words_of(name).next().unwrap_or_default();
+        begin.len() == 2 && begin.iter().all(u8::is_ascii_uppercase)
+    };
+    if is_house(name) || last.len() < name.len() && is_of_map(first) {
+        return false;
+    }
     is_surely_persons(first)
         || family().is_some_and(is_surname)
             && words_of(name).count() <= 4
             && is_persons(name, true)
+            && !is_abbreviated()
             && !words_of(name).next().is_some_and(is_of_place)
+}
+
+/// Companies, hospitals and schools that are called as people are, in lower case and without an `and`.
+fn is_house(name: &[u8]) -> bool {
+    #[rustfmt::skip]
+    const HOUSES: [&[u8]; 36] = [
+        b"baker hughes", b"baker tilly", b"brooks brothers", b"calvin klein", b"captain morgan", b"charles schwab",
+        b"crate barrel", b"dow jones", b"eddie bauer", b"edward jones", b"eli lilly", b"ernst young", b"grant thornton",
+        b"harley davidson", b"jackson hewitt", b"john deere", b"john hancock", b"johns hopkins", b"johnson johnson",
+        b"kirkland ellis", b"marks spencer", b"mary kay", b"merrill lynch", b"michael kors", b"morgan stanley",
+        b"parker hannifin", b"prince george", b"procter gamble", b"ralph lauren", b"raymond james", b"sherwin williams",
+        b"smith nephew", b"tommy hilfiger", b"warby parker", b"warner bros", b"wells fargo",
+    ];
+    let lower = || {
+        words_of(name)
+            .filter(|word| !word.eq_ignore_ascii_case(b"and"))
+            .flat_map(|word| word.iter().map(u8::to_ascii_lowercase).chain([b' ']))
+    };
+    HOUSES
+        .iter()
+        .any(|house| lower().eq(house.iter().copied().chain([b' '])))
+}
+
+/// `Norman, Oklahoma`: a state behind the comma.
+fn is_of_map(rest: &[u8]) -> bool {
+    #[rustfmt::skip]
+    const STATES: [&[u8]; 28] = [
+        b"alabama", b"alaska", b"arizona", b"arkansas", b"california", b"carolina", b"colorado", b"connecticut", b"dakota",
+        b"delaware", b"florida", b"georgia", b"idaho", b"illinois", b"indiana", b"iowa", b"kansas", b"kentucky", b"louisiana",
+        b"maine", b"maryland", b"michigan", b"minnesota", b"ohio", b"oklahoma", b"oregon", b"texas", b"virginia",
+    ];
+    let is_state = |word: &[u8]| STATES.iter().any(|state| word.eq_ignore_ascii_case(state));
+    words_of(rest).next().is_some_and(is_state) || rest.len() == 2 && rest.iter().all(u8::is_ascii_uppercase)
 }
 
 /// What stands behind titles.
