@@ -93,7 +93,7 @@ that, names that begin with a given name are told wherever they stand: in the mi
 but one that ends in a word for things (`album`, `street`). Other names in the middle of a sentence are not. Where a key says
 that somebody may be named (`customer_name`, `full_name`, `owner`, `members[].name`), a name is told without anything beside
 it, if it begins with a given name or ends in a family name that many have; whoever wrote something (`author`) is not. An object
-whose keys are sentences is a catalogue of messages, and nobody's. What has a fact of
+with many keys that are sentences is a catalogue of messages, and nobody's. What has a fact of
 companies (an industry, an EIN) and nobody in it is an organization's. A location shows a key whose words all ship with the
 agent; any other is `{key}` (`okafor_phone`), unless `redact.literals` has it. Own names and
 patterns are added by `detect.phi.keys` and `detect.phi.patterns`, classes are left out by `detect.phi.off`; see

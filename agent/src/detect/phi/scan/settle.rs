@@ -491,11 +491,12 @@ fn has_made(name: &[u8]) -> bool {
     matches!(last, "author" | "authors" | "performer" | "performers") || words.len() == 1 && last == "by"
 }
 
-/// A catalogue of messages: most of its names are sentences, and nothing is within it.
+/// A catalogue of messages: many of its names are sentences, and nothing is within it.
 fn is_catalogue(frame: &Frame) -> bool {
-    const SENTENCES_MIN: u8 = 3;
+    const SENTENCES_MIN: u8 = 8;
+    const ONE_IN: u32 = 5;
     frame.sentences >= SENTENCES_MIN
-        && u32::from(frame.sentences) * 2 >= frame.values
+        && u32::from(frame.sentences) * ONE_IN >= frame.values
         && frame.children == 0
         && frame.resource == Resource::None
 }
