@@ -36,15 +36,17 @@ impl Negotiating {
         let What::Chunk(bytes) = &piece.what else {
             return false;
         };
-        let begins = || Negotiation::of_client(bytes) != Negotiation::None;
-        let may = !flow.joined_late
-            && !matches!(self, Negotiating::Granted)
-            && Some(piece.direction) == asking(flow)
-            && (1..=SNIFF_BYTES_MAX).contains(&bytes.len());
-        let waits = may && begins();
-        if waits {
-            *self = Negotiating::Perhaps(Box::new(piece.clone()));
+        let is_asking = Some(piece.direction) == asking(flow);
+        if flow.joined_late || !is_asking || matches!(self, Negotiating::Granted) {
+            return false;
         }
+        let waits = (1..=SNIFF_BYTES_MAX).contains(&bytes.len())
+            && Negotiation::of_client(bytes) != Negotiation::None;
+        *self = match waits {
+            true => Negotiating::Perhaps(Box::new(piece.clone())),
+            // It is read as anything else, or too much of it has come.
+            false => Negotiating::No,
+        };
         waits
     }
 }

@@ -70,6 +70,18 @@ fn what_a_client_says_to_a_socks_proxy_is_skipped() {
 }
 
 #[test]
+fn what_is_too_much_to_wait_with_is_read_once() {
+    let mut scene = Scene::client();
+    scene
+        .sent("\x05\x01\0\x05\x01\0\x01\x7f\0\0\x01\0\x50")
+        .sent(format!("{}\n{GET}", "x".repeat(20 * 1024)))
+        .received("\x05\0\x05\0\0\x01\0\0\0\0\0\0")
+        .received(OK);
+    let told = scene.close(false);
+    assert!(told.lines().count() <= 1, "{told}");
+}
+
+#[test]
 fn a_client_may_speak_before_the_proxy_has_granted() {
     let mut scene = Scene::client();
     scene
