@@ -45,7 +45,7 @@ fn names_where_somebody_may_be_named() {
         r#"{"author":"Monica Lam","title":"On Ships"}"#,
         // Houses that are called as people are, and places on a map.
         r#"{"customer_name":"Johns Hopkins","owner":"JP Morgan","client":"MD Anderson","customer":"Marks and Spencer"}"#,
-        r#"{"owner":"Norman, Oklahoma","recipient":"Harrison, AR","customer":"Solomon Islands"}"#,
+        r#"{"owner":"Norman, Oklahoma","recipient":"Harrison, AR","customer":"Solomon Islands","client":"Lucas Township"}"#,
         r#"{"firstName":{"en":"First name","de":"Vorname"},"lastName":{"en":"Last name","id":"Okafor"}}"#,
     ] {
         assert!(classes(body, "application/json").is_empty(), "{body}");
