@@ -307,7 +307,10 @@ impl<G: FlowGate> Judge<G> {
             }
         }
         let stops = |verdict: &Verdict| is_denial(verdict) && verdict.mode == Mode::Enforce;
-        if phase == Phase::Head && !self.judged.get(&call.id).is_some_and(stops) {
+        if phase == Phase::Head
+            && self.enforcement.dead_flows() > 0
+            && !self.judged.get(&call.id).is_some_and(stops)
+        {
             self.enforcement.on_begun(call);
         }
         if phase == Phase::Complete

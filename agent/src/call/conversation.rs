@@ -381,7 +381,13 @@ impl Conversation {
             return;
         };
         let answers_strange = self.is_strange(opposite(direction));
-        let Some((role, piece)) = self.decide(piece, None, cx) else {
+        let process = self.negotiating.is_open().then(|| piece.process.clone());
+        let decided = self.decide(piece, None, cx);
+        if let (Some(process), Negotiating::GivenUp) = (process, &self.negotiating) {
+            // If the proxy grants it, what has come is left as another protocol's.
+            self.tell_unread(&process, UnreadWhy::Gap, cx);
+        }
+        let Some((role, piece)) = decided else {
             match answers_strange && self.is_strange(direction) {
                 // Of both sides nothing is known.
                 true => self.leave(cx),

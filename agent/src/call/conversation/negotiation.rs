@@ -19,6 +19,8 @@ pub(super) enum Negotiating {
     Perhaps(Box<Piece>),
     /// The proxy has granted it: what follows, each way, is the connection's.
     Granted,
+    /// More than can be kept has come before an answer: it is read as anything else.
+    GivenUp,
 }
 
 /// Where a client's requests go.
@@ -31,23 +33,27 @@ fn asking(flow: &FlowInfo) -> Option<Direction> {
 }
 
 impl Negotiating {
+    /// There may be one yet, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Negotiating::No | Negotiating::Perhaps(_))
+    }
+
     /// Whether `piece`, all that has come of its direction, has to wait for the other side's answer.
     pub(super) fn waits(&mut self, flow: &FlowInfo, piece: &Piece) -> bool {
         let What::Chunk(bytes) = &piece.what else {
             return false;
         };
         let is_asking = Some(piece.direction) == asking(flow);
-        if flow.joined_late || !is_asking || matches!(self, Negotiating::Granted) {
+        if flow.joined_late || !is_asking || matches!(self, Negotiating::Granted | Negotiating::GivenUp) {
             return false;
         }
-        let waits = (1..=SNIFF_BYTES_MAX).contains(&bytes.len())
-            && Negotiation::of_client(bytes) != Negotiation::None;
-        *self = match waits {
-            true => Negotiating::Perhaps(Box::new(piece.clone())),
-            // It is read as anything else, or too much of it has come.
-            false => Negotiating::No,
+        *self = match Negotiation::of_client(bytes) {
+            Negotiation::None => Negotiating::No,
+            _ if bytes.len() > SNIFF_BYTES_MAX => Negotiating::GivenUp,
+            _ if bytes.is_empty() => Negotiating::No,
+            _ => Negotiating::Perhaps(Box::new(piece.clone())),
         };
-        waits
+        matches!(self, Negotiating::Perhaps(_))
     }
 }
 

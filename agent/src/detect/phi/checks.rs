@@ -217,9 +217,6 @@ pub(super) fn code_or_text(value: &[u8]) -> bool {
 fn is_type(value: &[u8]) -> bool {
     const TYPES: [&[u8]; 26] = [
         b"Annotation",
-        b"Dosage",
-        b"Money",
-        b"Timing",
         b"Attachment",
         b"BackboneElement",
         b"Boolean",
@@ -229,9 +226,11 @@ fn is_type(value: &[u8]) -> bool {
         b"Coding",
         b"DateTime",
         b"DomainResource",
+        b"Dosage",
         b"Element",
         b"Identifier",
         b"Integer",
+        b"Money",
         b"Period",
         b"Quantity",
         b"Range",
@@ -242,6 +241,7 @@ fn is_type(value: &[u8]) -> bool {
         b"SimpleQuantity",
         b"String",
         b"Time",
+        b"Timing",
     ];
     TYPES.contains(&value)
 }

@@ -63,9 +63,9 @@ keyed hash of the first value to correlate by. The key is this installation's ow
 does.
 
 Bodies are read through `Content-Encoding` gzip, deflate, br and zstd, as JSON, NDJSON, XML, forms, multipart, CSV,
-HL7 v2, X12, vCard, iCalendar, GraphQL, protobuf and text, by their media type or their first bytes; so are contents within their values:
-JSON, XML, HL7 v2 or X12 in a string, a GraphQL `query`, base64 of text (FHIR's attachments, `data:` URLs). What is not
-captured is not looked at (`capture.body_bytes_max`), nor are images and other binary documents.
+HL7 v2, X12, vCard, iCalendar, GraphQL, protobuf and text, by their media type or their first bytes; so are contents within
+their values: JSON, XML, HL7 v2 or X12 in a string, a GraphQL `query`, base64 of text (FHIR's attachments, `data:` URLs).
+What is not captured is not looked at (`capture.body_bytes_max`), nor are images and other binary documents.
 
 Evidence, strongest first:
 

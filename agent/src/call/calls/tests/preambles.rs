@@ -1,6 +1,6 @@
 //! What stands before the first request: whom a load balancer names, and what a client and a SOCKS proxy agree on.
 
-use super::{GET, OK, Scene};
+use super::{GET, OK, Scene, UnreadWhy};
 
 #[test]
 fn a_proxys_header_is_skipped_and_kept() {
@@ -70,7 +70,7 @@ fn what_a_client_says_to_a_socks_proxy_is_skipped() {
 }
 
 #[test]
-fn what_is_too_much_to_wait_with_is_read_once() {
+fn what_is_too_much_to_wait_with_is_told_as_unread() {
     let mut scene = Scene::client();
     scene
         .sent("\x05\x01\0\x05\x01\0\x01\x7f\0\0\x01\0\x50")
@@ -78,7 +78,12 @@ fn what_is_too_much_to_wait_with_is_read_once() {
         .received("\x05\0\x05\0\0\x01\0\0\0\0\0\0")
         .received(OK);
     let told = scene.close(false);
-    assert!(told.lines().count() <= 1, "{told}");
+    assert_eq!(told, "");
+    let unread = scene.calls.take_unread();
+    assert_eq!(
+        unread.iter().map(|one| one.why).collect::<Vec<_>>(),
+        [UnreadWhy::Gap]
+    );
 }
 
 #[test]

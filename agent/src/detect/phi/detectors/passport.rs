@@ -186,7 +186,6 @@ pub const DETECTOR: Detector = Detector {
         "tckn",
         "taxfilenumber",
         "irdnumber",
-        "residentid",
         "residentidnumber",
         "citizenid",
         "fiscalcode",

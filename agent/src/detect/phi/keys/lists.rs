@@ -629,7 +629,7 @@ pub(super) const AHEAD: &[&str] = &[
     "electronic", "working", "principal", "prncpal", "requested", "dispensed", "servicing", "operating", "attending",
     "declared", "created", "updated", "request", "checking", "savings", "debit", "prepaid", "professional", "unique", "us",
     "uk", "eu", "co", "authorized", "originating", "wireless", "hm", "wk", "bus", "pharm", "pharmacy", "phys", "ins", "dep",
-    "rx", "traveler", "traveller", "taxpayer", "tax", "payer", "payee", "shopper", "invitee", "wallet", "street", "line",
+    "rx", "traveler", "traveller", "taxpayer", "tax", "payer", "payee", "shopper", "wallet", "street", "line",
     "given", "yomi", "maternal", "paternal", "adres", "facsimile", "swedish", "danish", "norwegian", "finnish",
     "dutch", "canadian", "german", "french", "spanish", "italian", "polish", "british", "irish", "belgian", "swiss", "austrian",
     "numero", "plaque", "quesito", "kod", "cod", "kode", "debtor", "creditor", "borrower", "seller", "buyer", "lender",

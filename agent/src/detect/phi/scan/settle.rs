@@ -479,6 +479,13 @@ fn is_whole(name: &[u8]) -> bool {
     WHOLE.iter().any(|whole| name.eq_ignore_ascii_case(whole))
 }
 
+/// Of those, names of whole names.
+fn is_full(name: &[u8]) -> bool {
+    [&b"fullname"[..], b"full_name"]
+        .iter()
+        .any(|full| name.eq_ignore_ascii_case(full))
+}
+
 /// How a code is displayed.
 fn displays(name: &[u8]) -> bool {
     [&b"displayName"[..], b"display"].contains(&name)
@@ -499,13 +506,6 @@ fn is_catalogue(frame: &Frame) -> bool {
         && u32::from(frame.sentences) * ONE_IN >= frame.values
         && frame.children == 0
         && frame.resource == Resource::None
-}
-
-/// Of those, names of whole names.
-fn is_full(name: &[u8]) -> bool {
-    [&b"fullname"[..], b"full_name"]
-        .iter()
-        .any(|full| name.eq_ignore_ascii_case(full))
 }
 
 /// Which part of a name a key says, as one bit; 0: none.
